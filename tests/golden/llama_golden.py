@@ -16,9 +16,9 @@ An adapter's tensor carries the layer and the module only where it is not shared
     tl6        adapter.A.INPUT             adapter.B.K         adapter.u.L.INPUT         adapter.v.L.K
     tl6_fused  adapter.A.qkv_proj          adapter.B.qkv_proj  adapter.u.L.qkv_proj      adapter.v.L.qkv_proj
 
-INPUT is attn_input (read by q, k, v), o_proj, mlp_input (read by gate, up) or down_proj. In vera a module takes the first
-`in` columns of A and the first `out` rows of B. The adapters stand on the base model of llama_tied.golden (its weights,
-tokens and targets are not repeated); in tl6_fused q, k, v are one Linear with the rows [q; k; v].
+INPUT is attn_input (read by q, k, v), o_proj, mlp_input (read by gate, up) or down_proj. In vera a module takes the
+first `in` columns of A and the first `out` rows of B. The adapters stand on the base model of llama_tied.golden (its
+weights, tokens and targets are not repeated); in tl6_fused q, k, v are one Linear with the rows [q; k; v].
 Rotary embedding as in transformers: dimension i turns with i + head_dim/2 by the angle position * theta^(-2i/head_dim).
 """
 
@@ -128,7 +128,8 @@ def llama(tied):
 
 
 def adapter_file(scheme, rank, scaling, targets):
-    golden = GoldenFile(f"{scheme}.golden", f"An adapter on the model of llama_tied.golden, float32, seed {SEED}.", OPERATIONS)
+    title = f"An adapter on the model of llama_tied.golden, float32, seed {SEED}."
+    golden = GoldenFile(f"{scheme}.golden", title, OPERATIONS)
     golden.meta("base", "llama_tied.golden")
     golden.meta("scheme", scheme)
     golden.meta("rank", rank)

@@ -10,10 +10,13 @@ import sys
 
 import torch
 
+import adamw_golden
 import golden_file
 import llama_golden
+import module_golden
+import torch_vera_golden
 
-SUBJECTS = [llama_golden]
+SUBJECTS = [module_golden, adamw_golden, torch_vera_golden, llama_golden]
 FOLDER = pathlib.Path(__file__).resolve().parent
 
 
@@ -34,12 +37,13 @@ def main():
             if arguments.check:
                 differences = golden.differences(*golden_file.read(path)) if path.exists() else ["missing"]
                 failures += len(differences)
-                print(f"{'FAIL' if differences else 'ok  '} {golden.name}: {golden.title} {len(golden.tensors)} tensors")
+                verdict = "FAIL" if differences else "ok  "
+                print(f"{verdict} {golden.name}: {golden.title} {len(golden.tensors)} tensors")
                 for difference in differences:
                     print(f"     {golden.name}: {difference}")
             else:
                 path.write_text(golden.text(versions))
-                print(f"wrote {golden.name}: {golden.title} {len(golden.tensors)} tensors, {path.stat().st_size} bytes")
+                print(f"wrote {golden.name}: {golden.title} {path.stat().st_size} bytes")
     return 1 if failures else 0
 
 
