@@ -2,13 +2,13 @@
 
     y = y0 + s v∘(B (u∘h)),   h = A x        a factor that a case lacks is ones
 
-Each case has a prefix, e.g. `tl6.7x5r3T4` (in 7, out 5, rank 3, 4 tokens). These sizes, scaling and trained (the factors
-that are) are metas of the case; its tensors are
+Each case has a prefix, e.g. `tl6.7x5r3T4` (in 7, out 5, rank 3, 4 tokens). Its metas are in, out, rank, tokens, scaling
+and trained (the letters of the trained factors); its tensors are
 
     A (r, in)    B (out, r)    u (r)    v (out)    x (T, in)    y0 (T, out)    dy (T, out)
     h (T, r)     y (T, out)    dA, dB, du, dv: of the trained factors    dx (T, in): the adapter's share alone
 
-The derivatives are those of sum(dy * y). lora trains A and B, tl6 all four, vera u and v only.
+The derivatives are those of sum(dy * y). SCHEMES below says what each scheme has and trains.
 """
 
 import itertools
