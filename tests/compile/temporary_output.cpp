@@ -4,7 +4,7 @@
 void run(const tiedlora::Factors<const float>& factors, const Eigen::MatrixXf& x, Eigen::MatrixXf& y,
          Eigen::MatrixXf& h) {
 #ifdef TIEDLORA_REFUSED
-  tiedlora::forward(factors, x, y.leftCols(x.cols()).eval(), h);
+  tiedlora::forward(factors, x, Eigen::MatrixXf(y.leftCols(x.cols())), h);
 #else
   tiedlora::forward(factors, x, y.leftCols(x.cols()), h);
 #endif
