@@ -1,0 +1,67 @@
+// Memory for parameters: a fixed number of elements at a 64-byte boundary, whatever the compiler flags.
+#pragma once
+
+#include <algorithm>  // copy
+#include <cstddef>    // size_t
+#include <limits>     // numeric_limits
+#include <memory>     // uninitialized_value_construct_n, destroy_n
+#include <new>        // align_val_t
+#include <span>       // span
+#include <utility>    // exchange, swap
+
+#include "config.hpp"
+#include "error.hpp"
+
+namespace tiedlora {
+inline namespace v1 {
+
+/// An array of a fixed size, zero at first. Copies are deep; a move keeps pointers into it valid.
+template <class T>
+class AlignedArray {
+ public:
+  static constexpr std::size_t alignment = 64;
+  static_assert(alignof(T) <= alignment);
+
+  AlignedArray() = default;
+  explicit AlignedArray(Index size) : size_(size) {
+    if (size < 0 || size > std::numeric_limits<Index>::max() / static_cast<Index>(sizeof(T)))
+      detail::fail(detail::message("an array of ", size, " numbers does not fit the address space"));
+    if (size == 0) return;
+    data_ = static_cast<T*>(::operator new(bytes(), std::align_val_t(alignment)));
+    std::uninitialized_value_construct_n(data_, static_cast<std::size_t>(size));
+  }
+  AlignedArray(const AlignedArray& other) : AlignedArray(other.size_) {
+    std::copy(other.begin(), other.end(), data_);
+  }
+  AlignedArray(AlignedArray&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+  AlignedArray& operator=(AlignedArray other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    return *this;
+  }
+  ~AlignedArray() {
+    if (!data_) return;
+    std::destroy_n(data_, static_cast<std::size_t>(size_));
+    ::operator delete(data_, std::align_val_t(alignment));
+  }
+
+  T* data() { return data_; }
+  const T* data() const { return data_; }
+  Index size() const { return size_; }
+  T* begin() { return data_; }
+  T* end() { return data_ + size_; }
+  const T* begin() const { return data_; }
+  const T* end() const { return data_ + size_; }
+  std::span<T> span() { return {data_, static_cast<std::size_t>(size_)}; }
+  std::span<const T> span() const { return {data_, static_cast<std::size_t>(size_)}; }
+
+ private:
+  std::size_t bytes() const { return static_cast<std::size_t>(size_) * sizeof(T); }
+
+  T* data_ = nullptr;
+  Index size_ = 0;
+};
+
+}  // namespace v1
+}  // namespace tiedlora

@@ -1,0 +1,69 @@
+// What every header needs: the index type, the version and the namespaces.
+#pragma once
+
+#include <cstddef>  // ptrdiff_t
+
+#define TIEDLORA_VERSION_MAJOR 0
+#define TIEDLORA_VERSION_MINOR 1
+#define TIEDLORA_VERSION_PATCH 0
+
+#if defined(__cpp_exceptions) || defined(__EXCEPTIONS) || defined(_CPPUNWIND)
+#define TIEDLORA_EXCEPTIONS 1
+#else
+#define TIEDLORA_EXCEPTIONS 0
+#endif
+
+// Types live in tiedlora::v1 and have the same layout in every translation unit. Functions that do arithmetic
+// are compiled differently under different instruction-set flags, so each combination gets a namespace of its
+// own: a program may then contain SSE2 and AVX-512 translation units without the linker keeping one body for
+// both. TIEDLORA_ISA names it.
+#if defined(__AVX512F__)
+#define TIEDLORA_ISA_VECTOR avx512
+#elif defined(__AVX2__)
+#define TIEDLORA_ISA_VECTOR avx2
+#elif defined(__AVX__)
+#define TIEDLORA_ISA_VECTOR avx
+#elif defined(__SSE2__) || defined(_M_X64)
+#define TIEDLORA_ISA_VECTOR sse2
+#elif defined(__aarch64__) || defined(_M_ARM64)
+#define TIEDLORA_ISA_VECTOR neon
+#else
+#define TIEDLORA_ISA_VECTOR scalar
+#endif
+#if defined(__FMA__)
+#define TIEDLORA_ISA_FMA _fma
+#else
+#define TIEDLORA_ISA_FMA
+#endif
+#if defined(__F16C__)
+#define TIEDLORA_ISA_HALF _f16c
+#else
+#define TIEDLORA_ISA_HALF
+#endif
+#if TIEDLORA_EXCEPTIONS
+#define TIEDLORA_ISA_ERRORS _throwing
+#else
+#define TIEDLORA_ISA_ERRORS _aborting
+#endif
+#define TIEDLORA_CONCAT_(a, b, c, d) a##b##c##d
+#define TIEDLORA_CONCAT(a, b, c, d) TIEDLORA_CONCAT_(a, b, c, d)
+#define TIEDLORA_ISA \
+  TIEDLORA_CONCAT(TIEDLORA_ISA_VECTOR, TIEDLORA_ISA_FMA, TIEDLORA_ISA_HALF, TIEDLORA_ISA_ERRORS)
+#define TIEDLORA_STRING_(x) #x
+#define TIEDLORA_STRING(x) TIEDLORA_STRING_(x)
+
+namespace tiedlora {
+inline namespace v1 {
+
+/// Sizes, counts and strides, in elements unless a name says bytes. Signed, as Eigen's.
+using Index = std::ptrdiff_t;
+
+inline namespace TIEDLORA_ISA {
+
+/// The instruction set this translation unit was compiled for, e.g. "avx512_fma_f16c_throwing".
+/// A plain build on x86-64 is SSE2 and several times slower than -march=native.
+constexpr const char* kernel_isa() { return TIEDLORA_STRING(TIEDLORA_ISA); }
+
+}  // namespace TIEDLORA_ISA
+}  // namespace v1
+}  // namespace tiedlora

@@ -1,0 +1,106 @@
+// What kernels get: the factors of one module as pointers.
+#pragma once
+
+#include <Eigen/Core>  // Map
+
+#include <cstdint>      // int32_t
+#include <type_traits>  // remove_const
+
+#include "config.hpp"
+#include "layout.hpp"
+#include "scalar.hpp"
+
+namespace tiedlora {
+inline namespace v1 {
+
+/// One module's share of the flat arrays. Plain and trivially copyable; the seam at which a kernel of the
+/// user's own plugs in. In gradients a null pointer means: not trained. Valid as long as the owner of the
+/// arrays (and, for `name`, its Layout).
+template <class P>
+struct Factors {
+  P* A = nullptr;  ///< row k at A + k · a_stride, in_features long
+  Index a_stride = 0;
+  P* B = nullptr;  ///< column k at B + k · b_stride, out_features long
+  Index b_stride = 0;
+  P* u = nullptr;  ///< rank long; null: ones
+  P* v = nullptr;  ///< out_features long; null: ones
+  accumulator_t<P> scaling = accumulator_t<P>(1);
+  Index rank = 0;  ///< 0: the module is not adapted
+  Index in_features = 0;
+  Index out_features = 0;
+  std::int32_t module = -1;    ///< its index in the module list
+  const char* name = nullptr;  ///< for messages
+
+  operator Factors<const P>() const
+    requires(!std::is_const_v<P>)
+  {
+    return {A, a_stride, B, b_stride, u, v, scaling, rank, in_features, out_features, module, name};
+  }
+};
+
+namespace detail {
+
+/// Module m's factors in two flat arrays of that layout. A null array gives null pointers.
+template <class P>
+Factors<P> make_factors(const Layout& layout, Index m, P* trainable, P* frozen) {
+  const auto place = [&](FactorId id) -> P* {
+    const Layout::Group* group = layout.group(id, m);
+    P* array = layout.is_trained(id) ? trainable : frozen;
+    return group && array ? array + group->offset : nullptr;
+  };
+  const auto stride = [&](FactorId id) {
+    const Layout::Group* group = layout.group(id, m);
+    return group ? group->features : 0;
+  };
+  const Module& module = layout.modules()[m];
+  return {.A = place(FactorId::A),
+          .a_stride = stride(FactorId::A),
+          .B = place(FactorId::B),
+          .b_stride = stride(FactorId::B),
+          .u = place(FactorId::u),
+          .v = place(FactorId::v),
+          .scaling = static_cast<accumulator_t<P>>(layout.scaling(m)),
+          .rank = layout.rank(m),
+          .in_features = module.in_features,
+          .out_features = module.out_features,
+          .module = static_cast<std::int32_t>(m),
+          .name = module.name.c_str()};
+}
+
+template <class P, int Rows, int Columns, int Order>
+using EigenLike =
+    std::conditional_t<std::is_const_v<P>, const Eigen::Matrix<std::remove_const_t<P>, Rows, Columns, Order>,
+                       Eigen::Matrix<std::remove_const_t<P>, Rows, Columns, Order>>;
+
+}  // namespace detail
+
+template <class P>
+using RowsMap = Eigen::Map<detail::EigenLike<P, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>, 0,
+                           Eigen::OuterStride<>>;
+template <class P>
+using ColumnsMap = Eigen::Map<detail::EigenLike<P, Eigen::Dynamic, Eigen::Dynamic, Eigen::ColMajor>, 0,
+                              Eigen::OuterStride<>>;
+template <class P>
+using VectorMap = Eigen::Map<detail::EigenLike<P, Eigen::Dynamic, 1, Eigen::ColMajor>>;
+
+/// The factors as Eigen maps: A r×in, B out×r, u r, v out; empty where the factor is absent or, in gradients,
+/// not trained.
+template <class P>
+RowsMap<P> map_A(const Factors<P>& f) {
+  return {f.A, f.A ? f.rank : 0, f.A ? f.in_features : 0, Eigen::OuterStride<>(f.a_stride)};
+}
+template <class P>
+ColumnsMap<P> map_B(const Factors<P>& f) {
+  return {f.B, f.B ? f.out_features : 0, f.B ? f.rank : 0, Eigen::OuterStride<>(f.b_stride)};
+}
+template <class P>
+VectorMap<P> map_u(const Factors<P>& f) {
+  return {f.u, f.u ? f.rank : 0};
+}
+template <class P>
+VectorMap<P> map_v(const Factors<P>& f) {
+  return {f.v, f.v ? f.out_features : 0};
+}
+
+}  // namespace v1
+}  // namespace tiedlora

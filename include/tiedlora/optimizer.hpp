@@ -1,0 +1,197 @@
+// AdamW over the flat array, with rates per factor; gradient norm and clipping.
+#pragma once
+
+#include <algorithm>    // min
+#include <cmath>        // sqrt, pow, isfinite
+#include <cstdint>      // int64_t
+#include <optional>     // optional
+#include <span>         // span
+#include <type_traits>  // type_identity
+#include <utility>      // move
+
+#include "aligned_array.hpp"
+#include "config.hpp"
+#include "error.hpp"
+#include "initialize.hpp"
+#include "layout.hpp"
+#include "scalar.hpp"
+
+namespace tiedlora {
+inline namespace v1 {
+
+/// One number for each factor.
+struct PerFactor {
+  double A = 1;
+  double B = 1;
+  double u = 1;
+  double v = 1;
+  double operator[](FactorId id) const {
+    return id == FactorId::A ? A : id == FactorId::B ? B : id == FactorId::u ? u : v;
+  }
+};
+
+struct AdamWOptions {
+  double learning_rate = 1e-3;
+  /// Each factor's rate as a multiple of learning_rate. Unset: recommended_rates of the scheme.
+  std::optional<PerFactor> rates = std::nullopt;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-8;
+  /// Decoupled: p -= rate · decay · p. Each factor's as a multiple of weight_decay; u and v start at 1 and
+  /// are not decayed.
+  double weight_decay = 0;
+  PerFactor decays = {.A = 1, .B = 1, .u = 0, .v = 0};
+};
+
+/// What changes from step to step.
+struct StepOptions {
+  double rate_factor = 1;  ///< the schedule: times every learning rate
+  double gradient_scale =
+      1;  ///< times every gradient: the clip factor, 1 / loss scale, 1 / accumulated batches
+};
+
+/// Norm of a gradient and whether all of it is finite.
+struct GradientStatistics {
+  double norm = 0;
+  bool finite = true;
+};
+
+/// What gradients must be multiplied with so that their norm is at most max_norm (torch's clip_grad_norm_).
+inline double clip_factor(double norm, double max_norm) { return std::min(1.0, max_norm / (norm + 1e-6)); }
+
+/// Sets each factor's rate relative to A's and B's where tying asks for it: in a tied adapter u and v, which
+/// start at one and are all that tells the layers apart, need a far higher rate than the A and B that all
+/// layers push at once.
+inline PerFactor recommended_rates(const Scheme& scheme) {
+  const bool tied = scheme.A.tying.layers != each_layer || scheme.B.tying.layers != each_layer;
+  const bool trains_matrices = scheme.A.trained || scheme.B.trained;
+  return tied && trains_matrices ? PerFactor{.A = 1, .B = 1, .u = 30, .v = 30} : PerFactor{};
+}
+
+inline namespace TIEDLORA_ISA {
+
+/// Norm and finiteness in one pass; sums in double, in which squares of floats cannot overflow.
+template <class G>
+GradientStatistics gradient_statistics(std::span<const G> gradients) {
+  double squares = 0, nonfinite = 0;
+  for (const G& gradient : gradients) {
+    const double value = static_cast<double>(gradient);
+    squares += value * value;
+    nonfinite += value * 0;  // 0, or NaN for an infinity or NaN
+  }
+  return {std::sqrt(squares), nonfinite == 0};
+}
+template <class G>
+GradientStatistics gradient_statistics(std::span<G> gradients) {
+  return gradient_statistics(std::span<const G>(gradients));
+}
+
+/// The numbers of one AdamW step (Loshchilov and Hutter, arXiv 1711.05101, as torch.optim.AdamW orders it).
+struct AdamWStep {
+  double rate;   ///< of this step, schedule included
+  double decay;  ///< weight decay, before it is multiplied with the rate
+  double beta1, beta2, epsilon;
+  double gradient_scale;
+  std::int64_t step;  ///< 1 in the first
+};
+
+/// One step over a span of numbers with the same rates; state is first and second moment. For parameters
+/// outside a Layout, e.g. a host's own weights.
+template <class P>
+void adamw_update(const AdamWStep& s, std::span<P> parameters,
+                  std::type_identity_t<std::span<const P>> gradients,
+                  std::type_identity_t<std::span<P>> first_moment,
+                  std::type_identity_t<std::span<P>> second_moment) {
+  using std::sqrt;
+  static_assert(!is_narrow<P>,
+                "tiedlora: train in float or double and cast for serving: steps vanish in half and bfloat16");
+  const double correction1 = 1 - std::pow(s.beta1, static_cast<double>(s.step));
+  const double correction2 = 1 - std::pow(s.beta2, static_cast<double>(s.step));
+  const P keep = static_cast<P>(1 - s.rate * s.decay), rate = static_cast<P>(s.rate / correction1);
+  const P root = static_cast<P>(1 / std::sqrt(correction2)), epsilon = static_cast<P>(s.epsilon),
+          scale = static_cast<P>(s.gradient_scale);
+  const P beta1 = static_cast<P>(s.beta1), beta2 = static_cast<P>(s.beta2);
+  const P rest1 = static_cast<P>(1 - s.beta1), rest2 = static_cast<P>(1 - s.beta2);
+  P* __restrict p = parameters.data();
+  P* __restrict m = first_moment.data();
+  P* __restrict v = second_moment.data();
+  const P* __restrict g = gradients.data();
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    const P gradient = scale * g[i];
+    m[i] = beta1 * m[i] + rest1 * gradient;
+    v[i] = beta2 * v[i] + rest2 * gradient * gradient;
+    p[i] = keep * p[i] - rate * m[i] / (sqrt(v[i]) * root + epsilon);
+  }
+}
+
+}  // namespace TIEDLORA_ISA
+
+/// AdamW over an adapter's trained numbers: one loop for each factor. Keeps two numbers of state per trained
+/// number.
+template <class P>
+class AdamW {
+ public:
+  static_assert(!is_narrow<P>,
+                "tiedlora: train in float or double and cast for serving: steps vanish in half and bfloat16");
+
+  /// Throws Error for a scheme that cannot learn and for options out of range.
+  explicit AdamW(Layout layout, const AdamWOptions& options = {})
+      : layout_(std::move(layout)),
+        options_(options),
+        rates_(options.rates ? *options.rates : recommended_rates(layout_.scheme())),
+        first_moment_(layout_.trainable_count()),
+        second_moment_(layout_.trainable_count()) {
+    require_trainable(layout_.scheme());
+    if (!(options.learning_rate >= 0 && options.beta1 >= 0 && options.beta1 < 1 && options.beta2 >= 0 &&
+          options.beta2 < 1 && options.epsilon >= 0 && options.weight_decay >= 0))
+      detail::fail("AdamW needs learning_rate, epsilon and weight_decay of at least 0 and betas in [0, 1)");
+  }
+
+  /// One step. Gradients are read, not cleared. Throws Error if the spans do not fit the layout.
+  void step(std::span<P> parameters, std::type_identity_t<std::span<const P>> gradients,
+            const StepOptions& step = {}) {
+    const auto size = static_cast<std::size_t>(layout_.trainable_count());
+    if (parameters.size() != size || gradients.size() != size)
+      detail::fail(detail::message("this optimizer's layout has ", size,
+                                   " trained numbers, but it was given ", parameters.size(),
+                                   " parameters and ", gradients.size(), " gradients"));
+    ++step_count_;
+    for (const FactorId id : all_factors) {
+      if (!layout_.is_trained(id)) continue;
+      const auto [offset, count] = layout_.segment(id);
+      const auto part = [offset = static_cast<std::size_t>(offset), count = static_cast<std::size_t>(count)](
+                            auto span) { return span.subspan(offset, count); };
+      const AdamWStep s = {.rate = options_.learning_rate * rates_[id] * step.rate_factor,
+                           .decay = options_.weight_decay * options_.decays[id],
+                           .beta1 = options_.beta1,
+                           .beta2 = options_.beta2,
+                           .epsilon = options_.epsilon,
+                           .gradient_scale = step.gradient_scale,
+                           .step = step_count_};
+      adamw_update(s, part(parameters), part(gradients), part(first_moment_.span()),
+                   part(second_moment_.span()));
+    }
+  }
+
+  const Layout& layout() const { return layout_; }
+  const AdamWOptions& options() const { return options_; }
+  const PerFactor& rates() const { return rates_; }
+
+  /// The state, for checkpoints: both moments in layout order, and the number of steps taken.
+  std::span<P> first_moment() { return first_moment_.span(); }
+  std::span<P> second_moment() { return second_moment_.span(); }
+  std::span<const P> first_moment() const { return first_moment_.span(); }
+  std::span<const P> second_moment() const { return second_moment_.span(); }
+  std::int64_t step_count() const { return step_count_; }
+  void set_step_count(std::int64_t count) { step_count_ = count; }
+
+ private:
+  Layout layout_;
+  AdamWOptions options_;
+  PerFactor rates_;
+  AlignedArray<P> first_moment_, second_moment_;
+  std::int64_t step_count_ = 0;
+};
+
+}  // namespace v1
+}  // namespace tiedlora

@@ -1,0 +1,41 @@
+// What a call can be told beyond its operands, in one struct so that signatures stay.
+#pragma once
+
+#include <cstddef>  // byte
+#include <cstdint>  // uint64_t
+#include <span>     // span
+
+#include "config.hpp"
+
+namespace tiedlora {
+inline namespace v1 {
+
+/// Part `ith` of `nth` of the work of one half, for a host's thread. The host's barrier stands between
+/// halves. Results are the same bits for every nth.
+struct Slice {
+  Index ith = 0;
+  Index nth = 1;
+};
+
+/// Dropout on the adapter's input, h = A·(mask ∘ x / (1 - probability)), as PEFT's lora_dropout. The mask is
+/// a pure function of (seed, step, input, token, feature), so that backward recomputes it and modules that
+/// share an input share a mask.
+struct Dropout {
+  double probability = 0;   ///< in [0, 1); 0: off
+  std::uint64_t seed = 0;   ///< of the run
+  std::uint64_t step = 0;   ///< a new mask each step
+  std::uint64_t input = 0;  ///< Layout::input_id of the module
+  Index first_token = 0;    ///< number of the view's first token, where a batch is cut into several calls
+};
+
+struct CallOptions {
+  double scale = 1;                    ///< times the module's scaling; 0 switches the adapter off
+  const float* token_scale = nullptr;  ///< one more factor per token, by its place in the view
+  bool overwrite = false;              ///< y (backward: dx) is set instead of added to
+  Dropout dropout = {};
+  Slice slice = {};                   ///< of one half; forward and backward, which are two halves, take none
+  std::span<std::byte> scratch = {};  ///< at least scratch_bytes(…); empty: small blocks on the stack
+};
+
+}  // namespace v1
+}  // namespace tiedlora

@@ -1,0 +1,13 @@
+// The core of tiedlora in one include: low-rank adapters whose matrices are tied across layers. Needs Eigen
+// only.
+#pragma once
+
+#include "adapter.hpp"           // Adapter, AdapterView, Gradients, freeze
+#include "forward_backward.hpp"  // shrink, expand, forward, backward
+#include "layout.hpp"            // Layout: offsets and counts
+#include "merge.hpp"             // merge, unmerge, MergedWeight, to_lora, combine
+#include "modules.hpp"           // Module, ModuleList
+#include "optimizer.hpp"         // AdamW, gradient_statistics, clip_factor
+#include "options.hpp"           // CallOptions, Slice, Dropout
+#include "scheme.hpp"            // Scheme, schemes::…, init::…
+#include "tokens.hpp"            // Tokens
