@@ -158,9 +158,11 @@ class AdamW {
     ++step_count_;
     for (const FactorId id : all_factors) {
       if (!layout_.is_trained(id)) continue;
-      const auto [offset, count] = layout_.segment(id);
-      const auto part = [offset = static_cast<std::size_t>(offset), count = static_cast<std::size_t>(count)](
-                            auto span) { return span.subspan(offset, count); };
+      const Layout::Segment segment = layout_.segment(id);
+      const auto part = [&segment](auto span) {
+        return span.subspan(static_cast<std::size_t>(segment.offset),
+                            static_cast<std::size_t>(segment.count));
+      };
       const AdamWStep s = {.rate = options_.learning_rate * rates_[id] * step.rate_factor,
                            .decay = options_.weight_decay * options_.decays[id],
                            .beta1 = options_.beta1,

@@ -1,0 +1,128 @@
+// Checks hand-written derivatives against finite differences: the library's, or a user's own kernels.
+#pragma once
+
+#include <algorithm>   // max
+#include <cmath>       // sqrt
+#include <cstdint>     // uint64_t
+#include <cstdio>      // snprintf
+#include <functional>  // function
+#include <span>        // span
+#include <string>      // string
+#include <utility>     // move
+#include <vector>      // vector
+
+#include "../adapter.hpp"
+#include "../config.hpp"
+#include "../error.hpp"
+#include "../layout.hpp"
+#include "../random.hpp"
+#include "../scheme.hpp"
+
+namespace tiedlora {
+inline namespace v1 {
+namespace verify {
+
+/// Numbers that a loss depends on and what the code under test says its derivatives are. In double: with
+/// float arithmetic behind them differences are too coarse to judge by.
+struct Variables {
+  std::string name;
+  std::span<double> values;          ///< varied in place, and restored exactly
+  std::span<const double> gradient;  ///< ∂loss/∂values, computed at these values before the check
+};
+
+struct GradientCheckOptions {
+  double step = 1e-4;         ///< h in (L(p + h) - L(p - h)) / 2h, times max(1, |p|)
+  Index most_per_name = 200;  ///< of longer spans this many elements, chosen by the seed
+  std::uint64_t seed = 1;
+};
+
+struct GradientCheckRow {
+  std::string name;
+  Index checked = 0, count = 0;
+  double relative_error =
+      0;  ///< ‖numeric - given‖ / max(‖numeric‖, ‖given‖) over the checked elements; 0 if both are 0
+  double largest_error = 0;  ///< absolute, of one element
+  Index largest_at = 0;      ///< which element
+};
+
+/// The result: a row for each variable.
+struct GradientCheck {
+  std::vector<GradientCheckRow> rows;
+
+  double relative_error() const {
+    double largest = 0;
+    for (const GradientCheckRow& row : rows)
+      largest = std::isnan(row.relative_error) ? row.relative_error : std::max(largest, row.relative_error);
+    return largest;
+  }
+
+  /// A table to print.
+  std::string table() const {
+    std::string text = "variable              checked        of   relative error   largest error   at\n";
+    for (const GradientCheckRow& row : rows) {
+      char line[160];
+      std::snprintf(line, sizeof line, "%-20s %8td %9td   %14.3e   %13.3e   %td\n", row.name.c_str(),
+                    row.checked, row.count, row.relative_error, row.largest_error, row.largest_at);
+      text += line;
+    }
+    return text;
+  }
+};
+
+/// Compares given gradients with central differences, ∂L/∂p ≈ (L(p + h) - L(p - h)) / 2h, whose error is of
+/// order h² L''' + ε L / h. `loss` is called twice for each element checked and must be a pure function of
+/// the variables.
+inline GradientCheck check_gradients(std::span<const Variables> variables,
+                                     const std::function<double()>& loss,
+                                     const GradientCheckOptions& options = {}) {
+  GradientCheck result;
+  for (const Variables& variable : variables) {
+    if (variable.values.size() != variable.gradient.size())
+      detail::fail(detail::message("variable \"", variable.name, "\" has ", variable.values.size(),
+                                   " values but ", variable.gradient.size(), " derivatives"));
+    GradientCheckRow row = {.name = variable.name, .count = static_cast<Index>(variable.values.size())};
+    row.checked = std::min(row.count, options.most_per_name);
+    double error_squares = 0, numeric_squares = 0, given_squares = 0;
+    for (Index n = 0; n < row.checked; ++n) {
+      // All of a short span; of a long one a random element in each of `checked` equal parts.
+      const Index begin = row.count * n / row.checked, end = row.count * (n + 1) / row.checked;
+      const auto random = detail::random_bits(options.seed, static_cast<std::uint64_t>(n));
+      const auto i = static_cast<std::size_t>(begin) + random % static_cast<std::uint64_t>(end - begin);
+      double& value = variable.values[i];
+      const double kept = value, step = options.step * std::max(1.0, std::abs(kept));
+      value = kept + step;
+      const double above = value, loss_above = loss();
+      value = kept - step;
+      const double numeric = (loss_above - loss()) / (above - value);
+      value = kept;
+      const double given = variable.gradient[i], error = std::abs(numeric - given);
+      error_squares += error * error, numeric_squares += numeric * numeric, given_squares += given * given;
+      if (!(error <= row.largest_error)) row.largest_error = error, row.largest_at = static_cast<Index>(i);
+    }
+    const double scale = std::sqrt(std::max(numeric_squares, given_squares));
+    row.relative_error = error_squares == 0 ? 0 : std::sqrt(error_squares) / scale;
+    result.rows.push_back(std::move(row));
+  }
+  return result;
+}
+
+/// The same for an adapter: one row for each trained factor. `gradients` holds what the backward pass under
+/// test computed at the adapter's present values; `loss` runs the forward pass under test.
+inline GradientCheck check_gradients(Adapter<double>& adapter, const Gradients<double>& gradients,
+                                     const std::function<double()>& loss,
+                                     const GradientCheckOptions& options = {}) {
+  std::vector<Variables> variables;
+  for (const FactorId id : all_factors) {
+    if (!adapter.layout().is_trained(id)) continue;
+    const Layout::Segment segment = adapter.layout().segment(id);
+    const auto offset = static_cast<std::size_t>(segment.offset),
+               count = static_cast<std::size_t>(segment.count);
+    variables.push_back({to_string(id), adapter.trainable().subspan(offset, count),
+                         gradients.values().subspan(offset, count)});
+  }
+  return check_gradients(variables, loss, options);
+}
+
+}  // namespace verify
+}  // namespace v1
+}  // namespace tiedlora
