@@ -7,6 +7,7 @@ using Output = const Eigen::MatrixXf;
 using Output = Eigen::MatrixXf;
 #endif
 
-void run(const tiedlora::Factors<const float>& factors, const Eigen::MatrixXf& x, Output& y, Eigen::MatrixXf& h) {
+void run(const tiedlora::Factors<const float>& factors, const Eigen::MatrixXf& x, Output& y,
+         Eigen::MatrixXf& h) {
   tiedlora::forward(factors, x, y, h);
 }

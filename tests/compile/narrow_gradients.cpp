@@ -7,4 +7,6 @@ using Scalar = Eigen::half;
 using Scalar = float;
 #endif
 
-tiedlora::Gradients<Scalar> make(const tiedlora::Layout& layout) { return tiedlora::Gradients<Scalar>(layout); }
+tiedlora::Gradients<Scalar> make(const tiedlora::Layout& layout) {
+  return tiedlora::Gradients<Scalar>(layout);
+}

@@ -1,4 +1,5 @@
-// Tokens are columns. A row-major x of the same shape has its tokens' features far apart and would have to be copied.
+// Tokens are columns. A row-major x of the same shape has its tokens' features far apart and would have to be
+// copied.
 #include <tiedlora/tiedlora.hpp>
 
 #ifdef TIEDLORA_REFUSED
@@ -7,6 +8,7 @@ using Input = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMaj
 using Input = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::ColMajor>;
 #endif
 
-void run(const tiedlora::Factors<const float>& factors, const Input& x, Eigen::MatrixXf& y, Eigen::MatrixXf& h) {
+void run(const tiedlora::Factors<const float>& factors, const Input& x, Eigen::MatrixXf& y,
+         Eigen::MatrixXf& h) {
   tiedlora::forward(factors, x, y, h);
 }

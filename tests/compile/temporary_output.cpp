@@ -1,4 +1,5 @@
-// A block of the caller's matrix is an output although it is a temporary object; a temporary matrix would be lost.
+// A block of the caller's matrix is an output although it is a temporary object; a temporary matrix would be
+// lost.
 #include <tiedlora/tiedlora.hpp>
 
 void run(const tiedlora::Factors<const float>& factors, const Eigen::MatrixXf& x, Eigen::MatrixXf& y,

@@ -1,5 +1,5 @@
-// What every consumer program does: trains one adapter over two layers and reports the loss before and after. All of it
-// has internal linkage, so that each translation unit instantiates the library's templates itself.
+// What every consumer program does: trains one adapter over two layers and reports the loss before and after.
+// All of it has internal linkage, so that each translation unit instantiates the library's templates itself.
 #pragma once
 
 #include <string>
@@ -12,7 +12,8 @@ struct Losses {
   float after = 0;
 };
 
-/// Fits both layers to one linear map of rank 2, which an adapter of rank 2 tied across the layers can represent.
+/// Fits both layers to one linear map of rank 2, which an adapter of rank 2 tied across the layers can
+/// represent.
 Losses train_two_layers() {
   // The order is written out because one of the programs is built with EIGEN_DEFAULT_TO_ROW_MAJOR.
   using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::ColMajor>;

@@ -1,4 +1,5 @@
-// One program of two translation units that instantiate the same templates: it links, and both compute the same.
+// One program of two translation units that instantiate the same templates: it links, and both compute the
+// same.
 #include <cstdio>
 
 #include "train.hpp"
