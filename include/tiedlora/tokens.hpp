@@ -84,6 +84,9 @@ template <class T>
 struct IsTokens<Tokens<T>> : std::true_type {};
 
 template <class X>
+using element_t = std::remove_pointer_t<decltype(std::remove_cvref_t<X>::data)>;
+
+template <class X>
 inline constexpr bool is_eigen = std::is_base_of_v<Eigen::DenseBase<X>, X>;
 
 // What cannot be seen as tokens without a copy does not compile.

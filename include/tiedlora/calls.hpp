@@ -1,0 +1,138 @@
+// What every call on one module does around its arithmetic: checks, shares of the work, room for h.
+#pragma once
+
+#include <algorithm>    // fill_n, max, min
+#include <cstddef>      // size_t
+#include <memory>       // align
+#include <string>       // string
+#include <type_traits>  // is_trivially_copyable
+
+#include "config.hpp"
+#include "error.hpp"
+#include "factors.hpp"
+#include "options.hpp"
+#include "scalar.hpp"
+#include "tokens.hpp"
+
+namespace tiedlora {
+inline namespace v1 {
+namespace detail {
+inline namespace TIEDLORA_ISA {
+
+inline constexpr Index stack_bytes = 16 * 1024;  // for h where the caller gives neither h nor scratch
+
+template <class P>
+std::string of_module(const Factors<P>& f) {
+  return message("module \"", f.name ? f.name : "?", "\" (", f.out_features, "x", f.in_features, ", rank ",
+                 f.rank, "): ");
+}
+
+/// Throws Error, naming the module, unless `tokens` (called `what`) has the width that the module's
+/// `dimension` asks for.
+template <class P, class T>
+void check_tokens(const Factors<P>& f, const char* what, const Tokens<T>& tokens, const char* dimension,
+                  Index width, Index count) {
+  if (tokens.width != width)
+    fail(message(of_module(f), what, " has ", tokens.width, " features, but ", dimension, " is ", width,
+                 " (wrong base model, wrong module, or a matrix that holds tokens as rows?)"));
+  if (tokens.count != count)
+    fail(message(of_module(f), what, " has ", tokens.count, " tokens, but another operand of this call has ",
+                 count));
+  if (!tokens.rows && !tokens.pointers && count > 1 && tokens.stride < width)
+    fail(message(of_module(f), what, " has tokens of ", width, " features that overlap: its stride is ",
+                 tokens.stride));
+  if (!tokens.data && !tokens.pointers && width > 0 && count > 0)
+    fail(message(of_module(f), what, " has no memory"));
+}
+
+template <class P>
+void check_options(const Factors<P>& f, const CallOptions& o, bool is_half) {
+  if (o.slice.nth < 1 || o.slice.ith < 0 || o.slice.ith >= o.slice.nth)
+    fail(message(of_module(f), "slice ", o.slice.ith, " of ", o.slice.nth, " does not exist"));
+  if (!is_half && o.slice.nth != 1)
+    fail(message(of_module(f),
+                 "forward and backward cannot be sliced: they are two halves with a barrier between; slice "
+                 "shrink and expand, or expand_backward and shrink_backward"));
+  if (!(o.dropout.probability >= 0 && o.dropout.probability < 1))
+    fail(message(of_module(f), "dropout.probability is ", o.dropout.probability,
+                 "; it must be at least 0 and less than 1"));
+}
+
+struct Range {
+  Index begin, end;
+};
+
+/// Part ith of n things, of nearly equal size, in order.
+inline Range part_of(Index n, const Slice& slice) {
+  return {n / slice.nth * slice.ith + std::min(n % slice.nth, slice.ith),
+          n / slice.nth * (slice.ith + 1) + std::min(n % slice.nth, slice.ith + 1)};
+}
+
+struct Shares {
+  Range tokens, ranks;
+};
+
+/// Many tokens are shared out among threads by tokens, few by ranks.
+inline Shares shares_of_shrink(Index tokens, Index rank, const Slice& slice) {
+  return tokens >= rank ? Shares{part_of(tokens, slice), {0, rank}}
+                        : Shares{{0, tokens}, part_of(rank, slice)};
+}
+
+/// The options for the tokens from `begin` on.
+inline CallOptions from_token(CallOptions o, Index begin) {
+  if (o.token_scale) o.token_scale += begin;
+  o.dropout.first_token += begin;
+  return o;
+}
+
+/// c_t, what the adapter's output for token t is multiplied with.
+template <class Acc, class P>
+Acc token_scaling(const Factors<P>& f, const CallOptions& o, Index t) {
+  const Acc c = f.scaling * static_cast<Acc>(o.scale);
+  return o.token_scale ? c * static_cast<Acc>(o.token_scale[t]) : c;
+}
+
+template <class T>
+void set_zero(const Tokens<T>& tokens, const Slice& slice) {
+  const auto [begin, end] = part_of(tokens.count, slice);
+  for (Index t = begin; t < end; ++t) std::fill_n(tokens[t], tokens.width, T(0));
+}
+
+/// Room for h of a block of tokens: the caller's scratch, else the stack.
+template <class Acc>
+class HiddenBlock {
+ public:
+  template <class P>
+  HiddenBlock(const Factors<P>& f, const CallOptions& o)
+      : rank_(f.rank), data_(stack_), capacity_(stack_size / f.rank) {
+    if constexpr (std::is_trivially_copyable_v<Acc>) {
+      void* scratch = o.scratch.data();
+      std::size_t bytes = o.scratch.size();
+      if (scratch && std::align(alignof(Acc), sizeof(Acc), scratch, bytes) &&
+          static_cast<Index>(bytes / sizeof(Acc)) / f.rank > 0) {
+        data_ = static_cast<Acc*>(scratch);
+        capacity_ = static_cast<Index>(bytes / sizeof(Acc)) / f.rank;
+      }
+    }
+    if (capacity_ == 0)
+      fail(message(of_module(f), "without scratch the rank can be at most ", stack_size,
+                   "; give scratch_bytes(…) of scratch"));
+  }
+  HiddenBlock(const HiddenBlock&) = delete;
+  HiddenBlock& operator=(const HiddenBlock&) = delete;
+
+  Index capacity() const { return capacity_; }  ///< tokens
+  Tokens<Acc> tokens(Index count) const { return {data_, rank_, count, rank_}; }
+
+ private:
+  static constexpr Index stack_size = std::max<Index>(1, stack_bytes / static_cast<Index>(sizeof(Acc)));
+  Index rank_;
+  Acc stack_[static_cast<std::size_t>(stack_size)];
+  Acc* data_;
+  Index capacity_;
+};
+
+}  // namespace TIEDLORA_ISA
+}  // namespace detail
+}  // namespace v1
+}  // namespace tiedlora
