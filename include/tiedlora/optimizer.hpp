@@ -30,10 +30,16 @@ struct PerFactor {
   }
 };
 
-struct AdamWOptions {
+/// Where to start a search for learning rates.
+struct LearningRates {
   double learning_rate = 1e-3;
-  /// Each factor's rate as a multiple of learning_rate. Unset: recommended_rates of the scheme.
-  std::optional<PerFactor> rates = std::nullopt;
+  PerFactor factors = {};  ///< each factor's rate as a multiple of learning_rate
+};
+
+struct AdamWOptions {
+  std::optional<double> learning_rate = std::nullopt;  ///< unset: that of recommended_rates
+  std::optional<PerFactor> rates =
+      std::nullopt;  ///< each factor's multiple; unset: those of recommended_rates
   double beta1 = 0.9;
   double beta2 = 0.999;
   double epsilon = 1e-8;
@@ -59,13 +65,16 @@ struct GradientStatistics {
 /// What gradients must be multiplied with so that their norm is at most max_norm (torch's clip_grad_norm_).
 inline double clip_factor(double norm, double max_norm) { return std::min(1.0, max_norm / (norm + 1e-6)); }
 
-/// Sets each factor's rate relative to A's and B's where tying asks for it: in a tied adapter u and v, which
-/// start at one and are all that tells the layers apart, need a far higher rate than the A and B that all
-/// layers push at once.
-inline PerFactor recommended_rates(const Scheme& scheme) {
-  const bool tied = scheme.A.tying.layers != each_layer || scheme.B.tying.layers != each_layer;
+/// Rates for a scheme by what it trains. In a tied adapter u and v, which start at one and are all that tells
+/// the layers apart, need a far higher rate than the A and B that all layers push at once; with one rate for
+/// all, tying stays well below LoRA. The numbers are the optima of the example's sweep; a model of another
+/// size and text has its own.
+inline LearningRates recommended_rates(const Scheme& scheme) {
   const bool trains_matrices = scheme.A.trained || scheme.B.trained;
-  return tied && trains_matrices ? PerFactor{.A = 1, .B = 1, .u = 30, .v = 30} : PerFactor{};
+  const bool trains_vectors = (scheme.u && scheme.u->trained) || (scheme.v && scheme.v->trained);
+  if (!trains_matrices) return {.learning_rate = 1e-1};
+  if (trains_vectors) return {.learning_rate = 5e-3, .factors = {.A = 1, .B = 1, .u = 30, .v = 30}};
+  return {.learning_rate = 1e-2};
 }
 
 inline namespace TIEDLORA_ISA {
@@ -138,11 +147,12 @@ class AdamW {
   explicit AdamW(Layout layout, const AdamWOptions& options = {})
       : layout_(std::move(layout)),
         options_(options),
-        rates_(options.rates ? *options.rates : recommended_rates(layout_.scheme())),
+        rates_{options.learning_rate.value_or(recommended_rates(layout_.scheme()).learning_rate),
+               options.rates.value_or(recommended_rates(layout_.scheme()).factors)},
         first_moment_(layout_.trainable_count()),
         second_moment_(layout_.trainable_count()) {
     require_trainable(layout_.scheme());
-    if (!(options.learning_rate >= 0 && options.beta1 >= 0 && options.beta1 < 1 && options.beta2 >= 0 &&
+    if (!(rates_.learning_rate >= 0 && options.beta1 >= 0 && options.beta1 < 1 && options.beta2 >= 0 &&
           options.beta2 < 1 && options.epsilon >= 0 && options.weight_decay >= 0))
       detail::fail("AdamW needs learning_rate, epsilon and weight_decay of at least 0 and betas in [0, 1)");
   }
@@ -163,7 +173,7 @@ class AdamW {
         return span.subspan(static_cast<std::size_t>(segment.offset),
                             static_cast<std::size_t>(segment.count));
       };
-      const AdamWStep s = {.rate = options_.learning_rate * rates_[id] * step.rate_factor,
+      const AdamWStep s = {.rate = rates_.learning_rate * rates_.factors[id] * step.rate_factor,
                            .decay = options_.weight_decay * options_.decays[id],
                            .beta1 = options_.beta1,
                            .beta2 = options_.beta2,
@@ -177,7 +187,7 @@ class AdamW {
 
   const Layout& layout() const { return layout_; }
   const AdamWOptions& options() const { return options_; }
-  const PerFactor& rates() const { return rates_; }
+  const LearningRates& rates() const { return rates_; }  ///< as used: given or recommended
 
   /// The state, for checkpoints: both moments in layout order, and the number of steps taken.
   std::span<P> first_moment() { return first_moment_.span(); }
@@ -190,7 +200,7 @@ class AdamW {
  private:
   Layout layout_;
   AdamWOptions options_;
-  PerFactor rates_;
+  LearningRates rates_;
   AlignedArray<P> first_moment_, second_moment_;
   std::int64_t step_count_ = 0;
 };
