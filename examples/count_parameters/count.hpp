@@ -1,0 +1,106 @@
+// What an adapter costs: one row per scheme and rank, computed from layouts alone.
+#pragma once
+
+#include <charconv>      // from_chars
+#include <limits>        // numeric_limits
+#include <stdexcept>     // invalid_argument, runtime_error
+#include <string>        // string
+#include <system_error>  // errc
+#include <utility>       // pair
+#include <vector>        // vector
+
+#include <fmt/format.h>
+#include <tiedlora/layout.hpp>  // Layout
+#include <tiedlora/scheme.hpp>  // Scheme, schemes
+
+#include "model.hpp"
+
+namespace count_parameters {
+
+/// The scheme of that name; "grouped:4" is tl6 with A and B tied over each 4 consecutive layers. Throws
+/// invalid_argument, listing all, if there is none.
+inline tiedlora::Scheme scheme_named(const std::string& name) {
+  namespace schemes = tiedlora::schemes;
+  if (name == "lora") return schemes::lora();
+  if (name == "lora_fused") return schemes::lora_fused();
+  if (name == "vera") return schemes::vera();
+  if (name == "tl5") return schemes::tl5();
+  if (name == "tl6") return schemes::tl6();
+  if (name == "lora_fa") return schemes::lora_fa();
+  if (name == "share_lora_a") return schemes::share_lora_a();
+  if (name == "share_lora_b") return schemes::share_lora_b();
+  if (name == "share_lora_ab") return schemes::share_lora_ab();
+  if (name.starts_with("grouped:")) {
+    Index layers = 0;
+    const char* const end = name.data() + name.size();
+    const auto [stop, error] = std::from_chars(name.data() + name.find(':') + 1, end, layers);
+    if (error == std::errc() && stop == end && layers > 0) return schemes::grouped(layers);
+  }
+  throw std::invalid_argument(
+      fmt::format("--schemes: \"{}\" is none of lora, lora_fused, vera, tl5, tl6, lora_fa, share_lora_a, "
+                  "share_lora_b, share_lora_ab and grouped:G with a positive number G of layers",
+                  name));
+}
+
+/// What one scheme costs at one rank.
+struct Row {
+  std::string scheme = {};
+  Index rank = 0;
+  Index trained = 0;           ///< numbers that training changes
+  Index frozen = 0;            ///< numbers beside them that never change
+  Index per_tenant = 0;        ///< numbers each tenant adds to A and B that all share
+  double percent_of_lora = 0;  ///< trained, of scheme lora (PEFT's) at the same rank
+  double percent_of_lora_fused =
+      0;  ///< trained, of scheme lora_fused (the Tied-LoRA paper's) at the same rank
+
+  static constexpr Index f32 = 4, bf16 = 2;  ///< bytes of a number
+  Index file_bytes(Index bytes_per_number) const { return trained * bytes_per_number; }
+  Index tenant_bytes(Index bytes_per_number) const { return per_tenant * bytes_per_number; }
+  /// Parameters, gradients and AdamW's two moments, all float32.
+  Index training_bytes() const { return 4 * trained * f32; }
+};
+
+/// Counts without allocating an adapter. Throws runtime_error where a count in bytes overflows.
+inline Row count(const tiedlora::ModuleList& modules, const std::string& scheme_name, Index rank) {
+  using tiedlora::FactorId;
+  const tiedlora::Layout layout(modules, scheme_named(scheme_name), rank);
+  Row row;
+  row.scheme = scheme_name;
+  row.rank = rank;
+  row.trained = layout.trainable_count();
+  row.frozen = layout.frozen_count();
+  if (row.trained > std::numeric_limits<Index>::max() / (4 * Row::f32))
+    throw std::runtime_error(
+        fmt::format("scheme {} at rank {} has more bytes than can be counted", scheme_name, rank));
+  // Where there are u and v, tenants can share a frozen A and B; else each has everything of its own.
+  const bool has_uv = layout.scheme().u || layout.scheme().v;
+  row.per_tenant =
+      has_uv ? layout.trainable_count(FactorId::u) + layout.trainable_count(FactorId::v) : row.trained;
+  const auto percent_of = [&](const tiedlora::Scheme& lora) {
+    return 100.0 * static_cast<double>(row.trained) /
+           static_cast<double>(layout.with_scheme(lora).trainable_count());
+  };
+  row.percent_of_lora = percent_of(tiedlora::schemes::lora());
+  row.percent_of_lora_fused = percent_of(tiedlora::schemes::lora_fused());
+  return row;
+}
+
+/// All rows of one model, by scheme and then by rank.
+struct Table {
+  Model model = {};
+  std::vector<std::string> targets = {};
+  std::vector<std::string> schemes = {};
+  std::vector<Index> ranks = {};
+  std::vector<Row> rows = {};
+};
+
+inline Table count(const Model& model, const std::vector<std::string>& targets,
+                   const std::vector<std::string>& schemes, const std::vector<Index>& ranks) {
+  Table table = {model, targets, schemes, ranks, {}};
+  const tiedlora::ModuleList modules = modules_of(model, targets);
+  for (const std::string& scheme : schemes)
+    for (const Index rank : ranks) table.rows.push_back(count(modules, scheme, rank));
+  return table;
+}
+
+}  // namespace count_parameters

@@ -1,0 +1,6 @@
+// count_parameters: what adapters cost, for well-known models and for any Hugging Face config.json.
+#include <iostream>  // cout, cerr
+
+#include "program.hpp"
+
+int main(int argc, char** argv) { return count_parameters::run(argc, argv, std::cout, std::cerr); }

@@ -1,0 +1,112 @@
+// The command line.
+#pragma once
+
+#include <algorithm>  // sort, unique
+#include <exception>  // exception
+#include <ostream>    // ostream
+#include <stdexcept>  // invalid_argument
+#include <string>     // string
+#include <vector>     // vector
+
+#include <fmt/format.h>
+#include <CLI/CLI.hpp>
+
+#include "count.hpp"
+#include "hugging_face.hpp"
+#include "plot.hpp"
+#include "presets.hpp"
+#include "write.hpp"
+
+namespace count_parameters {
+
+enum ExitCode : int { success = 0, failure = 1, usage = 2 };
+
+/// The program. Results go to `out`, everything else to `err`. Returns an ExitCode.
+inline int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err) {
+  std::vector<std::string> models, configs, schemes = {"lora", "vera", "tl5", "tl6"}, targets = {"qkv"};
+  std::vector<Index> ranks = {2, 8, 32, 128};
+  std::string folder;
+  bool as_csv = false, as_json = false, list = false;
+
+  CLI::App app(
+      "Counts what low-rank adapters cost, tied across layers and not: trained parameters and the "
+      "bytes that follow from them. Allocates nothing of what it counts.",
+      "count_parameters");
+  const auto add_list = [&](const std::string& name, auto& values, const std::string& text) {
+    return app.add_option(name, values, text)->delimiter(',')->allow_extra_args(false);
+  };
+  add_list("--model", models, "models by name, separated by commas (default: LLaMA2-7B); see --list")
+      ->type_name("NAMES");
+  app.add_option("--config", configs, "a Hugging Face config.json of a further model; may be repeated")
+      ->allow_extra_args(false)
+      ->type_name("PATH");
+  add_list("--ranks", ranks, "ranks")->check(CLI::PositiveNumber)->type_name("RANKS")->capture_default_str();
+  add_list(
+      "--schemes", schemes,
+      "lora, lora_fused, vera, tl5, tl6, lora_fa, share_lora_a, share_lora_b, share_lora_ab, or grouped:G: "
+      "tl6 with A and B tied over each G layers")
+      ->type_name("NAMES")
+      ->capture_default_str();
+  add_list("--targets", targets,
+           "what is adapted in each layer: qkv (fused, as in the Tied-LoRA paper), or any of q, k, v, o, "
+           "gate, up, "
+           "down")
+      ->type_name("NAMES")
+      ->capture_default_str();
+  const auto csv_flag = app.add_flag("--csv", as_csv, "print CSV, with exact bytes");
+  app.add_flag("--json", as_json, "print JSON, with exact bytes")->excludes(csv_flag);
+  app.add_option("--plot", folder, "write CSV and pictures (PNG, SVG; needs gnuplot) into this folder")
+      ->type_name("FOLDER");
+  app.add_flag("--list", list, "list the models known by name, and leave");
+  app.footer(
+      "Examples:\n"
+      "  count_parameters                                    the Tied-LoRA paper's LLaMA2-7B\n"
+      "  count_parameters --model GPT-2B-001,LLaMA2-70B --ranks 8\n"
+      "  count_parameters --config models/mine/config.json --targets q,k,v,o,gate,up,down\n"
+      "  count_parameters --schemes lora,grouped:4,grouped:16,tl6 --plot out/counts\n"
+      "  count_parameters --model SmolLM2-135M --csv > counts.csv\n"
+      "\n"
+      "Exit codes: 0 done, 1 a file is wrong or cannot be read or written, 2 wrong usage.");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error, out, err) == 0 ? success : usage;
+  }
+
+  std::sort(ranks.begin(), ranks.end());
+  ranks.erase(std::unique(ranks.begin(), ranks.end()), ranks.end());
+
+  try {
+    if (list) {
+      for (const Model& model : presets())
+        out << fmt::format("{:<14} {} ({})\n", model.name, detail::description(model), model.source);
+      return success;
+    }
+    if (models.empty() && configs.empty()) models = {"LLaMA2-7B"};
+    std::vector<Table> tables;
+    for (const std::string& name : models) tables.push_back(count(preset(name), targets, schemes, ranks));
+    for (const std::string& path : configs)
+      tables.push_back(count(read_hugging_face_config(path), targets, schemes, ranks));
+
+    if (as_csv) {
+      out << to_csv(tables);
+    } else if (as_json) {
+      out << to_json(tables);
+    } else {
+      for (const Table& table : tables) out << to_text(table) << '\n';
+      out << legend();
+    }
+    out.flush();
+    if (!out) throw std::runtime_error("cannot write the result (is the disk full?)");
+    if (!folder.empty()) err << plot(tables, folder) << '\n';
+    return success;
+  } catch (const std::invalid_argument& error) {
+    err << error.what() << "\nRun with --help for more information.\n";
+    return usage;
+  } catch (const std::exception& error) {
+    err << "count_parameters: " << error.what() << '\n';
+    return failure;
+  }
+}
+
+}  // namespace count_parameters
