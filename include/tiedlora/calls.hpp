@@ -58,6 +58,16 @@ void check_options(const Factors<P>& f, const CallOptions& o, bool is_half) {
                  "; it must be at least 0 and less than 1"));
 }
 
+/// Throws Error unless the gradients that are there have the module's shape: backward would write past them.
+template <class P, class G>
+void check_gradient(const Factors<P>& f, const Factors<G>& gradient) {
+  if (!gradient.A && !gradient.B && !gradient.u && !gradient.v) return;
+  if (gradient.rank != f.rank || gradient.in_features != f.in_features ||
+      gradient.out_features != f.out_features)
+    fail(message(of_module(f), "the gradient is that of ", of_module(gradient),
+                 "give gradients.factors of the same module"));
+}
+
 struct Range {
   Index begin, end;
 };

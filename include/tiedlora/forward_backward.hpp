@@ -7,6 +7,7 @@
 #include <algorithm>    // min
 #include <cstddef>      // size_t
 #include <type_traits>  // is_same, remove_cvref, remove_const
+#include <utility>      // forward
 
 #include "calls.hpp"
 #include "config.hpp"
@@ -73,7 +74,7 @@ void shrink(const Factors<P>& f, const X& x, H&& h, const CallOptions& o = {}) {
   using namespace detail;
   if (f.rank == 0) return;
   const auto xs = input_tokens(x);
-  const Tokens<accumulator_t<P>> hs = output_tokens(h);
+  const Tokens<accumulator_t<P>> hs = output_tokens(std::forward<H>(h));
   check_options(f, o, true);
   check_tokens(f, "x", xs, "in_features", f.in_features, xs.count);
   check_tokens(f, "h", hs, "the rank", f.rank, xs.count);
@@ -87,7 +88,7 @@ void shrink(const Factors<P>& f, const X& x, H&& h, const CallOptions& o = {}) {
 template <class P, class H, class Y>
 void expand(const Factors<P>& f, const H& h, Y&& y, const CallOptions& o = {}) {
   using namespace detail;
-  const auto ys = output_tokens(y);
+  const auto ys = output_tokens(std::forward<Y>(y));
   check_options(f, o, true);
   check_tokens(f, "y", ys, "out_features", f.out_features, ys.count);
   if (f.rank == 0) {
@@ -107,8 +108,9 @@ template <class P, class X, class Y, class H>
   requires(!std::is_same_v<std::remove_cvref_t<H>, CallOptions>)
 void forward(const Factors<P>& f, const X& x, Y&& y, H&& h, const CallOptions& o = {}) {
   detail::check_options(f, o, false);
-  shrink(f, x, h, o);
-  expand(f, h, y, o);
+  const Tokens<accumulator_t<P>> hs = detail::output_tokens(std::forward<H>(h));
+  shrink(f, x, hs, o);
+  expand(f, hs, std::forward<Y>(y), o);
 }
 
 /// The same for a caller who needs no h: it lives in the scratch or on the stack, a block of tokens at a
@@ -118,7 +120,7 @@ void forward(const Factors<P>& f, const X& x, Y&& y, const CallOptions& o = {}) 
   using namespace detail;
   check_options(f, o, false);
   const auto xs = input_tokens(x);
-  const auto ys = output_tokens(y);
+  const auto ys = output_tokens(std::forward<Y>(y));
   check_tokens(f, "y", ys, "out_features", f.out_features, xs.count);
   if (f.rank == 0) return expand(f, Tokens<const accumulator_t<P>>{}, ys, o);
   const HiddenBlock<accumulator_t<P>> h(f, o);
@@ -140,8 +142,9 @@ void expand_backward(const Factors<P>& f, const H& h, const Dy& dy, const Factor
   if (f.rank == 0) return;
   const Tokens<const accumulator_t<P>> hs = input_tokens(h);
   const auto dys = input_tokens(dy);
-  const Tokens<accumulator_t<P>> dhs = output_tokens(dh);
+  const Tokens<accumulator_t<P>> dhs = output_tokens(std::forward<Dh>(dh));
   check_options(f, o, true);
+  check_gradient(f, gradient);
   check_tokens(f, "dy", dys, "out_features", f.out_features, dys.count);
   check_tokens(f, "h", hs, "the rank", f.rank, dys.count);
   check_tokens(f, "dh", dhs, "the rank", f.rank, dys.count);
@@ -157,11 +160,13 @@ void shrink_backward(const Factors<P>& f, const X& x, const Dh& dh, const Factor
                      Dx&& dx, const CallOptions& o = {}) {
   using namespace detail;
   check_options(f, o, true);
+  const auto dxs = output_tokens_or_none(std::forward<Dx>(dx));
   if (f.rank == 0) {
     if constexpr (!is_none<Dx>)
-      if (o.overwrite) set_zero(output_tokens(dx), o.slice);
+      if (o.overwrite) set_zero(dxs, o.slice);
     return;
   }
+  check_gradient(f, gradient);
   const Tokens<const accumulator_t<P>> dhs = input_tokens(dh);
   check_tokens(f, "dh", dhs, "the rank", f.rank, dhs.count);
   if constexpr (is_none<X>) {
@@ -172,7 +177,6 @@ void shrink_backward(const Factors<P>& f, const X& x, const Dh& dh, const Factor
     add_gradient_of_A(f, xs, dhs, gradient, o);
   }
   if constexpr (!is_none<Dx>) {
-    const auto dxs = output_tokens(dx);
     check_tokens(f, "dx", dxs, "in_features", f.in_features, dhs.count);
     add_dx(f, dhs, dxs, o);
   }
@@ -188,13 +192,13 @@ void backward(const Factors<P>& f, const X& x, const H& h, const Dy& dy,
   using namespace detail;
   using Acc = accumulator_t<P>;
   check_options(f, o, false);
-  if (f.rank == 0) return shrink_backward(f, x, Tokens<const Acc>{}, gradient, dx, o);
+  const auto dxs = output_tokens_or_none(std::forward<Dx>(dx));
+  if (f.rank == 0) return shrink_backward(f, x, Tokens<const Acc>{}, gradient, dxs, o);
   const Tokens<const Acc> hs = input_tokens(h);
   const auto dys = input_tokens(dy);
   check_tokens(f, "h", hs, "the rank", f.rank, dys.count);
   check_tokens(f, "dy", dys, "out_features", f.out_features, dys.count);
   const auto xs = input_tokens_or_none(x);
-  const auto dxs = output_tokens_or_none(dx);
   if constexpr (!is_none<X>) check_tokens(f, "x", xs, "in_features", f.in_features, dys.count);
   if constexpr (!is_none<Dx>) check_tokens(f, "dx", dxs, "in_features", f.in_features, dys.count);
   const HiddenBlock<Acc> dh(f, o);

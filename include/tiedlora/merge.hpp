@@ -58,7 +58,7 @@ inline namespace TIEDLORA_ISA {
 template <class P, class W>
 void add_delta(const Factors<P>& f, const Weight<W>& w, double factor) {
   using Acc = accumulator_t<P>;
-  using Sum = accumulator_t<W>;
+  using Sum = sum_t<Acc, W>;
   if (w.rows != f.out_features || w.columns != f.in_features)
     fail(message("module \"", f.name ? f.name : "?", "\": the weight is ", w.rows, "x", w.columns,
                  ", but the adapter is for ", f.out_features, "x", f.in_features,

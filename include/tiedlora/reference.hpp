@@ -68,8 +68,10 @@ void load_input(const Tokens<const T>& x, Index t, Index begin, Index n, const D
 /// to = to + values, or = values; rounded once.
 template <class Acc, class T>
 void store(const Acc* values, Index n, bool overwrite, T* to) {
+  using Sum = sum_t<Acc, T>;
   for (Index i = 0; i < n; ++i)
-    to[i] = static_cast<T>(overwrite ? values[i] : static_cast<Acc>(to[i]) + values[i]);
+    to[i] = overwrite ? static_cast<T>(values[i])
+                      : static_cast<T>(static_cast<Sum>(to[i]) + static_cast<Sum>(values[i]));
 }
 
 /// h = A·(mask ∘ x)

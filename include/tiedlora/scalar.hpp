@@ -3,7 +3,7 @@
 
 #include <Eigen/Core>  // half, bfloat16
 
-#include <type_traits>  // remove_const
+#include <type_traits>  // common_type, conditional, is_floating_point, remove_const, type_identity
 
 #include "config.hpp"
 
@@ -33,6 +33,12 @@ using accumulator_t = typename detail::Accumulator<std::remove_const_t<P>>::type
 /// Types too narrow to sum or to train in.
 template <class P>
 inline constexpr bool is_narrow = !std::is_same_v<accumulator_t<P>, std::remove_const_t<P>>;
+
+/// In what a number in memory of type T and a sum of type Acc are added: the wider of the two, so that a
+/// double keeps its digits beside a float adapter.
+template <class Acc, class T>
+using sum_t = typename std::conditional_t<std::is_floating_point_v<Acc> && std::is_floating_point_v<T>,
+                                          std::common_type<Acc, T>, std::type_identity<Acc>>::type;
 
 }  // namespace v1
 }  // namespace tiedlora
