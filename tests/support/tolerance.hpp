@@ -1,0 +1,44 @@
+// How far apart two correct computations of the same number can lie.
+#pragma once
+
+#include <Eigen/Core>
+
+#include <cmath>
+#include <limits>
+#include <tiedlora/config.hpp>
+
+namespace tiedlora_test {
+
+using tiedlora::Index;
+
+/// The largest relative error of one rounding to T: half the distance between 1 and its successor. (Eigen
+/// 3.4's NumTraits<half>::epsilon is not that distance.)
+template <class T>
+constexpr double unit_roundoff() {
+  if constexpr (std::is_same_v<T, Eigen::half>)
+    return 0x1p-11;
+  else if constexpr (std::is_same_v<T, Eigen::bfloat16>)
+    return 0x1p-8;
+  else
+    return static_cast<double>(std::numeric_limits<T>::epsilon() / 2);
+}
+
+/// Bound on |computed - exact| for a sum of products computed in T: γ_n Σ|terms| with γ_n = n u / (1 - n u),
+/// where u is the unit roundoff and n is the largest number of roundings that one term passes through (N. J.
+/// Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, lemma 3.1). Holds for every order of
+/// summation and with or without fused multiply-adds.
+template <class T>
+double rounding_bound(Index roundings, double sum_of_magnitudes) {
+  const double nu = static_cast<double>(roundings) * unit_roundoff<T>();
+  return nu / (1 - nu) * sum_of_magnitudes;
+}
+
+/// For numbers from the golden files. Their computation has `operations` roundings one after another, which
+/// add up as a random walk; the 4 covers the spread over many values. As golden_file.py has it, which
+/// compares the files with themselves.
+template <class T>
+double golden_tolerance(Index operations, double largest) {
+  return 4 * std::sqrt(static_cast<double>(operations)) * 2 * unit_roundoff<T>() * largest;
+}
+
+}  // namespace tiedlora_test
