@@ -1,0 +1,136 @@
+// finetune: pre-trains a small transformer, fine-tunes it with LoRA and its tied relatives, and compares
+// them.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <exception>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "program.hpp"
+
+namespace {
+
+const char* const examples_text = R"(
+Examples:
+  finetune                                     the demo: all schemes at rank 16, about four minutes
+  finetune --minutes 20                        the same with five times as many steps
+  finetune --schemes lora,tl6 --ranks 4,8,16 --seeds 1,2,3 --steps 500 --base-steps 2000
+                                               a small study; rows go to OUT/summary.csv
+  finetune --schemes lora:1,lora:16,tl6:16     a rank for each scheme
+  finetune --task-text ~/src/project --targets q_proj,v_proj
+  finetune --learning-rate tl6=0.005 --learning-rate tl6.uv=0.15
+  finetune --sweep                             search the learning rates anew; continues where it was stopped
+
+Ctrl-C ends the run at the next step and keeps what was trained. Exit status: 0 done, 1 failed, 130 interrupted.
+)";
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using finetune::Settings;
+  // --smoke changes the defaults, so it must be known before the other options are.
+  bool smoke = std::find(argv, argv + argc, std::string_view("--smoke")) != argv + argc;
+  Settings settings = smoke ? finetune::tiny_settings() : Settings();
+  settings.threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  std::vector<std::string> rates;
+
+  CLI::App app(
+      "Pre-trains a small byte-level transformer on one body of text, fine-tunes it on another with LoRA, "
+      "VeRA,\n"
+      "Tied-LoRA (tl5: A and B tied over the layers; tl6: and u, v of each layer's own) and in full, and "
+      "compares them.",
+      "finetune");
+  app.footer(examples_text);
+  app.option_defaults()->always_capture_default();
+
+  app.add_option("--schemes", settings.schemes,
+                 "what to compare: lora, vera, tl5, tl6, full; name:rank for a rank of its own")
+      ->delimiter(',')
+      ->group("Comparison");
+  app.add_option("--ranks,--rank", settings.ranks,
+                 "ranks of the schemes without one of their own; LoRA at the first is the reference")
+      ->delimiter(',')
+      ->check(CLI::PositiveNumber)
+      ->group("Comparison");
+  app.add_option("--targets", settings.targets,
+                 "adapted modules: q_proj, k_proj, v_proj (or qkv_proj: fused), o_proj, gate_proj, up_proj, "
+                 "down_proj")
+      ->delimiter(',')
+      ->group("Comparison");
+  app.add_option("--seeds,--seed", settings.seeds,
+                 "seeds of the adapters' start and the data order; the base has one of its own")
+      ->delimiter(',')
+      ->group("Comparison");
+
+  app.add_option("--base-text", settings.base_text,
+                 "files or folders for pre-training [the C++ standard library's headers]")
+      ->delimiter(',')
+      ->group("Text");
+  app.add_option("--task-text", settings.task_text, "files or folders for fine-tuning [Eigen's headers]")
+      ->delimiter(',')
+      ->group("Text");
+
+  app.add_option("--layers", settings.model.layers, "")->check(CLI::PositiveNumber)->group("Model");
+  app.add_option("--width", settings.model.width, "")->check(CLI::PositiveNumber)->group("Model");
+  app.add_option("--heads", settings.model.heads, "")->check(CLI::PositiveNumber)->group("Model");
+  app.add_option("--kv-heads", settings.model.kv_heads,
+                 "heads of k and v, each shared by heads / kv-heads of q")
+      ->check(CLI::PositiveNumber)
+      ->group("Model");
+  app.add_option("--ff", settings.model.feed_forward, "width of the feed-forward block")
+      ->check(CLI::PositiveNumber)
+      ->group("Model");
+
+  app.add_option("--minutes", settings.minutes,
+                 "time for everything; gives the numbers of steps that are not set")
+      ->check(CLI::PositiveNumber)
+      ->group("Training");
+  app.add_option("--base-steps", settings.base_steps, "steps of pre-training [from --minutes]")
+      ->check(CLI::PositiveNumber)
+      ->group("Training")
+      ->always_capture_default(false);
+  app.add_option("--steps", settings.steps, "steps of each fine-tuning run [from --minutes]")
+      ->check(CLI::PositiveNumber)
+      ->group("Training");
+  app.add_option("--batch", settings.batch, "sequences per step")
+      ->check(CLI::PositiveNumber)
+      ->group("Training");
+  app.add_option("--length", settings.length, "bytes per sequence")
+      ->check(CLI::PositiveNumber)
+      ->group("Training");
+  app.add_option("--learning-rate", rates,
+                 "NAME=RATE, NAME one of base, lora, vera, tl5, tl6, full (A and B) or tl6.uv (u and v)")
+      ->delimiter(',')
+      ->group("Training");
+  app.add_option("--patience", settings.patience,
+                 "end a run after that many evaluations without a better select loss; 0: never")
+      ->check(CLI::NonNegativeNumber)
+      ->group("Training");
+  app.add_option("--windows", settings.windows, "windows of LENGTH bytes in each test")
+      ->check(CLI::PositiveNumber)
+      ->group("Training");
+  app.add_option("--threads", settings.threads, "")->check(CLI::PositiveNumber)->group("Training");
+
+  app.add_option("--out", settings.out, "folder for tables, plots and adapters")->group("Files");
+  app.add_option("--cache", settings.cache, "folder for pre-trained bases")->group("Files");
+  app.add_flag("--sweep", settings.sweep, "search learning rates on the select split instead of comparing")
+      ->group("Modes");
+  app.add_flag("--smoke", smoke, "tiny sizes and a few steps, unless given: to see that everything works")
+      ->group("Modes");
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 1;
+  }
+  try {
+    for (const std::string& rate : rates) finetune::override_rate(settings.rates, rate);
+    return finetune::run_program(settings);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "finetune: %s\n", error.what());
+    return 1;
+  }
+}

@@ -1,0 +1,156 @@
+// Pictures from the CSV files, drawn by gnuplot.
+#pragma once
+
+#include <algorithm>   // find
+#include <cstdlib>     // system
+#include <filesystem>  // path
+#include <string>      // string
+#include <vector>      // vector
+
+#include <fmt/format.h>
+
+#include "files.hpp"    // write_atomically
+#include "results.hpp"  // Comparison
+
+namespace finetune {
+
+/// How a contender is drawn: colours of Okabe and Ito, which colour-blind people tell apart too, and a point
+/// shape, so that nothing rests on colour alone.
+struct PlotStyle {
+  std::string colour;
+  int point = 7;
+  std::string dash = "1";
+};
+inline PlotStyle plot_style(const std::string& scheme) {
+  if (scheme == "lora") return {"#0072B2", 7, "1"};
+  if (scheme == "vera") return {"#E69F00", 9, "1"};
+  if (scheme == "tl5") return {"#56B4E9", 5, "1"};
+  if (scheme == "tl6") return {"#D55E00", 13, "1"};
+  if (scheme == "full") return {"#000000", 11, "1"};
+  return {"#CC79A7", 15, "1"};
+}
+
+/// A string as gnuplot's single-quoted literal.
+inline std::string gnuplot_quoted(const std::string& text) {
+  std::string quoted = "'";
+  for (const char c : text) quoted += c == '\'' ? std::string("''") : std::string(1, c);
+  return quoted + "'";
+}
+
+/// The head of every script: it runs in the folder of its CSV file, `gnuplot NAME.gp`, and writes NAME.png
+/// and NAME.svg.
+inline std::string plot_script(const std::string& name, const std::string& csv, int width, int height,
+                               const std::string& body) {
+  return fmt::format(
+      "# Draws {0}.png and {0}.svg from {1}: run gnuplot {0}.gp in this folder.\n"
+      "set datafile separator comma\n"
+      "set datafile missing ''\n"
+      "set grid lc rgb '#dddddd' lt 1\n"
+      "set border 3\n"
+      "set tics nomirror\n"
+      "data = {2}\n"
+      "do for [output in 'png svg'] {{\n"
+      "  if (output eq 'png') {{ set terminal pngcairo size {3},{4} font 'sans,12' }} else {{ set terminal "
+      "svg size {3},{4} font 'sans,12' background 'white' }}\n"
+      "  set output '{0}.'.output\n"
+      "{5}"
+      "  unset output\n"
+      "}}\n",
+      name, csv, gnuplot_quoted(csv), width, height, body);
+}
+
+/// Writes the script and runs gnuplot on it. Returns what went wrong, or nothing.
+inline std::string draw(const std::filesystem::path& folder, const std::string& name,
+                        const std::string& script) {
+  write_atomically(folder / (name + ".gp"), script);
+  if (std::system("gnuplot --version > /dev/null 2>&1") != 0)
+    return "gnuplot is not installed, so no plots were drawn (Debian: gnuplot-nox); the .gp scripts draw "
+           "them later";
+  std::string quoted;
+  for (const char c : folder.string()) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  const std::string command = fmt::format("cd '{}' && gnuplot {}.gp > {}.log 2>&1", quoted, name, name);
+  if (std::system(command.c_str()) != 0)
+    return fmt::format("gnuplot failed; see {}", (folder / (name + ".log")).string());
+  std::filesystem::remove(folder / (name + ".log"));
+  return {};
+}
+
+/// Loss against steps, of training and on the select split side by side.
+inline std::string loss_script(const Comparison& comparison) {
+  const std::uint64_t seed = comparison.settings.seeds.front();
+  std::string body =
+      "  set multiplot layout 1,2 margins 0.06,0.98,0.2,0.92 spacing 0.08,0\n  set xlabel 'steps'\n  set "
+      "ylabel 'bits per byte'\n";
+  for (const bool select : {false, true}) {
+    body += fmt::format(
+        "  set title '{}'\n  {}\n  plot \\\n",
+        select ? "task text, select split" : "task text, training batches",
+        select ? "unset key" : "set key at screen 0.5, screen 0.02 center bottom horizontal maxrows 1");
+    std::size_t index = 0;
+    const std::vector<Contender> all = comparison.contenders();
+    for (const Contender& contender : all) {
+      const PlotStyle style = plot_style(contender.scheme);
+      // A second rank of the same scheme is told apart by its dashes.
+      int dash = 1;
+      for (std::size_t i = 0; i < index; ++i) dash += all[i].scheme == contender.scheme;
+      ++index;
+      body += fmt::format(
+          "    data using (strcol(1) eq '{}' && strcol(2) eq '{}' && $3 == {} && $4 == {} ? $5 : NaN):{} "
+          "with linespoints lw 2 dt {} pt {} ps 0.7 "
+          "lc rgb '{}' title {}{}\n",
+          comparison.id(), contender.scheme, contender.rank, seed, select ? "7" : "6", dash, style.point,
+          style.colour, gnuplot_quoted(contender.label()), index < all.size() ? ", \\" : "");
+    }
+  }
+  return plot_script("loss", "metrics.csv", 1200, 480, body + "  unset multiplot\n");
+}
+
+/// Test loss against trained parameters: the picture that answers which scheme is best for a number of
+/// parameters.
+inline std::string parameters_script(const Comparison& comparison) {
+  std::string body = fmt::format(
+      "  set title 'fine-tuned for {} steps; {} seed{}'\n"
+      "  set xlabel 'trained parameters'\n"
+      "  set ylabel 'task test loss, bits per byte'\n"
+      "  set logscale x\n"
+      "  set format x '10^{{%T}}'\n"
+      "  set offsets graph 0.08, graph 0.16, graph 0.05, graph 0.05\n"
+      "  unset key\n"
+      "  set label 1 'before fine-tuning' at graph 0.02, first {:.6f} offset 0,0.6 textcolor rgb '#666666'\n",
+      comparison.steps, comparison.settings.seeds.size(),
+      comparison.settings.seeds.size() == 1 ? " (no evidence)" : "s", comparison.base_task_loss);
+  int label = 2;
+  for (const Contender& contender : comparison.contenders()) {
+    const double trained =
+        comparison.mean(contender, [](const RunResult& run) { return double(run.trained); });
+    const double loss = comparison.mean(contender, [](const RunResult& run) { return run.task_loss; });
+    if (!std::isfinite(loss)) continue;
+    body +=
+        fmt::format("  set label {} {} at {},{:.6f} left offset 1,0.5 textcolor rgb '{}'\n", label++,
+                    gnuplot_quoted(contender.label()), trained, loss, plot_style(contender.scheme).colour);
+  }
+  body += fmt::format("  plot {:.6f} with lines dt 2 lw 2 lc rgb '#666666'", comparison.base_task_loss);
+  std::vector<std::string> schemes;
+  for (const Contender& contender : comparison.contenders()) {
+    if (std::find(schemes.begin(), schemes.end(), contender.scheme) != schemes.end()) continue;
+    schemes.push_back(contender.scheme);
+    const PlotStyle style = plot_style(contender.scheme);
+    const std::string mine =
+        fmt::format("(strcol(1) eq '{}' && strcol(2) eq '{}' ? $5 : NaN)", comparison.id(), contender.scheme);
+    // The line joins the means of each rank over the seeds; the points are the runs.
+    body += fmt::format(
+        ", \\\n    data using {0}:13 smooth unique with lines lw 1 lc rgb '{1}', \\\n"
+        "    data using {0}:13 with points pt {2} ps 1.6 lc rgb '{1}'",
+        mine, style.colour, style.point);
+  }
+  return plot_script("test_loss_against_parameters", "summary.csv", 900, 560, body + "\n");
+}
+
+/// Draws both; returns what went wrong, or nothing.
+inline std::string draw_comparison(const std::filesystem::path& folder, const Comparison& comparison) {
+  const std::string problem = draw(folder, "loss", loss_script(comparison));
+  return problem.empty() ? draw(folder, "test_loss_against_parameters", parameters_script(comparison))
+                         : problem;
+}
+
+}  // namespace finetune

@@ -1,0 +1,186 @@
+// The program's course: text, plan, base, runs, report.
+#include "program.hpp"
+
+#include <Eigen/Core>
+#include <algorithm>   // find, all_of
+#include <filesystem>  // path
+#include <string>      // string
+#include <vector>      // vector
+
+#include <fmt/format.h>
+#include <transformer/thread_pool.hpp>
+
+#include "budget.hpp"   // plan_steps
+#include "plots.hpp"    // draw_comparison
+#include "report.hpp"   // result_table
+#include "results.hpp"  // save_summary_csv
+#include "sweep.hpp"    // sweep_contender
+
+namespace finetune {
+namespace {
+
+constexpr int interrupted_status = 130;  // the shell's custom: 128 + SIGINT
+
+void stage(const std::string& title) {
+  fmt::print("\n== {}\n", title);
+  std::fflush(stdout);
+}
+
+/// The comparison: trains every contender with every seed, and saves all that is known after each run.
+int compare(Model& model, const Settings& settings, const TextData& data, const Base& base,
+            const StepCounts& counts) {
+  Comparison comparison{settings,
+                        comparison_key(settings, data, base, counts.task),
+                        base.task_loss,
+                        base.base_loss,
+                        base.steps,
+                        counts.task,
+                        {}};
+  const Prompt prompt = choose_prompt(data, 96, 200);
+  std::string samples =
+      fmt::format("--- prompt\n{}\n--- the text itself\n{}\n--- before fine-tuning\n{}\n", prompt.text,
+                  prompt.truth, sample_text(model, base.weights, nullptr, prompt.text, 200));
+  std::string best_sample;
+  double best = base.task_loss;
+  for (const std::uint64_t seed : settings.seeds)
+    for (const Contender& contender : contenders(settings)) {
+      if (Interrupt::requested()) break;
+      RunAndTrainee result = train_run(model, settings, data, base, contender, seed,
+                                       settings.rates.at(contender.scheme), counts.task, true);
+      measure_run(model, data, result);
+      const RunResult& run = result.run;
+      fmt::print("{:<10} seed {}  test loss {:.3f}  {:.3f} s per step{}\n", contender.label(), seed,
+                 run.task_loss, run.training.seconds_per_step,
+                 std::string(run.status()) == "done"
+                     ? ""
+                     : fmt::format("  {} after {} steps", run.status(), run.training.steps));
+      std::fflush(stdout);
+      const std::string sample =
+          sample_text(model, result.trainee->weights(), result.trainee->adapter(), prompt.text, 200);
+      samples += fmt::format("--- {}, seed {}\n{}\n", contender.label(), seed, sample);
+      if (run.task_loss < best) {
+        best = run.task_loss;
+        best_sample = fmt::format("After ({}):\n{}\n", contender.label(), sample);
+      }
+      save_trained(settings.out / "adapters" / fmt::format("{}-seed{}", contender.slug(), seed), contender,
+                   *result.trainee);
+      comparison.runs.push_back(run);
+      save_metrics(settings.out / "metrics.csv", comparison);
+      save_summary_csv(settings.out / "summary.csv", comparison);
+      save_summary_json(settings.out / "summary.json", comparison);
+    }
+  write_atomically(settings.out / "samples.txt", samples);
+  if (comparison.runs.empty()) return interrupted_status;
+
+  stage("Result");
+  const std::string table = result_table(comparison);
+  fmt::print("{}", table);
+  write_atomically(settings.out / "result.txt", table);
+  stage("A sample of text");
+  fmt::print("{}", samples.substr(0, samples.find("--- ", samples.find("--- before") + 4)));
+  fmt::print("{}", best_sample);
+  stage("Files");
+  const std::string problem = draw_comparison(settings.out, comparison);
+  if (!problem.empty()) fmt::print("Note: {}\n", problem);
+  fmt::print(
+      "{}: result.txt, summary.csv, summary.json, metrics.csv, samples.txt, text_splits.csv, adapters/{}\n",
+      settings.out.string(),
+      problem.empty() ? ", loss.png, test_loss_against_parameters.png (and .svg)" : "");
+  return Interrupt::requested() ? interrupted_status : 0;
+}
+
+/// The sweep: goes on where an earlier one with the same settings stopped.
+int sweep(Model& model, const Settings& settings, const TextData& data, const Base& base,
+          std::int64_t steps) {
+  Settings without_rates = settings;
+  without_rates.rates = {
+      {"base", settings.rates.at("base")}};  // where the search starts is no part of its settings
+  const std::string id =
+      fmt::format("{:08x}", fnv1a(comparison_key(without_rates, data, base, steps).dump()) & 0xffffffffu);
+  SweepLog log(settings.out / "sweep.csv", id);
+  const auto batches =
+      evaluation_batches(data.task.text(Part::select), settings.batch, settings.length, settings.windows);
+  const auto train = [&](const Contender& contender, std::uint64_t seed, const Rates& rates) {
+    RunAndTrainee result =
+        train_run(model, settings, data, base, contender, seed, rates, steps, /*log=*/false);
+    const TrainingResult& training = result.run.training;
+    const double loss = training.diverged
+                            ? std::numeric_limits<double>::infinity()
+                            : evaluate(model, result.trainee->weights(), result.trainee->adapter(), batches);
+    if (training.interrupted) return loss;
+    log.add(contender, seed, rates, loss, training);
+    fmt::print("{:<10} seed {}  rate {:<10} u, v x{:<9} select loss {:.4f}\n", contender.label(), seed,
+               csv_number(rates.rate), csv_number(rates.uv_multiple), loss);
+    std::fflush(stdout);
+    return loss;
+  };
+  std::vector<SweepResult> results;
+  for (const Contender& contender : contenders(settings)) {
+    if (Interrupt::requested()) break;
+    results.push_back(sweep_contender(settings, contender, log, train));
+  }
+  stage("Best rates");
+  fmt::print("Before fine-tuning: select loss {:.4f}. {} steps of {} x {} bytes, {} seed(s).\n{}",
+             evaluate(model, base.weights, nullptr, batches), steps, settings.batch, settings.length,
+             settings.seeds.size(), sweep_table(results));
+  save_best_rates(settings.out / "best_rates.csv", id, results);
+  const std::string problem = draw(settings.out, "sweep", sweep_script(id, results));
+  if (!problem.empty()) fmt::print("Note: {}\n", problem);
+  fmt::print("{}: sweep.csv, best_rates.csv{}\n", settings.out.string(),
+             problem.empty() ? ", sweep.png, sweep.svg" : "");
+  if (Interrupt::requested()) return interrupted_status;
+  const bool interior = std::all_of(results.begin(), results.end(),
+                                    [](const SweepResult& result) { return result.search.interior; });
+  return interior ? 0 : 1;
+}
+
+}  // namespace
+
+int run_program(Settings settings) {
+  const double begin = seconds_now();
+  settings.model.fused_qkv =
+      std::find(settings.targets.begin(), settings.targets.end(), "qkv_proj") != settings.targets.end();
+  const std::vector<Contender> all = contenders(settings);  // names are checked before any work is done
+  transformer::modules(settings.model, settings.targets);
+  const Interrupt interrupt;
+
+  stage("Text");
+  const TextData data = read_text(settings);
+  fmt::print("{}{}", split_table(data.base_corpus, data.base), split_table(data.task_corpus, data.task));
+  save_splits(settings.out / "text_splits.csv", data);
+
+  stage("Plan");
+  transformer::ThreadPool pool(settings.threads);
+  Model model(settings.model, pool);
+  fmt::print("Model: {} layers, width {}, {} heads, {} parameters; {} thread(s); vector instructions: {}\n",
+             settings.model.layers, settings.model.width, settings.model.heads,
+             transformer::weight_count(settings.model), settings.threads, Eigen::SimdInstructionSetsInUse());
+  StepCounts counts{settings.base_steps, settings.steps};
+  if (counts.base == 0 || counts.task == 0) {
+    const Costs costs = measure_costs(model, settings, data, all);
+    constexpr double reserve = 8;  // seconds for samples, plots and what was forgotten
+    counts = plan_steps(settings, data, costs, 60 * settings.minutes - (seconds_now() - begin) - reserve);
+    fmt::print(
+        "For {:g} minutes: {} steps of pre-training and {} of fine-tuning (a step takes {:.3f} s and {:.3f} "
+        "to {:.3f} s)\n",
+        settings.minutes, counts.base, counts.task, costs.base_step,
+        *std::min_element(costs.steps.begin(), costs.steps.end()),
+        *std::max_element(costs.steps.begin(), costs.steps.end()));
+  }
+
+  stage("Pre-training");
+  const Base base = obtain_base(model, settings, data, counts.base);
+  if (base.interrupted) {
+    fmt::print("Interrupted after {} of {} steps: nothing is kept of an unfinished base\n", base.steps,
+               counts.base);
+    return interrupted_status;
+  }
+  fmt::print("Loss on its own test split {:.3f} bits per byte, on the task's {:.3f}\n", base.base_loss,
+             base.task_loss);
+
+  stage(settings.sweep ? "Sweep" : "Fine-tuning");
+  return settings.sweep ? sweep(model, settings, data, base, counts.task)
+                        : compare(model, settings, data, base, counts);
+}
+
+}  // namespace finetune

@@ -1,0 +1,180 @@
+// Runs the finished program, as a user does.
+#include <fcntl.h>  // O_WRONLY
+#include <gtest/gtest.h>
+#include <spawn.h>
+#include <sys/wait.h>
+
+#include <chrono>
+#include <csignal>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "files.hpp"
+#include "test_folder.hpp"
+
+extern char** environ;
+
+namespace finetune {
+namespace {
+
+/// The program in the background, its output in a file.
+class Program {
+ public:
+  Program(std::vector<std::string> arguments, const std::filesystem::path& output) {
+    arguments.insert(arguments.begin(), FINETUNE_PROGRAM);
+    std::vector<char*> argv;
+    for (std::string& argument : arguments) argv.push_back(argument.data());
+    argv.push_back(nullptr);
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, 1, output.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    posix_spawn_file_actions_adddup2(&actions, 1, 2);
+    if (posix_spawn(&process_, FINETUNE_PROGRAM, &actions, nullptr, argv.data(), environ) != 0)
+      throw std::runtime_error("cannot start " FINETUNE_PROGRAM);
+    posix_spawn_file_actions_destroy(&actions);
+  }
+  void interrupt() { kill(process_, SIGINT); }
+  int wait() {
+    int status = 0;
+    waitpid(process_, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  }
+
+ private:
+  pid_t process_ = 0;
+};
+
+struct Outcome {
+  int status;
+  std::string output;
+};
+Outcome run(const TestFolder& folder, const std::vector<std::string>& arguments) {
+  const auto output = folder.path() / "output.txt";
+  const int status = Program(arguments, output).wait();
+  return {status, read_file(output)};
+}
+
+// Small enough for seconds, with text of our own so that reading it takes no time.
+std::vector<std::string> tiny(const TestFolder& folder, const std::vector<std::string>& more) {
+  for (int i = 0; i < 400; ++i) {
+    const std::string n = std::to_string(i * i);
+    folder.write("base/" + std::to_string(i % 10) + "/" + n,
+                 "the base text says " + n + " in file number " + n + "\n");
+    folder.write("task/" + std::to_string(i % 10) + "/" + n,
+                 "int task_" + n + " = " + n + ";  // the task counts\n");
+  }
+  std::vector<std::string> arguments = {"--smoke",
+                                        "--base-text",
+                                        folder.path() / "base",
+                                        "--task-text",
+                                        folder.path() / "task",
+                                        "--out",
+                                        folder.path() / "out",
+                                        "--cache",
+                                        folder.path() / "cache"};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return arguments;
+}
+
+TEST(Finetune, SmokeRunWritesEverything) {
+  const TestFolder folder;
+  const auto [status, output] = run(folder, tiny(folder, {}));
+  ASSERT_EQ(status, 0) << output;
+  const auto out = folder.path() / "out";
+  for (const char* name : {"metrics.csv", "summary.csv", "summary.json", "samples.txt", "result.txt",
+                           "text_splits.csv", "loss.gp", "test_loss_against_parameters.gp",
+                           "adapters/tl6-r4-seed1.json", "adapters/tl6-r4-seed1.f32"})
+    EXPECT_TRUE(std::filesystem::exists(out / name)) << name;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder.path()))
+    EXPECT_NE(entry.path().extension(), ".unfinished") << entry.path();
+  const auto json = nlohmann::json::parse(read_file(out / "summary.json"));
+  EXPECT_EQ(json["runs"].size(), 6u);
+  for (const auto& one : json["runs"]) {
+    EXPECT_EQ(one["status"], "done");
+    EXPECT_LT(one["test_bits_per_byte"].get<double>(), 9);
+  }
+  EXPECT_NE(output.find("LoRA r=4 on q,k,v,o,gate,up,down, untied"), std::string::npos) << output;
+  EXPECT_NE(output.find("no evidence"), std::string::npos);
+}
+
+TEST(Finetune, IsRepeatableAndReadsTheBaseFromItsCache) {
+  const TestFolder folder;
+  ASSERT_EQ(run(folder, tiny(folder, {"--schemes", "tl6"})).status, 0);
+  const std::string first = read_file(folder.path() / "out/adapters/tl6-r4-seed1.f32");
+  const auto [status, output] = run(folder, tiny(folder, {"--schemes", "tl6"}));
+  EXPECT_EQ(status, 0);
+  EXPECT_NE(output.find("read from"), std::string::npos) << output;
+  EXPECT_EQ(read_file(folder.path() / "out/adapters/tl6-r4-seed1.f32"), first);
+}
+
+TEST(Finetune, RunsAStudyAndAppendsItsRows) {
+  const TestFolder folder;
+  const auto [status, output] = run(folder, tiny(folder, {"--schemes", "lora,tl6", "--ranks", "2,4",
+                                                          "--seeds", "1,2", "--targets", "q_proj,v_proj"}));
+  ASSERT_EQ(status, 0) << output;
+  const std::string summary = read_file(folder.path() / "out/summary.csv");
+  EXPECT_EQ(std::count(summary.begin(), summary.end(), '\n'), 1 + 8);
+}
+
+TEST(Finetune, SweepsAndResumes) {
+  const TestFolder folder;
+  const auto arguments = tiny(folder, {"--sweep", "--schemes", "tl5"});
+  const Outcome first = run(folder, arguments);
+  EXPECT_TRUE(first.status == 0 || first.status == 1)
+      << first.output;  // four steps need not have an interior optimum
+  const std::string runs = read_file(folder.path() / "out/sweep.csv");
+  EXPECT_GT(std::count(runs.begin(), runs.end(), '\n'), 3);
+  const Outcome second = run(folder, arguments);
+  EXPECT_EQ(second.status, first.status);
+  EXPECT_EQ(read_file(folder.path() / "out/sweep.csv"), runs);
+  EXPECT_EQ(second.output.find("tl5 r=4    seed"), std::string::npos) << second.output;  // nothing was run
+  EXPECT_TRUE(std::filesystem::exists(folder.path() / "out/best_rates.csv"));
+}
+
+TEST(Finetune, InterruptKeepsWhatWasTrained) {
+  const TestFolder folder;
+  const auto output = folder.path() / "output.txt";
+  Program program(tiny(folder, {"--schemes", "lora,tl6", "--steps", "1000000"}), output);
+  // Wait until fine-tuning is on its way, then a moment for some steps.
+  for (int i = 0; i < 600 && read_file(output).find("== Fine-tuning") == std::string::npos; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  program.interrupt();
+  EXPECT_EQ(program.wait(), 130) << read_file(output);
+  const auto json = nlohmann::json::parse(read_file(folder.path() / "out/summary.json"));
+  ASSERT_EQ(json["runs"].size(), 1u);
+  EXPECT_EQ(json["runs"][0]["status"], "interrupted");
+  EXPECT_GT(json["runs"][0]["steps"], 0);
+  EXPECT_TRUE(std::filesystem::exists(folder.path() / "out/adapters/lora-r4-seed1.f32"));
+  EXPECT_NE(read_file(output).find("== Result"), std::string::npos);
+}
+
+TEST(Finetune, ExplainsWhatIsWrong) {
+  const TestFolder folder;
+  const auto fails = [&](const std::vector<std::string>& arguments, const std::string& message) {
+    const auto [status, output] = run(folder, arguments);
+    EXPECT_EQ(status, 1) << output;
+    EXPECT_NE(output.find(message), std::string::npos) << output;
+  };
+  fails({"--schemes", "loar"}, "loar");
+  fails({"--targets", "q_porj"}, "q_porj");
+  fails({"--width", "127"}, "width 127");
+  fails({"--steps", "-3"}, "--steps");
+  fails({"--learning-rate", "tl6=fast"}, "tl6=fast");
+  fails({"--no-such-option"}, "no-such-option");
+  fails({"--smoke", "--task-text", "/no/such/folder"}, "/no/such/folder");
+  folder.write("tiny.txt", "much too short");
+  fails({"--smoke", "--task-text", folder.path() / "tiny.txt"}, "are needed");
+}
+
+TEST(Finetune, ExplainsItself) {
+  const TestFolder folder;
+  const auto [status, output] = run(folder, {"--help"});
+  EXPECT_EQ(status, 0);
+  EXPECT_NE(output.find("Examples:"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace finetune

@@ -1,0 +1,169 @@
+// Everything a run depends on, as the command line gives it.
+#pragma once
+
+#include <algorithm>   // find
+#include <cstdint>     // int64_t, uint64_t
+#include <filesystem>  // path
+#include <map>         // map
+#include <stdexcept>   // invalid_argument
+#include <string>      // string
+#include <vector>      // vector
+
+#include <nlohmann/json.hpp>
+#include <tiedlora/layout.hpp>  // Scheme, Index
+#include <transformer/config.hpp>
+
+#include "rates.hpp"
+
+namespace finetune {
+
+using tiedlora::Index;
+
+inline const std::vector<std::string>& all_targets() {
+  static const std::vector<std::string> targets = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
+                                                   "gate_proj", "up_proj", "down_proj"};
+  return targets;
+}
+
+struct Settings {
+  std::vector<std::filesystem::path> base_text, task_text;  ///< empty: the default text
+  transformer::Config model;
+  std::vector<std::string> targets = all_targets();
+  std::vector<std::string> schemes = {"lora", "lora:1", "vera",
+                                      "tl5",  "tl6",    "full"};  ///< "name" or "name:rank"
+  std::vector<Index> ranks = {16};                                ///< for schemes without a rank of their own
+  std::vector<std::uint64_t> seeds = {1};
+  Index batch = 8;              ///< sequences per step
+  Index length = 128;           ///< bytes per sequence
+  std::int64_t base_steps = 0;  ///< of pre-training; 0: as many as `minutes` allow
+  std::int64_t steps = 0;       ///< of fine-tuning; 0: as many as `minutes` allow
+  double minutes = 4;
+  int patience = 0;     ///< evaluations without a better select loss before a run ends; 0: never ends early
+  Index windows = 256;  ///< of `length` bytes each, in the test evaluations; select uses an eighth
+  std::map<std::string, Rates> rates = default_rates();
+  int threads = 1;
+  std::filesystem::path out = "out/finetune";
+  std::filesystem::path cache = "out/cache";
+  bool sweep = false;  ///< search learning rates instead of comparing
+};
+
+/// The sizes of --smoke: every path of the program in seconds.
+inline Settings tiny_settings() {
+  Settings settings;
+  settings.model.layers = 2;
+  settings.model.width = 32;
+  settings.model.heads = 2;
+  settings.model.kv_heads = 1;
+  settings.model.feed_forward = 48;
+  settings.ranks = {4};
+  settings.batch = 2;
+  settings.length = 32;
+  settings.base_steps = 4;
+  settings.steps = 4;
+  settings.windows = 16;
+  return settings;
+}
+
+inline constexpr double clip_norm = 1.0;      ///< largest gradient norm that a step takes as it is
+inline constexpr double weight_decay = 0.01;  ///< AdamW's, on matrices
+
+/// The base is one model, whatever the seeds of the fine-tuning runs.
+inline constexpr std::uint64_t base_seed = 1;
+
+/// One thing to train: a scheme at a rank. Full fine-tuning has rank 0.
+struct Contender {
+  std::string scheme;
+  Index rank = 0;
+  bool operator==(const Contender&) const = default;
+
+  bool is_full() const { return scheme == "full"; }
+  /// "tl6 r=16"
+  std::string label() const { return is_full() ? scheme : scheme + " r=" + std::to_string(rank); }
+  /// "tl6-r16", for file names
+  std::string slug() const { return is_full() ? scheme : scheme + "-r" + std::to_string(rank); }
+};
+
+/// The scheme of that name; adding one here, in default_rates() and in plots.hpp makes it a contender.
+inline tiedlora::Scheme scheme_named(const std::string& name) {
+  namespace schemes = tiedlora::schemes;
+  if (name == "lora") return schemes::lora();
+  if (name == "vera") return schemes::vera();
+  if (name == "tl5") return schemes::tl5();
+  if (name == "tl6") return schemes::tl6();
+  throw std::invalid_argument("--schemes: \"" + name + "\" is none of lora, vera, tl5, tl6, full");
+}
+
+/// The product of schemes and ranks, without repetition, in the order given.
+inline std::vector<Contender> contenders(const Settings& settings) {
+  std::vector<Contender> all;
+  const auto add = [&](const Contender& one) {
+    if (!one.is_full() && one.rank < 1)
+      throw std::invalid_argument("--schemes, --ranks: rank " + std::to_string(one.rank) + " of " +
+                                  one.scheme + " is not positive");
+    if (!one.is_full()) scheme_named(one.scheme);
+    if (std::find(all.begin(), all.end(), one) == all.end()) all.push_back(one);
+  };
+  for (const std::string& text : settings.schemes) {
+    const std::size_t colon = text.find(':');
+    const std::string name = text.substr(0, colon);
+    if (name == "full") {
+      add({name, 0});
+    } else if (colon != std::string::npos) {
+      std::size_t end = 0;
+      const std::string number = text.substr(colon + 1);
+      Index rank = 0;
+      try {
+        rank = std::stol(number, &end);
+      } catch (const std::exception&) {
+      }
+      if (end != number.size() || number.empty())
+        throw std::invalid_argument("--schemes: \"" + text +
+                                    "\" does not end in a rank; write for example lora:1");
+      add({name, rank});
+    } else {
+      for (const Index rank : settings.ranks) add({name, rank});
+    }
+  }
+  return all;
+}
+
+/// "lora=0.01" sets the rate of A and B (and scales that of u and v with it); "tl6.uv=0.3" sets the rate of u
+/// and v.
+inline void override_rate(std::map<std::string, Rates>& rates, const std::string& text) {
+  const std::size_t equals = text.find('=');
+  const std::string key = text.substr(0, equals);
+  const std::size_t dot = key.find('.');
+  const auto found = rates.find(key.substr(0, dot));
+  const std::string factors = dot == std::string::npos ? "" : key.substr(dot + 1);
+  double value = 0;
+  std::size_t end = 0;
+  const std::string number = equals == std::string::npos ? "" : text.substr(equals + 1);
+  try {
+    value = std::stod(number, &end);
+  } catch (const std::exception&) {
+  }
+  if (found == rates.end() || number.empty() || end != number.size() || !(value > 0) ||
+      (!factors.empty() && !(factors == "uv" && found->first == "tl6")))
+    throw std::invalid_argument(
+        "--learning-rate: \"" + text +
+        "\" is not NAME=RATE with a positive rate and a name among base, lora, vera, tl5, tl6, "
+        "tl6.uv, full");
+  if (factors == "uv")
+    found->second.uv_multiple = value / found->second.rate;
+  else
+    found->second.rate = value;
+}
+
+inline nlohmann::ordered_json to_json(const transformer::Config& model) {
+  return {{"vocabulary", model.vocabulary},
+          {"width", model.width},
+          {"layers", model.layers},
+          {"heads", model.heads},
+          {"kv_heads", model.kv_heads},
+          {"feed_forward", model.feed_forward},
+          {"rope_base", model.rope_base},
+          {"norm_epsilon", model.norm_epsilon},
+          {"tied_embedding", model.tied_embedding}};
+}
+
+}  // namespace finetune

@@ -1,0 +1,181 @@
+// `finetune --sweep`: the learning rates of every contender, on the select split.
+#pragma once
+
+#include <cmath>       // isfinite
+#include <cstdint>     // uint64_t
+#include <filesystem>  // path
+#include <limits>      // numeric_limits
+#include <string>      // string
+#include <vector>      // vector
+
+#include <fmt/format.h>
+
+#include "experiment.hpp"   // train_run
+#include "files.hpp"        // CsvTable
+#include "grid_search.hpp"  // search_grid
+#include "hash.hpp"         // fnv1a
+#include "plots.hpp"        // draw
+#include "results.hpp"      // csv_number
+
+namespace finetune {
+
+/// Whether A or B and also u or v are trained: then the rate of u and v is a second dimension.
+inline bool has_uv_rate(const Contender& contender) {
+  if (contender.is_full()) return false;
+  const tiedlora::Scheme scheme = scheme_named(contender.scheme);
+  const bool uv = (scheme.u && scheme.u->trained) || (scheme.v && scheme.v->trained);
+  return uv && (scheme.A.trained || scheme.B.trained);
+}
+
+inline Rates rates_at(const GridPoint& point) {
+  return {quarter_decades(point[0]), point.size() > 1 ? quarter_decades(point[1]) : 1};
+}
+
+/// The finished runs of a sweep, in a CSV file that is complete after each: what is there is not run again.
+class SweepLog {
+ public:
+  SweepLog(std::filesystem::path path, std::string settings_id)
+      : path_(std::move(path)),
+        id_(std::move(settings_id)),
+        table_(CsvTable::load(path_, {"settings", "scheme", "rank", "seed", "learning_rate", "uv_multiple",
+                                      "select_bits_per_byte", "steps", "seconds"})) {}
+
+  /// The select loss of a finished run; infinity if it diverged.
+  std::optional<double> find(const Contender& contender, std::uint64_t seed, const Rates& rates) const {
+    const CsvTable::Row name = key(contender, seed, rates);
+    for (const CsvTable::Row& row : table_.rows())
+      if (std::equal(name.begin(), name.end(), row.begin()))
+        return row[6].empty() ? std::numeric_limits<double>::infinity() : std::stod(row[6]);
+    return std::nullopt;
+  }
+
+  void add(const Contender& contender, std::uint64_t seed, const Rates& rates, double loss,
+           const TrainingResult& training) {
+    CsvTable::Row row = key(contender, seed, rates);
+    row.push_back(csv_number(loss));
+    row.push_back(std::to_string(training.steps));
+    row.push_back(csv_number(training.seconds_per_step * double(training.steps)));
+    table_.add(row);
+    table_.save(path_);
+  }
+
+  const std::string& id() const { return id_; }
+
+ private:
+  CsvTable::Row key(const Contender& contender, std::uint64_t seed, const Rates& rates) const {
+    return {id_,
+            contender.scheme,
+            std::to_string(contender.rank),
+            std::to_string(seed),
+            csv_number(rates.rate),
+            csv_number(rates.uv_multiple)};
+  }
+
+  std::filesystem::path path_;
+  std::string id_;
+  CsvTable table_;
+};
+
+/// The optimum of one contender.
+struct SweepResult {
+  Contender contender;
+  Rates rates;
+  GridResult search;
+};
+
+/// Searches from the current rate outwards until the optimum is interior; the score is the mean over the
+/// seeds of the select loss at the end of the run. `train` makes one run and returns that loss.
+template <class Train>
+SweepResult sweep_contender(const Settings& settings, const Contender& contender, SweepLog& log,
+                            Train train) {
+  const Rates& now = settings.rates.at(contender.scheme);
+  GridPoint start = {to_quarter_decades(now.rate)};
+  if (has_uv_rate(contender)) start.push_back(to_quarter_decades(now.uv_multiple));
+  const auto score = [&](const GridPoint& point) {
+    double sum = 0;
+    for (const std::uint64_t seed : settings.seeds) {
+      const Rates rates = rates_at(point);
+      std::optional<double> loss = log.find(contender, seed, rates);
+      if (!loss) loss = train(contender, seed, rates);
+      sum += *loss;
+    }
+    return sum / double(settings.seeds.size());
+  };
+  constexpr std::size_t most_runs = 80;  // far beyond what a search with an optimum needs
+  SweepResult result{contender, {}, search_grid(start, most_runs, score, Interrupt::requested)};
+  result.rates = rates_at(result.search.best);
+  return result;
+}
+
+inline std::string sweep_table(const std::vector<SweepResult>& results) {
+  std::string table = fmt::format("{:<11}{:>14}{:>14}{:>14}{:>8}  {}\n", "scheme", "rate (A, B)",
+                                  "rate (u, v)", "select loss", "points", "optimum");
+  for (const SweepResult& result : results) {
+    const bool only_uv = result.contender.scheme == "vera";
+    const double uv = result.rates.rate * result.rates.uv_multiple;
+    table += fmt::format("{:<11}{:>14}{:>14}{:>14.4f}{:>8}  {}\n", result.contender.label(),
+                         only_uv ? "–" : csv_number(result.rates.rate),
+                         only_uv || has_uv_rate(result.contender) ? csv_number(uv) : "–", result.search.score,
+                         result.search.evaluations, result.search.interior ? "interior" : "NOT INTERIOR");
+  }
+  return table;
+}
+
+inline void save_best_rates(const std::filesystem::path& path, const std::string& id,
+                            const std::vector<SweepResult>& results) {
+  CsvTable table({"settings", "scheme", "rank", "learning_rate", "uv_multiple", "select_bits_per_byte",
+                  "points", "interior"});
+  for (const SweepResult& result : results)
+    table.add({id, result.contender.scheme, std::to_string(result.contender.rank),
+               csv_number(result.rates.rate), csv_number(result.rates.uv_multiple),
+               csv_number(result.search.score), std::to_string(result.search.evaluations),
+               result.search.interior ? "yes" : "no"});
+  table.save(path);
+}
+
+/// Left: loss against the rate of A and B (or the only rate), the best multiple of u and v for each. Right: a
+/// contender with a second rate as one line per multiple.
+inline std::string sweep_script(const std::string& id, const std::vector<SweepResult>& results) {
+  const auto rows = [&](const SweepResult& result, const std::string& multiple) {
+    return fmt::format(
+        "(strcol(1) eq '{}' && strcol(2) eq '{}' && $3 == {} && strcol(6) eq '{}' ? $5 : NaN):7", id,
+        result.contender.scheme, result.contender.rank, multiple);
+  };
+  std::vector<std::string> left, right;
+  std::string right_title;
+  for (const SweepResult& result : results) {
+    const PlotStyle style = plot_style(result.contender.scheme);
+    const int dash = result.contender.rank == 1 ? 2 : 1;
+    const std::string best = csv_number(result.rates.uv_multiple);
+    left.push_back(
+        fmt::format("data using {} smooth unique with linespoints lw 2 dt {} pt {} lc rgb '{}' title {}",
+                    rows(result, best), dash, style.point, style.colour,
+                    gnuplot_quoted(result.contender.label() + (best == "1" ? "" : ", u and v x" + best))));
+    if (!has_uv_rate(result.contender) || !right.empty()) continue;
+    right_title = result.contender.label();
+    for (int k = -4; k <= 4; ++k) {
+      const std::string multiple =
+          csv_number(quarter_decades(to_quarter_decades(result.rates.uv_multiple) + k));
+      const char* colours[] = {"#999999", "#56B4E9", "#0072B2", "#009E73", "#D55E00",
+                               "#E69F00", "#CC79A7", "#F0E442", "#000000"};
+      right.push_back(fmt::format(
+          "data using {} smooth unique with linespoints lw {} pt {} lc rgb '{}' title 'u and v x{}'",
+          rows(result, multiple), k == 0 ? 3 : 1, k + 5, colours[k + 4], multiple));
+    }
+  }
+  const auto joined = [](const std::vector<std::string>& plots) {
+    std::string text;
+    for (const std::string& plot : plots) text += (text.empty() ? "" : ", \\\n    ") + plot;
+    return text;
+  };
+  std::string body = fmt::format(
+      "  set multiplot layout 1,{}\n  set logscale x\n  set format x '10^{{%T}}'\n  set xlabel 'learning "
+      "rate'\n"
+      "  set ylabel 'select loss, bits per byte'\n  set key outside below maxrows 4\n  set title 'every "
+      "contender'\n  plot {}\n",
+      right.empty() ? 1 : 2, joined(left));
+  if (!right.empty()) body += fmt::format("  set title '{}'\n  plot {}\n", right_title, joined(right));
+  return plot_script("sweep", "sweep.csv", 1200, 560, body + "  unset multiplot\n");
+}
+
+}  // namespace finetune

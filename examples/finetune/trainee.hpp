@@ -1,0 +1,170 @@
+// What can be trained on a transformer: an adapter beside frozen weights, or the weights themselves.
+#pragma once
+
+#include <cmath>    // isfinite
+#include <cstdint>  // int64_t, uint64_t
+#include <memory>   // unique_ptr
+#include <span>     // span
+#include <utility>  // move
+
+#include <tiedlora/adapter.hpp>
+#include <tiedlora/optimizer.hpp>
+#include <transformer/modules.hpp>
+#include <transformer/transformer.hpp>
+
+#include "sampler.hpp"   // Tokens
+#include "settings.hpp"  // Contender, clip_norm, weight_decay
+
+namespace finetune {
+
+using Model = transformer::Transformer<float>;
+using Weights = transformer::Weights<float>;
+using Adapter = tiedlora::Adapter<float>;
+
+inline transformer::Batch view(const Tokens& tokens) {
+  return {tokens.tokens.data(), tokens.targets.data(), tokens.sequences, tokens.length};
+}
+
+/// Of one step.
+struct StepResult {
+  double loss = 0;           ///< before the step, in nats per byte
+  double gradient_norm = 0;  ///< before clipping
+  bool finite = true;        ///< if not, nothing was changed
+};
+
+class Trainee {
+ public:
+  virtual ~Trainee() = default;
+
+  /// Forward, backward and one step of AdamW, gradients clipped to clip_norm; rates are multiplied with
+  /// `rate_factor`.
+  StepResult learn(Model& model, const Tokens& tokens, double rate_factor) {
+    StepResult result;
+    result.loss = add_gradients(model, view(tokens));
+    const tiedlora::GradientStatistics statistics = tiedlora::gradient_statistics(gradients());
+    result.gradient_norm = statistics.norm;
+    result.finite = std::isfinite(result.loss) && statistics.finite;
+    if (result.finite) update(rate_factor, tiedlora::clip_factor(statistics.norm, clip_norm));
+    std::fill(gradients().begin(), gradients().end(), 0.0f);
+    return result;
+  }
+
+  virtual const Weights& weights() const = 0;
+  virtual const Adapter* adapter() const = 0;  ///< null in full fine-tuning
+  virtual std::span<float> values() = 0;       ///< what is trained
+  virtual tiedlora::Index frozen_count()
+      const = 0;  ///< numbers of its own that are not trained: VeRA's A and B
+  tiedlora::Index trained_count() { return static_cast<tiedlora::Index>(values().size()); }
+  /// Of parameters, gradients and both moments of AdamW; without the base model's frozen weights.
+  tiedlora::Index bytes() {
+    return (4 * trained_count() + frozen_count()) * static_cast<tiedlora::Index>(sizeof(float));
+  }
+
+ private:
+  virtual double add_gradients(Model& model, const transformer::Batch& batch) = 0;
+  virtual std::span<float> gradients() = 0;
+  virtual void update(double rate_factor, double gradient_scale) = 0;
+};
+
+class AdapterTrainee final : public Trainee {
+ public:
+  /// Keeps a reference to the base weights.
+  AdapterTrainee(const Weights& base, const tiedlora::Layout& layout, const Rates& rates, std::uint64_t seed)
+      : base_(base), adapter_(layout), gradients_(layout), optimizer_(layout, options(rates)) {
+    adapter_.initialize(seed);
+  }
+
+  const Weights& weights() const override { return base_; }
+  const Adapter* adapter() const override { return &adapter_; }
+  std::span<float> values() override { return adapter_.trainable(); }
+  tiedlora::Index frozen_count() const override { return adapter_.layout().frozen_count(); }
+
+ private:
+  static tiedlora::AdamWOptions options(const Rates& rates) {
+    tiedlora::AdamWOptions options;
+    options.learning_rate = rates.rate;
+    options.rates = tiedlora::PerFactor{.A = 1, .B = 1, .u = rates.uv_multiple, .v = rates.uv_multiple};
+    options.weight_decay = weight_decay;
+    return options;
+  }
+  double add_gradients(Model& model, const transformer::Batch& batch) override {
+    const double loss = model.forward(base_, &adapter_, batch);
+    model.backward(base_, &adapter_, batch, nullptr, &gradients_);
+    return loss;
+  }
+  std::span<float> gradients() override { return gradients_.values(); }
+  void update(double rate_factor, double gradient_scale) override {
+    optimizer_.step(adapter_.trainable(), gradients_.values(),
+                    {.rate_factor = rate_factor, .gradient_scale = gradient_scale});
+  }
+
+  const Weights& base_;
+  Adapter adapter_;
+  tiedlora::Gradients<float> gradients_;
+  tiedlora::AdamW<float> optimizer_;
+};
+
+/// All weights of the transformer: pre-training, and full fine-tuning.
+class WeightsTrainee final : public Trainee {
+ public:
+  WeightsTrainee(Weights weights, double rate)
+      : weights_(std::move(weights)),
+        gradients_(weights_.config()),
+        first_(weights_.config()),
+        second_(weights_.config()),
+        rate_(rate) {}
+
+  const Weights& weights() const override { return weights_; }
+  const Adapter* adapter() const override { return nullptr; }
+  std::span<float> values() override { return weights_.values(); }
+  tiedlora::Index frozen_count() const override { return 0; }
+
+ private:
+  double add_gradients(Model& model, const transformer::Batch& batch) override {
+    const double loss = model.forward(weights_, nullptr, batch);
+    model.backward(weights_, nullptr, batch, &gradients_, nullptr);
+    return loss;
+  }
+  std::span<float> gradients() override { return gradients_.values(); }
+  void update(double rate_factor, double gradient_scale) override {
+    tiedlora::AdamWStep step = {.rate = rate_ * rate_factor,
+                                .decay = 0,
+                                .beta1 = 0.9,
+                                .beta2 = 0.999,
+                                .epsilon = 1e-8,
+                                .gradient_scale = gradient_scale,
+                                .step = ++steps_};
+    for (const transformer::WeightEntry& entry : weights_.entries()) {
+      const auto part = [&](std::span<float> values) {
+        return values.subspan(static_cast<std::size_t>(entry.offset),
+                              static_cast<std::size_t>(entry.count()));
+      };
+      step.decay = entry.decay ? weight_decay : 0;
+      tiedlora::adamw_update(step, part(weights_.values()), part(gradients_.values()), part(first_.values()),
+                             part(second_.values()));
+    }
+  }
+
+  Weights weights_, gradients_, first_, second_;
+  double rate_;
+  std::int64_t steps_ = 0;
+};
+
+inline Weights copy_of(const Weights& weights) {
+  Weights copy(weights.config());
+  std::copy(weights.values().begin(), weights.values().end(), copy.values().begin());
+  return copy;
+}
+
+inline tiedlora::Layout layout_of(const Settings& settings, const std::string& scheme, Index rank) {
+  return tiedlora::Layout(transformer::modules(settings.model, settings.targets), scheme_named(scheme), rank);
+}
+
+inline std::unique_ptr<Trainee> make_trainee(const Settings& settings, const Contender& contender,
+                                             const Rates& rates, const Weights& base, std::uint64_t seed) {
+  if (contender.is_full()) return std::make_unique<WeightsTrainee>(copy_of(base), rates.rate);
+  return std::make_unique<AdapterTrainee>(base, layout_of(settings, contender.scheme, contender.rank), rates,
+                                          seed);
+}
+
+}  // namespace finetune
