@@ -1,33 +1,13 @@
-// Runs the program as its main() does and reads what it prints.
-#include <gtest/gtest.h>
-
-#include <cstdlib>     // getenv, setenv, system
-#include <filesystem>  // path, remove_all
-#include <fstream>     // ifstream, ofstream
-#include <sstream>     // ostringstream, istringstream
-#include <string>      // string
-#include <vector>      // vector
-
+// The counts that the program prints, and how it refuses.
 #include <nlohmann/json.hpp>
 
-#include "program.hpp"
+#include "test_program.hpp"
 
 namespace {
 
+using count_parameters::test::Result;
+using count_parameters::test::run;
 using nlohmann::json;
-
-struct Result {
-  int code;
-  std::string out, err;
-};
-
-Result run(std::vector<std::string> arguments) {
-  std::vector<const char*> argv = {"count_parameters"};
-  for (const std::string& argument : arguments) argv.push_back(argument.c_str());
-  std::ostringstream out, err;
-  const int code = count_parameters::run(static_cast<int>(argv.size()), argv.data(), out, err);
-  return {code, out.str(), err.str()};
-}
 
 /// The cells of the table's line that begins with that scheme and rank.
 std::vector<std::string> table_line(const std::string& text, const std::string& scheme, long rank) {
@@ -57,47 +37,6 @@ long trained(const std::string& model, const std::string& targets, const std::st
              {"--model", model, "--targets", targets, "--schemes", scheme, "--ranks", std::to_string(rank)})
       .at("trained");
 }
-
-/// PATH is that folder alone, for as long as this lives.
-class PathVariable {
- public:
-  explicit PathVariable(const std::filesystem::path& folder) : before_(std::getenv("PATH")) {
-    setenv("PATH", folder.c_str(), 1);
-  }
-  ~PathVariable() { setenv("PATH", before_.c_str(), 1); }
-  PathVariable(const PathVariable&) = delete;
-  PathVariable& operator=(const PathVariable&) = delete;
-
- private:
-  std::string before_;
-};
-
-/// A folder of the test's own, removed at its end.
-class CountParameters : public testing::Test {
- protected:
-  void SetUp() override {
-    const auto* test = testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = std::filesystem::path(testing::TempDir()) / (std::string("count_parameters_") + test->name());
-    std::filesystem::remove_all(folder_);
-    std::filesystem::create_directories(folder_);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
-  std::string write(const std::string& name, const std::string& text) const {
-    const std::filesystem::path path = folder_ / name;
-    std::filesystem::create_directories(path.parent_path());
-    std::ofstream(path) << text;
-    return path.string();
-  }
-  Result run_config(const std::string& text) const {
-    return run({"--config", write("config.json", text), "--json"});
-  }
-
-  std::filesystem::path folder_;
-};
-
-const char* const tiny_llama = R"({"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 3,
-  "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 160, "head_dim": null})";
 
 // The Tied-LoRA paper's tables (arXiv 2311.09578), by its closed forms: LoRA 4Ldr, VeRA L(r + 3d), TL5 4dr,
 // TL6 4dr + L(r + 3d).
@@ -203,98 +142,6 @@ TEST(Counts, Bytes) {
   EXPECT_EQ(lora.at("tenant_bytes_f32"), lora.at("file_bytes_f32"));
 }
 
-TEST_F(CountParameters, ReadsALlamaConfig) {
-  const std::string path = write("tiny/config.json", tiny_llama);
-  const Result result =
-      run({"--config", path, "--targets", "q,k,v,o,gate,up,down", "--ranks", "2", "--json"});
-  ASSERT_EQ(result.code, 0) << result.err;
-  const json model = json::parse(result.out).at(0);
-  EXPECT_EQ(model.at("model"), "tiny");
-  EXPECT_EQ(model.at("layers"), 3);
-  EXPECT_EQ(model.at("query_width"), 64);
-  EXPECT_EQ(model.at("key_width"), 32);
-  EXPECT_EQ(model.at("feed_forward"), 160);
-  EXPECT_EQ(model.at("gated"), true);
-  // lora: the sum of in + out over the seven modules, times rank and layers.
-  EXPECT_EQ(model.at("rows").at(0).at("trained"), 3 * 2 * (2 * 128 + 2 * 96 + 3 * 224));
-}
-
-TEST_F(CountParameters, ReadsAHeadSizeOfItsOwn) {
-  const std::string text =
-      R"({"model_type": "qwen3", "hidden_size": 64, "num_hidden_layers": 3, "head_dim": 32,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 160})";
-  const Result result = run_config(text);
-  ASSERT_EQ(result.code, 0) << result.err;
-  EXPECT_EQ(json::parse(result.out).at(0).at("query_width"), 128);
-  EXPECT_EQ(json::parse(result.out).at(0).at("key_width"), 64);
-}
-
-TEST_F(CountParameters, ReadsAGpt2Config) {
-  const Result result = run_config(R"({"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12})");
-  ASSERT_EQ(result.code, 0) << result.err;
-  const json model = json::parse(result.out).at(0);
-  EXPECT_EQ(model.at("layers"), 12);
-  EXPECT_EQ(model.at("key_width"), 768);
-  EXPECT_EQ(model.at("feed_forward"), 4 * 768);  // n_inner's default
-  EXPECT_EQ(model.at("gated"), false);
-  EXPECT_EQ(model.at("rows").at(0).at("trained"), 12 * 4 * 768 * 2);
-}
-
-TEST_F(CountParameters, ReadsOptAndBertConfigs) {
-  const Result opt = run_config(R"({"model_type": "opt", "hidden_size": 64, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "ffn_dim": 256})");
-  ASSERT_EQ(opt.code, 0) << opt.err;
-  EXPECT_EQ(json::parse(opt.out).at(0).at("feed_forward"), 256);
-  const Result bert = run_config(R"({"model_type": "bert", "hidden_size": 64, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "intermediate_size": 192})");
-  ASSERT_EQ(bert.code, 0) << bert.err;
-  EXPECT_EQ(json::parse(bert.out).at(0).at("feed_forward"), 192);
-}
-
-TEST_F(CountParameters, ConfigErrorsNameFileAndKey) {
-  const auto expect_error = [&](const std::string& text, const std::vector<std::string>& phrases) {
-    const Result result = run_config(text);
-    EXPECT_EQ(result.code, 1) << text;
-    EXPECT_EQ(result.out, "") << text;
-    for (const std::string& phrase : phrases)
-      EXPECT_NE(result.err.find(phrase), std::string::npos) << phrase << "\nis not in\n" << result.err;
-    EXPECT_NE(result.err.find("config.json"), std::string::npos) << result.err;
-  };
-  const auto llama_with = [](const std::string& key, const json& value) {
-    json config = json::parse(tiny_llama);
-    config[key] = value;
-    return config.dump();
-  };
-  json lacking = json::parse(tiny_llama);
-  lacking.erase("intermediate_size");
-  expect_error(lacking.dump(), {"lacks the key \"intermediate_size\"", "\"llama\""});
-  // Where the default differs from family to family, a missing key is not guessed.
-  expect_error(
-      R"({"model_type": "mistral", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "intermediate_size": 160})",
-      {"lacks the key \"num_key_value_heads\""});
-  expect_error(R"({"hidden_size": 64})", {"lacks the key \"model_type\""});
-  expect_error(R"({"model_type": "mamba", "hidden_size": 64})",
-               {"model_type \"mamba\"", "it knows llama, mistral"});
-  expect_error(R"({"model_type": "llava", "text_config": {}})", {"text_config"});
-  expect_error("{\"model_type\": ", {"is not JSON"});
-  expect_error("[]", {"not an object"});
-  expect_error(llama_with("hidden_size", -64), {"\"hidden_size\": -64"});
-  expect_error(llama_with("hidden_size", 64.5), {"\"hidden_size\": 64.5"});
-  expect_error(llama_with("hidden_size", "64"), {"\"hidden_size\": \"64\""});
-  expect_error(llama_with("num_hidden_layers", 9000000), {"9000000 layers"});
-  expect_error(llama_with("num_attention_heads", 18446744073709551615u),
-               {"\"num_attention_heads\": 18446744073709551615"});
-  expect_error(llama_with("num_key_value_heads", 3), {"4 attention heads", "3 key-value heads"});
-  expect_error(R"({"model_type": "gpt2", "n_embd": 770, "n_layer": 12, "n_head": 12})",
-               {"width 770", "12 attention heads"});
-
-  const Result missing = run({"--config", (folder_ / "nowhere" / "config.json").string()});
-  EXPECT_EQ(missing.code, 1);
-  EXPECT_NE(missing.err.find("cannot read"), std::string::npos) << missing.err;
-  EXPECT_EQ(run({"--config", folder_.string()}).code, 1);
-}
-
 TEST(Usage, ErrorsNameTheOption) {
   const auto expect_usage = [](const std::vector<std::string>& arguments, const std::string& phrase) {
     const Result result = run(arguments);
@@ -331,104 +178,6 @@ TEST(Usage, HelpAndList) {
   const Result list = run({"--list"});
   EXPECT_EQ(list.code, 0);
   EXPECT_NE(list.out.find("SmolLM2-135M"), std::string::npos);
-}
-
-// Splits a line of CSV whose fields may be quoted.
-std::vector<std::string> csv_fields(const std::string& line) {
-  std::vector<std::string> fields(1);
-  bool quoted = false;
-  for (std::size_t i = 0; i < line.size(); ++i) {
-    if (line[i] == '"') {
-      if (quoted && i + 1 < line.size() && line[i + 1] == '"')
-        fields.back() += line[i++];
-      else
-        quoted = !quoted;
-    } else if (line[i] == ',' && !quoted) {
-      fields.emplace_back();
-    } else {
-      fields.back() += line[i];
-    }
-  }
-  EXPECT_FALSE(quoted) << line;
-  return fields;
-}
-
-TEST_F(CountParameters, CsvAndJsonHoldTheSame) {
-  // A name that CSV must quote.
-  const std::string path = write("a \"tiny\", odd one/config.json", tiny_llama);
-  const std::vector<std::string> arguments = {"--model", "LLaMA2-70B", "--config", path, "--targets", "q,v"};
-  auto with = [&](const char* flag) {
-    std::vector<std::string> all = arguments;
-    all.push_back(flag);
-    return run(all).out;
-  };
-  const json models = json::parse(with("--json"));
-  std::istringstream lines(with("--csv"));
-  std::string line;
-  std::getline(lines, line);
-  const std::vector<std::string> header = csv_fields(line);
-  ASSERT_EQ(models.size(), 2u);
-  EXPECT_EQ(models.at(1).at("model"), "a \"tiny\", odd one");
-  for (const json& model : models)
-    for (const json& row : model.at("rows")) {
-      ASSERT_TRUE(std::getline(lines, line));
-      const std::vector<std::string> fields = csv_fields(line);
-      ASSERT_EQ(fields.size(), header.size()) << line;
-      EXPECT_EQ(fields[0], model.at("model"));
-      EXPECT_EQ(fields[1], "q v");
-      for (std::size_t i = 2; i < fields.size(); ++i) {
-        const json& value = row.at(header[i]);
-        EXPECT_EQ(fields[i], value.is_string() ? value.get<std::string>() : value.dump()) << header[i];
-      }
-    }
-  EXPECT_FALSE(std::getline(lines, line));
-}
-
-TEST_F(CountParameters, PlotsIntoAFolder) {
-  if (std::system("command -v gnuplot >/dev/null") != 0) GTEST_SKIP() << "gnuplot is not installed";
-  const std::string folder = (folder_ / "it's plots").string();
-  const std::string path = write("llama2-7b/config.json", tiny_llama);  // a second model of that name
-  const Result result = run({"--model", "LLaMA2-7B", "--config", path, "--plot", folder, "--csv"});
-  ASSERT_EQ(result.code, 0) << result.err;
-  for (const char* name : {"llama2-7b", "llama2-7b-2"}) {
-    const std::filesystem::path base = std::filesystem::path(folder) / name;
-    std::ifstream png(base.string() + ".png", std::ios::binary);
-    std::string signature(8, ' ');
-    png.read(signature.data(), 8);
-    EXPECT_EQ(signature, "\x89PNG\r\n\x1a\n");
-    std::ifstream svg(base.string() + ".svg");
-    const std::string text((std::istreambuf_iterator<char>(svg)), std::istreambuf_iterator<char>());
-    EXPECT_NE(text.find("</svg>"), std::string::npos);
-    for (const char* scheme : {"lora", "vera", "tl5", "tl6"}) EXPECT_NE(text.find(scheme), std::string::npos);
-  }
-}
-
-TEST_F(CountParameters, WithoutGnuplotThereIsANote) {
-  const PathVariable path(folder_);
-  const Result result = run({"--plot", folder_.string(), "--csv"});
-  EXPECT_EQ(result.code, 0);
-  EXPECT_NE(result.err.find("gnuplot is not installed"), std::string::npos) << result.err;
-  std::ifstream csv(folder_ / "llama2-7b.csv");
-  const std::string text((std::istreambuf_iterator<char>(csv)), std::istreambuf_iterator<char>());
-  EXPECT_EQ(text, result.out);
-}
-
-TEST_F(CountParameters, AFailingGnuplotLeavesNoPicture) {
-  const std::filesystem::path gnuplot = write("bin/gnuplot", "#!/bin/sh\nexit 3\n");
-  std::filesystem::permissions(gnuplot, std::filesystem::perms::owner_all);
-  write("llama2-7b.png", "half a picture");
-  const PathVariable path(gnuplot.parent_path());
-  const Result result = run({"--plot", folder_.string()});
-  EXPECT_EQ(result.code, 1);
-  EXPECT_NE(result.err.find("gnuplot failed on"), std::string::npos) << result.err;
-  EXPECT_FALSE(std::filesystem::exists(folder_ / "llama2-7b.png"));
-}
-
-TEST_F(CountParameters, AFolderThatCannotBeMadeIsAnError) {
-  const std::string file = write("file", "");
-  const Result result = run({"--plot", file + "/plots"});
-  EXPECT_EQ(result.code, 1);
-  EXPECT_NE(result.err.find(file), std::string::npos) << result.err;
 }
 
 }  // namespace
