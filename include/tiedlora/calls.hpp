@@ -68,6 +68,11 @@ void check_gradient(const Factors<P>& f, const Factors<G>& gradient) {
                  "give gradients.factors of the same module"));
 }
 
+template <class P, class G>
+void check_x_not_needed(const Factors<P>& f, const Factors<G>& gradient) {
+  if (gradient.A) fail(message(of_module(f), "A is trained and its gradient needs x, but x is none"));
+}
+
 struct Range {
   Index begin, end;
 };

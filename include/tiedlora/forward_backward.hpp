@@ -107,10 +107,14 @@ void expand(const Factors<P>& f, const H& h, Y&& y, const CallOptions& o = {}) {
 template <class P, class X, class Y, class H>
   requires(!std::is_same_v<std::remove_cvref_t<H>, CallOptions>)
 void forward(const Factors<P>& f, const X& x, Y&& y, H&& h, const CallOptions& o = {}) {
-  detail::check_options(f, o, false);
-  const Tokens<accumulator_t<P>> hs = detail::output_tokens(std::forward<H>(h));
-  shrink(f, x, hs, o);
-  expand(f, hs, std::forward<Y>(y), o);
+  using namespace detail;
+  check_options(f, o, false);
+  const auto xs = input_tokens(x);
+  const auto ys = output_tokens(std::forward<Y>(y));
+  const Tokens<accumulator_t<P>> hs = output_tokens(std::forward<H>(h));
+  check_tokens(f, "y", ys, "out_features", f.out_features, xs.count);
+  shrink(f, xs, hs, o);
+  expand(f, hs, ys, o);
 }
 
 /// The same for a caller who needs no h: it lives in the scratch or on the stack, a block of tokens at a
@@ -170,7 +174,7 @@ void shrink_backward(const Factors<P>& f, const X& x, const Dh& dh, const Factor
   const Tokens<const accumulator_t<P>> dhs = input_tokens(dh);
   check_tokens(f, "dh", dhs, "the rank", f.rank, dhs.count);
   if constexpr (is_none<X>) {
-    if (gradient.A) fail(message(of_module(f), "A is trained and its gradient needs x, but x is none"));
+    check_x_not_needed(f, gradient);
   } else if (gradient.A) {
     const auto xs = input_tokens(x);
     check_tokens(f, "x", xs, "in_features", f.in_features, dhs.count);
@@ -199,7 +203,10 @@ void backward(const Factors<P>& f, const X& x, const H& h, const Dy& dy,
   check_tokens(f, "h", hs, "the rank", f.rank, dys.count);
   check_tokens(f, "dy", dys, "out_features", f.out_features, dys.count);
   const auto xs = input_tokens_or_none(x);
-  if constexpr (!is_none<X>) check_tokens(f, "x", xs, "in_features", f.in_features, dys.count);
+  if constexpr (is_none<X>)
+    check_x_not_needed(f, gradient);
+  else
+    check_tokens(f, "x", xs, "in_features", f.in_features, dys.count);
   if constexpr (!is_none<Dx>) check_tokens(f, "dx", dxs, "in_features", f.in_features, dys.count);
   const HiddenBlock<Acc> dh(f, o);
   for (Index t = 0; t < dys.count; t += dh.capacity()) {

@@ -101,7 +101,10 @@ TIEDLORA_INLINE void sum_tile(const Rows& in, const float* __restrict c, float* 
     }
     if (e.w) {
       const Vector w = get(e.w + i);
-      TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) acc[j][m] *= w;
+      TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) {
+        acc[j][m] *= w;
+        round_product(acc[j][m]);
+      }
     }
     if constexpr (into != Into::set)
       if (out) {

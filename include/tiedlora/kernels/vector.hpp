@@ -66,6 +66,20 @@ TIEDLORA_INLINE void store_part(float* p, Vector v, Index n) {
   for (Index i = 0; i < n; ++i) p[i] = buffer[i];
 }
 
+/// Rounds a product before something is added to it. Left alone, GCC fuses the two where it likes: in one
+/// tile and not in the next, so that bits would depend on the tile that a feature falls into.
+TIEDLORA_INLINE void round_product(Vector& v) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(v));
+#elif defined(__SSE__)
+  asm("" : "+x"(v));
+#elif defined(__aarch64__)
+  asm("" : "+w"(v));
+#else
+  asm("" : "+m"(v));
+#endif
+}
+
 /// Adds quarter upon quarter until four lanes are left.
 TIEDLORA_INLINE Vector4 fold(Vector v) {
   float lane[lanes];
