@@ -43,7 +43,7 @@ struct Tokens {
     cut.width = n;
     if (pointers)
       cut.first_feature += begin;
-    else
+    else if (data)
       cut.data += begin;
     return cut;
   }

@@ -113,7 +113,7 @@ void sum_into_ranks(const Rows& tokens, const Coefficient& coefficient, Index ra
       float panel[block_tokens * size];
       float* outs[size];
       for (unsigned j = 0; j < size; ++j) {
-        outs[j] = out + (k + j) * out_stride;
+        outs[j] = out ? out + (k + j) * out_stride : nullptr;
         for (Index s = 0; s < rows.count; ++s) panel[s * size + j] = coefficient(t + s, k + j);
       }
       epilogue.factor = factor + k * epilogue.factor_stride;
