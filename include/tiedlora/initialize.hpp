@@ -57,8 +57,6 @@ inline Index fan_in(const Layout::Group& group, FactorId id) {
 // torch draws row by row: A as (r, in), which is our order, but B as (out, r), of which we keep the columns.
 template <class P>
 void fill_torch_vera(const Layout& layout, FactorId id, std::uint64_t key, P* array) {
-  if (id != FactorId::A && id != FactorId::B)
-    fail(message("factor ", to_string(id), " cannot start as torch_vera, which initialises A and B"));
   TorchUniform next(key);
   // PEFT draws A and B from one generator, A first.
   const bool follows_A = id == FactorId::B && layout.scheme().A.init == init::torch_vera(key);
@@ -92,15 +90,24 @@ template <class P>
 void initialize(const Layout& layout, std::uint64_t seed, std::span<P> trainable, std::span<P> frozen) {
   require_trainable(layout.scheme());
   require_zero_start(layout.scheme());
+  const auto array_of = [&](const Factor& factor) {
+    return factor.trained ? trainable.data() : frozen.data();
+  };
+  // All is checked before anything is written.
   for (const FactorId id : all_factors) {
     const Factor* factor = layout.scheme().find(id);
-    if (!factor) continue;
-    P* array = factor->trained ? trainable.data() : frozen.data();
-    if (!array) continue;
+    if (!factor || !array_of(*factor)) continue;
     if (factor->init.kind == Init::Kind::given)
       fail(message("factor ", to_string(id),
                    " of this scheme is given: load it or share the frozen array that holds it; "
                    "initialize has no numbers for it"));
+    if (factor->init.kind == Init::Kind::torch_vera && id != FactorId::A && id != FactorId::B)
+      fail(message("factor ", to_string(id), " cannot start as torch_vera, which initialises A and B"));
+  }
+  for (const FactorId id : all_factors) {
+    const Factor* factor = layout.scheme().find(id);
+    if (!factor || !array_of(*factor)) continue;
+    P* array = array_of(*factor);
     if (factor->init.kind == Init::Kind::torch_vera) {
       fill_torch_vera(layout, id, factor->init.key, array);
       continue;
