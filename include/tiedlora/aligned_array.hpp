@@ -4,7 +4,7 @@
 #include <algorithm>  // copy
 #include <cstddef>    // size_t
 #include <limits>     // numeric_limits
-#include <memory>     // uninitialized_value_construct_n, destroy_n
+#include <memory>     // uninitialized_fill_n, destroy_n
 #include <new>        // align_val_t
 #include <span>       // span
 #include <utility>    // exchange, swap
@@ -28,7 +28,7 @@ class AlignedArray {
       detail::fail(detail::message("an array of ", size, " numbers does not fit the address space"));
     if (size == 0) return;
     data_ = static_cast<T*>(::operator new(bytes(), std::align_val_t(alignment)));
-    std::uninitialized_value_construct_n(data_, static_cast<std::size_t>(size));
+    std::uninitialized_fill_n(data_, static_cast<std::size_t>(size), T(0));
   }
   AlignedArray(const AlignedArray& other) : AlignedArray(other.size_) {
     std::copy(other.begin(), other.end(), data_);

@@ -39,7 +39,8 @@ inline constexpr Index block_features = 256;  // features are converted and summ
 template <class Acc, class P>
 Acc dot(const P* __restrict a, const Acc* __restrict x, Index n) {
   constexpr Index lanes = 16;
-  Acc sums[lanes] = {};
+  Acc sums[lanes];
+  std::fill_n(sums, lanes, Acc(0));  // a scalar of the user's own need not start at zero
   Index i = 0;
   for (; i + lanes <= n; i += lanes)
     for (Index l = 0; l < lanes; ++l) sums[l] += static_cast<Acc>(a[i + l]) * x[i + l];
