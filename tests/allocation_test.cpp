@@ -1,0 +1,158 @@
+// Calls on the hot path allocate nothing. A program of its own: it replaces operator new, and Eigen's
+// allocator is told to refuse.
+#define EIGEN_RUNTIME_NO_MALLOC
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <new>
+#include <tiedlora/tiedlora.hpp>
+#include <vector>
+
+#include "support/models.hpp"
+#include "support/reference.hpp"
+
+namespace {
+
+// Single-threaded, as these tests are.
+std::size_t allocations = 0, allocated_bytes = 0;
+
+void* allocate(std::size_t size, std::size_t alignment) {
+  ++allocations;
+  allocated_bytes += size;
+  const std::size_t rounded = (size + alignment - 1) / alignment * alignment;
+  if (void* p = std::aligned_alloc(alignment, rounded > 0 ? rounded : alignment)) return p;
+  throw std::bad_alloc();
+}
+
+// Not inlined: GCC would see free() behind a new that it does not take for ours.
+[[gnu::noinline]] void release(void* p) { std::free(p); }
+
+}  // namespace
+
+void* operator new(std::size_t size) { return allocate(size, alignof(std::max_align_t)); }
+void* operator new[](std::size_t size) { return allocate(size, alignof(std::max_align_t)); }
+void* operator new(std::size_t size, std::align_val_t a) {
+  return allocate(size, static_cast<std::size_t>(a));
+}
+void* operator new[](std::size_t size, std::align_val_t a) {
+  return allocate(size, static_cast<std::size_t>(a));
+}
+void operator delete(void* p) noexcept { release(p); }
+void operator delete[](void* p) noexcept { release(p); }
+void operator delete(void* p, std::size_t) noexcept { release(p); }
+void operator delete[](void* p, std::size_t) noexcept { release(p); }
+void operator delete(void* p, std::align_val_t) noexcept { release(p); }
+void operator delete[](void* p, std::align_val_t) noexcept { release(p); }
+void operator delete(void* p, std::size_t, std::align_val_t) noexcept { release(p); }
+void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { release(p); }
+
+namespace tiedlora_test {
+namespace {
+
+using namespace tiedlora;
+
+template <class Body>
+std::size_t allocations_of(const Body& body) {
+  const std::size_t before = allocations;
+  Eigen::internal::set_is_malloc_allowed(false);
+  body();
+  Eigen::internal::set_is_malloc_allowed(true);
+  return allocations - before;
+}
+
+TEST(Allocation, TheCounterCounts) {
+  EXPECT_EQ(allocations_of([] {}), 0u);
+  EXPECT_GE(allocations_of([] { std::vector<int> v(3); }), 1u);
+  EXPECT_GE(allocations_of([] { AlignedArray<float> a(3); }), 1u);
+}
+
+template <class P, class X>
+void expect_no_allocations(const CallOptions& options) {
+  const Index in = 300, out = 280, rank = 9, count = 11;
+  const Layout layout(one_kind(2, in, out), schemes::tied_lora(), rank);
+  using Acc = accumulator_t<P>;
+  Adapter<P> adapter(layout);
+  Gradients<Acc> gradients(layout), others(layout);
+  Dice dice(150);
+  fill_factors(adapter, dice);
+  const Matrix<X> x = dice.matrix<X>(in, count), dy = dice.matrix<X>(out, count);
+  Matrix<X> y = dice.matrix<X>(out, count), dx = dice.matrix<X>(in, count), w = dice.matrix<X>(out, in);
+  Matrix<Acc> h(rank, count), dh(rank, count);
+  EXPECT_EQ(allocations_of([&] {
+              const auto f = adapter.factors(1);
+              const auto g = gradients.factors(1);
+              CallOptions half = options;
+              half.slice = {1, 3};
+              shrink(f, x, h, half);
+              expand(f, h, y, half);
+              forward(f, x, y, h, options);
+              forward(f, x, y, options);
+              forward(f, x.leftCols(1), y.col(2), options);
+              backward(f, x, h, dy, g, dx, options);
+              backward(f, x, h, dy, g, options);
+              expand_backward(f, h, dy, g, dh, half);
+              shrink_backward(f, x, dh, g, dx, half);
+              gradients.set_zero();
+              gradients.add(others);
+              merge(f, w);
+              unmerge(f, w);
+            }),
+            0u);
+}
+
+TEST(Allocation, ForwardBackwardAndMergeAllocateNothing) {
+  const std::vector<float> scales(11, 0.5f);
+  std::vector<std::byte> scratch(100000);
+  const CallOptions options[] = {{},
+                                 {.scale = 2, .token_scale = scales.data(), .overwrite = true},
+                                 {.dropout = {.probability = 0.5}},
+                                 {.scratch = scratch}};
+  for (const CallOptions& o : options) {
+    expect_no_allocations<float, float>(o);
+    expect_no_allocations<double, double>(o);
+    expect_no_allocations<Eigen::bfloat16, Eigen::bfloat16>(o);
+    expect_no_allocations<Eigen::half, float>(o);
+  }
+}
+
+TEST(Allocation, AStepAllocatesNothing) {
+  const Layout layout(one_kind(2, 30, 28), schemes::tied_lora(), 4);
+  Adapter<float> adapter(layout);
+  adapter.initialize(1);
+  const Gradients<float> gradients(layout);
+  AdamW<float> optimizer(layout);
+  EXPECT_EQ(allocations_of([&] {
+              const GradientStatistics statistics = gradient_statistics(gradients.values());
+              optimizer.step(adapter.trainable(), gradients.values(),
+                             {.gradient_scale = clip_factor(statistics.norm, 1)});
+            }),
+            0u);
+}
+
+TEST(Allocation, CountingTheParametersOf70BModelsAllocatesNoParameters) {
+  // 80 layers of seven modules: a gigabyte of parameters at rank 128 would be counted in kilobytes.
+  ModuleList modules;
+  for (int layer = 0; layer < 80; ++layer)
+    for (const char* kind : {"q", "k", "v", "o", "gate", "up", "down"})
+      modules.add({.name = std::to_string(layer) + "." + kind,
+                   .layer = layer,
+                   .in_features = 8192,
+                   .out_features = 8192});
+  const std::size_t before = allocated_bytes;
+  const Layout layout(modules, schemes::lora(), 128);
+  EXPECT_EQ(layout.trainable_count(), Index{80} * 7 * 128 * 2 * 8192);
+  EXPECT_LT(allocated_bytes - before, std::size_t{1} << 20);
+}
+
+TEST(Allocation, ATenantPaysForItsTrainedNumbersOnly) {
+  const Layout layout(one_kind(4, 512, 512), schemes::vera(1), 64);
+  Adapter<float> base(layout);
+  const auto shared = base.share_frozen();
+  const std::size_t before = allocated_bytes;
+  const Adapter<float> tenant(layout, shared);
+  EXPECT_LT(allocated_bytes - before,
+            static_cast<std::size_t>(layout.trainable_count()) * sizeof(float) + 1024);
+}
+
+}  // namespace
+}  // namespace tiedlora_test
