@@ -102,7 +102,8 @@ int main(int argc, char** argv) {
       ->check(CLI::PositiveNumber)
       ->group("Training");
   app.add_option("--learning-rate", rates,
-                 "NAME=RATE, NAME one of base, lora, vera, tl5, tl6, full (A and B) or tl6.uv (u and v)")
+                 "NAME=RATE, NAME one of base, lora, vera, tl5, tl6, full (A and B), tl6.uv (u and v), or "
+                 "with a rank: lora:1")
       ->delimiter(',')
       ->group("Training");
   app.add_option("--patience", settings.patience,

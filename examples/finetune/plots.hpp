@@ -14,20 +14,23 @@
 
 namespace finetune {
 
-/// How a contender is drawn: colours of Okabe and Ito, which colour-blind people tell apart too, and a point
+/// How a scheme is drawn: colours of Okabe and Ito, which colour-blind people tell apart too, and a point
 /// shape, so that nothing rests on colour alone.
 struct PlotStyle {
-  std::string colour;
-  int point = 7;
-  std::string dash = "1";
+  std::string title, colour;
+  int point;
 };
 inline PlotStyle plot_style(const std::string& scheme) {
-  if (scheme == "lora") return {"#0072B2", 7, "1"};
-  if (scheme == "vera") return {"#E69F00", 9, "1"};
-  if (scheme == "tl5") return {"#56B4E9", 5, "1"};
-  if (scheme == "tl6") return {"#D55E00", 13, "1"};
-  if (scheme == "full") return {"#000000", 11, "1"};
-  return {"#CC79A7", 15, "1"};
+  if (scheme == "lora") return {"LoRA", "#0072B2", 7};
+  if (scheme == "vera") return {"VeRA", "#E69F00", 9};
+  if (scheme == "tl5") return {"TL5", "#56B4E9", 5};
+  if (scheme == "tl6") return {"TL6", "#D55E00", 13};
+  if (scheme == "full") return {"all weights", "#000000", 11};
+  return {scheme, "#CC79A7", 15};
+}
+inline std::string plot_title(const Contender& contender) {
+  const std::string title = plot_style(contender.scheme).title;
+  return contender.is_full() ? title : fmt::format("{} r={}", title, contender.rank);
 }
 
 /// A string as gnuplot's single-quoted literal.
@@ -79,7 +82,7 @@ inline std::string draw(const std::filesystem::path& folder, const std::string& 
 inline std::string loss_script(const Comparison& comparison) {
   const std::uint64_t seed = comparison.settings.seeds.front();
   std::string body =
-      "  set multiplot layout 1,2 margins 0.06,0.98,0.2,0.92 spacing 0.08,0\n  set xlabel 'steps'\n  set "
+      "  set multiplot layout 1,2 margins 0.07,0.98,0.23,0.92 spacing 0.09,0\n  set xlabel 'steps'\n  set "
       "ylabel 'bits per byte'\n";
   for (const bool select : {false, true}) {
     body += fmt::format(
@@ -99,7 +102,7 @@ inline std::string loss_script(const Comparison& comparison) {
           "with linespoints lw 2 dt {} pt {} ps 0.7 "
           "lc rgb '{}' title {}{}\n",
           comparison.id(), contender.scheme, contender.rank, seed, select ? "7" : "6", dash, style.point,
-          style.colour, gnuplot_quoted(contender.label()), index < all.size() ? ", \\" : "");
+          style.colour, gnuplot_quoted(plot_title(contender)), index < all.size() ? ", \\" : "");
     }
   }
   return plot_script("loss", "metrics.csv", 1200, 480, body + "  unset multiplot\n");
@@ -108,40 +111,43 @@ inline std::string loss_script(const Comparison& comparison) {
 /// Test loss against trained parameters: the picture that answers which scheme is best for a number of
 /// parameters.
 inline std::string parameters_script(const Comparison& comparison) {
-  std::string body = fmt::format(
-      "  set title 'fine-tuned for {} steps; {} seed{}'\n"
-      "  set xlabel 'trained parameters'\n"
-      "  set ylabel 'task test loss, bits per byte'\n"
-      "  set logscale x\n"
-      "  set format x '10^{{%T}}'\n"
-      "  set offsets graph 0.08, graph 0.16, graph 0.05, graph 0.05\n"
-      "  unset key\n"
-      "  set label 1 'before fine-tuning' at graph 0.02, first {:.6f} offset 0,0.6 textcolor rgb '#666666'\n",
-      comparison.steps, comparison.settings.seeds.size(),
-      comparison.settings.seeds.size() == 1 ? " (no evidence)" : "s", comparison.base_task_loss);
-  int label = 2;
+  double fewest = 1e300, most = 1;
+  std::string labels;
   for (const Contender& contender : comparison.contenders()) {
     const double trained =
         comparison.mean(contender, [](const RunResult& run) { return double(run.trained); });
     const double loss = comparison.mean(contender, [](const RunResult& run) { return run.task_loss; });
-    if (!std::isfinite(loss)) continue;
-    body +=
-        fmt::format("  set label {} {} at {},{:.6f} left offset 1,0.5 textcolor rgb '{}'\n", label++,
-                    gnuplot_quoted(contender.label()), trained, loss, plot_style(contender.scheme).colour);
+    fewest = std::min(fewest, trained);
+    most = std::max(most, trained);
+    if (!contender.is_full() && std::isfinite(loss))
+      labels += fmt::format("  set label 'r={}' at {},{:.6f} center offset 0,0.9 textcolor rgb '{}'\n",
+                            contender.rank, trained, loss, plot_style(contender.scheme).colour);
   }
-  body += fmt::format("  plot {:.6f} with lines dt 2 lw 2 lc rgb '#666666'", comparison.base_task_loss);
+  const std::size_t seeds = comparison.settings.seeds.size();
+  std::string body = fmt::format(
+      "  unset label\n"
+      "  set title 'after {} steps of fine-tuning; before them {:.3f}; {}'\n"
+      "  set xlabel 'trained parameters'\n"
+      "  set ylabel 'loss on the task test split, bits per byte'\n"
+      "  set logscale x\n"
+      "  set xrange [{}:{}]\n"
+      "  set offsets 0, 0, graph 0.1, graph 0.05\n"
+      "  set key top right\n"
+      "{}  plot",
+      comparison.steps, comparison.base_task_loss, seeds == 1 ? "one seed" : fmt::format("{} seeds", seeds),
+      fewest / 2, most * 2, labels);
   std::vector<std::string> schemes;
   for (const Contender& contender : comparison.contenders()) {
     if (std::find(schemes.begin(), schemes.end(), contender.scheme) != schemes.end()) continue;
-    schemes.push_back(contender.scheme);
     const PlotStyle style = plot_style(contender.scheme);
     const std::string mine =
         fmt::format("(strcol(1) eq '{}' && strcol(2) eq '{}' ? $5 : NaN)", comparison.id(), contender.scheme);
-    // The line joins the means of each rank over the seeds; the points are the runs.
+    // The line joins the means over the seeds of each rank; the points are the runs.
     body += fmt::format(
-        ", \\\n    data using {0}:13 smooth unique with lines lw 1 lc rgb '{1}', \\\n"
-        "    data using {0}:13 with points pt {2} ps 1.6 lc rgb '{1}'",
-        mine, style.colour, style.point);
+        "{0} \\\n    data using {1}:13 smooth unique with lines lw 1 lc rgb '{2}' notitle, \\\n"
+        "    data using {1}:13 with points pt {3} ps 1.6 lc rgb '{2}' title {4}",
+        schemes.empty() ? "" : ",", mine, style.colour, style.point, gnuplot_quoted(style.title));
+    schemes.push_back(contender.scheme);
   }
   return plot_script("test_loss_against_parameters", "summary.csv", 900, 560, body + "\n");
 }

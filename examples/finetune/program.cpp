@@ -46,7 +46,7 @@ int compare(Model& model, const Settings& settings, const TextData& data, const 
     for (const Contender& contender : contenders(settings)) {
       if (Interrupt::requested()) break;
       RunAndTrainee result = train_run(model, settings, data, base, contender, seed,
-                                       settings.rates.at(contender.scheme), counts.task, true);
+                                       rates_of(settings, contender), counts.task, true);
       measure_run(model, data, result);
       const RunResult& run = result.run;
       fmt::print("{:<10} seed {}  test loss {:.3f}  {:.3f} s per step{}\n", contender.label(), seed,

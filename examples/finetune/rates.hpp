@@ -15,7 +15,8 @@ struct Rates {
   bool operator==(const Rates&) const = default;
 };
 
-/// The optima of results/sweep.csv, for the default model, text and number of steps.
+/// The optima of results/sweep.csv, for the default model, text and number of steps. A name may end in a
+/// rank: "lora:1".
 inline std::map<std::string, Rates> default_rates() {
   return {{"base", {3e-3, 1}},  // chosen by hand: pre-training is not what is compared
           {"lora", {1e-2, 1}}, {"vera", {3e-2, 1}}, {"tl5", {1e-2, 1}},

@@ -22,6 +22,33 @@ inline std::string count_text(double count) {
                        : fmt::format("{:.2f} M", count / 1e6);
 }
 
+/// For each adapter that is not LoRA: does it beat the LoRAs that train at most as many numbers? Says so
+/// where it does not.
+inline std::string verdicts(const Comparison& comparison) {
+  const auto loss = [&](const Contender& one) {
+    return comparison.mean(one, [](const RunResult& run) { return run.task_loss; });
+  };
+  const auto trained = [&](const Contender& one) {
+    return comparison.mean(one, [](const RunResult& run) { return double(run.trained); });
+  };
+  std::string text;
+  for (const Contender& contender : comparison.contenders()) {
+    if (contender.scheme == "lora" || contender.is_full()) continue;
+    std::optional<Contender> rival;
+    for (const Contender& other : comparison.contenders())
+      if (other.scheme == "lora" && trained(other) <= trained(contender) &&
+          (!rival || loss(other) < loss(*rival)))
+        rival = other;
+    if (!rival || !std::isfinite(loss(*rival)) || !std::isfinite(loss(contender))) continue;
+    const double difference = loss(*rival) - loss(contender);
+    text +=
+        fmt::format("{} {} {}, which trains {:.2g} times as many numbers: test loss {:.3f} against {:.3f}.\n",
+                    contender.label(), difference > 0 ? "beats" : "LOSES to", rival->label(),
+                    trained(*rival) / trained(contender), loss(contender), loss(*rival));
+  }
+  return text;
+}
+
 /// One row per contender, means over the seeds, in the order in which they were run.
 inline std::string result_table(const Comparison& comparison) {
   const auto loss = [](double bits) {
@@ -52,6 +79,7 @@ inline std::string result_table(const Comparison& comparison) {
         mean([](const RunResult& r) { return r.training.seconds_per_step; }), status);
   }
   const std::size_t seeds = comparison.settings.seeds.size();
+  table += verdicts(comparison);
   table += fmt::format(
       "Losses in bits per byte, lower is better. LoRA: {} ({} numbers).\n"
       "Training memory: parameters, gradients and AdamW's state, in float32; the frozen base model comes on "
@@ -86,7 +114,7 @@ inline std::string sample_text(Model& model, const Weights& weights, const Adapt
   for (const char c : prompt) tokens.push_back(static_cast<unsigned char>(c));
   std::string text;
   for (const std::int32_t token :
-       transformer::generate(model, weights, adapter, tokens, count, /*temperature=*/0.6, /*seed=*/1)) {
+       transformer::generate(model, weights, adapter, tokens, count, /*temperature=*/0.8, /*seed=*/1)) {
     const bool shown = token == '\n' || token == '\t' || (token >= 32 && token < 127);
     text += shown ? static_cast<char>(token) : '?';
   }

@@ -140,7 +140,7 @@ TEST(Plots, QuoteTheirTexts) {
   EXPECT_EQ(gnuplot_quoted("it's"), "'it''s'");
   const std::string script = loss_script(
       comparison_of({run_of("lora", 4, 1, 2.0), run_of("lora", 1, 1, 2.0), run_of("full", 0, 1, 2.0)}));
-  EXPECT_NE(script.find("title 'lora r=1'"), std::string::npos);
+  EXPECT_NE(script.find("title 'LoRA r=1'"), std::string::npos);
   EXPECT_NE(script.find("metrics.csv"), std::string::npos);
 }
 

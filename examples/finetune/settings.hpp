@@ -127,31 +127,38 @@ inline std::vector<Contender> contenders(const Settings& settings) {
   return all;
 }
 
+/// The rates of a contender: those of its rank ("lora:1") if there are any, else those of its scheme.
+inline const Rates& rates_of(const Settings& settings, const Contender& contender) {
+  const auto own = settings.rates.find(contender.scheme + ":" + std::to_string(contender.rank));
+  return own != settings.rates.end() ? own->second : settings.rates.at(contender.scheme);
+}
+
 /// "lora=0.01" sets the rate of A and B (and scales that of u and v with it); "tl6.uv=0.3" sets the rate of u
-/// and v.
+/// and v; "lora:1=0.03" is for that rank alone.
 inline void override_rate(std::map<std::string, Rates>& rates, const std::string& text) {
-  const std::size_t equals = text.find('=');
-  const std::string key = text.substr(0, equals);
-  const std::size_t dot = key.find('.');
-  const auto found = rates.find(key.substr(0, dot));
-  const std::string factors = dot == std::string::npos ? "" : key.substr(dot + 1);
+  const std::size_t equals = std::min(text.find('='), text.size());
+  std::string key = text.substr(0, equals);
+  const bool uv = key.ends_with(".uv");
+  if (uv) key.erase(key.size() - 3);
+  const std::string scheme = key.substr(0, key.find(':'));
+  const std::string number = text.substr(std::min(equals + 1, text.size()));
   double value = 0;
   std::size_t end = 0;
-  const std::string number = equals == std::string::npos ? "" : text.substr(equals + 1);
   try {
     value = std::stod(number, &end);
   } catch (const std::exception&) {
   }
-  if (found == rates.end() || number.empty() || end != number.size() || !(value > 0) ||
-      (!factors.empty() && !(factors == "uv" && found->first == "tl6")))
+  if (rates.count(scheme) == 0 || number.empty() || end != number.size() || !(value > 0) ||
+      (uv && scheme != "tl6"))
     throw std::invalid_argument(
         "--learning-rate: \"" + text +
         "\" is not NAME=RATE with a positive rate and a name among base, lora, vera, tl5, tl6, "
-        "tl6.uv, full");
-  if (factors == "uv")
-    found->second.uv_multiple = value / found->second.rate;
+        "tl6.uv and full, or one with a rank like lora:1");
+  Rates& own = rates.try_emplace(key, rates.at(scheme)).first->second;
+  if (uv)
+    own.uv_multiple = value / own.rate;
   else
-    found->second.rate = value;
+    own.rate = value;
 }
 
 inline nlohmann::ordered_json to_json(const transformer::Config& model) {

@@ -38,6 +38,11 @@ TEST(Rates, AreOverriddenByNameAndFactor) {
   override_rate(rates, "tl6.uv=0.1");
   EXPECT_EQ(rates["tl6"].rate, 2e-3);
   EXPECT_DOUBLE_EQ(rates["tl6"].rate * rates["tl6"].uv_multiple, 0.1);
+  override_rate(rates, "lora:1=0.7");
+  Settings settings;
+  settings.rates = rates;
+  EXPECT_EQ(rates_of(settings, {"lora", 1}).rate, 0.7);
+  EXPECT_EQ(rates_of(settings, {"lora", 2}).rate, 0.5);
   for (const char* wrong :
        {"lora", "lora=", "lora=x", "lora=0.1x", "lora=-1", "lora=0", "loar=1", "lora.uv=1", "tl6.ab=1", "=1"})
     EXPECT_THROW(override_rate(rates, wrong), std::invalid_argument) << wrong;

@@ -46,8 +46,9 @@ inline std::vector<Part> allot(const std::vector<std::size_t>& bytes_of_group) {
     order[i] = i;
     total += double(bytes_of_group[i]);
   }
-  std::stable_sort(order.begin(), order.end(),
-                   [&](std::size_t a, std::size_t b) { return bytes_of_group[a] > bytes_of_group[b]; });
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return bytes_of_group[a] != bytes_of_group[b] ? bytes_of_group[a] > bytes_of_group[b] : a < b;
+  });
   std::array<double, 3> lacks;
   for (std::size_t p = 0; p < 3; ++p) lacks[p] = part_shares[p] * total;
   std::vector<Part> part(order.size(), Part::train);

@@ -88,7 +88,7 @@ struct SweepResult {
 template <class Train>
 SweepResult sweep_contender(const Settings& settings, const Contender& contender, SweepLog& log,
                             Train train) {
-  const Rates& now = settings.rates.at(contender.scheme);
+  const Rates& now = rates_of(settings, contender);
   GridPoint start = {to_quarter_decades(now.rate)};
   if (has_uv_rate(contender)) start.push_back(to_quarter_decades(now.uv_multiple));
   const auto score = [&](const GridPoint& point) {
@@ -147,12 +147,12 @@ inline std::string sweep_script(const std::string& id, const std::vector<SweepRe
     const PlotStyle style = plot_style(result.contender.scheme);
     const int dash = result.contender.rank == 1 ? 2 : 1;
     const std::string best = csv_number(result.rates.uv_multiple);
-    left.push_back(
-        fmt::format("data using {} smooth unique with linespoints lw 2 dt {} pt {} lc rgb '{}' title {}",
-                    rows(result, best), dash, style.point, style.colour,
-                    gnuplot_quoted(result.contender.label() + (best == "1" ? "" : ", u and v x" + best))));
+    left.push_back(fmt::format(
+        "data using {} smooth unique with linespoints lw 2 dt {} pt {} lc rgb '{}' title {}",
+        rows(result, best), dash, style.point, style.colour,
+        gnuplot_quoted(plot_title(result.contender) + (best == "1" ? "" : ", u and v x" + best))));
     if (!has_uv_rate(result.contender) || !right.empty()) continue;
-    right_title = result.contender.label();
+    right_title = plot_title(result.contender);
     for (int k = -4; k <= 4; ++k) {
       const std::string multiple =
           csv_number(quarter_decades(to_quarter_decades(result.rates.uv_multiple) + k));

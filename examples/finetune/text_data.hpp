@@ -71,8 +71,9 @@ inline std::string split_table(const Corpus& corpus, const Split& split) {
     std::vector<const Split::Row*> rows;
     for (const Split::Row& row : split.rows)
       if (row.part == static_cast<Part>(p)) rows.push_back(&row);
-    std::stable_sort(rows.begin(), rows.end(),
-                     [](const auto* a, const auto* b) { return a->bytes > b->bytes; });
+    std::sort(rows.begin(), rows.end(), [](const auto* a, const auto* b) {
+      return a->bytes != b->bytes ? a->bytes > b->bytes : a->unit < b->unit;
+    });
     std::string largest;
     for (std::size_t i = 0; i < rows.size() && i < 3; ++i) largest += (i > 0 ? ", " : "") + rows[i]->unit;
     if (rows.size() > 3) largest += fmt::format(" and {} more", rows.size() - 3);
