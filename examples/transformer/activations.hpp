@@ -14,8 +14,8 @@
 
 namespace transformer {
 
-/// Ranks of the adapters of one layer by Slot; 0: not adapted.
-using SlotRanks = std::array<Index, slot_count>;
+/// One number for each Slot of a layer.
+using BySlot = std::array<Index, slot_count>;
 
 /// What one layer leaves for backward. Outputs of norms and of SwiGLU are made again from these,
 /// probabilities too.
@@ -29,7 +29,7 @@ struct LayerActivations {
   T* middle = nullptr;                 // W×N, the residual stream after attention
   T* mlp_inverse_rms = nullptr;        // N
   T* gate_up = nullptr;                // 2F×N, rows [gate; up]
-  std::array<T*, slot_count> h = {};   // r×N, the adapters' A x; null where not adapted
+  std::array<T*, slot_count> h = {};   // r×N, the adapters' A x; null where there is none of its own
 };
 
 /// What a pass writes: kept for every layer where backward follows, else one layer's worth that all use in
@@ -39,8 +39,8 @@ enum class Keep { every_layer, one_layer };
 template <class T>
 class Activations {
  public:
-  /// `ranks` by layer.
-  Activations(const Config& c, Keep keep, Index sequences, Index length, const std::vector<SlotRanks>& ranks)
+  /// `ranks` of h by layer.
+  Activations(const Config& c, Keep keep, Index sequences, Index length, const std::vector<BySlot>& ranks)
       : keep_(keep),
         sequences_(sequences),
         length_(length),
@@ -60,7 +60,7 @@ class Activations {
       for (std::size_t s = 0; s < a.h.size(); ++s) {
         Index rank = ranks[l][s];
         if (keep == Keep::one_layer)
-          for (const SlotRanks& of_layer : ranks) rank = std::max(rank, of_layer[s]);
+          for (const BySlot& of_layer : ranks) rank = std::max(rank, of_layer[s]);
         if (rank > 0) arena_.add(a.h[s], rank * N);
       }
     }
@@ -74,7 +74,7 @@ class Activations {
   Activations(const Activations&) = delete;
   Activations& operator=(const Activations&) = delete;
 
-  bool fits(Index sequences, Index length, const std::vector<SlotRanks>& ranks) const {
+  bool fits(Index sequences, Index length, const std::vector<BySlot>& ranks) const {
     return sequences == sequences_ && length == length_ && ranks == ranks_;
   }
   Index sequences() const { return sequences_; }
@@ -98,7 +98,7 @@ class Activations {
  private:
   Keep keep_;
   Index sequences_, length_;
-  std::vector<SlotRanks> ranks_;
+  std::vector<BySlot> ranks_;
   std::vector<LayerActivations<T>> layers_;
   Arena<T> arena_;
 };
@@ -146,7 +146,7 @@ class BackwardWorkspace {
     arena_.add(qkv, c.qkv_width() * count);
     arena_.add(activated, c.feed_forward * count);
     arena_.add(gate_up, 2 * c.feed_forward * count);
-    arena_.add(h, largest_rank * count);
+    arena_.add(h, 2 * largest_rank * count);
     arena_.allocate();
   }
   BackwardWorkspace(const BackwardWorkspace&) = delete;
@@ -162,7 +162,7 @@ class BackwardWorkspace {
   T* qkv = nullptr;        // (W + 2KD)×N
   T* activated = nullptr;  // F×N
   T* gate_up = nullptr;    // 2F×N
-  T* h = nullptr;          // r×N
+  T* h = nullptr;          // twice r×N
 
  private:
   Index count_, largest_rank_;

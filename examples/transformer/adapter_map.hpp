@@ -1,10 +1,10 @@
 // Which module of an adapter stands at which place of the transformer.
 #pragma once
 
-#include <array>     // array
-#include <optional>  // optional
-#include <string>    // string, to_string
-#include <vector>    // vector
+#include <algorithm>  // max, max_element
+#include <optional>   // optional
+#include <string>     // string, to_string
+#include <vector>     // vector
 
 #include <tiedlora/layout.hpp>
 
@@ -18,67 +18,90 @@ class AdapterMap {
  public:
   /// Without an adapter.
   explicit AdapterMap(const Config& config)
-      : index_(static_cast<std::size_t>(config.layers), filled(-1)), ranks_(index_.size(), filled(0)) {}
+      : modules_(static_cast<std::size_t>(config.layers), filled(-1)),
+        h_slots_(modules_.size(), filled(-1)),
+        h_ranks_(modules_.size(), filled(0)) {}
 
   /// Throws tiedlora::Error if the layout has a module that the model has not, or one of another shape.
   AdapterMap(const Config& config, const tiedlora::Layout& layout) : AdapterMap(config) {
     layout_ = layout;
-    const tiedlora::ModuleList& list = layout.modules();
-    std::vector<bool> known(static_cast<std::size_t>(list.size()));
-    for (std::size_t l = 0; l < index_.size(); ++l)
-      for (const SlotInfo& info : slots) {
-        if (!has_slot(config, info.slot)) continue;
-        const tiedlora::Module ours = make_module(config, static_cast<Index>(l), info.slot);
-        const std::optional<Index> m = list.try_find(ours.name);
+    std::vector<bool> known(static_cast<std::size_t>(layout.size()));
+    for (std::size_t l = 0; l < modules_.size(); ++l)
+      for (std::size_t s = 0; s < slots.size(); ++s) {
+        if (!has_slot(config, slots[s].slot)) continue;
+        const tiedlora::Module ours = make_module(config, static_cast<Index>(l), slots[s].slot);
+        const std::optional<Index> m = layout.modules().try_find(ours.name);
         if (!m) continue;
         known[static_cast<std::size_t>(*m)] = true;
-        const tiedlora::Module& theirs = list[*m];
-        if (theirs.in_features != ours.in_features || theirs.out_features != ours.out_features)
-          throw tiedlora::Error("transformer: \"" + ours.name + "\" is " + shape(ours) +
-                                " (out x in) in the model and " + shape(theirs) +
-                                " in the adapter (wrong base model?)");
-        const std::size_t s = static_cast<std::size_t>(info.slot);
-        ranks_[l][s] = layout.rank(*m);
-        if (layout.rank(*m) > 0) index_[l][s] = *m;
+        check_shape(ours, layout.modules()[*m]);
+        if (layout.rank(*m) == 0) continue;
+        modules_[l][s] = *m;
+        assign_h(l, s);
       }
     for (std::size_t m = 0; m < known.size(); ++m)
       if (!known[m])
-        throw tiedlora::Error("transformer: the adapter's module \"" + list[static_cast<Index>(m)].name +
-                              "\" is not one of the model's " + std::to_string(config.layers) +
-                              " layers with fused_qkv " + (config.fused_qkv ? "on" : "off") +
-                              " (wrong base model?)");
+        throw tiedlora::Error("transformer: the adapter's module \"" +
+                              layout.modules()[static_cast<Index>(m)].name + "\" is not one of the model's " +
+                              std::to_string(config.layers) + " layers with fused_qkv " +
+                              (config.fused_qkv ? "on" : "off") + " (wrong base model?)");
   }
 
   bool is_for(const tiedlora::Layout& layout) const { return layout_ && *layout_ == layout; }
-  Index operator()(Index layer, Slot slot) const {
-    return index_[static_cast<std::size_t>(layer)][static_cast<std::size_t>(slot)];
-  }
-  const std::vector<SlotRanks>& ranks() const { return ranks_; }
+
+  Index module(Index layer, Slot slot) const { return modules_[at(layer)][at(slot)]; }
+  /// Where the module's h lives: in its own slot, or in that of the first module with the same input and the
+  /// same A.
+  Slot h_slot(Index layer, Slot slot) const { return static_cast<Slot>(h_slots_[at(layer)][at(slot)]); }
+  /// The ranks of the h that live in each slot; 0: none.
+  const std::vector<BySlot>& h_ranks() const { return h_ranks_; }
+
   Index largest_rank() const {
     Index largest = 0;
-    for (const SlotRanks& of_layer : ranks_)
-      largest = std::max(largest, *std::max_element(of_layer.begin(), of_layer.end()));
+    for (const BySlot& ranks : h_ranks_)
+      largest = std::max(largest, *std::max_element(ranks.begin(), ranks.end()));
     return largest;
   }
   /// The lowest layer with an adapter; the number of layers if there is none.
   Index lowest_layer() const {
     std::size_t l = 0;
-    while (l < ranks_.size() && *std::max_element(ranks_[l].begin(), ranks_[l].end()) == 0) ++l;
+    while (l < h_ranks_.size() && h_ranks_[l] == filled(0)) ++l;
     return static_cast<Index>(l);
   }
 
  private:
-  static SlotRanks filled(Index value) {
-    SlotRanks filled;
+  static std::size_t at(Index layer) { return static_cast<std::size_t>(layer); }
+  static std::size_t at(Slot slot) { return static_cast<std::size_t>(slot); }
+  static BySlot filled(Index value) {
+    BySlot filled;
     filled.fill(value);
     return filled;
   }
-  static std::string shape(const tiedlora::Module& m) {
-    return std::to_string(m.out_features) + "x" + std::to_string(m.in_features);
+
+  void assign_h(std::size_t l, std::size_t s) {
+    const auto A = [&](std::size_t slot) {
+      return layout_->group_index(tiedlora::FactorId::A, modules_[l][slot]);
+    };
+    for (std::size_t earlier = 0; earlier < s; ++earlier)
+      if (modules_[l][earlier] >= 0 && slots[earlier].input == slots[s].input && A(earlier) == A(s)) {
+        h_slots_[l][s] = h_slots_[l][earlier];
+        return;
+      }
+    h_slots_[l][s] = static_cast<Index>(s);
+    h_ranks_[l][s] = layout_->rank(modules_[l][s]);
+  }
+
+  static void check_shape(const tiedlora::Module& ours, const tiedlora::Module& theirs) {
+    const auto shape = [](const tiedlora::Module& m) {
+      return std::to_string(m.out_features) + "x" + std::to_string(m.in_features);
+    };
+    if (shape(theirs) != shape(ours))
+      throw tiedlora::Error("transformer: \"" + ours.name + "\" is " + shape(ours) +
+                            " (out x in) in the model and " + shape(theirs) +
+                            " in the adapter (wrong base model?)");
   }
 
   std::optional<tiedlora::Layout> layout_;
-  std::vector<SlotRanks> index_, ranks_;
+  std::vector<BySlot> modules_, h_slots_, h_ranks_;  // by layer
 };
 
 }  // namespace transformer

@@ -55,8 +55,8 @@ void cross_entropy(ThreadPool& pool, const T* E,          // V×W, row-major
     const auto z = columns(logits, vocabulary, count);  // V×C
     pool.parallel([&](int ith, int nth) {
       const Range part = slice(count, ith, nth);
-      const auto z_part = z.tokens(part.begin, part.size());
-      product(E, h.tokens(part.begin, part.size()), z_part);
+      const auto z_part = cut(z, part);
+      product(E, cut(h, part), z_part);
       for (Index t = part.begin; t < part.end; ++t)
         losses[begin + t] = cross_entropy_column(column(z, t), targets[begin + t], scale);
       if (dhidden.data)

@@ -68,14 +68,12 @@ void layer_forward(const Pass<T>& pass, const Layer<T>& layer, const LayerActiva
                    const Workspace<T>& scratch, const Past<T>& past, T* output) {  // W×N
   const Config& c = pass.config;
   const Index N = pass.count(), W = c.width, D = c.head_width(), F = c.feed_forward;
-  const auto x = columns(static_cast<const T*>(a.input), W, N),
-             middle = columns(static_cast<const T*>(a.middle), W, N);
+  const auto x = columns<const T>(a.input, W, N), middle = columns<const T>(a.middle, W, N);
   const auto normed = columns(scratch.normed, W, N);
 
-  pass.pool.parallel([&](int ith, int nth) {
-    const Range part = slice(N, ith, nth);
-    rms_norm_forward(x.tokens(part.begin, part.size()), layer.weights.attention_norm, c.norm_epsilon,
-                     normed.tokens(part.begin, part.size()), a.attention_inverse_rms + part.begin);
+  for_tokens(pass.pool, N, [&](Range part) {
+    rms_norm_forward(cut(x, part), layer.weights.attention_norm, c.norm_epsilon, cut(normed, part),
+                     a.attention_inverse_rms + part.begin);
     linear_forward(layer.qkv, scratch.normed, a.qkv, part);
     for (Index t = part.begin; t < part.end; ++t) {
       T* qkv = a.qkv + t * c.qkv_width();
@@ -101,30 +99,25 @@ void layer_forward(const Pass<T>& pass, const Layer<T>& layer, const LayerActiva
     }
   });
 
-  pass.pool.parallel([&](int ith, int nth) {
-    const Range part = slice(N, ith, nth);
+  for_tokens(pass.pool, N, [&](Range part) {
     std::copy_n(a.input + part.begin * W, part.size() * W, a.middle + part.begin * W);
     linear_forward(layer.o, a.attended, a.middle, part, Write::add);
-    rms_norm_forward(middle.tokens(part.begin, part.size()), layer.weights.mlp_norm, c.norm_epsilon,
-                     normed.tokens(part.begin, part.size()), a.mlp_inverse_rms + part.begin);
+    rms_norm_forward(cut(middle, part), layer.weights.mlp_norm, c.norm_epsilon, cut(normed, part),
+                     a.mlp_inverse_rms + part.begin);
     linear_forward(layer.gate_up, scratch.normed, a.gate_up, part);
-    swiglu_forward(columns(static_cast<const T*>(a.gate_up) + part.begin * 2 * F, 2 * F, part.size()),
+    swiglu_forward(columns<const T>(a.gate_up + part.begin * 2 * F, 2 * F, part.size()),
                    columns(scratch.activated + part.begin * F, F, part.size()));
     std::copy_n(a.middle + part.begin * W, part.size() * W, output + part.begin * W);
     linear_forward(layer.down, scratch.activated, output, part, Write::add);
   });
 }
 
-/// A norm's part in backward, on the whole pool: dx += …, and the weight's gradient if wanted. dy is the
-/// gradient of the norm's output.
+/// The gradient of a norm's weight, on the whole pool; null: not wanted.
 template <class T>
-void norm_backward(ThreadPool& pool, const Tokens<const T>& x, const T* w, const T* inverse_rms,
-                   const Tokens<const T>& dy, const Tokens<T>& dx, T* dw) {
+void norm_backward_weight(ThreadPool& pool, const Tokens<const T>& x, const T* inverse_rms,
+                          const Tokens<const T>& dy, T* dw) {
+  if (!dw) return;
   pool.parallel([&](int ith, int nth) {
-    const Range part = slice(x.count, ith, nth);
-    rms_norm_backward(x.tokens(part.begin, part.size()), w, inverse_rms + part.begin,
-                      dy.tokens(part.begin, part.size()), dx.tokens(part.begin, part.size()));
-    if (!dw) return;
     const Range features = slice(x.width, ith, nth);
     rms_norm_backward_weight(x.features(features.begin, features.size()), inverse_rms,
                              dy.features(features.begin, features.size()), dw + features.begin);
@@ -138,35 +131,29 @@ void layer_backward(const Pass<T>& pass, const Layer<T>& layer, const LayerActiv
                     const Workspace<T>& scratch, const BackwardWorkspace<T>& d, bool want_input) {
   const Config& c = pass.config;
   const Index N = pass.count(), W = c.width, F = c.feed_forward;
-  const auto x = columns(static_cast<const T*>(a.input), W, N),
-             middle = columns(static_cast<const T*>(a.middle), W, N);
-  const auto gate_up = columns(static_cast<const T*>(a.gate_up), 2 * F, N);
-  const auto normed = columns(scratch.normed, W, N), stream = columns(d.stream, W, N);
-  const auto activated = columns(scratch.activated, F, N), d_activated = columns(d.activated, F, N);
-  const auto d_normed = columns(static_cast<const T*>(d.normed), W, N);
+  const auto x = columns<const T>(a.input, W, N), middle = columns<const T>(a.middle, W, N);
+  const auto gate_up = columns<const T>(a.gate_up, 2 * F, N);
+  const auto d_normed = columns<const T>(d.normed, W, N), d_activated = columns<const T>(d.activated, F, N);
+  const auto activated = columns(scratch.activated, F, N), normed = columns(scratch.normed, W, N);
+  const auto stream = columns(d.stream, W, N), d_gate_up = columns(d.gate_up, 2 * F, N);
 
   // Feed-forward block. What its linears read is made again where they need it.
-  pass.pool.parallel([&](int ith, int nth) {
-    const Range part = slice(N, ith, nth);
-    if (layer.down.needs_x())
-      swiglu_forward(gate_up.tokens(part.begin, part.size()), activated.tokens(part.begin, part.size()));
+  linear_backward(pass.pool, layer.down, scratch.activated, d.stream, d.activated, N, d.h, [&](Range part) {
+    if (layer.down.needs_x()) swiglu_forward(cut(gate_up, part), cut(activated, part));
+  });
+  linear_backward(pass.pool, layer.gate_up, scratch.normed, d.gate_up, d.normed, N, d.h, [&](Range part) {
+    swiglu_backward(cut(gate_up, part), cut(d_activated, part), cut(d_gate_up, part));
     if (layer.gate_up.needs_x())
-      rms_norm_apply(middle.tokens(part.begin, part.size()), layer.weights.mlp_norm,
-                     a.mlp_inverse_rms + part.begin, normed.tokens(part.begin, part.size()));
+      rms_norm_apply(cut(middle, part), layer.weights.mlp_norm, a.mlp_inverse_rms + part.begin,
+                     cut(normed, part));
   });
-  linear_backward(pass.pool, layer.down, scratch.activated, d.stream, d.activated, N, d.h);
-  pass.pool.parallel([&](int ith, int nth) {
-    const Range part = slice(N, ith, nth);
-    swiglu_backward(gate_up.tokens(part.begin, part.size()),
-                    Tokens<const T>(d_activated.tokens(part.begin, part.size())),
-                    columns(d.gate_up + part.begin * 2 * F, 2 * F, part.size()));
-  });
-  linear_backward(pass.pool, layer.gate_up, scratch.normed, d.gate_up, d.normed, N, d.h);
-  norm_backward(pass.pool, middle, layer.weights.mlp_norm, a.mlp_inverse_rms, d_normed, stream,
-                layer.gradients.mlp_norm);
+  norm_backward_weight(pass.pool, middle, a.mlp_inverse_rms, d_normed, layer.gradients.mlp_norm);
 
   // Attention block.
-  linear_backward(pass.pool, layer.o, a.attended, d.stream, d.attended, N, d.h);
+  linear_backward(pass.pool, layer.o, a.attended, d.stream, d.attended, N, d.h, [&](Range part) {
+    rms_norm_backward(cut(middle, part), layer.weights.mlp_norm, a.mlp_inverse_rms + part.begin,
+                      cut(d_normed, part), cut(stream, part));
+  });
   pass.pool.parallel([&](int ith, int nth) {
     const Range tasks = pass.tasks(ith, nth);
     for (Index task = tasks.begin; task < tasks.end; ++task) {
@@ -182,18 +169,20 @@ void layer_backward(const Pass<T>& pass, const Layer<T>& layer, const LayerActiv
                               scratch.attention(ith));
     }
   });
-  pass.pool.parallel([&](int ith, int nth) {
-    const Range part = slice(N, ith, nth);
-    for (Index t = part.begin; t < part.end; ++t)
-      rope_backward(pass.rotary, t % pass.length, d.qkv + t * c.qkv_width(), c.heads + c.kv_heads);
-    if (layer.qkv.needs_x())
-      rms_norm_apply(x.tokens(part.begin, part.size()), layer.weights.attention_norm,
-                     a.attention_inverse_rms + part.begin, normed.tokens(part.begin, part.size()));
+  linear_backward(
+      pass.pool, layer.qkv, scratch.normed, d.qkv, want_input ? d.normed : nullptr, N, d.h, [&](Range part) {
+        for (Index t = part.begin; t < part.end; ++t)
+          rope_backward(pass.rotary, t % pass.length, d.qkv + t * c.qkv_width(), c.heads + c.kv_heads);
+        if (layer.qkv.needs_x())
+          rms_norm_apply(cut(x, part), layer.weights.attention_norm, a.attention_inverse_rms + part.begin,
+                         cut(normed, part));
+      });
+  if (!want_input) return;
+  norm_backward_weight(pass.pool, x, a.attention_inverse_rms, d_normed, layer.gradients.attention_norm);
+  for_tokens(pass.pool, N, [&](Range part) {
+    rms_norm_backward(cut(x, part), layer.weights.attention_norm, a.attention_inverse_rms + part.begin,
+                      cut(d_normed, part), cut(stream, part));
   });
-  linear_backward(pass.pool, layer.qkv, scratch.normed, d.qkv, want_input ? d.normed : nullptr, N, d.h);
-  if (want_input)
-    norm_backward(pass.pool, x, layer.weights.attention_norm, a.attention_inverse_rms, d_normed, stream,
-                  layer.gradients.attention_norm);
 }
 
 }  // namespace transformer

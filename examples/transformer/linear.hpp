@@ -18,7 +18,8 @@ struct AdapterSite {
   tiedlora::Factors<const T> factors = {};
   tiedlora::Factors<T> gradient = {};  ///< null pointers: not wanted
   Index first_row = 0;
-  T* h = nullptr;  ///< r×N, kept for backward
+  T* h = nullptr;         ///< r×N, kept for backward
+  bool shares_h = false;  ///< its A, and so its h = A x, is that of the site before
 };
 
 template <class T>
@@ -55,47 +56,55 @@ void linear_forward(const Linear<T>& linear, const T* x,  // in×N
     add_product(linear.weight, x_part, y_part);
   for (const AdapterSite<T>& site : linear.adapters()) {
     const auto& f = site.factors;
-    tiedlora::forward(f, x_part, y_part.features(site.first_row, f.out_features),
-                      columns(site.h + part.begin * f.rank, f.rank, part.size()));
+    const auto h = columns(site.h + part.begin * f.rank, f.rank, part.size());
+    if (!site.shares_h) tiedlora::shrink(f, x_part, h);
+    tiedlora::expand(f, h, y_part.features(site.first_row, f.out_features));
   }
 }
 
-/// Runs on the whole pool. dx = Wᵀ dy + the adapters' part, left out if null; gradients of W and of the
-/// adapters accumulate.
-template <class T>
-void linear_backward(ThreadPool& pool, const Linear<T>& linear, const T* x,  // in×N, unused unless needs_x()
-                     const T* dy,                                            // out×N
-                     T* dx, Index count,                                     // in×N, overwritten, or null; N
-                     T* dh) {                                                // scratch, r×N of the largest r
+/// Runs on the whole pool. First before(Range of tokens), which may finish x and dy, then dx = Wᵀ dy + the
+/// adapters' part, left out if null; gradients of W and of the adapters accumulate.
+template <class T, class Before>
+void linear_backward(ThreadPool& pool, const Linear<T>& linear,
+                     const T* x,   // in×N, unused unless needs_x()
+                     const T* dy,  // out×N
+                     T* dx,        // in×N, overwritten, or null
+                     Index N,
+                     T* dh,  // scratch, twice r×N of the largest r
+                     const Before& before) {
   const Index in = linear.in_features, out = linear.out_features;
-  const auto x_all = columns(x, in, count), dy_all = columns(dy, out, count);
-  const auto dx_all = columns(dx, in, count);
-  pool.parallel([&](int ith, int nth) {
-    if (dx) {
-      const Range part = slice(count, ith, nth);
-      transposed_product(linear.weight, dy_all.tokens(part.begin, part.size()),
-                         dx_all.tokens(part.begin, part.size()));
-    }
-    if (linear.weight_gradient) {
+  const auto x_all = columns(x, in, N), dy_all = columns(dy, out, N);
+  const auto dx_all = columns(dx, in, N);
+  for_tokens(pool, N, [&](Range part) {
+    before(part);
+    if (dx) transposed_product(linear.weight, cut(dy_all, part), cut(dx_all, part));
+  });
+  if (linear.weight_gradient)
+    pool.parallel([&](int ith, int nth) {
       const Range rows = slice(out, ith, nth);
       add_weight_gradient(dy_all.features(rows.begin, rows.size()), x_all,
                           linear.weight_gradient + rows.begin * in);
-    }
-  });
-  for (const AdapterSite<T>& site : linear.adapters()) {
-    const auto& f = site.factors;
-    const auto h = columns(static_cast<const T*>(site.h), f.rank, count);
-    const auto dh_all = columns(dh, f.rank, count);
-    const auto dy_rows = dy_all.features(site.first_row, f.out_features);
-    pool.parallel([&](int ith, int nth) {
-      tiedlora::expand_backward(f, h, dy_rows, site.gradient, dh_all, {.slice = {ith, nth}});
     });
-    if (!site.gradient.A && !dx) continue;
+  // Sites that share A go through it once, with the sum of their dh.
+  for (int i = 0; i < linear.site_count; ++i) {
+    const AdapterSite<T>& site = linear.sites[static_cast<std::size_t>(i)];
+    const auto& f = site.factors;
+    const auto h = columns<const T>(site.h, f.rank, N);
+    const auto dy_rows = dy_all.features(site.first_row, f.out_features);
+    const auto sum = columns(dh, f.rank, N), own = columns(dh + f.rank * N, f.rank, N);
+    pool.parallel([&](int ith, int nth) {
+      tiedlora::expand_backward(f, h, dy_rows, site.gradient, site.shares_h ? own : sum,
+                                {.slice = {ith, nth}});
+    });
+    if (site.shares_h) matrix(sum) += matrix(own);
+    const bool is_last =
+        i + 1 == linear.site_count || !linear.sites[static_cast<std::size_t>(i + 1)].shares_h;
+    if (!is_last || (!site.gradient.A && !dx)) continue;
     pool.parallel([&](int ith, int nth) {
       if (dx)
-        tiedlora::shrink_backward(f, x_all, dh_all, site.gradient, dx_all, {.slice = {ith, nth}});
+        tiedlora::shrink_backward(f, x_all, sum, site.gradient, dx_all, {.slice = {ith, nth}});
       else
-        tiedlora::shrink_backward(f, x_all, dh_all, site.gradient, tiedlora::none, {.slice = {ith, nth}});
+        tiedlora::shrink_backward(f, x_all, sum, site.gradient, tiedlora::none, {.slice = {ith, nth}});
     });
   }
 }

@@ -11,6 +11,7 @@
 #include <vector>       // vector
 
 #include "config.hpp"
+#include "range.hpp"
 
 namespace transformer {
 
@@ -101,18 +102,19 @@ class ThreadPool {
   std::vector<std::thread> workers_;
 };
 
-/// What one of nth threads does of `count` tokens or rows. Cuts lie at multiples of 16 and no part but the
-/// only one is shorter than 16: then every product computes each element in the same order, however many
-/// threads there are, because the matrix product treats columns in groups that divide 16 and switches to
-/// other code for a single column.
-struct Range {
-  Index begin = 0, end = 0;
-  Index size() const { return end - begin; }
-};
-inline Range slice(Index count, int ith, int nth) {
-  const Index blocks = std::max<Index>(count / 16, 1);
-  const auto cut = [&](Index i) { return i == nth ? count : blocks * i / nth * 16; };
-  return {cut(ith), cut(ith + 1)};
+/// Runs work(Range) over `count` tokens on the whole pool, each thread block by block: short enough that what
+/// one step writes is still in the cache for the next, long enough for efficient products.
+template <class Work>
+void for_tokens(ThreadPool& pool, Index count, const Work& work) {
+  constexpr Index block_tokens = 128;
+  pool.parallel([&](int ith, int nth) {
+    const Range part = slice(count, ith, nth);
+    const int blocks = static_cast<int>(std::max<Index>(part.size() / block_tokens, 1));
+    for (int i = 0; i < blocks && part.size() > 0; ++i) {
+      const Range block = slice(part.size(), i, blocks);
+      work(Range{part.begin + block.begin, part.begin + block.end});
+    }
+  });
 }
 
 }  // namespace transformer

@@ -8,6 +8,7 @@
 #include <tiedlora/tokens.hpp>  // Tokens
 
 #include "config.hpp"
+#include "range.hpp"
 
 namespace transformer {
 
@@ -26,6 +27,12 @@ using ArrayMap = Eigen::Map<ConstLike<T, Eigen::Array<std::remove_const_t<T>, Ei
 template <class T>
 Tokens<T> columns(T* data, Index width, Index count) {
   return {.data = data, .width = width, .count = count, .stride = width};
+}
+
+/// Those tokens only.
+template <class T>
+Tokens<T> cut(const Tokens<T>& x, Range range) {
+  return x.tokens(range.begin, range.size());
 }
 
 /// width × count.

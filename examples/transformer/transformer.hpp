@@ -87,9 +87,8 @@ class Transformer {
               Index length, T* out) {
     prepare(weights, adapter, evaluation_, Keep::one_layer, sequences, length, 0);
     const auto hidden = run(weights, adapter, tokens, *evaluation_, nullptr);
-    pool_.parallel([&](int ith, int nth) {
-      const Range part = slice(hidden.count, ith, nth);
-      product(weights.output_embedding(), hidden.tokens(part.begin, part.size()),
+    for_tokens(pool_, hidden.count, [&](Range part) {
+      product(weights.output_embedding(), cut(hidden, part),
               columns(out + part.begin * config_.vocabulary, config_.vocabulary, part.size()));
     });
   }
@@ -111,19 +110,24 @@ class Transformer {
       throw tiedlora::Error("transformer: a batch of " + std::to_string(sequences) + " sequences of " +
                             std::to_string(length) + " tokens; there must be at least one of both");
     check_weights(weights);
-    const std::vector<SlotRanks>& ranks = map_of(adapter).ranks();
+    const std::vector<BySlot>& ranks = map_of(adapter).h_ranks();
     if (!activations || !activations->fits(sequences, length, ranks)) {
       activations.reset();  // first, so that there are never two
       activations = std::make_unique<Activations<T>>(config_, keep, sequences, length, ranks);
     }
-    if (!scratch_ || !scratch_->fits(sequences * length, past + length)) {
-      // Never smaller than it was: a forward may still wait for its backward.
-      const Index count = std::max(sequences * length, scratch_ ? scratch_->count() : 0);
-      const Index keys = std::max(past + length, scratch_ ? scratch_->keys() : 0);
-      scratch_.reset();
-      scratch_ = std::make_unique<Workspace<T>>(config_, count, keys, pool_.size());
-    }
+    reserve_scratch(sequences * length, past + length);
     rotary_.extend(past + length);
+  }
+
+  // Never smaller than before, so that passes of different shapes may take turns.
+  void reserve_scratch(Index count, Index keys) {
+    if (scratch_ && scratch_->fits(count, keys)) return;
+    if (scratch_) {
+      count = std::max(count, scratch_->count());
+      keys = std::max(keys, scratch_->keys());
+    }
+    scratch_.reset();
+    scratch_ = std::make_unique<Workspace<T>>(config_, count, keys, pool_.size());
   }
 
   void check_weights(const Weights<T>& weights) const {
@@ -158,12 +162,14 @@ class Transformer {
 
     const AdapterMap& map = map_of(adapter);
     const auto add = [&](Linear<T>& linear, Slot slot, Index first_row) {
-      const Index m = map(l, slot);
+      const Index m = map.module(l, slot);
       if (m < 0) return;
+      const Slot h_slot = map.h_slot(l, slot);
       AdapterSite<T>& site = linear.sites[static_cast<std::size_t>(linear.site_count++)];
       site = {.factors = adapter->factors(m),
               .first_row = first_row,
-              .h = a.layer(l).h[static_cast<std::size_t>(slot)]};
+              .h = a.layer(l).h[static_cast<std::size_t>(h_slot)],
+              .shares_h = h_slot != slot};
       if (adapter_gradients) site.gradient = adapter_gradients->factors(m);
     };
     add(layer.qkv, Slot::q, 0);
@@ -193,10 +199,9 @@ class Transformer {
 
     const auto stream = columns<const T>(a.output, W, N);
     const auto hidden = columns(scratch_->normed, W, N);
-    pool_.parallel([&](int ith, int nth) {
-      const Range part = slice(N, ith, nth);
-      rms_norm_forward(stream.tokens(part.begin, part.size()), weights.final_norm(), config_.norm_epsilon,
-                       hidden.tokens(part.begin, part.size()), a.inverse_rms + part.begin);
+    for_tokens(pool_, N, [&](Range part) {
+      rms_norm_forward(cut(stream, part), weights.final_norm(), config_.norm_epsilon, cut(hidden, part),
+                       a.inverse_rms + part.begin);
     });
     return hidden;
   }
@@ -243,7 +248,7 @@ void Transformer<T>::backward(const Weights<T>& weights, const Adapter* adapter,
   check_weights(weights);
   if (weight_gradients) check_weights(*weight_gradients);
   const AdapterMap& map = map_of(adapter);
-  if (!training_ || !training_->fits(batch.sequences, batch.length, map.ranks()))
+  if (!training_ || !training_->fits(batch.sequences, batch.length, map.h_ranks()))
     throw tiedlora::Error("transformer: backward needs a forward of the same batch and adapter before it");
   if (adapter_gradients && !(adapter && adapter->layout() == adapter_gradients->layout()))
     throw tiedlora::Error("transformer: adapter and adapter gradients have different layouts");
@@ -252,6 +257,7 @@ void Transformer<T>::backward(const Weights<T>& weights, const Adapter* adapter,
 
   const Activations<T>& a = *training_;
   const Index W = config_.width, N = a.count();
+  reserve_scratch(N, a.length());
   if (!backward_scratch_ || !backward_scratch_->fits(N, map.largest_rank())) {
     backward_scratch_.reset();
     backward_scratch_ = std::make_unique<BackwardWorkspace<T>>(config_, N, map.largest_rank());
@@ -262,15 +268,20 @@ void Transformer<T>::backward(const Weights<T>& weights, const Adapter* adapter,
   // needs the logits once more, which costs less than keeping them.
   const auto output = columns<const T>(a.output, W, N), dhidden = columns<const T>(a.dhidden, W, N);
   if (weight_gradients) {
+    norm_backward_weight(pool_, output, a.inverse_rms, dhidden, weight_gradients->final_norm());
     const auto hidden = columns(scratch_->normed, W, N);
-    rms_norm_apply(output, weights.final_norm(), a.inverse_rms, hidden);
+    for_tokens(pool_, N, [&](Range part) {
+      rms_norm_apply(cut(output, part), weights.final_norm(), a.inverse_rms + part.begin, cut(hidden, part));
+    });
     cross_entropy(pool_, weights.output_embedding(), Tokens<const T>(hidden), batch.targets,
                   count_targets(batch), a.losses, Tokens<T>{}, weight_gradients->output_embedding(),
                   config_.vocabulary, scratch_->logits);
   }
   matrix(stream).setZero();
-  norm_backward(pool_, output, weights.final_norm(), a.inverse_rms, dhidden, stream,
-                weight_gradients ? weight_gradients->final_norm() : nullptr);
+  for_tokens(pool_, N, [&](Range part) {
+    rms_norm_backward(cut(output, part), weights.final_norm(), a.inverse_rms + part.begin, cut(dhidden, part),
+                      cut(stream, part));
+  });
 
   for (Index l = config_.layers - 1; l >= lowest; --l)
     layer_backward(pass(a), make_layer(l, weights, adapter, a, weight_gradients, adapter_gradients),

@@ -213,18 +213,23 @@ TEST(Transformer, FreshAdapterChangesNothing) {
 }
 
 // What backward needs, and no more: per layer and token 3 streams of width W, q, k and v, gate and up, two
-// inverse rms, a log-sum-exp per head and the adapters' ranks; above them the last stream, its inverse rms,
-// the gradient of the hidden state and the loss. Nothing with the vocabulary, nothing with length².
+// inverse rms, a log-sum-exp per head and the adapters' h; above them the last stream, its inverse rms, the
+// gradient of the hidden state and the loss. Nothing with the vocabulary, nothing with length². q, k and v
+// keep one h where they share A.
 TEST(Transformer, ActivationMemoryIsWhatBackwardNeeds) {
   const Config config = {
       .vocabulary = 1024, .width = 64, .layers = 3, .heads = 4, .kv_heads = 2, .feed_forward = 128};
-  Case<float> a(config, 2, 16, tiedlora::schemes::lora(), {"q_proj", "down_proj"});
+  const std::vector<std::string> kinds = {"q_proj", "k_proj", "v_proj", "down_proj"};
   ThreadPool pool(1);
-  Transformer<float> model(config, pool);
-  EXPECT_EQ(model.activation_bytes(), 0);
-  model.forward(a.weights, &a.adapter, a.batch());
-  const Index per_layer = 3 * 64 + 128 + 256 + 2 + 4 + 2 * 3, above = 2 * 64 + 2;
-  EXPECT_EQ(model.activation_bytes(), 4 * 32 * (3 * per_layer + above));
+  for (const auto& [scheme, hidden] :
+       {std::pair(tiedlora::schemes::lora(), 4), std::pair(tiedlora::schemes::tl6(), 2)}) {
+    Case<float> a(config, 2, 16, scheme, kinds);
+    Transformer<float> model(config, pool);
+    EXPECT_EQ(model.activation_bytes(), 0);
+    model.forward(a.weights, &a.adapter, a.batch());
+    const Index rank = 3, per_layer = 3 * 64 + 128 + 256 + 2 + 4 + hidden * rank, above = 2 * 64 + 2;
+    EXPECT_EQ(model.activation_bytes(), 4 * 32 * (3 * per_layer + above));
+  }
 }
 
 TEST(Transformer, TakesBatchesOfChangingShape) {
