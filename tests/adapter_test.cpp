@@ -98,6 +98,18 @@ TEST(Adapter, FactorsPointIntoTheFlatArrays) {
   static_assert(std::is_convertible_v<Factors<float>, Factors<const float>>);
 }
 
+TEST(Adapter, FactorsCarryTheModulesOwnRankAndScaling) {
+  const Adapter<double> adapter(
+      Layout(one_kind(3, 3, 5), schemes::lora(), 2,
+             {.scaling = 0.5, .ranks = {{"layers.1.proj", 4}}, .scalings = {{"layers.2.proj", -3.0}}}));
+  const double scalings[] = {0.5, 0.5, -3};
+  const Index ranks[] = {2, 4, 2};
+  for (Index m = 0; m < 3; ++m) {
+    EXPECT_EQ(adapter.factors(m).scaling, scalings[m]);
+    EXPECT_EQ(adapter.factors(m).rank, ranks[m]);
+  }
+}
+
 TEST(Adapter, MapsShowTheMatrices) {
   const Adapter<float> adapter = counted_adapter();
   Matrix<float> A(2, 3), B(5, 2);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <limits>
+#include <thread>
 #include <tiedlora/adapter.hpp>
 #include <tiedlora/forward_backward.hpp>
 #include <vector>
@@ -177,6 +178,48 @@ TEST(Bits, BeyondTheBlocksOfFeaturesRanksAndTokens) {
   check<float, float, float>({{.in = 11, .out = 13, .rank = 512}, 3}, 7004);
   check<float, float, float>({{.in = 11, .out = 13, .rank = 600}, 3}, 7005);
   check<double, double, double>({{.in = 600, .out = 700, .rank = 20}, 5}, 7006);
+}
+
+// Slices at once, as a host runs them, with its barrier between the halves: a data race here is one in the
+// library.
+template <class T>
+void expect_threads_agree() {
+  const Index in = 70, out = 90, rank = 6, count = 9, nth = 4;
+  Adapter<T> adapter(one_module_layout({.in = in, .out = out, .rank = rank}));
+  Dice dice(8000);
+  fill_factors(adapter, dice);
+  const auto f = adapter.factors(0);
+  const Matrix<T> x = dice.matrix<T>(in, count), dy = dice.matrix<T>(out, count),
+                  y0 = dice.matrix<T>(out, count);
+  struct Results {
+    Matrix<T> h, y, dh, dx;
+    Gradients<T> gradients;
+  };
+  const auto run = [&](Index parts) {
+    Results r = {Matrix<T>(rank, count), y0, Matrix<T>(rank, count), Matrix<T>::Zero(in, count),
+                 Gradients<T>(adapter.layout())};
+    const auto at_once = [parts](const auto& half) {
+      std::vector<std::thread> threads;
+      for (Index ith = 0; ith < parts; ++ith)
+        threads.emplace_back([&half, ith, parts] { half(CallOptions{.slice = {ith, parts}}); });
+      for (std::thread& thread : threads) thread.join();
+    };
+    at_once([&](const CallOptions& o) { shrink(f, x, r.h, o); });
+    at_once([&](const CallOptions& o) { expand(f, r.h, r.y, o); });
+    at_once([&](const CallOptions& o) { expand_backward(f, r.h, dy, r.gradients.factors(0), r.dh, o); });
+    at_once([&](const CallOptions& o) { shrink_backward(f, x, r.dh, r.gradients.factors(0), r.dx, o); });
+    return r;
+  };
+  const Results whole = run(1), parts = run(nth);
+  EXPECT_TRUE(same_bits(parts.h, whole.h));
+  EXPECT_TRUE(same_bits(parts.y, whole.y));
+  EXPECT_TRUE(same_bits(parts.dx, whole.dx));
+  EXPECT_TRUE(same_bits<T>(parts.gradients.values(), whole.gradients.values()));
+}
+
+TEST(Bits, SlicesInThreads) {
+  expect_threads_agree<float>();
+  expect_threads_agree<double>();
 }
 
 }  // namespace
