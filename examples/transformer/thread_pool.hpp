@@ -82,10 +82,14 @@ class ThreadPool {
   }
 
   // Looks a little while before it sleeps: most pauses between two pieces of work are shorter than a wake-up.
+  // It yields meanwhile, so that on a busy machine the thread that everyone waits for can run.
   template <class Value, class Condition>
   static Value wait_while(const std::atomic<Value>& value, Condition waiting) {
     Value now = value.load(std::memory_order_acquire);
-    for (int look = 0; waiting(now) && look < 2000; ++look) now = value.load(std::memory_order_acquire);
+    for (int look = 0; waiting(now) && look < 300; ++look) {
+      if (look >= 100) std::this_thread::yield();
+      now = value.load(std::memory_order_acquire);
+    }
     while (waiting(now)) {
       value.wait(now, std::memory_order_acquire);
       now = value.load(std::memory_order_acquire);
