@@ -36,7 +36,7 @@ class AdapterMap {
         check_shape(ours, layout.modules()[*m]);
         if (layout.rank(*m) == 0) continue;
         modules_[l][s] = *m;
-        assign_h(l, s);
+        assign_h(layout, l, s);
       }
     for (std::size_t m = 0; m < known.size(); ++m)
       if (!known[m])
@@ -77,9 +77,9 @@ class AdapterMap {
     return filled;
   }
 
-  void assign_h(std::size_t l, std::size_t s) {
+  void assign_h(const tiedlora::Layout& layout, std::size_t l, std::size_t s) {
     const auto A = [&](std::size_t slot) {
-      return layout_->group_index(tiedlora::FactorId::A, modules_[l][slot]);
+      return layout.group_index(tiedlora::FactorId::A, modules_[l][slot]);
     };
     for (std::size_t earlier = 0; earlier < s; ++earlier)
       if (modules_[l][earlier] >= 0 && slots[earlier].input == slots[s].input && A(earlier) == A(s)) {
@@ -87,7 +87,7 @@ class AdapterMap {
         return;
       }
     h_slots_[l][s] = static_cast<Index>(s);
-    h_ranks_[l][s] = layout_->rank(modules_[l][s]);
+    h_ranks_[l][s] = layout.rank(modules_[l][s]);
   }
 
   static void check_shape(const tiedlora::Module& ours, const tiedlora::Module& theirs) {

@@ -1,9 +1,10 @@
 // The sizes of a Llama-architecture transformer.
 #pragma once
 
-#include <cmath>   // isfinite
-#include <limits>  // numeric_limits
-#include <string>  // string, to_string
+#include <cmath>    // isfinite
+#include <cstdint>  // int32_t
+#include <limits>   // numeric_limits
+#include <string>   // string, to_string
 
 #include <tiedlora/config.hpp>  // Index
 #include <tiedlora/error.hpp>   // Error
@@ -37,17 +38,19 @@ inline void validate(const Config& config) {
   const auto require = [](bool holds, const std::string& problem) {
     if (!holds) throw tiedlora::Error("transformer config: " + problem);
   };
-  const auto positive = [&](Index n, const char* name) {
-    // Products of two sizes must fit the index type.
-    require(n > 0 && n <= std::numeric_limits<std::int32_t>::max(),
-            std::string(name) + " is " + text(n) + "; it must be positive and below 2^31");
+  // Bounds within which no count of weights overflows the index type: 2^31 · 2^18 + 2^18 · (2^18 · 2^21) <
+  // 2^63.
+  const auto within = [&](Index n, const char* name, Index largest) {
+    require(n > 0 && n <= largest,
+            std::string(name) + " is " + text(n) + "; it must be from 1 to " + text(largest));
   };
-  positive(config.vocabulary, "vocabulary");
-  positive(config.width, "width");
-  positive(config.layers, "layers");
-  positive(config.heads, "heads");
-  positive(config.kv_heads, "kv_heads");
-  positive(config.feed_forward, "feed_forward");
+  constexpr Index largest = Index{1} << 18;
+  within(config.vocabulary, "vocabulary", std::numeric_limits<std::int32_t>::max());
+  within(config.width, "width", largest);
+  within(config.layers, "layers", largest);
+  within(config.heads, "heads", largest);
+  within(config.kv_heads, "kv_heads", largest);
+  within(config.feed_forward, "feed_forward", largest);
   require(config.width % config.heads == 0,
           "width " + text(config.width) + " is not a multiple of heads " + text(config.heads));
   require(config.head_width() % 2 == 0, "width / heads is " + text(config.head_width()) +

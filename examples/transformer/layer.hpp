@@ -3,7 +3,7 @@
 //   m = x + o(attention(rope(qkv(norm(x)))))      y = m + down(swiglu(gate_up(norm(m))))
 #pragma once
 
-#include <algorithm>  // copy_n, fill_n
+#include <algorithm>  // copy_n
 
 #include "activations.hpp"
 #include "attention.hpp"

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>  // array
+#include <span>   // span
 
 #include <tiedlora/adapter.hpp>           // Factors
 #include <tiedlora/forward_backward.hpp>  // forward, expand_backward, shrink_backward
@@ -86,8 +87,9 @@ void linear_backward(ThreadPool& pool, const Linear<T>& linear,
                           linear.weight_gradient + rows.begin * in);
     });
   // Sites that share A go through it once, with the sum of their dh.
-  for (int i = 0; i < linear.site_count; ++i) {
-    const AdapterSite<T>& site = linear.sites[static_cast<std::size_t>(i)];
+  const auto sites = linear.adapters();
+  for (std::size_t i = 0; i < sites.size(); ++i) {
+    const AdapterSite<T>& site = sites[i];
     const auto& f = site.factors;
     const auto h = columns<const T>(site.h, f.rank, N);
     const auto dy_rows = dy_all.features(site.first_row, f.out_features);
@@ -97,8 +99,7 @@ void linear_backward(ThreadPool& pool, const Linear<T>& linear,
                                 {.slice = {ith, nth}});
     });
     if (site.shares_h) matrix(sum) += matrix(own);
-    const bool is_last =
-        i + 1 == linear.site_count || !linear.sites[static_cast<std::size_t>(i + 1)].shares_h;
+    const bool is_last = i + 1 == sites.size() || !sites[i + 1].shares_h;
     if (!is_last || (!site.gradient.A && !dx)) continue;
     pool.parallel([&](int ith, int nth) {
       if (dx)

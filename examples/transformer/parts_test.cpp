@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <limits>
 #include <set>
 #include <stdexcept>
 
@@ -50,6 +51,17 @@ TEST(Config, RefusesImpossibleSizes) {
   EXPECT_NE(problem({.rope_base = 0}).find("rope_base"), std::string::npos);
   EXPECT_NE(problem({.norm_epsilon = 0}).find("norm_epsilon"), std::string::npos);
   EXPECT_NE(problem({.vocabulary = Index{1} << 40}).find("vocabulary"), std::string::npos);
+  const Index largest = Index{1} << 18;
+  EXPECT_NE(problem({.width = 2 * largest}).find("from 1 to 262144"), std::string::npos);
+  const Config huge = {.vocabulary = std::numeric_limits<std::int32_t>::max(),
+                       .width = largest,
+                       .layers = largest,
+                       .heads = largest / 2,
+                       .kv_heads = largest / 2,
+                       .feed_forward = largest,
+                       .tied_embedding = false};
+  EXPECT_EQ(problem(huge), "no error");
+  EXPECT_GT(weight_count(huge), 0);
 }
 
 TEST(Weights, TableHasNoGapAndNoOverlap) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>  // copy_n, count_if
 #include <cstdint>    // int32_t
+#include <limits>     // numeric_limits
 #include <memory>     // unique_ptr
 #include <numeric>    // accumulate
 #include <span>       // span
