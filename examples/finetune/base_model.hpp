@@ -20,7 +20,8 @@ struct Base {
   double task_loss = 0;  ///< on the task's test split, in bits per byte
   double base_loss = 0;  ///< on the base's test split
   bool from_cache = false;
-  bool interrupted = false;  ///< Ctrl-C during pre-training: weights are of no use
+  double seconds_per_step = 0;  ///< of pre-training, if it was made now
+  bool interrupted = false;     ///< Ctrl-C during pre-training: weights are of no use
 };
 
 /// Everything the base's weights depend on. With steps that follow from --minutes it is the minutes that
@@ -58,9 +59,10 @@ inline Base obtain_base(Model& model, const Settings& settings, const TextData& 
     base.weights.initialize(base_seed);
     const Sampler sampler(data.base.text(Part::train), settings.batch, settings.length, base_seed);
     WeightsTrainee trainee(copy_of(base.weights), settings.rates.at("base").rate);
-    const TrainingResult result = train_loop(model, trainee, sampler, {}, {"base", steps, steps, 0});
+    const TrainingResult result = train_loop(model, trainee, sampler, {}, {"base", steps, 1, 0});
     if (result.diverged) throw std::runtime_error("pre-training diverged; lower --learning-rate base=…");
     base.steps = result.steps;
+    base.seconds_per_step = result.seconds_per_step;
     base.interrupted = result.interrupted;
     if (base.interrupted) return base;
     std::copy(trainee.values().begin(), trainee.values().end(), base.weights.values().begin());

@@ -18,6 +18,14 @@ struct Costs {
   double base_step = 0;
   double evaluation = 0;      ///< of one batch
   std::vector<double> steps;  ///< by contender
+
+  /// For a machine that has become `factor` times slower; one that has become faster is not trusted.
+  void slow_down(double factor) {
+    if (!(factor > 1)) return;
+    base_step *= factor;
+    evaluation *= factor;
+    for (double& step : steps) step *= factor;
+  }
 };
 
 struct StepCounts {
@@ -58,27 +66,30 @@ inline Costs measure_costs(Model& model, const Settings& settings, const TextDat
   return costs;
 }
 
-/// Divides `seconds` among pre-training (two fifths of what evaluations leave) and all fine-tuning runs,
-/// which take equal numbers of steps. Counts that the user gave stay. The base counts as if it had to be
-/// made, so that a cached one does not change the comparison. At least ten steps each, multiples of ten.
+/// How many steps of every fine-tuning run fit into `seconds`, evaluations included: a multiple of ten, at
+/// least ten.
+inline std::int64_t fitting_steps(const Settings& settings, const TextData& data, const Costs& costs,
+                                  double seconds) {
+  const auto seeds = double(settings.seeds.size());
+  double step = 0;
+  for (const double one : costs.steps) step += seeds * one;
+  const double logs = double((rows_per_run + 1) * std::ssize(data.select));
+  const double tests = double(data.test.size() + data.base_test.size());
+  const double evaluations = seeds * double(costs.steps.size()) * (logs + tests) * costs.evaluation;
+  return std::max<std::int64_t>(10, static_cast<std::int64_t>((seconds - evaluations) / step) / 10 * 10);
+}
+
+/// Divides `seconds` among pre-training, two fifths, and all fine-tuning runs, which take equal numbers of
+/// steps. Counts that the user gave stay. The base counts as if it had to be made, so that a cached one does
+/// not change the comparison.
 inline StepCounts plan_steps(const Settings& settings, const TextData& data, const Costs& costs,
                              double seconds) {
-  const auto runs = double(settings.seeds.size());
-  double step = 0;
-  for (const double one : costs.steps) step += runs * one;
-  const double tests =
-      (1 + runs * double(costs.steps.size())) * double(data.test.size() + data.base_test.size());
-  const double logs =
-      runs * double(costs.steps.size()) * double((rows_per_run + 1) * std::ssize(data.select));
-  const double left = seconds - (tests + logs) * costs.evaluation;
-  const auto count = [](double available, double each) {
-    return std::max<std::int64_t>(10, static_cast<std::int64_t>(available / each) / 10 * 10);
-  };
   StepCounts counts{settings.base_steps, settings.steps};
-  const double base_share =
-      settings.steps > 0 ? 1 - std::min(1.0, double(settings.steps) * step / std::max(left, 1e-9)) : 0.4;
-  if (counts.base == 0) counts.base = count(base_share * left, costs.base_step);
-  if (counts.task == 0) counts.task = count(left - double(counts.base) * costs.base_step, step);
+  if (counts.base == 0)
+    counts.base =
+        std::max<std::int64_t>(10, static_cast<std::int64_t>(0.4 * seconds / costs.base_step) / 10 * 10);
+  if (counts.task == 0)
+    counts.task = fitting_steps(settings, data, costs, seconds - double(counts.base) * costs.base_step);
   return counts;
 }
 

@@ -31,6 +31,12 @@ struct RunResult {
   const char* status() const {
     return training.diverged ? "diverged" : training.interrupted ? "interrupted" : "done";
   }
+  /// What a table says behind the numbers: nothing, unless the run ended early.
+  std::string note() const {
+    return training.diverged || training.interrupted
+               ? fmt::format("  {} after {} steps", status(), training.steps)
+               : std::string();
+  }
 };
 
 /// Everything that runs must share to be compared, apart from scheme, rank and seed.
@@ -69,8 +75,7 @@ inline RunAndTrainee train_run(Model& model, const Settings& settings, const Tex
   run.frozen = result.trainee->frozen_count();
   run.bytes = result.trainee->bytes();
   const Sampler sampler(data.task.text(Part::train), settings.batch, settings.length, mix(seed));
-  const TrainingPlan plan{contender.label(), steps, std::max<std::int64_t>(1, steps / rows_per_run),
-                          settings.patience};
+  const TrainingPlan plan{contender.label(), steps, rows_per_run, settings.patience};
   run.training = train_loop(model, *result.trainee, sampler, log ? data.select : std::vector<Tokens>(), plan);
   run.activation_bytes = model.activation_bytes();
   return result;

@@ -15,8 +15,8 @@ namespace {
 
 const char* const examples_text = R"(
 Examples:
-  finetune                                     the demo: all schemes at rank 16, about four minutes
-  finetune --minutes 20                        the same with five times as many steps
+  finetune                                     the demo: all schemes at rank 16, in three and a half minutes
+  finetune --minutes 20                        the same with more steps
   finetune --schemes lora,tl6 --ranks 4,8,16 --seeds 1,2,3 --steps 500 --base-steps 2000
                                                a small study; rows go to OUT/summary.csv
   finetune --schemes lora:1,lora:16,tl6:16     a rank for each scheme
@@ -115,7 +115,9 @@ int main(int argc, char** argv) {
       ->group("Training");
   app.add_option("--threads", settings.threads, "")->check(CLI::PositiveNumber)->group("Training");
 
-  app.add_option("--out", settings.out, "folder for tables, plots and adapters")->group("Files");
+  CLI::Option* out =
+      app.add_option("--out", settings.out, "folder for tables, plots and adapters; of a sweep: out/sweep")
+          ->group("Files");
   app.add_option("--cache", settings.cache, "folder for pre-trained bases")->group("Files");
   app.add_flag("--sweep", settings.sweep, "search learning rates on the select split instead of comparing")
       ->group("Modes");
@@ -128,6 +130,7 @@ int main(int argc, char** argv) {
     return app.exit(error) == 0 ? 0 : 1;
   }
   try {
+    if (settings.sweep) finetune::use_sweep_defaults(settings, out->count() > 0);
     for (const std::string& rate : rates) finetune::override_rate(settings.rates, rate);
     return finetune::run_program(settings);
   } catch (const std::exception& error) {

@@ -43,15 +43,16 @@ inline std::string gnuplot_quoted(const std::string& text) {
 /// The head of every script: it runs in the folder of its CSV file, `gnuplot NAME.gp`, and writes NAME.png
 /// and NAME.svg.
 inline std::string plot_script(const std::string& name, const std::string& csv, int width, int height,
-                               const std::string& body) {
+                               const std::string& body, const std::string& data_blocks = {}) {
   return fmt::format(
       "# Draws {0}.png and {0}.svg from {1}: run gnuplot {0}.gp in this folder.\n"
       "set datafile separator comma\n"
-      "set datafile missing ''\n"
+      "set datafile missing NaN\n"
       "set grid lc rgb '#dddddd' lt 1\n"
       "set border 3\n"
       "set tics nomirror\n"
       "data = {2}\n"
+      "{6}"
       "do for [output in 'png svg'] {{\n"
       "  if (output eq 'png') {{ set terminal pngcairo size {3},{4} font 'sans,12' }} else {{ set terminal "
       "svg size {3},{4} font 'sans,12' background 'white' }}\n"
@@ -59,7 +60,7 @@ inline std::string plot_script(const std::string& name, const std::string& csv, 
       "{5}"
       "  unset output\n"
       "}}\n",
-      name, csv, gnuplot_quoted(csv), width, height, body);
+      name, csv, gnuplot_quoted(csv), width, height, body, data_blocks);
 }
 
 /// Writes the script and runs gnuplot on it. Returns what went wrong, or nothing.
@@ -130,6 +131,7 @@ inline std::string parameters_script(const Comparison& comparison) {
       "  set xlabel 'trained parameters'\n"
       "  set ylabel 'loss on the task test split, bits per byte'\n"
       "  set logscale x\n"
+      "  set format x '10^{{%T}}'\n"
       "  set xrange [{}:{}]\n"
       "  set offsets 0, 0, graph 0.1, graph 0.05\n"
       "  set key top right\n"

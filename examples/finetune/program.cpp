@@ -10,11 +10,11 @@
 #include <fmt/format.h>
 #include <transformer/thread_pool.hpp>
 
-#include "budget.hpp"   // plan_steps
-#include "plots.hpp"    // draw_comparison
-#include "report.hpp"   // result_table
-#include "results.hpp"  // save_summary_csv
-#include "sweep.hpp"    // sweep_contender
+#include "budget.hpp"      // plan_steps
+#include "plots.hpp"       // draw_comparison
+#include "report.hpp"      // result_table
+#include "results.hpp"     // save_summary_csv
+#include "sweep_plot.hpp"  // sweep_contender, sweep_script
 
 namespace finetune {
 namespace {
@@ -36,49 +36,38 @@ int compare(Model& model, const Settings& settings, const TextData& data, const 
                         base.steps,
                         counts.task,
                         {}};
-  const Prompt prompt = choose_prompt(data, 96, 200);
-  std::string samples =
-      fmt::format("--- prompt\n{}\n--- the text itself\n{}\n--- before fine-tuning\n{}\n", prompt.text,
-                  prompt.truth, sample_text(model, base.weights, nullptr, prompt.text, 200));
-  std::string best_sample;
-  double best = base.task_loss;
+  Samples samples(choose_prompt(data));
+  samples.add("before fine-tuning", base.task_loss,
+              sample_text(model, base.weights, nullptr, samples.prompt().text, settings.length));
   for (const std::uint64_t seed : settings.seeds)
     for (const Contender& contender : contenders(settings)) {
       if (Interrupt::requested()) break;
       RunAndTrainee result = train_run(model, settings, data, base, contender, seed,
-                                       rates_of(settings, contender), counts.task, true);
+                                       rates_of(settings, contender), counts.task, /*log=*/true);
       measure_run(model, data, result);
       const RunResult& run = result.run;
       fmt::print("{:<10} seed {}  test loss {:.3f}  {:.3f} s per step{}\n", contender.label(), seed,
-                 run.task_loss, run.training.seconds_per_step,
-                 std::string(run.status()) == "done"
-                     ? ""
-                     : fmt::format("  {} after {} steps", run.status(), run.training.steps));
+                 run.task_loss, run.training.seconds_per_step, run.note());
       std::fflush(stdout);
-      const std::string sample =
-          sample_text(model, result.trainee->weights(), result.trainee->adapter(), prompt.text, 200);
-      samples += fmt::format("--- {}, seed {}\n{}\n", contender.label(), seed, sample);
-      if (run.task_loss < best) {
-        best = run.task_loss;
-        best_sample = fmt::format("After ({}):\n{}\n", contender.label(), sample);
-      }
+      comparison.runs.push_back(run);
       save_trained(settings.out / "adapters" / fmt::format("{}-seed{}", contender.slug(), seed), contender,
                    *result.trainee);
-      comparison.runs.push_back(run);
       save_metrics(settings.out / "metrics.csv", comparison);
       save_summary_csv(settings.out / "summary.csv", comparison);
       save_summary_json(settings.out / "summary.json", comparison);
+      samples.add(fmt::format("{}, seed {}", contender.label(), seed), run.task_loss,
+                  sample_text(model, result.trainee->weights(), result.trainee->adapter(),
+                              samples.prompt().text, settings.length));
+      write_atomically(settings.out / "samples.txt", samples.all());
     }
-  write_atomically(settings.out / "samples.txt", samples);
   if (comparison.runs.empty()) return interrupted_status;
 
   stage("Result");
   const std::string table = result_table(comparison);
   fmt::print("{}", table);
   write_atomically(settings.out / "result.txt", table);
-  stage("A sample of text");
-  fmt::print("{}", samples.substr(0, samples.find("--- ", samples.find("--- before") + 4)));
-  fmt::print("{}", best_sample);
+  stage("A sample of text, before and after");
+  fmt::print("{}", samples.before_and_best());
   stage("Files");
   const std::string problem = draw_comparison(settings.out, comparison);
   if (!problem.empty()) fmt::print("Note: {}\n", problem);
@@ -124,7 +113,7 @@ int sweep(Model& model, const Settings& settings, const TextData& data, const Ba
              evaluate(model, base.weights, nullptr, batches), steps, settings.batch, settings.length,
              settings.seeds.size(), sweep_table(results));
   save_best_rates(settings.out / "best_rates.csv", id, results);
-  const std::string problem = draw(settings.out, "sweep", sweep_script(id, results));
+  const std::string problem = draw(settings.out, "sweep", sweep_script(log, results));
   if (!problem.empty()) fmt::print("Note: {}\n", problem);
   fmt::print("{}: sweep.csv, best_rates.csv{}\n", settings.out.string(),
              problem.empty() ? ", sweep.png, sweep.svg" : "");
@@ -156,10 +145,12 @@ int run_program(Settings settings) {
              settings.model.layers, settings.model.width, settings.model.heads,
              transformer::weight_count(settings.model), settings.threads, Eigen::SimdInstructionSetsInUse());
   StepCounts counts{settings.base_steps, settings.steps};
+  constexpr double reserve = 5;  // seconds for samples and plots
+  const double deadline = begin + 60 * settings.minutes - reserve;
+  Costs costs;
   if (counts.base == 0 || counts.task == 0) {
-    const Costs costs = measure_costs(model, settings, data, all);
-    constexpr double reserve = 8;  // seconds for samples, plots and what was forgotten
-    counts = plan_steps(settings, data, costs, 60 * settings.minutes - (seconds_now() - begin) - reserve);
+    costs = measure_costs(model, settings, data, all);
+    counts = plan_steps(settings, data, costs, deadline - seconds_now());
     fmt::print(
         "For {:g} minutes: {} steps of pre-training and {} of fine-tuning (a step takes {:.3f} s and {:.3f} "
         "to {:.3f} s)\n",
@@ -177,8 +168,13 @@ int run_program(Settings settings) {
   }
   fmt::print("Loss on its own test split {:.3f} bits per byte, on the task's {:.3f}\n", base.base_loss,
              base.task_loss);
+  if (settings.steps == 0 && !base.from_cache) {
+    // If the machine has become slower since the plan was made, fewer steps are left.
+    costs.slow_down(base.seconds_per_step / costs.base_step);
+    counts.task = std::min(counts.task, fitting_steps(settings, data, costs, deadline - seconds_now()));
+  }
 
-  stage(settings.sweep ? "Sweep" : "Fine-tuning");
+  stage(fmt::format("{}: {} steps each", settings.sweep ? "Sweep" : "Fine-tuning", counts.task));
   return settings.sweep ? sweep(model, settings, data, base, counts.task)
                         : compare(model, settings, data, base, counts);
 }

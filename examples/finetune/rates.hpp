@@ -18,7 +18,7 @@ struct Rates {
 /// The optima of results/sweep.csv, for the default model, text and number of steps. A name may end in a
 /// rank: "lora:1".
 inline std::map<std::string, Rates> default_rates() {
-  return {{"base", {3e-3, 1}},  // chosen by hand: pre-training is not what is compared
+  return {{"base", {2e-3, 1}},  // chosen by hand: pre-training is not what is compared
           {"lora", {1e-2, 1}}, {"vera", {3e-2, 1}}, {"tl5", {1e-2, 1}},
           {"tl6", {1e-2, 30}}, {"full", {1e-3, 1}}};
 }

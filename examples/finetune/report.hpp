@@ -66,8 +66,7 @@ inline std::string result_table(const Comparison& comparison) {
     const double trained = mean([](const RunResult& r) { return double(r.trained); });
     std::string status;
     for (const RunResult& r : comparison.runs)
-      if (r.contender == contender && std::string(r.status()) != "done")
-        status = fmt::format("  {} after {} steps", r.status(), r.training.steps);
+      if (r.contender == contender && !r.note().empty()) status = r.note();
     table += fmt::format(
         "{:<11}{:>10}{:>9.2f}%{:>20}{:>12}{:>20}{:>10}{:>12}{:>10.3f}{}\n", contender.label(),
         count_text(trained), 100.0 * trained / double(comparison.reference_count()),
@@ -95,30 +94,78 @@ inline std::string result_table(const Comparison& comparison) {
   return table;
 }
 
-/// The beginning of a line of the task's test text, some hundred bytes before its middle: the same for all
-/// models.
+/// Where the samples start: a line from the middle of the task's test text, the same for all models.
 struct Prompt {
   std::string text, truth;  ///< the prompt, and how the text really goes on
 };
-inline Prompt choose_prompt(const TextData& data, std::size_t length, std::size_t count) {
+inline constexpr std::size_t prompt_length = 96, sample_length = 240;  // bytes
+
+inline Prompt choose_prompt(const TextData& data) {
   const std::string& text = data.task.text(Part::test);
   std::size_t begin = text.find('\n', text.size() / 2);
-  if (begin == std::string::npos || begin + 1 + length + count > text.size()) begin = 0;
-  return {text.substr(begin + 1, length), text.substr(begin + 1 + length, count)};
+  if (begin == std::string::npos || begin + 1 + prompt_length + sample_length > text.size()) begin = 0;
+  return {text.substr(begin + 1, prompt_length),
+          text.substr(std::min(begin + 1 + prompt_length, text.size()), sample_length)};
 }
 
-/// `count` bytes that follow the prompt, bytes that are no printable ASCII shown as '?'.
+/// sample_length bytes that follow the prompt; what is no printable ASCII is shown as '?'. The model never
+/// sees more than the `length` bytes it was trained on: from time to time it starts anew from the last half
+/// of them.
 inline std::string sample_text(Model& model, const Weights& weights, const Adapter* adapter,
-                               const std::string& prompt, Index count) {
+                               const std::string& prompt, Index length) {
   std::vector<std::int32_t> tokens;
   for (const char c : prompt) tokens.push_back(static_cast<unsigned char>(c));
+  const auto half = static_cast<std::size_t>(std::max<Index>(length / 2, 1));
+  while (tokens.size() < prompt.size() + sample_length) {
+    const std::span<const std::int32_t> context(tokens);
+    const std::vector<std::int32_t> next = transformer::generate(
+        model, weights, adapter, context.last(std::min(half, context.size())), static_cast<Index>(half),
+        /*temperature=*/0.7, /*seed=*/tokens.size());
+    tokens.insert(tokens.end(), next.begin(), next.end());
+  }
   std::string text;
-  for (const std::int32_t token :
-       transformer::generate(model, weights, adapter, tokens, count, /*temperature=*/0.8, /*seed=*/1)) {
-    const bool shown = token == '\n' || token == '\t' || (token >= 32 && token < 127);
-    text += shown ? static_cast<char>(token) : '?';
+  for (std::size_t i = prompt.size(); i < prompt.size() + sample_length; ++i) {
+    const bool shown = tokens[i] == '\n' || tokens[i] == '\t' || (tokens[i] >= 32 && tokens[i] < 127);
+    text += shown ? static_cast<char>(tokens[i]) : '?';
   }
   return text;
 }
+
+/// The texts that all models wrote.
+class Samples {
+ public:
+  explicit Samples(Prompt prompt) : prompt_(std::move(prompt)) {}
+
+  const Prompt& prompt() const { return prompt_; }
+  void add(const std::string& title, double loss, const std::string& text) {
+    samples_.push_back({title, loss, text});
+  }
+
+  std::string all() const {
+    std::string text = section("prompt", prompt_.text) + section("the text itself", prompt_.truth);
+    for (const Sample& sample : samples_) text += section(sample.title, sample.text);
+    return text;
+  }
+  /// The prompt, what the first model wrote, and what the one with the lowest loss wrote.
+  std::string before_and_best() const {
+    const auto best = std::min_element(samples_.begin(), samples_.end(),
+                                       [](const Sample& a, const Sample& b) { return a.loss < b.loss; });
+    return section("prompt", prompt_.text) + section(samples_.front().title, samples_.front().text) +
+           (best != samples_.begin() ? section(best->title, best->text) : std::string());
+  }
+
+ private:
+  struct Sample {
+    std::string title;
+    double loss;
+    std::string text;
+  };
+  static std::string section(const std::string& title, const std::string& text) {
+    return fmt::format("--- {}\n{}\n", title, text);
+  }
+
+  Prompt prompt_;
+  std::vector<Sample> samples_;
+};
 
 }  // namespace finetune

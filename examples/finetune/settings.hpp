@@ -25,19 +25,31 @@ inline const std::vector<std::string>& all_targets() {
   return targets;
 }
 
+/// Deep, so that tying over layers shows, and narrow: in minutes, many steps of a small model teach more than
+/// few of a larger one.
+inline transformer::Config default_model() {
+  transformer::Config model;
+  model.layers = 12;
+  model.width = 64;
+  model.heads = 4;
+  model.kv_heads = 2;
+  model.feed_forward = 192;
+  return model;
+}
+
 struct Settings {
   std::vector<std::filesystem::path> base_text, task_text;  ///< empty: the default text
-  transformer::Config model;
+  transformer::Config model = default_model();
   std::vector<std::string> targets = all_targets();
   std::vector<std::string> schemes = {"lora", "lora:1", "vera",
                                       "tl5",  "tl6",    "full"};  ///< "name" or "name:rank"
   std::vector<Index> ranks = {16};                                ///< for schemes without a rank of their own
   std::vector<std::uint64_t> seeds = {1};
-  Index batch = 8;              ///< sequences per step
+  Index batch = 4;              ///< sequences per step
   Index length = 128;           ///< bytes per sequence
   std::int64_t base_steps = 0;  ///< of pre-training; 0: as many as `minutes` allow
   std::int64_t steps = 0;       ///< of fine-tuning; 0: as many as `minutes` allow
-  double minutes = 4;
+  double minutes = 3.5;
   int patience = 0;     ///< evaluations without a better select loss before a run ends; 0: never ends early
   Index windows = 256;  ///< of `length` bytes each, in the test evaluations; select uses an eighth
   std::map<std::string, Rates> rates = default_rates();
@@ -46,6 +58,14 @@ struct Settings {
   std::filesystem::path cache = "out/cache";
   bool sweep = false;  ///< search learning rates instead of comparing
 };
+
+/// What a sweep runs with unless told otherwise: about as many steps as the demo makes on two cores of a
+/// server, but fixed, so that it can be continued and repeated elsewhere.
+inline void use_sweep_defaults(Settings& settings, bool out_given) {
+  if (settings.base_steps == 0) settings.base_steps = 3000;
+  if (settings.steps == 0) settings.steps = 600;
+  if (!out_given) settings.out = "out/sweep";
+}
 
 /// The sizes of --smoke: every path of the program in seconds.
 inline Settings tiny_settings() {

@@ -5,6 +5,7 @@
 #include <cstdint>     // uint64_t
 #include <filesystem>  // path
 #include <limits>      // numeric_limits
+#include <map>         // map
 #include <string>      // string
 #include <vector>      // vector
 
@@ -14,7 +15,6 @@
 #include "files.hpp"        // CsvTable
 #include "grid_search.hpp"  // search_grid
 #include "hash.hpp"         // fnv1a
-#include "plots.hpp"        // draw
 #include "results.hpp"      // csv_number
 
 namespace finetune {
@@ -60,6 +60,21 @@ class SweepLog {
   }
 
   const std::string& id() const { return id_; }
+
+  /// What was found for a contender: the mean over the seeds of each place.
+  std::vector<std::pair<Rates, double>> means(const Contender& contender) const {
+    std::map<std::pair<double, double>, std::pair<double, double>> sums;  // (rate, multiple) to (sum, count)
+    for (const CsvTable::Row& row : table_.rows()) {
+      if (row[0] != id_ || row[1] != contender.scheme || row[2] != std::to_string(contender.rank)) continue;
+      auto& [sum, count] = sums[{std::stod(row[4]), std::stod(row[5])}];
+      sum += row[6].empty() ? std::numeric_limits<double>::infinity() : std::stod(row[6]);
+      ++count;
+    }
+    std::vector<std::pair<Rates, double>> means;
+    for (const auto& [place, sum] : sums)
+      means.push_back({{place.first, place.second}, sum.first / sum.second});
+    return means;
+  }
 
  private:
   CsvTable::Row key(const Contender& contender, std::uint64_t seed, const Rates& rates) const {
@@ -131,51 +146,6 @@ inline void save_best_rates(const std::filesystem::path& path, const std::string
                csv_number(result.search.score), std::to_string(result.search.evaluations),
                result.search.interior ? "yes" : "no"});
   table.save(path);
-}
-
-/// Left: loss against the rate of A and B (or the only rate), the best multiple of u and v for each. Right: a
-/// contender with a second rate as one line per multiple.
-inline std::string sweep_script(const std::string& id, const std::vector<SweepResult>& results) {
-  const auto rows = [&](const SweepResult& result, const std::string& multiple) {
-    return fmt::format(
-        "(strcol(1) eq '{}' && strcol(2) eq '{}' && $3 == {} && strcol(6) eq '{}' ? $5 : NaN):7", id,
-        result.contender.scheme, result.contender.rank, multiple);
-  };
-  std::vector<std::string> left, right;
-  std::string right_title;
-  for (const SweepResult& result : results) {
-    const PlotStyle style = plot_style(result.contender.scheme);
-    const int dash = result.contender.rank == 1 ? 2 : 1;
-    const std::string best = csv_number(result.rates.uv_multiple);
-    left.push_back(fmt::format(
-        "data using {} smooth unique with linespoints lw 2 dt {} pt {} lc rgb '{}' title {}",
-        rows(result, best), dash, style.point, style.colour,
-        gnuplot_quoted(plot_title(result.contender) + (best == "1" ? "" : ", u and v x" + best))));
-    if (!has_uv_rate(result.contender) || !right.empty()) continue;
-    right_title = plot_title(result.contender);
-    for (int k = -4; k <= 4; ++k) {
-      const std::string multiple =
-          csv_number(quarter_decades(to_quarter_decades(result.rates.uv_multiple) + k));
-      const char* colours[] = {"#999999", "#56B4E9", "#0072B2", "#009E73", "#D55E00",
-                               "#E69F00", "#CC79A7", "#F0E442", "#000000"};
-      right.push_back(fmt::format(
-          "data using {} smooth unique with linespoints lw {} pt {} lc rgb '{}' title 'u and v x{}'",
-          rows(result, multiple), k == 0 ? 3 : 1, k + 5, colours[k + 4], multiple));
-    }
-  }
-  const auto joined = [](const std::vector<std::string>& plots) {
-    std::string text;
-    for (const std::string& plot : plots) text += (text.empty() ? "" : ", \\\n    ") + plot;
-    return text;
-  };
-  std::string body = fmt::format(
-      "  set multiplot layout 1,{}\n  set logscale x\n  set format x '10^{{%T}}'\n  set xlabel 'learning "
-      "rate'\n"
-      "  set ylabel 'select loss, bits per byte'\n  set key outside below maxrows 4\n  set title 'every "
-      "contender'\n  plot {}\n",
-      right.empty() ? 1 : 2, joined(left));
-  if (!right.empty()) body += fmt::format("  set title '{}'\n  plot {}\n", right_title, joined(right));
-  return plot_script("sweep", "sweep.csv", 1200, 560, body + "  unset multiplot\n");
 }
 
 }  // namespace finetune

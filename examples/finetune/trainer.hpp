@@ -44,7 +44,8 @@ struct Logged {
 struct TrainingPlan {
   std::string title;
   std::int64_t steps = 0;
-  std::int64_t log_every = 1;  ///< steps between rows of the log, and evaluations of the select split
+  std::int64_t log_rows =
+      1;  ///< of the log after the first, evenly spread: as often is the select split evaluated
   int patience = 0;
 };
 
@@ -102,7 +103,8 @@ inline TrainingResult train_loop(Model& model, Trainee& trainee, const Sampler& 
     sum += last.loss;
     ++summed;
     smooth = result.steps == 1 ? last.loss : 0.95 * smooth + 0.05 * last.loss;
-    if (result.steps % plan.log_every == 0 || result.steps == plan.steps) log(result.steps);
+    if (result.steps * plan.log_rows / plan.steps > (result.steps - 1) * plan.log_rows / plan.steps)
+      log(result.steps);
     progress.update(result.steps, bits(smooth));
   }
   if (result.log.back().step != result.steps) log(result.steps);  // ended early
