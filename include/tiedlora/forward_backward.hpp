@@ -57,8 +57,9 @@ void add_dx(const Factors<P>& f, const Tokens<const Acc>& dh, const Tokens<Dx>& 
 
 inline namespace TIEDLORA_ISA {
 
-/// Bytes of scratch with which forward without h, and backward, run best on that many tokens; less or none
-/// also works.
+/// Bytes of scratch with which forward without h, and backward, run in one block of tokens. With less, or
+/// none, they take blocks that fit it or 16 KB of stack, which bounds the rank (4096 in float); float
+/// gradients add up block by block, so that their last bits depend on the scratch.
 template <class P>
 std::size_t scratch_bytes(const Factors<P>& f, Index tokens) {
   return static_cast<std::size_t>(f.rank * tokens) * sizeof(accumulator_t<P>) + alignof(accumulator_t<P>);

@@ -63,6 +63,8 @@ struct GradientStatistics {
 };
 
 /// What gradients must be multiplied with so that their norm is at most max_norm (torch's clip_grad_norm_).
+/// Look at GradientStatistics::finite first: a step with gradients that are not finite is to be left out, not
+/// clipped.
 inline double clip_factor(double norm, double max_norm) { return std::min(1.0, max_norm / (norm + 1e-6)); }
 
 /// Rates for a scheme by what it trains. In a tied adapter u and v, which start at one and are all that tells
@@ -155,6 +157,10 @@ class AdamW {
     if (!(rates_.learning_rate >= 0 && options.beta1 >= 0 && options.beta1 < 1 && options.beta2 >= 0 &&
           options.beta2 < 1 && options.epsilon >= 0 && options.weight_decay >= 0))
       detail::fail("AdamW needs learning_rate, epsilon and weight_decay of at least 0 and betas in [0, 1)");
+    for (const FactorId id : all_factors)
+      if (!(rates_.factors[id] >= 0 && options.decays[id] >= 0))
+        detail::fail(detail::message("AdamW needs rates and decays of at least 0; factor ", to_string(id),
+                                     " has another"));
   }
 
   /// One step. Gradients are read, not cleared. Throws Error if the spans do not fit the layout.
