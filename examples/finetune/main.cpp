@@ -47,7 +47,7 @@ int main(int argc, char** argv) {
   app.option_defaults()->always_capture_default();
 
   app.add_option("--schemes", settings.schemes,
-                 "what to compare: lora, vera, tl5, tl6, full; name:rank for a rank of its own")
+                 "what to compare: " + finetune::known_names() + "; name:rank for a rank of its own")
       ->delimiter(',')
       ->group("Comparison");
   app.add_option("--ranks,--rank", settings.ranks,
@@ -102,7 +102,7 @@ int main(int argc, char** argv) {
       ->check(CLI::PositiveNumber)
       ->group("Training");
   app.add_option("--learning-rate", rates,
-                 "NAME=RATE, NAME one of base, lora, vera, tl5, tl6, full (A and B), tl6.uv (u and v), or "
+                 "NAME=RATE, NAME base, full or a scheme (its A and B), tl6.uv (its u and v), or "
                  "with a rank: lora:1")
       ->delimiter(',')
       ->group("Training");

@@ -13,7 +13,8 @@
 #include <tiedlora/layout.hpp>  // Scheme, Index
 #include <transformer/config.hpp>
 
-#include "rates.hpp"
+#include "rates.hpp"    // default_rates
+#include "schemes.hpp"  // scheme_named
 
 namespace finetune {
 
@@ -41,7 +42,7 @@ struct Settings {
   std::vector<std::filesystem::path> base_text, task_text;  ///< empty: the default text
   transformer::Config model = default_model();
   std::vector<std::string> targets = all_targets();
-  std::vector<std::string> schemes = {"lora", "lora:1", "vera",
+  std::vector<std::string> schemes = {"lora", "lora:1", "lora:2", "vera",
                                       "tl5",  "tl6",    "full"};  ///< "name" or "name:rank"
   std::vector<Index> ranks = {16};                                ///< for schemes without a rank of their own
   std::vector<std::uint64_t> seeds = {1};
@@ -63,7 +64,7 @@ struct Settings {
 /// server, but fixed, so that it can be continued and repeated elsewhere.
 inline void use_sweep_defaults(Settings& settings, bool out_given) {
   if (settings.base_steps == 0) settings.base_steps = 3000;
-  if (settings.steps == 0) settings.steps = 600;
+  if (settings.steps == 0) settings.steps = 400;
   if (!out_given) settings.out = "out/sweep";
 }
 
@@ -102,16 +103,6 @@ struct Contender {
   /// "tl6-r16", for file names
   std::string slug() const { return is_full() ? scheme : scheme + "-r" + std::to_string(rank); }
 };
-
-/// The scheme of that name; adding one here, in default_rates() and in plots.hpp makes it a contender.
-inline tiedlora::Scheme scheme_named(const std::string& name) {
-  namespace schemes = tiedlora::schemes;
-  if (name == "lora") return schemes::lora();
-  if (name == "vera") return schemes::vera();
-  if (name == "tl5") return schemes::tl5();
-  if (name == "tl6") return schemes::tl6();
-  throw std::invalid_argument("--schemes: \"" + name + "\" is none of lora, vera, tl5, tl6, full");
-}
 
 /// The product of schemes and ranks, without repetition, in the order given.
 inline std::vector<Contender> contenders(const Settings& settings) {
@@ -169,11 +160,10 @@ inline void override_rate(std::map<std::string, Rates>& rates, const std::string
   } catch (const std::exception&) {
   }
   if (rates.count(scheme) == 0 || number.empty() || end != number.size() || !(value > 0) ||
-      (uv && scheme != "tl6"))
-    throw std::invalid_argument(
-        "--learning-rate: \"" + text +
-        "\" is not NAME=RATE with a positive rate and a name among base, lora, vera, tl5, tl6, "
-        "tl6.uv and full, or one with a rank like lora:1");
+      (uv && (scheme == "base" || scheme == "full" || !has_uv_rate(scheme_named(scheme)))))
+    throw std::invalid_argument("--learning-rate: \"" + text +
+                                "\" is not NAME=RATE with a positive rate and a name among base, " +
+                                known_names() + ", one with a rank like lora:1, or tl6.uv for u and v");
   Rates& own = rates.try_emplace(key, rates.at(scheme)).first->second;
   if (uv)
     own.uv_multiple = value / own.rate;

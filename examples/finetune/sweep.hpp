@@ -19,12 +19,8 @@
 
 namespace finetune {
 
-/// Whether A or B and also u or v are trained: then the rate of u and v is a second dimension.
 inline bool has_uv_rate(const Contender& contender) {
-  if (contender.is_full()) return false;
-  const tiedlora::Scheme scheme = scheme_named(contender.scheme);
-  const bool uv = (scheme.u && scheme.u->trained) || (scheme.v && scheme.v->trained);
-  return uv && (scheme.A.trained || scheme.B.trained);
+  return !contender.is_full() && has_uv_rate(scheme_named(contender.scheme));
 }
 
 inline Rates rates_at(const GridPoint& point) {

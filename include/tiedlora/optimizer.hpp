@@ -69,14 +69,16 @@ inline double clip_factor(double norm, double max_norm) { return std::min(1.0, m
 
 /// Rates for a scheme by what it trains. In a tied adapter u and v, which start at one and are all that tells
 /// the layers apart, need a far higher rate than the A and B that all layers push at once; with one rate for
-/// all, tying stays well below LoRA. The numbers are the optima of the example's sweep; a model of another
-/// size and text has its own.
+/// all, tying stays well below LoRA. The numbers are the optima of the example's sweep at rank 16
+/// (examples/finetune/results/sweep.csv): a start for a sweep of your own, since other models, texts and
+/// ranks have others (LoRA's rises as its rank falls).
 inline LearningRates recommended_rates(const Scheme& scheme) {
   const bool trains_matrices = scheme.A.trained || scheme.B.trained;
   const bool trains_vectors = (scheme.u && scheme.u->trained) || (scheme.v && scheme.v->trained);
-  if (!trains_matrices) return {.learning_rate = 1e-1};
-  if (trains_vectors) return {.learning_rate = 5e-3, .factors = {.A = 1, .B = 1, .u = 30, .v = 30}};
-  return {.learning_rate = 1e-2};
+  const bool ties = scheme.A.tying.layers != each_layer || scheme.B.tying.layers != each_layer;
+  if (!trains_matrices) return {.learning_rate = 5.6e-2};  // VeRA
+  if (trains_vectors) return {.learning_rate = 3.2e-3, .factors = {.A = 1, .B = 1, .u = 32, .v = 32}};  // TL6
+  return {.learning_rate = ties ? 1e-2 : 5.6e-3};  // TL5 and LoRA
 }
 
 inline namespace TIEDLORA_ISA {
