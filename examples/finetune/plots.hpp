@@ -26,7 +26,14 @@ inline PlotStyle plot_style(const std::string& scheme) {
   if (scheme == "tl5") return {"TL5", "#56B4E9", 5};
   if (scheme == "tl6") return {"TL6", "#D55E00", 13};
   if (scheme == "full") return {"all weights", "#000000", 11};
-  return {scheme, "#CC79A7", 15};
+  // Relatives: the colour of what they are nearest to, or one of their own, with open points.
+  if (scheme == "lora_fused") return {scheme, "#0072B2", 6};
+  if (scheme == "grouped4") return {scheme, "#D55E00", 12};
+  if (scheme == "lora_fa") return {scheme, "#009E73", 15};
+  if (scheme == "share_lora_a") return {scheme, "#CC79A7", 8};
+  if (scheme == "share_lora_b") return {scheme, "#CC79A7", 10};
+  if (scheme == "share_lora_ab") return {scheme, "#CC79A7", 4};
+  return {scheme, "#999999", 2};
 }
 inline std::string plot_title(const Contender& contender) {
   const std::string title = plot_style(contender.scheme).title;

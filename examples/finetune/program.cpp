@@ -46,12 +46,12 @@ int compare(Model& model, const Settings& settings, const TextData& data, const 
                                        rates_of(settings, contender), counts.task, /*log=*/true);
       measure_run(model, data, result);
       const RunResult& run = result.run;
-      fmt::print("{:<10} seed {}  test loss {:.3f}  {:.3f} s per step{}\n", contender.label(), seed,
+      fmt::print("{:<17} seed {}  test loss {:.3f}  {:.3f} s per step{}\n", contender.label(), seed,
                  run.task_loss, run.training.seconds_per_step, run.note());
       std::fflush(stdout);
       comparison.runs.push_back(run);
       save_trained(settings.out / "adapters" / fmt::format("{}-seed{}", contender.slug(), seed), contender,
-                   *result.trainee);
+                   seed, *result.trainee);
       save_metrics(settings.out / "metrics.csv", comparison);
       save_summary_csv(settings.out / "summary.csv", comparison);
       save_summary_json(settings.out / "summary.json", comparison);
@@ -98,7 +98,7 @@ int sweep(Model& model, const Settings& settings, const TextData& data, const Ba
                             : evaluate(model, result.trainee->weights(), result.trainee->adapter(), batches);
     if (training.interrupted) return loss;
     log.add(contender, seed, rates, loss, training);
-    fmt::print("{:<10} seed {}  rate {:<10} u, v x{:<9} select loss {:.4f}\n", contender.label(), seed,
+    fmt::print("{:<17} seed {}  rate {:<10} u, v x{:<9} select loss {:.4f}\n", contender.label(), seed,
                csv_number(rates.rate), csv_number(rates.uv_multiple), loss);
     std::fflush(stdout);
     return loss;

@@ -128,9 +128,10 @@ TEST(Finetune, SweepsAndResumes) {
   const std::string runs = read_file(folder.path() / "out/sweep.csv");
   EXPECT_GT(std::count(runs.begin(), runs.end(), '\n'), 3);
   const Outcome second = run(folder, arguments);
+  EXPECT_NE(first.output.find("seed 1  rate"), std::string::npos) << first.output;
   EXPECT_EQ(second.status, first.status);
   EXPECT_EQ(read_file(folder.path() / "out/sweep.csv"), runs);
-  EXPECT_EQ(second.output.find("tl5 r=4    seed"), std::string::npos) << second.output;  // nothing was run
+  EXPECT_EQ(second.output.find("seed 1  rate"), std::string::npos) << second.output;  // nothing was run
   EXPECT_TRUE(std::filesystem::exists(folder.path() / "out/best_rates.csv"));
 }
 

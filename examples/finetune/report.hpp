@@ -55,9 +55,9 @@ inline std::string result_table(const Comparison& comparison) {
     return std::isfinite(bits) ? fmt::format("{:.3f}", bits) : std::string("–");
   };
   std::string table =
-      fmt::format("{:<11}{:>10}{:>10}{:>20}{:>12}{:>20}{:>10}{:>12}{:>10}\n", "", "trained", "% of",
+      fmt::format("{:<18}{:>10}{:>10}{:>20}{:>12}{:>20}{:>10}{:>12}{:>10}\n", "", "trained", "% of",
                   "task test loss", "LoRA's gain", "base text loss", "training", "kept for", "seconds");
-  table += fmt::format("{:<11}{:>10}{:>10}{:>20}{:>12}{:>20}{:>10}{:>12}{:>10}\n", "scheme", "numbers",
+  table += fmt::format("{:<18}{:>10}{:>10}{:>20}{:>12}{:>20}{:>10}{:>12}{:>10}\n", "scheme", "numbers",
                        "LoRA", "before → after", "kept", "before → after", "memory", "backward", "per step");
   for (const Contender& contender : comparison.contenders()) {
     const auto mean = [&](auto value) { return comparison.mean(contender, value); };
@@ -68,7 +68,7 @@ inline std::string result_table(const Comparison& comparison) {
     for (const RunResult& r : comparison.runs)
       if (r.contender == contender && !r.note().empty()) status = r.note();
     table += fmt::format(
-        "{:<11}{:>10}{:>9.2f}%{:>20}{:>12}{:>20}{:>10}{:>12}{:>10.3f}{}\n", contender.label(),
+        "{:<18}{:>10}{:>9.2f}%{:>20}{:>12}{:>20}{:>10}{:>12}{:>10.3f}{}\n", contender.label(),
         count_text(trained), 100.0 * trained / double(comparison.reference_count()),
         loss(comparison.base_task_loss) + " → " + loss(mean([](const RunResult& r) { return r.task_loss; })),
         std::isfinite(kept) ? fmt::format("{:.0f} %", 100 * kept) : std::string("–"),

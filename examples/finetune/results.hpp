@@ -177,12 +177,21 @@ inline void save_summary_json(const std::filesystem::path& path, const Compariso
   write_atomically(path, summary.dump(2) + '\n');
 }
 
+/// How frozen numbers, which are not saved, come about again.
+inline std::string frozen_text(const tiedlora::Init& init) {
+  return init.kind == tiedlora::Init::Kind::torch_vera
+             ? fmt::format("torch_vera with key {}", init.key)
+             : std::string("as Adapter::initialize makes it from the seed");
+}
+
 /// The trained numbers as little-endian float32 in `stem`.f32, and `stem`.json that says what they are.
-inline void save_trained(const std::filesystem::path& stem, const Contender& contender, Trainee& trainee) {
+inline void save_trained(const std::filesystem::path& stem, const Contender& contender, std::uint64_t seed,
+                         Trainee& trainee) {
   nlohmann::ordered_json json = {{"format", "float32, little-endian"},
                                  {"file", stem.filename().string() + ".f32"},
                                  {"scheme", contender.scheme},
                                  {"rank", contender.rank},
+                                 {"seed", seed},
                                  {"count", trainee.trained_count()}};
   nlohmann::ordered_json parts = nlohmann::ordered_json::array();
   if (const Adapter* adapter = trainee.adapter()) {
@@ -202,8 +211,7 @@ inline void save_trained(const std::filesystem::path& stem, const Contender& con
                            {"features", group.features},
                            {"modules", modules}});
         else
-          json["frozen"][tiedlora::to_string(id)] =
-              "torch_vera with key " + std::to_string(layout.scheme().find(id)->init.key);
+          json["frozen"][tiedlora::to_string(id)] = frozen_text(layout.scheme().find(id)->init);
       }
     }
   } else {

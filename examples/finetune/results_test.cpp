@@ -116,13 +116,14 @@ TEST(SaveTrained, DescribesEveryNumberOnce) {
   for (const Contender& contender : {Contender{"tl6", 4}, Contender{"vera", 4}, Contender{"full", 0}}) {
     const auto trainee = make_trainee(settings, contender, {0.01, 1}, base, 1);
     const auto stem = folder.path() / contender.slug();
-    save_trained(stem, contender, *trainee);
+    save_trained(stem, contender, 1, *trainee);
     const auto json = nlohmann::json::parse(read_file(stem.string() + ".json"));
     const std::string numbers = read_file(stem.parent_path() / json["file"].get<std::string>());
     ASSERT_EQ(numbers.size(), trainee->values().size_bytes());
     EXPECT_EQ(std::memcmp(numbers.data(), trainee->values().data(), numbers.size()), 0);
     EXPECT_EQ(json["count"], trainee->trained_count());
     EXPECT_EQ(json["scheme"], contender.scheme);
+    EXPECT_EQ(json.contains("frozen"), contender.scheme == "vera");
     Index end = 0;  // the parts follow each other without a gap
     for (const auto& part : json["parts"]) {
       EXPECT_EQ(part["offset"], end);

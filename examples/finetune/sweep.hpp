@@ -119,12 +119,12 @@ SweepResult sweep_contender(const Settings& settings, const Contender& contender
 }
 
 inline std::string sweep_table(const std::vector<SweepResult>& results) {
-  std::string table = fmt::format("{:<11}{:>14}{:>14}{:>14}{:>8}  {}\n", "scheme", "rate (A, B)",
+  std::string table = fmt::format("{:<18}{:>14}{:>14}{:>14}{:>8}  {}\n", "scheme", "rate (A, B)",
                                   "rate (u, v)", "select loss", "points", "optimum");
   for (const SweepResult& result : results) {
     const bool only_uv = result.contender.scheme == "vera";
     const double uv = result.rates.rate * result.rates.uv_multiple;
-    table += fmt::format("{:<11}{:>14}{:>14}{:>14.4f}{:>8}  {}\n", result.contender.label(),
+    table += fmt::format("{:<18}{:>14}{:>14}{:>14.4f}{:>8}  {}\n", result.contender.label(),
                          only_uv ? "–" : csv_number(result.rates.rate),
                          only_uv || has_uv_rate(result.contender) ? csv_number(uv) : "–", result.search.score,
                          result.search.evaluations, result.search.interior ? "interior" : "NOT INTERIOR");
