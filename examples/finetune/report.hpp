@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cctype>    // isprint
+#include <cmath>     // abs, isfinite, log
 #include <cstdint>   // int32_t
 #include <optional>  // optional
 #include <string>    // string
@@ -22,8 +23,8 @@ inline std::string count_text(double count) {
                        : fmt::format("{:.2f} M", count / 1e6);
 }
 
-/// For each adapter that is not LoRA: does it beat the LoRAs that train at most as many numbers? Says so
-/// where it does not.
+/// For each adapter that is not LoRA: does it beat the LoRA that comes nearest to it in trained numbers, be
+/// that fewer or more? Says so where it does not.
 inline std::string verdicts(const Comparison& comparison) {
   const auto loss = [&](const Contender& one) {
     return comparison.mean(one, [](const RunResult& run) { return run.task_loss; });
@@ -31,13 +32,15 @@ inline std::string verdicts(const Comparison& comparison) {
   const auto trained = [&](const Contender& one) {
     return comparison.mean(one, [](const RunResult& run) { return double(run.trained); });
   };
+  const auto distance = [&](const Contender& a, const Contender& b) {
+    return std::abs(std::log(trained(a) / trained(b)));
+  };
   std::string text;
   for (const Contender& contender : comparison.contenders()) {
     if (contender.scheme == "lora" || contender.is_full()) continue;
     std::optional<Contender> rival;
     for (const Contender& other : comparison.contenders())
-      if (other.scheme == "lora" && trained(other) <= trained(contender) &&
-          (!rival || loss(other) < loss(*rival)))
+      if (other.scheme == "lora" && (!rival || distance(other, contender) < distance(*rival, contender)))
         rival = other;
     if (!rival || !std::isfinite(loss(*rival)) || !std::isfinite(loss(contender))) continue;
     const double difference = loss(*rival) - loss(contender);
