@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>   // isfinite
+#include <map>     // map
 #include <string>  // string
 #include <vector>  // vector
 
@@ -16,6 +17,7 @@ namespace finetune {
 /// places with the best one.
 inline std::string sweep_lines(const std::string& id, const std::vector<SweepResult>& results) {
   std::string plots;
+  std::map<std::string, int> ranks;  // seen so far, by scheme: they are told apart by their dashes
   for (const SweepResult& result : results) {
     const PlotStyle style = plot_style(result.contender.scheme);
     const std::string best = csv_number(result.rates.uv_multiple);
@@ -24,7 +26,7 @@ inline std::string sweep_lines(const std::string& id, const std::vector<SweepRes
         "NaN):7 smooth unique with "
         "linespoints lw 2 dt {} pt {} lc rgb '{}' title {}",
         plots.empty() ? "" : ", \\\n", id, result.contender.scheme, result.contender.rank, best,
-        result.contender.rank == 1 ? 2 : 1, style.point, style.colour,
+        ++ranks[result.contender.scheme], style.point, style.colour,
         gnuplot_quoted(
             plot_title(result.contender) +
             (best == "1" ? std::string() : fmt::format(" (u, v x{:.3g})", result.rates.uv_multiple))));
