@@ -1,99 +1,91 @@
-// Decoding: one token (or a few) through the adapters of many layers. Tied factors are one copy, so they may
-// stay in the cache from layer to layer; those of LoRA are new in every layer.
+// Decoding: one token through the adapters of many layers. Tied A and B are one copy, so they stay in the
+// cache from layer to layer; untied ones are new in every layer. The kernels and their calls are the same.
 #pragma once
 
-#include <benchmark/benchmark.h>
+#include <benchmark/benchmark.h>  // DoNotOptimize, ClobberMemory
 
-#include <algorithm>   // nth_element
-#include <array>       // array
-#include <chrono>      // steady_clock
-#include <cstddef>     // size_t
-#include <functional>  // function
-#include <string>      // string
-#include <vector>      // vector
+#include <string>   // string
+#include <utility>  // as_const
+#include <vector>   // vector
 
-#include "module_bench.hpp"
+#include "limits.hpp"
+#include "plan.hpp"
 #include "problem.hpp"
+#include "race.hpp"
 
 namespace bench {
 
-inline constexpr Index layer_count = 32;
-inline constexpr Index largest_d = 4096;
-
-/// Memory of a d×d weight matrix of 4 bits each, as so many floats.
-constexpr Index weight_floats(Index d) { return d * d / 2 / static_cast<Index>(sizeof(float)); }
-
-struct Layers {
-  Layers(const tiedlora::Layout& layout, const Shape& shape) : adapter(make_adapter(layout)), a(shape) {
-    for (Index m = 0; m < layout.size(); ++m) factors.push_back(adapter.factors(m));
+class Layers {
+ public:
+  Layers(const tiedlora::Scheme& scheme, Index layers, const Shape& shape)
+      : adapter_(make_adapter(make_layout(scheme, layers, shape))), a_(shape) {
+    for (Index m = 0; m < layers; ++m) factors_.push_back(std::as_const(adapter_).factors(m));
   }
-  tiedlora::Adapter<float> adapter;
-  std::vector<tiedlora::Factors<const float>> factors;
-  Activations a;  ///< the same in all layers: in a decoder too they are small and stay in the cache
+
+  void forward(std::size_t layer) { tiedlora::forward(factors_[layer], a_.x, a_.y, a_.h); }
+  std::size_t size() const { return factors_.size(); }
+
+  /// The adapters alone, one after the other.
+  Contender alone(const std::string& name) {
+    return contender(name, [this] {
+      for (std::size_t layer = 0; layer < size(); ++layer) forward(layer);
+    });
+  }
+
+  /// The adapters as they run in a decoder: before each, the base weights of its module are read and displace
+  /// what the cache held. Only the adapters' time counts.
+  Contender beside_weights(const std::string& name, std::span<const float> weights) {
+    return {name, [this, weights](long calls) {
+              const std::size_t of_layer = weights.size() / size();
+              double seconds = 0;
+              for (long i = 0; i < calls; ++i)
+                for (std::size_t layer = 0; layer < size(); ++layer) {
+                  read(weights.subspan(layer * of_layer, of_layer));
+                  const Clock::time_point start = Clock::now();
+                  forward(layer);
+                  benchmark::ClobberMemory();
+                  seconds += seconds_since(start);
+                }
+              return seconds;
+            }};
+  }
+
+ private:
+  tiedlora::Adapter<float> adapter_;
+  std::vector<tiedlora::Factors<const float>> factors_;
+  Activations<float> a_;  ///< the same in all layers: in a decoder too they are small and stay in the cache
 };
 
-/// The adapters alone, one after the other.
-inline void layers_alone(benchmark::State& state, const tiedlora::Layout& layout, const Shape& shape) {
-  Layers layers(layout, shape);
-  measure(state, layout, layer_count * forward_flops(shape), [&] {
-    for (const auto& factors : layers.factors) tiedlora::forward(factors, layers.a.x, layers.a.y, layers.a.h);
-  });
+inline void report_layers(Report& report, const std::vector<Times>& times) {
+  report.time("tied", times[0]);
+  report.time("untied", times[1]);
+  report.ratio("tied_faster", times[1] / times[0]);
 }
 
-/// The adapters as they run in a decoder: before each, the weights of its module are read, 4 bits each, and
-/// displace what the cache held. Only the adapters' time counts: for each layer the median over some tokens,
-/// so that an interruption by another program does not.
-inline void layers_beside_weights(benchmark::State& state, const tiedlora::Layout& layout,
-                                  const Shape& shape) {
-  constexpr std::size_t token_count = 11;
-  Layers layers(layout, shape);
-  // Kept from one measurement to the next: filling it takes long.
-  static std::vector<float> weights(static_cast<std::size_t>(layer_count * weight_floats(largest_d)), 1.0f);
-  const Index floats = weight_floats(shape.d);
-  measure(state, layout, layer_count * forward_flops(shape), [&] {
-    using Clock = std::chrono::steady_clock;
-    std::vector<std::array<double, token_count>> times(layers.factors.size());
-    for (std::size_t token = 0; token < token_count; ++token)
-      for (std::size_t l = 0; l < layers.factors.size(); ++l) {
-        const float* layer_weights = weights.data() + static_cast<Index>(l) * floats;
-        float sum = Eigen::Map<const Eigen::VectorXf>(layer_weights, floats).sum();
-        benchmark::DoNotOptimize(sum);
-        const Clock::time_point start = Clock::now();
-        tiedlora::forward(layers.factors[l], layers.a.x, layers.a.y, layers.a.h);
-        benchmark::ClobberMemory();
-        times[l][token] = std::chrono::duration<double>(Clock::now() - start).count();
-      }
-    double seconds = 0;
-    for (auto& of_layer : times) {
-      const auto median = of_layer.begin() + token_count / 2;
-      std::nth_element(of_layer.begin(), median, of_layer.end());
-      seconds += *median;
+inline void add_layers(Plan& plan) {
+  constexpr Index d = 4096;
+  const bool quick = plan.extent == Extent::quick;
+  for (const Index r : {8, 16, 32})
+    for (const Index layers : {1, 2, 4, 8, 16, 32, 64}) {
+      if (quick && layers != 32) continue;
+      const std::string name = "r:" + std::to_string(r) + "/layers:" + std::to_string(layers);
+      const auto measure = [=](Report& report, Pace pace, bool decode) {
+        // The same four factors, once with A and B of all layers in common and once with a layer's own.
+        const tiedlora::Scheme tied = tl6.make(), untied = tiedlora::schemes::grouped(1, tied);
+        Layers a(tied, layers, {d, d, r, 1}), b(untied, layers, {d, d, r, 1});
+        if (!decode) return report_layers(report, race({a.alone("tied"), b.alone("untied")}, pace));
+        // d×d weights of 4 bits each.
+        const Index floats = layers * d * d / 2 / static_cast<Index>(sizeof(float));
+        const Eigen::VectorXf memory = Eigen::VectorXf::Ones(floats);
+        const std::span<const float> weights(memory.data(), static_cast<std::size_t>(floats));
+        pace.seconds_per_turn /= 10;  // of adapters; the weights take some hundred times as long
+        report_layers(report,
+                      race({a.beside_weights("tied", weights), b.beside_weights("untied", weights)}, pace));
+      };
+      plan.add("layers/" + name, [=](Report& report, const Pace& pace) { measure(report, pace, false); });
+      if (layers == 32)
+        plan.add("decode/" + name, [=](Report& report, const Pace& pace) { measure(report, pace, true); });
     }
-    state.SetIterationTime(seconds);
-  });
-}
-
-/// Registers layers/r/d/T/scheme (the adapters alone) and decode/r/d/T/scheme (between base weights), and
-/// hands each name to `add_name`.
-inline void register_layers(const std::function<void(const std::string&)>& add_name) {
-  for (const Index rank : {1, 4, 8, 16, 64})
-    for (const Index d : {Index(576), Index(1024), largest_d})
-      for (const Index tokens : {1, 8})
-        for (const NamedScheme& scheme : schemes) {
-          const Shape shape = {rank, d, tokens};
-          const auto layout = [=] { return make_layout(scheme.make(), layer_count, shape); };
-          const std::string cell = to_string(shape) + "/" + scheme.name;
-          add_name("layers/" + cell);
-          benchmark::RegisterBenchmark(("layers/" + cell).c_str(), [=](benchmark::State& state) {
-            layers_alone(state, layout(), shape);
-          });
-          add_name("decode/" + cell);
-          benchmark::RegisterBenchmark(
-              ("decode/" + cell).c_str(),
-              [=](benchmark::State& state) { layers_beside_weights(state, layout(), shape); })
-              ->UseManualTime()
-              ->Iterations(1);  // one is many tokens already
-        }
 }
 
 }  // namespace bench

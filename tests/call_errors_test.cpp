@@ -5,6 +5,7 @@
 #include <limits>
 #include <tiedlora/adapter.hpp>
 #include <tiedlora/forward_backward.hpp>
+#include <tiedlora/shared_input.hpp>
 #include <vector>
 
 #include "support/bits.hpp"
@@ -121,6 +122,37 @@ TEST(CallErrors, Slices) {
   expect_error([&] { forward(o.f(), o.x, o.y, o.h, sliced); }, {module_text, "cannot be sliced", "barrier"});
   expect_error([&] { forward(o.f(), o.x, o.y, sliced); }, {"cannot be sliced"});
   expect_error([&] { backward(o.f(), o.x, o.h, o.dy, o.g(), o.dx, sliced); }, {"cannot be sliced"});
+}
+
+TEST(CallErrors, SlicesThatAddUpTheGradientOfUNeedScratch) {
+  const CallOptions half = {.slice = {0, 2}};
+  Operands<float> o({}, 40), few({}, 16), frozen({.trained = "ABv"}, 40);
+  expect_error([&] { expand_backward(o.f(), o.h, o.dy, o.g(), o.dh, half); },
+               {module_text, "the gradient of u", "finish_expand_backward", "scratch_bytes", "got 0"});
+  expect_error([&] { finish_expand_backward(o.f(), o.dy, o.g(), half); }, {"the gradient of u", "got 0"});
+  // Neither the whole does, nor few tokens, nor a u that is frozen.
+  expand_backward(o.f(), o.h, o.dy, o.g(), o.dh);
+  expand_backward(few.f(), few.h, few.dy, few.g(), few.dh, half);
+  expand_backward(frozen.f(), frozen.h, frozen.dy, frozen.g(), frozen.dh, half);
+}
+
+TEST(CallErrors, ModulesThatReadTheSameX) {
+  Operands<float> o;
+  const std::vector<Factors<const float>> modules(2, o.f());
+  const std::vector<Factors<float>> gradients(2, o.g());
+  const Tokens<float> h = {o.h.data(), 3, 4, 3};
+  const std::vector<Tokens<float>> hs(2, h);
+  const std::vector<Tokens<const float>> dhs(2, h);
+  const std::span all(modules);
+  const Matrix<float> wrong = Matrix<float>::Zero(8, 4);
+  expect_error([&] { shrink(all, o.x, std::span(hs).first(1)); }, {"2 modules, but 1 of h"});
+  expect_error([&] { shrink(all, wrong, hs); }, {module_text, "in_features is 7", "8 features"});
+  expect_error([&] { shrink_backward(all, none, dhs, gradients, none); },
+               {module_text, "A is trained and its gradient needs x"});
+  expect_error([&] { shrink_backward(all, wrong, dhs, gradients, none); }, {module_text, "8 features"});
+  expect_error([&] { shrink_backward(all, o.x, std::span(dhs).first(1), gradients, none); }, {"but 1 of dh"});
+  expect_error([&] { shrink_backward(all, o.x, dhs, std::span(gradients).first(1), none); },
+               {"but 1 of gradients"});
 }
 
 TEST(CallErrors, DropoutProbabilities) {

@@ -16,21 +16,8 @@ namespace {
 
 using namespace tiedlora;
 
-// Three layers of unequal modules that share what the scheme says, "down" of layer 1 not adapted.
-ModuleList model() {
-  ModuleList modules;
-  for (int layer = 0; layer < 3; ++layer) {
-    const auto add = [&](const char* kind, const char* input, Index in, Index out) {
-      modules.add({.name = "layers." + std::to_string(layer) + "." + kind,
-                   .layer = layer,
-                   .input = input,
-                   .in_features = in,
-                   .out_features = out});
-    };
-    add("q", "x", 6, 6), add("k", "x", 6, 3), add("down", "", 9, 6);
-  }
-  return modules;
-}
+// "down" of layer 1 is not adapted.
+ModuleList model() { return unequal_layers(/*k_width=*/3); }
 
 template <class P>
 Adapter<P> random_adapter(const Scheme& scheme, Index rank, std::uint64_t seed, LayoutOptions options = {}) {

@@ -16,19 +16,9 @@ namespace {
 
 using namespace tiedlora;
 
-// q, k, v of unequal shapes and one more kind, in three layers, and a head.
+// Three layers and a head.
 ModuleList small_model() {
-  ModuleList modules;
-  for (int layer = 0; layer < 3; ++layer) {
-    const auto add = [&](const char* kind, const char* input, Index in, Index out) {
-      modules.add({.name = "layers." + std::to_string(layer) + "." + kind,
-                   .layer = layer,
-                   .input = input,
-                   .in_features = in,
-                   .out_features = out});
-    };
-    add("q", "x", 6, 6), add("k", "x", 6, 4), add("down", "", 9, 6);
-  }
+  ModuleList modules = unequal_layers(/*k_width=*/4);
   modules.add({.name = "lm_head", .in_features = 6, .out_features = 11});
   return modules;
 }

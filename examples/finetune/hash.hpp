@@ -4,6 +4,8 @@
 #include <cstdint>      // uint64_t
 #include <string_view>  // string_view
 
+#include <transformer/random.hpp>  // Random
+
 namespace finetune {
 
 /// FNV-1a of some bytes: the same on every compiler, and good enough to notice that a file or a setting
@@ -14,11 +16,6 @@ inline std::uint64_t fnv1a(std::string_view bytes, std::uint64_t state = 0xcbf29
 }
 
 /// The finaliser of SplitMix64: a bijection that spreads every input bit over the whole result.
-inline std::uint64_t mix(std::uint64_t x) {
-  x += 0x9e3779b97f4a7c15u;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
-}
+inline std::uint64_t mix(std::uint64_t x) { return transformer::Random(x).bits(); }
 
 }  // namespace finetune

@@ -11,6 +11,7 @@
 #include "config.hpp"
 #include "cross_entropy.hpp"
 #include "modules.hpp"
+#include "product.hpp"
 
 namespace transformer {
 
@@ -113,6 +114,12 @@ class Workspace {
     arena_.add(normed, c.width * count);
     arena_.add(activated, c.feed_forward * count);
     for (T*& scratch : attention_) arena_.add(scratch, attention_scratch(keys));
+    if (count >= transposing_tokens) {
+      arena_.add(qkv, c.qkv_width() * c.width);
+      arena_.add(o, c.width * c.width);
+      arena_.add(gate_up, 2 * c.feed_forward * c.width);
+      arena_.add(down, c.feed_forward * c.width);
+    }
     arena_.add(logits, c.vocabulary * cross_entropy_chunk<T>(c.vocabulary, count));
     arena_.allocate();
   }
@@ -127,6 +134,8 @@ class Workspace {
   T* normed = nullptr;     // W×N, a norm's output
   T* activated = nullptr;  // F×N, SwiGLU's output
   T* logits = nullptr;     // V×C
+  // A layer's weights transposed, in×out; null where tokens are too few for that to pay.
+  T *qkv = nullptr, *o = nullptr, *gate_up = nullptr, *down = nullptr;
 
  private:
   Index count_, keys_;
@@ -138,34 +147,38 @@ class Workspace {
 template <class T>
 class BackwardWorkspace {
  public:
-  BackwardWorkspace(const Config& c, Index count, Index largest_rank)
-      : count_(count), largest_rank_(largest_rank) {
+  /// For tokens and for the adapters of one layer: their largest rank, and what BlockGradients need for a
+  /// block.
+  BackwardWorkspace(const Config& c, Index count, Index largest_rank, Index gradient_size)
+      : count_(count), largest_rank_(largest_rank), gradient_size_(gradient_size) {
     arena_.add(stream, c.width * count);
     arena_.add(normed, c.width * count);
     arena_.add(attended, c.width * count);
     arena_.add(qkv, c.qkv_width() * count);
     arena_.add(activated, c.feed_forward * count);
     arena_.add(gate_up, 2 * c.feed_forward * count);
-    arena_.add(h, 2 * largest_rank * count);
+    for (T*& dh : h) arena_.add(dh, largest_rank * count);
+    arena_.add(gradients, gradient_size * token_blocks(count));
     arena_.allocate();
   }
   BackwardWorkspace(const BackwardWorkspace&) = delete;
   BackwardWorkspace& operator=(const BackwardWorkspace&) = delete;
 
-  bool fits(Index count, Index largest_rank) const {
-    return count <= count_ && largest_rank <= largest_rank_;
+  bool fits(Index count, Index largest_rank, Index gradient_size) const {
+    return count <= count_ && largest_rank <= largest_rank_ && gradient_size <= gradient_size_;
   }
 
-  T* stream = nullptr;     // W×N, gradient of the residual stream, from layer to layer
-  T* normed = nullptr;     // W×N
-  T* attended = nullptr;   // W×N
-  T* qkv = nullptr;        // (W + 2KD)×N
-  T* activated = nullptr;  // F×N
-  T* gate_up = nullptr;    // 2F×N
-  T* h = nullptr;          // twice r×N
+  T* stream = nullptr;       // W×N, gradient of the residual stream, from layer to layer
+  T* normed = nullptr;       // W×N
+  T* attended = nullptr;     // W×N
+  T* qkv = nullptr;          // (W + 2KD)×N
+  T* activated = nullptr;    // F×N
+  T* gate_up = nullptr;      // 2F×N
+  std::array<T*, 3> h = {};  // r×N, for each of a linear layer's adapters
+  T* gradients = nullptr;    // of the adapters, for each block of tokens
 
  private:
-  Index count_, largest_rank_;
+  Index count_, largest_rank_, gradient_size_;
   Arena<T> arena_;
 };
 

@@ -9,6 +9,7 @@
 #include <tiedlora/layout.hpp>
 
 #include "activations.hpp"
+#include "block_gradients.hpp"
 #include "modules.hpp"
 
 namespace transformer {
@@ -26,7 +27,8 @@ class AdapterMap {
   AdapterMap(const Config& config, const tiedlora::Layout& layout) : AdapterMap(config) {
     layout_ = layout;
     std::vector<bool> known(static_cast<std::size_t>(layout.size()));
-    for (std::size_t l = 0; l < modules_.size(); ++l)
+    for (std::size_t l = 0; l < modules_.size(); ++l) {
+      Index gradient_size = 0;
       for (std::size_t s = 0; s < slots.size(); ++s) {
         if (!has_slot(config, slots[s].slot)) continue;
         const tiedlora::Module ours = make_module(config, static_cast<Index>(l), slots[s].slot);
@@ -37,7 +39,10 @@ class AdapterMap {
         if (layout.rank(*m) == 0) continue;
         modules_[l][s] = *m;
         assign_h(layout, l, s);
+        gradient_size += BlockGradients<float>::size(layout.rank(*m), ours.in_features, ours.out_features);
       }
+      gradient_size_ = std::max(gradient_size_, gradient_size);
+    }
     for (std::size_t m = 0; m < known.size(); ++m)
       if (!known[m])
         throw tiedlora::Error("transformer: the adapter's module \"" +
@@ -61,6 +66,8 @@ class AdapterMap {
       largest = std::max(largest, *std::max_element(ranks.begin(), ranks.end()));
     return largest;
   }
+  /// What BlockGradients of all adapters of a layer need for one block.
+  Index gradient_size() const { return gradient_size_; }
   /// The lowest layer with an adapter; the number of layers if there is none.
   Index lowest_layer() const {
     std::size_t l = 0;
@@ -102,6 +109,7 @@ class AdapterMap {
 
   std::optional<tiedlora::Layout> layout_;
   std::vector<BySlot> modules_, h_slots_, h_ranks_;  // by layer
+  Index gradient_size_ = 0;
 };
 
 }  // namespace transformer

@@ -7,6 +7,8 @@
 #include <algorithm>  // min
 #include <cmath>      // sqrt, log
 
+#include <tiedlora/forward_backward.hpp>  // expand
+
 #include "token_matrix.hpp"
 
 namespace transformer {
@@ -15,6 +17,21 @@ inline constexpr Index attention_block = 64;  // queries
 
 /// Numbers of scratch that one call needs: forward one block of scores, backward two.
 inline Index attention_scratch(Index keys) { return 2 * keys * attention_block; }
+
+/// `visible` keys rounded up, so that no exponential is computed apart from its vector; beyond the visible
+/// ones results are of no use.
+inline Index whole_vectors(Index visible, Index keys) { return std::min((visible + 15) / 16 * 16, keys); }
+
+/// out = x weights: each of the n outputs is a sum over the tokens of x. As the products with the base
+/// weights it is half of an adapter, with x in the place of B.
+template <class T>
+void weighted_sums(const Tokens<const T>& x,  // D×keys
+                   const Tokens<T>& weights,  // keys×n
+                   const Tokens<T>& out) {    // D×n, overwritten
+  const tiedlora::Factors<const T> f = {
+      .B = x.data, .b_stride = x.stride, .rank = x.count, .out_features = x.width, .name = "attention"};
+  tiedlora::expand(f, weights, out, {.overwrite = true});
+}
 
 /// log_sum_exp [n] is what backward needs besides q, k, v and out: log Σ exp of each column of S.
 template <class T>
@@ -33,15 +50,15 @@ void attention_forward(const Tokens<const T>& q,  // D×n
     matrix(P).noalias() = matrix(k.tokens(0, keys)).transpose() * matrix(q.tokens(begin, n));
     for (Index j = 0; j < n; ++j) {
       const Index visible = first + begin + j + 1;
-      auto p = column(P, j, 0, visible);
-      const T largest = p.maxCoeff();
+      auto p = column(P, j, 0, whole_vectors(visible, keys));
+      const T largest = column(P, j, 0, visible).maxCoeff();
       p = ((p - largest) * scale).exp();
+      column(P, j, visible, keys - visible).setZero();
       const T sum = p.sum();
       p *= 1 / sum;
-      column(P, j, visible, keys - visible).setZero();
       log_sum_exp[begin + j] = largest * scale + std::log(sum);
     }
-    matrix(out.tokens(begin, n)).noalias() = matrix(v.tokens(0, keys)) * matrix(P);
+    weighted_sums(v.tokens(0, keys), P, out.tokens(begin, n));
   }
 }
 
@@ -68,14 +85,15 @@ void attention_backward(const Tokens<const T>& q,     // D×T
     matrix(dS).noalias() = matrix(v.tokens(0, keys)).transpose() * dout_block;
     for (Index j = 0; j < n; ++j) {
       const Index visible = begin + j + 1;
-      auto p = column(P, j, 0, visible), ds = column(dS, j, 0, visible);
+      const Index computed = whole_vectors(visible, keys);
+      auto p = column(P, j, 0, computed), ds = column(dS, j, 0, computed);
       const T delta = (column(out, begin + j) * column(dout, begin + j)).sum();
       p = (p * scale - log_sum_exp[begin + j]).exp();
       ds = p * (ds - delta) * scale;
       column(P, j, visible, keys - visible).setZero();
       column(dS, j, visible, keys - visible).setZero();
     }
-    matrix(dq.tokens(begin, n)).noalias() = matrix(k.tokens(0, keys)) * matrix(dS);
+    weighted_sums(k.tokens(0, keys), dS, dq.tokens(begin, n));
     matrix(dk.tokens(0, keys)).noalias() += q_block * matrix(dS).transpose();
     matrix(dv.tokens(0, keys)).noalias() += dout_block * matrix(P).transpose();
   }

@@ -54,6 +54,7 @@ void cross_entropy(ThreadPool& pool, const T* E,          // V×W, row-major
     const auto h = hidden.tokens(begin, count);
     const auto z = columns(logits, vocabulary, count);  // V×C
     pool.parallel([&](int ith, int nth) {
+      const Timed timed(Part::loss);
       const Range part = slice(count, ith, nth);
       const auto z_part = cut(z, part);
       product(E, cut(h, part), z_part);
@@ -64,6 +65,7 @@ void cross_entropy(ThreadPool& pool, const T* E,          // V×W, row-major
     });
     if (dE)
       pool.parallel([&](int ith, int nth) {
+        const Timed timed(Part::weight_gradients);
         const Range rows = slice(vocabulary, ith, nth);
         add_weight_gradient(Tokens<const T>(z.features(rows.begin, rows.size())), h, dE + rows.begin * W);
       });

@@ -21,6 +21,7 @@ struct Layer {
   LayerWeights<const T> weights = {};
   LayerWeights<T> gradients = {};
   Linear<T> qkv = {}, o = {}, gate_up = {}, down = {};
+  bool trains_adapters = false;
 };
 
 /// Keys and values of earlier tokens, for one layer: rows [k; v].
@@ -39,11 +40,8 @@ struct Pass {
   Index sequences, length;  // N = sequences × length
 
   Index count() const { return sequences * length; }
-  /// The part of one thread in tasks (sequence, kv head) that must stay whole.
-  Range tasks(int ith, int nth) const {
-    const Index n = sequences * config.kv_heads;
-    return {n * ith / nth, n * (ith + 1) / nth};
-  }
+  /// (sequence, kv head): what attention's tasks are.
+  Index tasks() const { return sequences * config.kv_heads; }
 };
 
 /// The features of head h of q, or of kv head h of k or v, for the tokens of one sequence.
@@ -62,6 +60,18 @@ struct Heads {
   Tokens<T> attended(T* data, Index h) const { return of(data, c.width, h * c.head_width()); }
 };
 
+/// Fills the transposed weights that there is room for, on the whole pool.
+template <class T>
+void transpose_weights(ThreadPool& pool, const Layer<T>& layer) {
+  if (!layer.qkv.transposed) return;
+  pool.parallel([&](int ith, int nth) {
+    const Timed timed(Part::base_forward);
+    for (const Linear<T>* linear : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down})
+      transpose(linear->weight, linear->out_features, linear->in_features,
+                slice(linear->out_features, ith, nth), linear->transposed);
+  });
+}
+
 /// output may be a.input: then x is overwritten.
 template <class T>
 void layer_forward(const Pass<T>& pass, const Layer<T>& layer, const LayerActivations<T>& a,
@@ -71,7 +81,9 @@ void layer_forward(const Pass<T>& pass, const Layer<T>& layer, const LayerActiva
   const auto x = columns<const T>(a.input, W, N), middle = columns<const T>(a.middle, W, N);
   const auto normed = columns(scratch.normed, W, N);
 
+  transpose_weights(pass.pool, layer);
   for_tokens(pass.pool, N, [&](Range part) {
+    const Timed timed(Part::norms_and_activations);
     rms_norm_forward(cut(x, part), layer.weights.attention_norm, c.norm_epsilon, cut(normed, part),
                      a.attention_inverse_rms + part.begin);
     linear_forward(layer.qkv, scratch.normed, a.qkv, part);
@@ -83,32 +95,30 @@ void layer_forward(const Pass<T>& pass, const Layer<T>& layer, const LayerActiva
     }
   });
 
-  pass.pool.parallel([&](int ith, int nth) {
-    const Range tasks = pass.tasks(ith, nth);
-    for (Index task = tasks.begin; task < tasks.end; ++task) {
-      const Index sequence = task / c.kv_heads, kv_head = task % c.kv_heads, group = c.heads / c.kv_heads;
-      const Heads<T> heads{c, sequence, pass.length};
-      const Index keys = past.count + pass.length;
-      const auto cache = columns(past.keys_values, 2 * c.kv_width(), keys);
-      const auto k = past.keys_values ? cache.features(kv_head * D, D) : heads.k(a.qkv, kv_head);
-      const auto v =
-          past.keys_values ? cache.features(c.kv_width() + kv_head * D, D) : heads.v(a.qkv, kv_head);
-      for (Index h = kv_head * group; h < (kv_head + 1) * group; ++h)
-        attention_forward<T>(heads.q(a.qkv, h), k, v, past.count, heads.attended(a.attended, h),
-                             a.log_sum_exp + h * N + sequence * pass.length, scratch.attention(ith));
-    }
+  for_tasks(pass.pool, pass.tasks(), [&](int ith, Index task) {
+    const Timed timed(Part::attention_forward);
+    const Index sequence = task / c.kv_heads, kv_head = task % c.kv_heads, group = c.heads / c.kv_heads;
+    const Heads<T> heads{c, sequence, pass.length};
+    const Index keys = past.count + pass.length;
+    const auto cache = columns(past.keys_values, 2 * c.kv_width(), keys);
+    const auto k = past.keys_values ? cache.features(kv_head * D, D) : heads.k(a.qkv, kv_head);
+    const auto v = past.keys_values ? cache.features(c.kv_width() + kv_head * D, D) : heads.v(a.qkv, kv_head);
+    for (Index h = kv_head * group; h < (kv_head + 1) * group; ++h)
+      attention_forward<T>(heads.q(a.qkv, h), k, v, past.count, heads.attended(a.attended, h),
+                           a.log_sum_exp + h * N + sequence * pass.length, scratch.attention(ith));
   });
 
   for_tokens(pass.pool, N, [&](Range part) {
-    std::copy_n(a.input + part.begin * W, part.size() * W, a.middle + part.begin * W);
-    linear_forward(layer.o, a.attended, a.middle, part, Write::add);
+    const Timed timed(Part::norms_and_activations);
+    linear_forward(layer.o, a.attended, a.middle, part);
+    matrix(cut(columns(a.middle, W, N), part)) += matrix(cut(x, part));
     rms_norm_forward(cut(middle, part), layer.weights.mlp_norm, c.norm_epsilon, cut(normed, part),
                      a.mlp_inverse_rms + part.begin);
     linear_forward(layer.gate_up, scratch.normed, a.gate_up, part);
     swiglu_forward(columns<const T>(a.gate_up + part.begin * 2 * F, 2 * F, part.size()),
                    columns(scratch.activated + part.begin * F, F, part.size()));
-    std::copy_n(a.middle + part.begin * W, part.size() * W, output + part.begin * W);
-    linear_forward(layer.down, scratch.activated, output, part, Write::add);
+    linear_forward(layer.down, scratch.activated, output, part);
+    matrix(cut(columns(output, W, N), part)) += matrix(cut(middle, part));
   });
 }
 
@@ -121,6 +131,17 @@ void norm_backward_weight(ThreadPool& pool, const Tokens<const T>& x, const T* i
     const Range features = slice(x.width, ith, nth);
     rms_norm_backward_weight(x.features(features.begin, features.size()), inverse_rms,
                              dy.features(features.begin, features.size()), dw + features.begin);
+  });
+}
+
+/// The gradients of the layer's adapters from those of the blocks, on the whole pool.
+template <class T>
+void add_up_adapters(ThreadPool& pool, const Layer<T>& layer, Index blocks) {
+  if (!layer.trains_adapters) return;
+  pool.parallel([&](int ith, int nth) {
+    const Timed timed(Part::adapter_backward);
+    for (const Linear<T>* linear : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down})
+      for (const AdapterSite<T>& site : linear->adapters()) site.gradient.add_up(blocks, ith, nth);
   });
 }
 
@@ -138,51 +159,56 @@ void layer_backward(const Pass<T>& pass, const Layer<T>& layer, const LayerActiv
   const auto stream = columns(d.stream, W, N), d_gate_up = columns(d.gate_up, 2 * F, N);
 
   // Feed-forward block. What its linears read is made again where they need it.
-  linear_backward(pass.pool, layer.down, scratch.activated, d.stream, d.activated, N, d.h, [&](Range part) {
-    if (layer.down.needs_x()) swiglu_forward(cut(gate_up, part), cut(activated, part));
-  });
-  linear_backward(pass.pool, layer.gate_up, scratch.normed, d.gate_up, d.normed, N, d.h, [&](Range part) {
-    swiglu_backward(cut(gate_up, part), cut(d_activated, part), cut(d_gate_up, part));
+  for_tokens(pass.pool, N, [&](const Block& block) {
+    const Timed timed(Part::norms_and_activations);
+    if (layer.down.needs_x()) swiglu_forward(cut(gate_up, block), cut(activated, block));
+    linear_backward(layer.down, scratch.activated, d.stream, d.activated, block);
+    swiglu_backward(cut(gate_up, block), cut(d_activated, block), cut(d_gate_up, block));
     if (layer.gate_up.needs_x())
-      rms_norm_apply(cut(middle, part), layer.weights.mlp_norm, a.mlp_inverse_rms + part.begin,
-                     cut(normed, part));
+      rms_norm_apply(cut(middle, block), layer.weights.mlp_norm, a.mlp_inverse_rms + block.begin,
+                     cut(normed, block));
+    linear_backward(layer.gate_up, scratch.normed, d.gate_up, d.normed, block);
   });
+  add_weight_gradient(pass.pool, layer.down, scratch.activated, d.stream, N);
+  add_weight_gradient(pass.pool, layer.gate_up, scratch.normed, d.gate_up, N);
   norm_backward_weight(pass.pool, middle, a.mlp_inverse_rms, d_normed, layer.gradients.mlp_norm);
 
   // Attention block.
-  linear_backward(pass.pool, layer.o, a.attended, d.stream, d.attended, N, d.h, [&](Range part) {
-    rms_norm_backward(cut(middle, part), layer.weights.mlp_norm, a.mlp_inverse_rms + part.begin,
-                      cut(d_normed, part), cut(stream, part));
+  for_tokens(pass.pool, N, [&](const Block& block) {
+    const Timed timed(Part::norms_and_activations);
+    rms_norm_backward(cut(middle, block), layer.weights.mlp_norm, a.mlp_inverse_rms + block.begin,
+                      cut(d_normed, block), cut(stream, block));
+    linear_backward(layer.o, a.attended, d.stream, d.attended, block);
   });
-  pass.pool.parallel([&](int ith, int nth) {
-    const Range tasks = pass.tasks(ith, nth);
-    for (Index task = tasks.begin; task < tasks.end; ++task) {
-      const Index sequence = task / c.kv_heads, kv_head = task % c.kv_heads, group = c.heads / c.kv_heads;
-      const Heads<T> heads{c, sequence, pass.length};
-      const auto dk = heads.k(d.qkv, kv_head), dv = heads.v(d.qkv, kv_head);
-      matrix(dk).setZero();
-      matrix(dv).setZero();
-      for (Index h = kv_head * group; h < (kv_head + 1) * group; ++h)
-        attention_backward<T>(heads.q(a.qkv, h), heads.k(a.qkv, kv_head), heads.v(a.qkv, kv_head),
-                              heads.attended(a.attended, h), a.log_sum_exp + h * N + sequence * pass.length,
-                              heads.attended(d.attended, h), heads.q(d.qkv, h), dk, dv,
-                              scratch.attention(ith));
-    }
+  add_weight_gradient(pass.pool, layer.o, a.attended, d.stream, N);
+  for_tasks(pass.pool, pass.tasks(), [&](int ith, Index task) {
+    const Timed timed(Part::attention_backward);
+    const Index sequence = task / c.kv_heads, kv_head = task % c.kv_heads, group = c.heads / c.kv_heads;
+    const Heads<T> heads{c, sequence, pass.length};
+    const auto dk = heads.k(d.qkv, kv_head), dv = heads.v(d.qkv, kv_head);
+    matrix(dk).setZero();
+    matrix(dv).setZero();
+    for (Index h = kv_head * group; h < (kv_head + 1) * group; ++h)
+      attention_backward<T>(heads.q(a.qkv, h), heads.k(a.qkv, kv_head), heads.v(a.qkv, kv_head),
+                            heads.attended(a.attended, h), a.log_sum_exp + h * N + sequence * pass.length,
+                            heads.attended(d.attended, h), heads.q(d.qkv, h), dk, dv, scratch.attention(ith));
   });
-  linear_backward(
-      pass.pool, layer.qkv, scratch.normed, d.qkv, want_input ? d.normed : nullptr, N, d.h, [&](Range part) {
-        for (Index t = part.begin; t < part.end; ++t)
-          rope_backward(pass.rotary, t % pass.length, d.qkv + t * c.qkv_width(), c.heads + c.kv_heads);
-        if (layer.qkv.needs_x())
-          rms_norm_apply(cut(x, part), layer.weights.attention_norm, a.attention_inverse_rms + part.begin,
-                         cut(normed, part));
-      });
-  if (!want_input) return;
-  norm_backward_weight(pass.pool, x, a.attention_inverse_rms, d_normed, layer.gradients.attention_norm);
-  for_tokens(pass.pool, N, [&](Range part) {
-    rms_norm_backward(cut(x, part), layer.weights.attention_norm, a.attention_inverse_rms + part.begin,
-                      cut(d_normed, part), cut(stream, part));
+  for_tokens(pass.pool, N, [&](const Block& block) {
+    const Timed timed(Part::norms_and_activations);
+    for (Index t = block.begin; t < block.end; ++t)
+      rope_backward(pass.rotary, t % pass.length, d.qkv + t * c.qkv_width(), c.heads + c.kv_heads);
+    if (layer.qkv.needs_x())
+      rms_norm_apply(cut(x, block), layer.weights.attention_norm, a.attention_inverse_rms + block.begin,
+                     cut(normed, block));
+    linear_backward(layer.qkv, scratch.normed, d.qkv, want_input ? d.normed : nullptr, block);
+    if (want_input)
+      rms_norm_backward(cut(x, block), layer.weights.attention_norm, a.attention_inverse_rms + block.begin,
+                        cut(d_normed, block), cut(stream, block));
   });
+  add_weight_gradient(pass.pool, layer.qkv, scratch.normed, d.qkv, N);
+  if (want_input)
+    norm_backward_weight(pass.pool, x, a.attention_inverse_rms, d_normed, layer.gradients.attention_norm);
+  add_up_adapters(pass.pool, layer, token_blocks(N));
 }
 
 }  // namespace transformer

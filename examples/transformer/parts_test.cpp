@@ -14,15 +14,6 @@
 namespace transformer {
 namespace {
 
-std::string message_of(const auto& call) {
-  try {
-    call();
-  } catch (const tiedlora::Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
 TEST(Config, CountsTheWeightsOfKnownModels) {
   // SmolLM2-135M and TinyLlama-1.1B, as their model cards' safetensors say.
   EXPECT_EQ(

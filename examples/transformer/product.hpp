@@ -1,37 +1,60 @@
-// The products with a weight matrix, as Eigen GEMMs. W is out×in, row-major, as Hugging Face stores a Linear.
+// The products with a weight matrix. W is out×in, row-major, as Hugging Face stores a Linear.
+//
+// They are what an adapter's halves compute with W in the place of A, or of B, and `out` in that of the rank.
+// So the library's kernels do them: they pack nothing into memory of their own, and every element has the
+// same bits however tokens and threads are cut.
 #pragma once
+
+#include <algorithm>  // min
+
+#include <tiedlora/forward_backward.hpp>  // shrink, expand, shrink_backward
 
 #include "token_matrix.hpp"
 
 namespace transformer {
 
+/// W, out×in, in the place of A or of B, whose column k is row k of W.
 template <class T>
-using WeightMap = Eigen::Map<ConstLike<T, Matrix<T, Eigen::RowMajor>>>;
+tiedlora::Factors<T> as_A(T* W, Index out, Index in) {
+  return {.A = W, .a_stride = in, .rank = out, .in_features = in, .name = "base weight"};
+}
+template <class T>
+tiedlora::Factors<T> as_B(T* W, Index out, Index in) {
+  return {.B = W, .b_stride = in, .rank = out, .out_features = in, .name = "base weight"};
+}
 
 /// y = W x
 template <class T>
 void product(const T* W, const Tokens<const T>& x, const Tokens<T>& y) {
-  if (x.count > 0) matrix(y).noalias() = WeightMap<const T>(W, y.width, x.width) * matrix(x);
-}
-
-/// y += W x
-template <class T>
-void add_product(const T* W, const Tokens<const T>& x, const Tokens<T>& y) {
-  if (x.count > 0) matrix(y).noalias() += WeightMap<const T>(W, y.width, x.width) * matrix(x);
+  tiedlora::shrink(as_A(W, y.width, x.width), x, y);
 }
 
 /// dx = Wᵀ dy
 template <class T>
 void transposed_product(const T* W, const Tokens<const T>& dy, const Tokens<T>& dx) {
-  if (dy.count > 0) matrix(dx).noalias() = WeightMap<const T>(W, dy.width, dx.width).transpose() * matrix(dy);
+  tiedlora::expand(as_B(W, dy.width, dx.width), dy, dx, {.overwrite = true});
+}
+
+/// From this many tokens on y = W x is faster as the transposed product with Wᵀ, copy included: that sums
+/// rows, while dot products as short as a width end in folding.
+inline constexpr Index transposing_tokens = 256;
+
+/// The rows [begin, end) of W, out×in, become columns of `to`, in×out and row-major.
+template <class T>
+void transpose(const T* W, Index out, Index in, Range rows, T* to) {
+  constexpr Index strip = 16;  // what one row of `to` takes at a time: a cache line
+  for (Index begin = rows.begin; begin < rows.end; begin += strip) {
+    const Index n = std::min(strip, rows.end - begin);
+    for (Index i = 0; i < in; ++i)
+      for (Index o = 0; o < n; ++o) to[i * out + begin + o] = W[(begin + o) * in + i];
+  }
 }
 
 /// dW += dy xᵀ, the sum over tokens. Threads split it by rows of dW, that is by features of dy.
 template <class T>
 void add_weight_gradient(const Tokens<const T>& dy, const Tokens<const T>& x, T* dW) {
-  if (dy.width == 0 || dy.count == 0) return;
-  // As column-major matrices: (dW)ᵀ += x dyᵀ.
-  matrix(columns(dW, x.width, dy.width)).noalias() += matrix(x) * matrix(dy).transpose();
+  const tiedlora::Factors<T> gradient = as_A(dW, dy.width, x.width);
+  tiedlora::shrink_backward(tiedlora::Factors<const T>(gradient), x, dy, gradient, tiedlora::none);
 }
 
 }  // namespace transformer

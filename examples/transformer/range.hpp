@@ -13,14 +13,28 @@ struct Range {
   Index size() const { return end - begin; }
 };
 
-/// What one of nth threads does of `count` tokens or rows. Cuts lie at multiples of 16 and no part but the
-/// only one is shorter than 16: then every product computes each element in the same order, however many
-/// threads there are, because the matrix product treats columns in groups that divide 16 and switches to
-/// other code for a single column.
+/// Part ith of nth of `count` tokens or rows. Cuts lie at multiples of 16, a cache line of floats, and no
+/// part but the only one is shorter than that.
 inline Range slice(Index count, int ith, int nth) {
   const Index blocks = std::max<Index>(count / 16, 1);
   const auto cut = [&](Index i) { return i == nth ? count : blocks * i / nth * 16; };
   return {cut(ith), cut(ith + 1)};
+}
+
+/// Tokens that one thread takes through several steps at a time.
+struct Block : Range {
+  Index index = 0;
+};
+
+/// How many blocks: short enough that what one step writes is still in the cache for the next, long enough
+/// for efficient products, eight at least where there are tokens enough.
+inline Index token_blocks(Index count) {
+  constexpr Index longest = 128;
+  return std::max({(count + longest - 1) / longest, std::min<Index>(count / 16, 8), Index{1}});
+}
+
+inline Block token_block(Index count, Index index) {
+  return {slice(count, static_cast<int>(index), static_cast<int>(token_blocks(count))), index};
 }
 
 }  // namespace transformer

@@ -5,7 +5,10 @@
 #include <cmath>      // abs
 #include <cstdint>    // uint64_t
 #include <span>       // span
+#include <string>     // string
 #include <vector>     // vector
+
+#include <tiedlora/error.hpp>  // Error
 
 #include "config.hpp"
 #include "random.hpp"
@@ -25,6 +28,16 @@ inline std::vector<std::int32_t> random_tokens(Index count, Index vocabulary, st
   for (std::int32_t& value : values)
     value = static_cast<std::int32_t>(random.uniform() * static_cast<double>(vocabulary));
   return values;
+}
+
+/// What a call says is wrong.
+inline std::string message_of(const auto& call) {
+  try {
+    call();
+  } catch (const tiedlora::Error& error) {
+    return error.what();
+  }
+  return "no error";
 }
 
 inline double dot(std::span<const double> a, std::span<const double> b) {

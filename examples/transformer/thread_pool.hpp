@@ -11,6 +11,7 @@
 #include <vector>       // vector
 
 #include "config.hpp"
+#include "profile.hpp"
 #include "range.hpp"
 
 namespace transformer {
@@ -85,6 +86,7 @@ class ThreadPool {
   // It yields meanwhile, so that on a busy machine the thread that everyone waits for can run.
   template <class Value, class Condition>
   static Value wait_while(const std::atomic<Value>& value, Condition waiting) {
+    const Timed timed(Part::waiting);
     Value now = value.load(std::memory_order_acquire);
     for (int look = 0; waiting(now) && look < 300; ++look) {
       if (look >= 100) std::this_thread::yield();
@@ -106,19 +108,22 @@ class ThreadPool {
   std::vector<std::thread> workers_;
 };
 
-/// Runs work(Range) over `count` tokens on the whole pool, each thread block by block: short enough that what
-/// one step writes is still in the cache for the next, long enough for efficient products.
+/// Runs work(ith, task) for all tasks below `count` on the whole pool. Whoever is free takes the next one, so
+/// that a thread that another program holds up delays the others by one task at most.
+template <class Work>
+void for_tasks(ThreadPool& pool, Index count, const Work& work) {
+  std::atomic<Index> next = 0;
+  pool.parallel([&](int ith, int /*nth*/) {
+    for (Index task = next.fetch_add(1); task < count; task = next.fetch_add(1)) work(ith, task);
+  });
+}
+
+/// Runs work(Block) over `count` tokens on the whole pool, block by block. Which blocks there are does not
+/// depend on the threads.
 template <class Work>
 void for_tokens(ThreadPool& pool, Index count, const Work& work) {
-  constexpr Index block_tokens = 128;
-  pool.parallel([&](int ith, int nth) {
-    const Range part = slice(count, ith, nth);
-    const int blocks = static_cast<int>(std::max<Index>(part.size() / block_tokens, 1));
-    for (int i = 0; i < blocks && part.size() > 0; ++i) {
-      const Range block = slice(part.size(), i, blocks);
-      work(Range{part.begin + block.begin, part.begin + block.end});
-    }
-  });
+  const Index blocks = token_blocks(count);
+  for_tasks(pool, blocks, [&](int, Index block) { work(token_block(count, block)); });
 }
 
 }  // namespace transformer

@@ -79,9 +79,11 @@ class Transformer {
 
   /// Adds the gradients of forward's loss: to those of the weights (null: the base is frozen) and of the
   /// adapter (null: it is). Everything must be as it was in the forward before. Below the lowest adapted
-  /// layer of a frozen base nothing is done.
+  /// layer of a frozen base nothing is done; `lowest` names a lower one to reach all the same, up to its q, k
+  /// and v, which measures what a step costs without its adapter.
   void backward(const Weights<T>& weights, const Adapter* adapter, const Batch& batch,
-                Weights<T>* weight_gradients, Gradients* adapter_gradients);
+                Weights<T>* weight_gradients, Gradients* adapter_gradients,
+                Index lowest = std::numeric_limits<Index>::max());
 
   /// Logits of every token: V×N.
   void logits(const Weights<T>& weights, const Adapter* adapter, const std::int32_t* tokens, Index sequences,
@@ -147,31 +149,47 @@ class Transformer {
 
   // One layer's linears with their adapters.
   Layer<T> make_layer(Index l, const Weights<T>& weights, const Adapter* adapter, const Activations<T>& a,
-                      Weights<T>* weight_gradients, Gradients* adapter_gradients) {
+                      Weights<T>* weight_gradients = nullptr, Gradients* adapter_gradients = nullptr) {
+    const BackwardWorkspace<T>* backward = backward_scratch_.get();
+    T* block_gradients = backward ? backward->gradients : nullptr;
     Layer<T> layer;
     layer.weights = weights.layer(l);
     if (weight_gradients) layer.gradients = weight_gradients->layer(l);
     const LayerWeights<const T>& w = layer.weights;
     const LayerWeights<T>& g = layer.gradients;
     const Index W = config_.width, F = config_.feed_forward;
-    layer.qkv = {
-        .weight = w.qkv, .weight_gradient = g.qkv, .in_features = W, .out_features = config_.qkv_width()};
-    layer.o = {.weight = w.o, .weight_gradient = g.o, .in_features = W, .out_features = W};
-    layer.gate_up = {
-        .weight = w.gate_up, .weight_gradient = g.gate_up, .in_features = W, .out_features = 2 * F};
-    layer.down = {.weight = w.down, .weight_gradient = g.down, .in_features = F, .out_features = W};
+    const bool transposes = a.count() >= transposing_tokens;
+    const auto make = [&](const T* weight, T* gradient, T* transposed, Index in, Index out) {
+      Linear<T> made = {
+          .weight = weight, .weight_gradient = gradient, .in_features = in, .out_features = out};
+      if (transposes) made.transposed = transposed;
+      return made;
+    };
+    layer.qkv = make(w.qkv, g.qkv, scratch_->qkv, W, config_.qkv_width());
+    layer.o = make(w.o, g.o, scratch_->o, W, W);
+    layer.gate_up = make(w.gate_up, g.gate_up, scratch_->gate_up, W, 2 * F);
+    layer.down = make(w.down, g.down, scratch_->down, F, W);
 
     const AdapterMap& map = map_of(adapter);
     const auto add = [&](Linear<T>& linear, Slot slot, Index first_row) {
       const Index m = map.module(l, slot);
       if (m < 0) return;
       const Slot h_slot = map.h_slot(l, slot);
-      AdapterSite<T>& site = linear.sites[static_cast<std::size_t>(linear.site_count++)];
-      site = {.factors = adapter->factors(m),
-              .first_row = first_row,
-              .h = a.layer(l).h[static_cast<std::size_t>(h_slot)],
-              .shares_h = h_slot != slot};
-      if (adapter_gradients) site.gradient = adapter_gradients->factors(m);
+      const std::size_t i = linear.site_count++;
+      linear.factors[i] = adapter->factors(m);
+      AdapterSite<T>& site = linear.sites[i];
+      site.first_row = first_row;
+      site.h = a.layer(l).h[static_cast<std::size_t>(h_slot)];
+      site.shares_A = h_slot != slot;
+      if (backward) site.dh = backward->h[i];
+      if (adapter_gradients) {
+        tiedlora::Factors<T> gradient = adapter_gradients->factors(m);
+        site.trains_A = gradient.A != nullptr;
+        if (site.shares_A) gradient.A = nullptr;
+        site.gradient = BlockGradients<T>(gradient, block_gradients);
+        block_gradients += site.gradient.size() * token_blocks(a.count());
+        layer.trains_adapters = true;
+      }
     };
     add(layer.qkv, Slot::q, 0);
     add(layer.qkv, Slot::k, W);
@@ -190,12 +208,15 @@ class Transformer {
     const Index W = config_.width, N = a.count();
     check_range(tokens, N, "token", 0);
     T* x = a.layer(0).input;
-    for (Index t = 0; t < N; ++t) std::copy_n(weights.embedding() + tokens[t] * W, W, x + t * W);
+    for_tokens(pool_, N, [&](Range part) {
+      for (Index t = part.begin; t < part.end; ++t)
+        std::copy_n(weights.embedding() + tokens[t] * W, W, x + t * W);
+    });
 
     for (Index l = 0; l < config_.layers; ++l) {
       const Past<T> past = cache ? cache->layer(l) : Past<T>{};
-      layer_forward(pass(a), make_layer(l, weights, adapter, a, nullptr, nullptr), a.layer(l), *scratch_,
-                    past, a.layer_output(l));
+      layer_forward(pass(a), make_layer(l, weights, adapter, a), a.layer(l), *scratch_, past,
+                    a.layer_output(l));
     }
 
     const auto stream = columns<const T>(a.output, W, N);
@@ -245,7 +266,7 @@ class Transformer {
 
 template <class T>
 void Transformer<T>::backward(const Weights<T>& weights, const Adapter* adapter, const Batch& batch,
-                              Weights<T>* weight_gradients, Gradients* adapter_gradients) {
+                              Weights<T>* weight_gradients, Gradients* adapter_gradients, Index lowest) {
   check_weights(weights);
   if (weight_gradients) check_weights(*weight_gradients);
   const AdapterMap& map = map_of(adapter);
@@ -253,15 +274,16 @@ void Transformer<T>::backward(const Weights<T>& weights, const Adapter* adapter,
     throw tiedlora::Error("transformer: backward needs a forward of the same batch and adapter before it");
   if (adapter_gradients && !(adapter && adapter->layout() == adapter_gradients->layout()))
     throw tiedlora::Error("transformer: adapter and adapter gradients have different layouts");
-  const Index lowest = weight_gradients ? 0 : adapter_gradients ? map.lowest_layer() : config_.layers;
+  lowest = std::min(lowest, weight_gradients ? 0 : adapter_gradients ? map.lowest_layer() : config_.layers);
   if (lowest == config_.layers) return;
 
   const Activations<T>& a = *training_;
   const Index W = config_.width, N = a.count();
   reserve_scratch(N, a.length());
-  if (!backward_scratch_ || !backward_scratch_->fits(N, map.largest_rank())) {
+  if (!backward_scratch_ || !backward_scratch_->fits(N, map.largest_rank(), map.gradient_size())) {
     backward_scratch_.reset();
-    backward_scratch_ = std::make_unique<BackwardWorkspace<T>>(config_, N, map.largest_rank());
+    backward_scratch_ =
+        std::make_unique<BackwardWorkspace<T>>(config_, N, map.largest_rank(), map.gradient_size());
   }
   const auto stream = columns(backward_scratch_->stream, W, N);
 
@@ -278,8 +300,8 @@ void Transformer<T>::backward(const Weights<T>& weights, const Adapter* adapter,
                   count_targets(batch), a.losses, Tokens<T>{}, weight_gradients->output_embedding(),
                   config_.vocabulary, scratch_->logits);
   }
-  matrix(stream).setZero();
   for_tokens(pool_, N, [&](Range part) {
+    matrix(cut(stream, part)).setZero();
     rms_norm_backward(cut(output, part), weights.final_norm(), a.inverse_rms + part.begin, cut(dhidden, part),
                       cut(stream, part));
   });

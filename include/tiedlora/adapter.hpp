@@ -220,16 +220,15 @@ Adapter<P> freeze(const Adapter<P>& adapter, std::initializer_list<FactorId> fac
     if (id == FactorId::u) freeze_factor(*scheme.u);
     if (id == FactorId::v) freeze_factor(*scheme.v);
   }
-  Adapter<P> trained(layout.with_scheme(scheme));
-  auto frozen = std::make_shared<AlignedArray<P>>(trained.layout().frozen_count());
+  const Layout frozen_layout = layout.with_scheme(scheme);
+  const auto frozen = std::make_shared<AlignedArray<P>>(frozen_layout.frozen_count());
+  Adapter<P> result(frozen_layout, frozen);
   for (const FactorId id : all_factors) {
     const auto from = layout.is_trained(id) ? adapter.trainable() : adapter.frozen();
-    const auto to = trained.layout().is_trained(id) ? trained.trainable() : frozen->span();
-    const Layout::Segment source = layout.segment(id), target = trained.layout().segment(id);
+    const auto to = frozen_layout.is_trained(id) ? result.trainable() : frozen->span();
+    const Layout::Segment source = layout.segment(id), target = frozen_layout.segment(id);
     std::copy_n(from.begin() + source.offset, source.count, to.begin() + target.offset);
   }
-  Adapter<P> result(trained.layout(), std::move(frozen));
-  std::copy(trained.trainable().begin(), trained.trainable().end(), result.trainable().begin());
   return result;
 }
 

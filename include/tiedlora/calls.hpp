@@ -83,14 +83,65 @@ inline Range part_of(Index n, const Slice& slice) {
           n / slice.nth * (slice.ith + 1) + std::min(n % slice.nth, slice.ith + 1)};
 }
 
+/// As part_of, in whole units but for the last.
+inline Range part_in_units(Index n, Index unit, const Slice& slice) {
+  const Range units = part_of((n + unit - 1) / unit, slice);
+  return {std::min(n, units.begin * unit), std::min(n, units.end * unit)};
+}
+
+/// Features are shared out by whole cache lines (64 bytes hold 32 of the narrowest).
+inline Range part_of_features(Index n, const Slice& slice) { return part_in_units(n, 32, slice); }
+
 struct Shares {
   Range tokens, ranks;
 };
 
-/// Many tokens are shared out among threads by tokens, few by ranks.
+/// Many tokens are shared out among threads by tokens, few by ranks (four at a time, as the kernels take
+/// them).
 inline Shares shares_of_shrink(Index tokens, Index rank, const Slice& slice) {
   return tokens >= rank ? Shares{part_of(tokens, slice), {0, rank}}
-                        : Shares{{0, tokens}, part_of(rank, slice)};
+                        : Shares{{0, tokens}, part_in_units(rank, 4, slice)};
+}
+
+/// du is summed over this many tokens before it is added up: the unit in which slices of expand_backward
+/// share out many tokens. With few they share out the ranks.
+inline constexpr Index du_tokens = 16;
+inline bool shares_tokens_backward(Index tokens) { return tokens > du_tokens; }
+
+/// Throws Error where slices of expand_backward need scratch for the partial sums of du and have too little.
+template <class P, class G>
+void check_slice_scratch(const Factors<P>& f, const Factors<G>& gradient, Index tokens,
+                         const CallOptions& o) {
+  if (o.slice.nth == 1 || !gradient.u || !shares_tokens_backward(tokens)) return;
+  const Index numbers = (tokens + du_tokens - 1) / du_tokens * f.rank;
+  const std::size_t bytes = static_cast<std::size_t>(numbers) * sizeof(G) + alignof(G);
+  if (o.scratch.size() < bytes)
+    fail(message(of_module(f),
+                 "expand_backward in slices adds up the gradient of u in scratch, the same for all ",
+                 "slices and for finish_expand_backward: it needs ", bytes,
+                 " bytes (scratch_bytes says more "
+                 "than enough) and got ",
+                 o.scratch.size()));
+}
+
+struct OutputShares {
+  Range tokens, features;
+};
+
+/// Outputs of many tokens are shared out by tokens: a core that writes a part of every row would be sent the
+/// lines beyond it by its prefetcher, and take them from their owner.
+template <class T>
+OutputShares shares_of_outputs(const Tokens<T>& out, const Slice& slice) {
+  return out.count > du_tokens ? OutputShares{part_of(out.count, slice), {0, out.width}}
+                               : OutputShares{{0, out.count}, part_of_features(out.width, slice)};
+}
+
+/// The first of the modules whose A is that of module m: they share h.
+template <class Modules>
+std::size_t first_with_same_A(const Modules& modules, std::size_t m) {
+  std::size_t first = 0;
+  while (modules[first].A != modules[m].A || modules[first].rank != modules[m].rank) ++first;
+  return first;
 }
 
 /// The options for the tokens from `begin` on.

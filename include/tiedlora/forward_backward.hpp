@@ -6,6 +6,7 @@
 
 #include <algorithm>    // min
 #include <cstddef>      // size_t
+#include <span>         // span
 #include <type_traits>  // is_same, remove_cvref, remove_const
 #include <utility>      // forward
 
@@ -13,7 +14,8 @@
 #include "config.hpp"
 #include "error.hpp"
 #include "factors.hpp"
-#include "kernels/passes.hpp"
+#include "kernels/backward.hpp"
+#include "kernels/forward.hpp"
 #include "options.hpp"
 #include "reference.hpp"
 #include "scalar.hpp"
@@ -25,32 +27,14 @@ inline namespace v1 {
 namespace detail {
 inline namespace TIEDLORA_ISA {
 
-/// Whether kernels/ covers parameters P beside activations X.
-template <class P, class X>
-inline constexpr bool has_kernels = TIEDLORA_HAS_KERNELS && std::is_same_v<std::remove_const_t<P>, float> &&
-                                    std::is_same_v<std::remove_const_t<X>, float>;
+/// The types in memory that kernels/ covers, parameters and activations in any mixture.
+template <class T>
+inline constexpr bool is_kernel_type = std::is_same_v<std::remove_const_t<T>, float> || is_narrow<T>;
+template <class P, class... X>
+inline constexpr bool has_kernels = is_kernel_type<P> && (is_kernel_type<X> && ...);
 
-/// The one place that chooses: by the module's rank and whether x is masked, never by the number of tokens or
-/// the slice.
-template <class P>
-bool use_kernels(const Factors<P>& f, const CallOptions& o) {
-  return f.rank <= kernels::largest_rank && o.dropout.probability == 0;
-}
-
-template <class P, class X, class Acc>
-void add_gradient_of_A(const Factors<P>& f, const Tokens<const X>& x, const Tokens<const Acc>& dh,
-                       const Factors<Acc>& gradient, const CallOptions& o) {
-  if constexpr (has_kernels<P, X>)
-    if (use_kernels(f, o)) return kernels::add_gradient_of_A(f, x, dh, gradient, o);
-  reference::add_gradient_of_A(f, x, dh, gradient, o);
-}
-
-template <class P, class Acc, class Dx>
-void add_dx(const Factors<P>& f, const Tokens<const Acc>& dh, const Tokens<Dx>& dx, const CallOptions& o) {
-  if constexpr (has_kernels<P, Dx>)
-    if (use_kernels(f, o)) return kernels::add_dx(f, dh, dx, o);
-  reference::add_dx(f, dh, dx, o);
-}
+/// The kernels read x as it is; a mask takes the reference path.
+inline bool masks_x(const CallOptions& o) { return o.dropout.probability != 0; }
 
 }  // namespace TIEDLORA_ISA
 }  // namespace detail
@@ -80,7 +64,10 @@ void shrink(const Factors<P>& f, const X& x, H&& h, const CallOptions& o = {}) {
   check_tokens(f, "x", xs, "in_features", f.in_features, xs.count);
   check_tokens(f, "h", hs, "the rank", f.rank, xs.count);
   if constexpr (has_kernels<P, element_t<decltype(xs)>>)
-    if (use_kernels(f, o)) return kernels::shrink(f, xs, hs, o);
+    if (!masks_x(o)) {
+      const Factors<const P> module = f;
+      return kernels::shrink<std::remove_const_t<P>>(std::span(&module, 1), xs, std::span(&hs, 1), o);
+    }
   reference::shrink(f, xs, hs, o);
 }
 
@@ -99,8 +86,9 @@ void expand(const Factors<P>& f, const H& h, Y&& y, const CallOptions& o = {}) {
   const Tokens<const accumulator_t<P>> hs = input_tokens(h);
   check_tokens(f, "h", hs, "the rank", f.rank, ys.count);
   if constexpr (has_kernels<P, element_t<decltype(ys)>>)
-    if (use_kernels(f, o)) return kernels::expand(f, hs, ys, o);
-  reference::expand(f, hs, ys, o);
+    return kernels::expand<std::remove_const_t<P>>(f, hs, ys, o);
+  else
+    reference::expand(f, hs, ys, o);
 }
 
 /// Both halves: y += c ∘ v ∘ B·(u ∘ A·(mask ∘ x)). Where y holds the base layer's output this is the adapted
@@ -139,7 +127,7 @@ void forward(const Factors<P>& f, const X& x, Y&& y, const CallOptions& o = {}) 
 // Backward
 
 /// Backward of expand: writes dh, and adds to the gradients of B, u and v that are there. h r×T, dy out×T, dh
-/// r×T overwritten.
+/// r×T overwritten, or `none` where u is frozen and nothing below wants it.
 template <class P, class H, class Dy, class Dh>
 void expand_backward(const Factors<P>& f, const H& h, const Dy& dy, const Factors<accumulator_t<P>>& gradient,
                      Dh&& dh, const CallOptions& o = {}) {
@@ -147,15 +135,39 @@ void expand_backward(const Factors<P>& f, const H& h, const Dy& dy, const Factor
   if (f.rank == 0) return;
   const Tokens<const accumulator_t<P>> hs = input_tokens(h);
   const auto dys = input_tokens(dy);
-  const Tokens<accumulator_t<P>> dhs = output_tokens(std::forward<Dh>(dh));
   check_options(f, o, true);
   check_gradient(f, gradient);
   check_tokens(f, "dy", dys, "out_features", f.out_features, dys.count);
   check_tokens(f, "h", hs, "the rank", f.rank, dys.count);
-  check_tokens(f, "dh", dhs, "the rank", f.rank, dys.count);
-  if constexpr (has_kernels<P, element_t<decltype(dys)>>)
-    if (use_kernels(f, o)) return kernels::expand_backward(f, hs, dys, gradient, dhs, o);
-  reference::expand_backward(f, hs, dys, gradient, dhs, o);
+  const auto dhs = output_tokens_or_none(std::forward<Dh>(dh));
+  if constexpr (is_none<Dh>) {
+    if (gradient.u) fail(message(of_module(f), "u is trained and its gradient needs dh, but dh is none"));
+  } else {
+    check_tokens(f, "dh", dhs, "the rank", f.rank, dys.count);
+  }
+  if constexpr (has_kernels<P, element_t<decltype(dys)>>) {
+    check_slice_scratch(f, gradient, dys.count, o);
+    kernels::expand_backward<std::remove_const_t<P>>(f, hs, dys, gradient, dhs, o);
+  } else {
+    reference::expand_backward(f, hs, dys, gradient, dhs, o);
+  }
+}
+
+/// What is left of expand_backward where it ran in slices: du, whose partial sums these left in scratch.
+/// After the barrier, sliced likewise, for example just before shrink_backward; dy, gradient and options as
+/// there. Nothing is left to do where u is frozen or absent, with one slice, or for few tokens.
+template <class P, class Dy>
+void finish_expand_backward(const Factors<P>& f, const Dy& dy, const Factors<accumulator_t<P>>& gradient,
+                            const CallOptions& o) {
+  using namespace detail;
+  const auto dys = input_tokens(dy);
+  check_options(f, o, true);
+  if (f.rank == 0 || !gradient.u) return;
+  check_gradient(f, gradient);
+  if constexpr (has_kernels<P, element_t<decltype(dys)>>) {
+    check_slice_scratch(f, gradient, dys.count, o);
+    kernels::finish_expand_backward(f.rank, dys.count, gradient.u, o);
+  }
 }
 
 /// Backward of shrink: adds to the gradient of A if it is there, and dx += mask ∘ Aᵀ dh (dx = … with
@@ -174,17 +186,19 @@ void shrink_backward(const Factors<P>& f, const X& x, const Dh& dh, const Factor
   check_gradient(f, gradient);
   const Tokens<const accumulator_t<P>> dhs = input_tokens(dh);
   check_tokens(f, "dh", dhs, "the rank", f.rank, dhs.count);
-  if constexpr (is_none<X>) {
+  const auto xs = input_tokens_or_none(x);
+  if constexpr (is_none<X>)
     check_x_not_needed(f, gradient);
-  } else if (gradient.A) {
-    const auto xs = input_tokens(x);
+  else if (gradient.A)
     check_tokens(f, "x", xs, "in_features", f.in_features, dhs.count);
-    add_gradient_of_A(f, xs, dhs, gradient, o);
-  }
-  if constexpr (!is_none<Dx>) {
-    check_tokens(f, "dx", dxs, "in_features", f.in_features, dhs.count);
-    add_dx(f, dhs, dxs, o);
-  }
+  if constexpr (!is_none<Dx>) check_tokens(f, "dx", dxs, "in_features", f.in_features, dhs.count);
+  if constexpr (has_kernels<P, element_or<P, X>, element_or<P, Dx>>)
+    if (!masks_x(o)) {
+      const Factors<const P> module = f;
+      return kernels::shrink_backward<std::remove_const_t<P>>(std::span(&module, 1), xs, std::span(&dhs, 1),
+                                                              std::span(&gradient, 1), dxs, o);
+    }
+  reference::shrink_backward(f, xs, dhs, gradient, dxs, o);
 }
 
 /// Both halves. Adds to exactly the gradients that are there (a null pointer: not trained) and to dx. x may
@@ -209,6 +223,7 @@ void backward(const Factors<P>& f, const X& x, const H& h, const Dy& dy,
   else
     check_tokens(f, "x", xs, "in_features", f.in_features, dys.count);
   if constexpr (!is_none<Dx>) check_tokens(f, "dx", dxs, "in_features", f.in_features, dys.count);
+  if (!gradient.A && !gradient.u && is_none<Dx>) return expand_backward(f, hs, dys, gradient, none, o);
   const HiddenBlock<Acc> dh(f, o);
   for (Index t = 0; t < dys.count; t += dh.capacity()) {
     const Index count = std::min(dh.capacity(), dys.count - t);

@@ -3,16 +3,18 @@
 
 #include <algorithm>    // min
 #include <cmath>        // sqrt, pow, isfinite
+#include <cstddef>      // size_t
 #include <cstdint>      // int64_t
 #include <optional>     // optional
 #include <span>         // span
-#include <type_traits>  // type_identity
+#include <type_traits>  // is_same, type_identity
 #include <utility>      // move
 
 #include "aligned_array.hpp"
 #include "config.hpp"
 #include "error.hpp"
 #include "initialize.hpp"
+#include "kernels/vector.hpp"
 #include "layout.hpp"
 #include "scalar.hpp"
 
@@ -37,9 +39,10 @@ struct LearningRates {
 };
 
 struct AdamWOptions {
-  std::optional<double> learning_rate = std::nullopt;  ///< unset: that of recommended_rates
-  std::optional<PerFactor> rates =
-      std::nullopt;  ///< each factor's multiple; unset: those of recommended_rates
+  /// Unset: that of recommended_rates.
+  std::optional<double> learning_rate = std::nullopt;
+  /// Each factor's rate as a multiple of learning_rate. Unset: those of recommended_rates.
+  std::optional<PerFactor> rates = std::nullopt;
   double beta1 = 0.9;
   double beta2 = 0.999;
   double epsilon = 1e-8;
@@ -51,9 +54,10 @@ struct AdamWOptions {
 
 /// What changes from step to step.
 struct StepOptions {
-  double rate_factor = 1;  ///< the schedule: times every learning rate
-  double gradient_scale =
-      1;  ///< times every gradient: the clip factor, 1 / loss scale, 1 / accumulated batches
+  /// The schedule: times every learning rate.
+  double rate_factor = 1;
+  /// Times every gradient: the clip factor, 1 / loss scale, 1 / accumulated batches.
+  double gradient_scale = 1;
 };
 
 /// Norm of a gradient and whether all of it is finite.
@@ -86,13 +90,20 @@ inline namespace TIEDLORA_ISA {
 /// Norm and finiteness in one pass; sums in double, in which squares of floats cannot overflow.
 template <class G>
 GradientStatistics gradient_statistics(std::span<const G> gradients) {
-  double squares = 0, nonfinite = 0;
-  for (const G& gradient : gradients) {
+  // Several sums side by side, in an order of our own: one alone would wait for each addition.
+  constexpr std::size_t sums = 16;
+  double squares[sums] = {}, nonfinite[sums] = {};
+  const auto add = [&](std::size_t sum, const G& gradient) {
     const double value = static_cast<double>(gradient);
-    squares += value * value;
-    nonfinite += value * 0;  // 0, or NaN for an infinity or NaN
-  }
-  return {std::sqrt(squares), nonfinite == 0};
+    squares[sum] += value * value;
+    nonfinite[sum] += value * 0;  // 0, or NaN for an infinity or NaN
+  };
+  std::size_t i = 0;
+  for (; i + sums <= gradients.size(); i += sums)
+    for (std::size_t j = 0; j < sums; ++j) add(j, gradients[i + j]);
+  for (std::size_t j = 0; i + j < gradients.size(); ++j) add(j, gradients[i + j]);
+  for (std::size_t j = 1; j < sums; ++j) squares[0] += squares[j], nonfinite[0] += nonfinite[j];
+  return {std::sqrt(squares[0]), nonfinite[0] == 0};
 }
 template <class G>
 GradientStatistics gradient_statistics(std::span<G> gradients) {
@@ -115,7 +126,6 @@ void adamw_update(const AdamWStep& s, std::span<P> parameters,
                   std::type_identity_t<std::span<const P>> gradients,
                   std::type_identity_t<std::span<P>> first_moment,
                   std::type_identity_t<std::span<P>> second_moment) {
-  using std::sqrt;
   static_assert(!is_narrow<P>,
                 "tiedlora: train in float or double and cast for serving: steps vanish in half and bfloat16");
   const double correction1 = 1 - std::pow(s.beta1, static_cast<double>(s.step));
@@ -125,15 +135,35 @@ void adamw_update(const AdamWStep& s, std::span<P> parameters,
           scale = static_cast<P>(s.gradient_scale);
   const P beta1 = static_cast<P>(s.beta1), beta2 = static_cast<P>(s.beta2);
   const P rest1 = static_cast<P>(1 - s.beta1), rest2 = static_cast<P>(1 - s.beta2);
-  P* __restrict p = parameters.data();
-  P* __restrict m = first_moment.data();
-  P* __restrict v = second_moment.data();
-  const P* __restrict g = gradients.data();
-  for (std::size_t i = 0; i < parameters.size(); ++i) {
-    const P gradient = scale * g[i];
-    m[i] = beta1 * m[i] + rest1 * gradient;
-    v[i] = beta2 * v[i] + rest2 * gradient * gradient;
-    p[i] = keep * p[i] - rate * m[i] / (sqrt(v[i]) * root + epsilon);
+  P* const p = parameters.data();
+  P* const m = first_moment.data();
+  P* const v = second_moment.data();
+  const P* const g = gradients.data();
+  // For one number or a vector of them.
+  const auto update = [&](const auto& gradient, auto& parameter, auto& first, auto& second) {
+    using kernels::sqrt, std::sqrt;
+    first = beta1 * first + rest1 * gradient;
+    second = beta2 * second + rest2 * gradient * gradient;
+    parameter = keep * parameter - rate * first / (sqrt(second) * root + epsilon);
+  };
+  const Index n = static_cast<Index>(parameters.size());
+  if constexpr (std::is_same_v<P, float>) {
+    // The last numbers in a vector filled up with zeros: all are computed alike, wherever they stand.
+    constexpr Index lanes = kernels::lanes;
+    for (Index i = 0; i < n; i += lanes) {
+      const Index part = std::min(n - i, lanes);
+      const auto get = [&](const float* from) {
+        return part == lanes ? kernels::load(from + i) : kernels::load_part(from + i, part);
+      };
+      const auto put = [&](float* to, kernels::Vector numbers) {
+        part == lanes ? kernels::store(to + i, numbers) : kernels::store_part(to + i, numbers, part);
+      };
+      kernels::Vector parameter = get(p), first = get(m), second = get(v);
+      update(get(g) * scale, parameter, first, second);
+      put(m, first), put(v, second), put(p, parameter);
+    }
+  } else {
+    for (Index i = 0; i < n; ++i) update(scale * g[i], p[i], m[i], v[i]);
   }
 }
 

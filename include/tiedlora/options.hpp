@@ -33,8 +33,10 @@ struct CallOptions {
   const float* token_scale = nullptr;  ///< one more factor per token, by its place in the view
   bool overwrite = false;              ///< y (backward: dx) is set instead of added to
   Dropout dropout = {};
-  Slice slice = {};                   ///< of one half; forward and backward, which are two halves, take none
-  std::span<std::byte> scratch = {};  ///< at least scratch_bytes(…); empty: small blocks on the stack
+  Slice slice = {};  ///< of one half; forward and backward, which are two halves, take none
+  /// At least scratch_bytes(…); empty: small blocks on the stack. Slices of expand_backward with a trained u
+  /// need it, the same for all of them and for finish_expand_backward.
+  std::span<std::byte> scratch = {};
 };
 
 }  // namespace v1

@@ -112,9 +112,10 @@ void expand(const Factors<P>& f, const Tokens<const Acc>& h, const Tokens<Y>& y,
 }
 
 /// dh = u ∘ d, dB += e (u ∘ h)ᵀ, du += h ∘ d, dv += c dy ∘ B (u ∘ h)
-template <class P, class Acc, class Dy>
+/// dh may be none where neither it nor du is wanted.
+template <class P, class Acc, class Dy, class Dh>
 void expand_backward(const Factors<P>& f, const Tokens<const Acc>& h, const Tokens<const Dy>& dy,
-                     const Factors<Acc>& gradient, const Tokens<Acc>& dh, const CallOptions& o) {
+                     const Factors<Acc>& gradient, const Dh& dh, const CallOptions& o) {
   // A slice has its own ranks of dh and du and its own features of dB and dv: no two slices write to one
   // place.
   const Range ranks = part_of(f.rank, o.slice);
@@ -128,15 +129,17 @@ void expand_backward(const Factors<P>& f, const Tokens<const Acc>& h, const Toke
         for (Index j = 0; j < n; ++j) e[j] *= static_cast<Acc>(f.v[begin + j]);
     };
 
-    std::fill(dh[t] + ranks.begin, dh[t] + ranks.end, Acc(0));
-    for (Index i = 0; i < f.out_features; i += block_features) {
-      const Index n = std::min(block_features, f.out_features - i);
-      load_e(i, n);
-      for (Index k = ranks.begin; k < ranks.end; ++k) dh[t][k] += dot(f.B + k * f.b_stride + i, e, n);
-    }
-    for (Index k = ranks.begin; k < ranks.end; ++k) {
-      if (gradient.u) gradient.u[k] += h[t][k] * dh[t][k];
-      if (f.u) dh[t][k] *= static_cast<Acc>(f.u[k]);
+    if constexpr (!detail::is_none<Dh>) {
+      std::fill(dh[t] + ranks.begin, dh[t] + ranks.end, Acc(0));
+      for (Index i = 0; i < f.out_features; i += block_features) {
+        const Index n = std::min(block_features, f.out_features - i);
+        load_e(i, n);
+        for (Index k = ranks.begin; k < ranks.end; ++k) dh[t][k] += dot(f.B + k * f.b_stride + i, e, n);
+      }
+      for (Index k = ranks.begin; k < ranks.end; ++k) {
+        if (gradient.u) gradient.u[k] += h[t][k] * dh[t][k];
+        if (f.u) dh[t][k] *= static_cast<Acc>(f.u[k]);
+      }
     }
 
     if (!gradient.B && !gradient.v) continue;
@@ -187,6 +190,15 @@ void add_dx(const Factors<P>& f, const Tokens<const Acc>& dh, const Tokens<Dx>& 
       }
       store(block, n, o.overwrite, dx[t] + i);
     }
+}
+
+/// dA and dx; x or dx may be none.
+template <class P, class X, class Acc, class Dx>
+void shrink_backward(const Factors<P>& f, const X& x, const Tokens<const Acc>& dh,
+                     const Factors<Acc>& gradient, const Dx& dx, const CallOptions& o) {
+  if constexpr (!detail::is_none<X>)
+    if (gradient.A) add_gradient_of_A(f, x, dh, gradient, o);
+  if constexpr (!detail::is_none<Dx>) add_dx(f, dh, dx, o);
 }
 
 }  // namespace TIEDLORA_ISA

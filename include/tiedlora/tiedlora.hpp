@@ -10,4 +10,5 @@
 #include "optimizer.hpp"         // AdamW, gradient_statistics, clip_factor
 #include "options.hpp"           // CallOptions, Slice, Dropout
 #include "scheme.hpp"            // Scheme, schemes::…, init::…
+#include "shared_input.hpp"      // shrink and shrink_backward of modules that read the same x
 #include "tokens.hpp"            // Tokens

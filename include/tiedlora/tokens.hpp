@@ -4,7 +4,7 @@
 #include <Eigen/Core>  // DenseBase and its traits
 
 #include <type_traits>  // is_const, remove_reference
-#include <utility>      // forward
+#include <utility>      // declval, forward
 
 #include "config.hpp"
 #include "error.hpp"
@@ -138,6 +138,19 @@ auto output_tokens(Y&& y) {
 
 template <class X>
 inline constexpr bool is_none = std::is_same_v<std::remove_cvref_t<X>, None>;
+
+/// What lies in the memory of X; Default where X is none.
+template <class Default, class X>
+struct ElementOr {
+  using type =
+      std::remove_const_t<std::remove_pointer_t<decltype(input_tokens(std::declval<const X&>()).data)>>;
+};
+template <class Default>
+struct ElementOr<Default, None> {
+  using type = Default;
+};
+template <class Default, class X>
+using element_or = typename ElementOr<Default, std::remove_cvref_t<X>>::type;
 
 template <class X>
 auto input_tokens_or_none(const X& x) {

@@ -36,6 +36,22 @@ inline tiedlora::ModuleList projections(int layers, std::initializer_list<const 
   return modules;
 }
 
+/// Three layers of unequal modules: q 6 → 6 and k 6 → k_width, which read one x, and down 9 → 6.
+inline tiedlora::ModuleList unequal_layers(Index k_width) {
+  tiedlora::ModuleList modules;
+  for (int layer = 0; layer < 3; ++layer) {
+    const auto add = [&](const char* kind, const char* input, Index in, Index out) {
+      modules.add({.name = "layers." + std::to_string(layer) + "." + kind,
+                   .layer = layer,
+                   .input = input,
+                   .in_features = in,
+                   .out_features = out});
+    };
+    add("q", "x", 6, 6), add("k", "x", 6, k_width), add("down", "", 9, 6);
+  }
+  return modules;
+}
+
 /// Layers, kinds, inputs, experts and modules without a layer as they come, in any order; never a clash of
 /// inputs.
 inline tiedlora::ModuleList random_modules(Dice& dice, Index most_features = 6) {

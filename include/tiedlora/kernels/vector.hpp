@@ -6,13 +6,13 @@
 
 #include "../config.hpp"
 
-#if defined(__GNUC__)
-#define TIEDLORA_HAS_KERNELS 1
-#else
-#define TIEDLORA_HAS_KERNELS 0
+#if !defined(__GNUC__)
+#error "tiedlora needs a compiler with GNU vector extensions: GCC 12 or Clang 14, or later ones"
 #endif
 
-#if TIEDLORA_HAS_KERNELS
+#if defined(__SSE__)
+#include <immintrin.h>  // masked loads and stores, square root
+#endif
 
 // GCC 12 re-loads a tile's operands inside the loop, at half the speed, unless its induction variables are
 // left alone.
@@ -45,7 +45,22 @@ inline constexpr bool many_registers = false;
 #endif
 
 using Vector = float __attribute__((vector_size(lanes * sizeof(float))));
-using Vector4 = float __attribute__((vector_size(4 * sizeof(float))));
+using Vector4 = float __attribute__((vector_size(16)));
+using Vector8 = float __attribute__((vector_size(32)));
+using Vector16 = float __attribute__((vector_size(64)));
+
+/// Copies the first n <= lanes elements in pieces of fixed size: the compilers make no calls of that.
+template <class T>
+TIEDLORA_INLINE void copy_part(const T* from, T* to, Index n) {
+  Index i = 0;
+  if (n & lanes) std::memcpy(static_cast<void*>(to), from, lanes * sizeof(T));
+  if constexpr (lanes > 8)
+    if (n & 8) std::memcpy(static_cast<void*>(to), from, 8 * sizeof(T)), i = 8;
+  if constexpr (lanes > 4)
+    if (n & 4) std::memcpy(static_cast<void*>(to + i), from + i, 4 * sizeof(T)), i += 4;
+  if (n & 2) std::memcpy(static_cast<void*>(to + i), from + i, 2 * sizeof(T)), i += 2;
+  if (n & 1) std::memcpy(static_cast<void*>(to + i), from + i, sizeof(T));
+}
 
 TIEDLORA_INLINE Vector load(const float* p) {
   Vector v;
@@ -54,55 +69,74 @@ TIEDLORA_INLINE Vector load(const float* p) {
 }
 TIEDLORA_INLINE void store(float* p, Vector v) { std::memcpy(p, &v, sizeof v); }
 
-/// The first n < lanes elements, then zeros.
+/// The first n <= lanes elements, then zeros.
 TIEDLORA_INLINE Vector load_part(const float* p, Index n) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1u), p);
+#else
   float buffer[lanes] = {};
-  for (Index i = 0; i < n; ++i) buffer[i] = p[i];
+  copy_part(p, buffer, n);
   return load(buffer);
+#endif
 }
 TIEDLORA_INLINE void store_part(float* p, Vector v, Index n) {
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1u), v);
+#else
   float buffer[lanes];
   store(buffer, v);
-  for (Index i = 0; i < n; ++i) p[i] = buffer[i];
-}
-
-/// Rounds a product before something is added to it. Left alone, GCC fuses the two where it likes: in one
-/// tile and not in the next, so that bits would depend on the tile that a feature falls into.
-TIEDLORA_INLINE void round_product(Vector& v) {
-#if defined(__AVX512F__)
-  asm("" : "+v"(v));
-#elif defined(__SSE__)
-  asm("" : "+x"(v));
-#elif defined(__aarch64__)
-  asm("" : "+w"(v));
-#else
-  asm("" : "+m"(v));
+  copy_part(buffer, p, n);
 #endif
 }
 
-/// Adds quarter upon quarter until four lanes are left.
-TIEDLORA_INLINE Vector4 fold(Vector v) {
-  float lane[lanes];
-  store(lane, v);
-  Vector4 sum;
-  std::memcpy(&sum, lane, sizeof sum);
-  TIEDLORA_UNROLL for (unsigned i = 4; i < lanes; i += 4) {
-    Vector4 next;
-    std::memcpy(&next, lane + i, sizeof next);
-    sum += next;
-  }
-  return sum;
+/// Adds halves until four lanes are left.
+TIEDLORA_INLINE Vector4 fold(Vector4 v) { return v; }
+#if defined(__AVX__)
+TIEDLORA_INLINE Vector4 fold(Vector8 v) {
+  return __builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7);
+}
+#endif
+#if defined(__AVX512F__)
+TIEDLORA_INLINE Vector4 fold(Vector16 v) {
+  return fold(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+              __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
+}
+#endif
+
+/// The sums of all lanes of four vectors. Each is (0 + 2) + (1 + 3) of its folded vector, as sum() has it.
+TIEDLORA_INLINE Vector4 sums(Vector a, Vector b, Vector c, Vector d) {
+  const Vector4 a4 = fold(a), b4 = fold(b), c4 = fold(c), d4 = fold(d);
+  // a0+a2, b0+b2, a1+a3, b1+b3
+  const Vector4 ab =
+      __builtin_shufflevector(a4, b4, 0, 4, 1, 5) + __builtin_shufflevector(a4, b4, 2, 6, 3, 7);
+  const Vector4 cd =
+      __builtin_shufflevector(c4, d4, 0, 4, 1, 5) + __builtin_shufflevector(c4, d4, 2, 6, 3, 7);
+  return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
 }
 
-/// The sum of all lanes, in one fixed order whoever asks: (0 + 2) + (1 + 3) of the folded vector.
+/// The sum of all lanes, in one fixed order whoever asks.
 TIEDLORA_INLINE float sum(Vector v) {
   const Vector4 a = fold(v);
   return (a[0] + a[2]) + (a[1] + a[3]);
 }
 
+/// Square root of each lane, correctly rounded.
+TIEDLORA_INLINE Vector sqrt(Vector v) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_sqrt_ps(0xffff, v);  // GCC 12 warns of the plain one, in its own header
+#elif defined(__AVX__)
+  return _mm256_sqrt_ps(v);
+#elif defined(__SSE__)
+  return _mm_sqrt_ps(v);
+#else
+  for (unsigned i = 0; i < lanes; ++i) v[i] = __builtin_sqrtf(v[i]);
+  return v;
+#endif
+}
+
+TIEDLORA_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
+
 }  // namespace TIEDLORA_ISA
 }  // namespace kernels
 }  // namespace v1
 }  // namespace tiedlora
-
-#endif  // TIEDLORA_HAS_KERNELS

@@ -1,0 +1,151 @@
+"""The same training steps with PyTorch, transformers and PEFT: what compare.py puts train_step_bench beside.
+
+Runs as a process of its own, prints a JSON object like train_step_bench's. The base weights, the tokens and the targets
+are those that train_step_bench exported, so that both begin with the same loss.
+"""
+
+import argparse
+import json
+import pathlib
+import resource
+import time
+
+import numpy
+import peft
+import torch
+import transformers
+
+
+def make_model(problem, folder, attention):
+    config = transformers.LlamaConfig(
+        vocab_size=problem["vocabulary"],
+        hidden_size=problem["width"],
+        intermediate_size=problem["feed_forward"],
+        num_hidden_layers=problem["layers"],
+        num_attention_heads=problem["heads"],
+        num_key_value_heads=problem["kv_heads"],
+        max_position_embeddings=problem["length"],
+        rms_norm_eps=1e-5,
+        rope_parameters={"rope_type": "default", "rope_theta": problem["rope_base"]},
+        tie_word_embeddings=True,
+        attn_implementation=attention,
+        use_cache=False,
+    )
+    model = transformers.LlamaForCausalLM(config).float()
+    numbers = torch.from_numpy(numpy.fromfile(folder / "weights.f32", dtype=numpy.float32))
+    parameters, offset = dict(model.named_parameters()), 0
+    with torch.no_grad():
+        for entry in json.loads((folder / "entries.json").read_text()):
+            parameter = parameters.pop(entry["name"])
+            count = parameter.numel()
+            parameter.copy_(numbers[offset : offset + count].view(parameter.shape))
+            offset += count
+    assert not parameters and offset == numbers.numel(), "the exported weights are those of another model"
+    return model.train()
+
+
+def read_text(problem, folder):
+    shape = (problem["sequences"], problem["length"])
+    read = lambda name: torch.from_numpy(numpy.fromfile(folder / name, dtype=numpy.int32)).long().view(shape)
+    return read("tokens.i32"), read("targets.i32")
+
+
+class Step:
+    """Forward, backward, AdamW. Without an adapter: forward, and backward down to the q, k and v of the lowest layer,
+    which is as far as an adapter's backward goes."""
+
+    def __init__(self, variant, model, problem):
+        self.variant, self.optimizer = variant, None
+        model.requires_grad_(False)
+        if variant == "none":
+            attention = model.model.layers[0].self_attn
+            for module in (attention.q_proj, attention.k_proj, attention.v_proj):
+                module.register_forward_hook(lambda _module, _inputs, output: output.requires_grad_())
+        else:
+            model = peft.get_peft_model(model, self.adapter_config(problem))
+            trained = [p for p in model.parameters() if p.requires_grad]
+            self.optimizer = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.0, fused=True)
+        self.model = model
+
+    def adapter_config(self, problem):
+        targets = ["q_proj", "k_proj", "v_proj"]
+        if self.variant == "lora":
+            return peft.LoraConfig(r=problem["rank"], lora_alpha=2 * problem["rank"], target_modules=targets)
+        return peft.VeraConfig(r=problem["rank"], target_modules=targets)
+
+    def forward(self, tokens, targets):
+        return self.model(input_ids=tokens, labels=targets, shift_labels=targets).loss
+
+    def run(self, tokens, targets):
+        if self.optimizer:
+            self.optimizer.zero_grad(set_to_none=True)
+        loss = self.forward(tokens, targets)
+        loss.backward()
+        if self.optimizer:
+            self.optimizer.step()
+        return loss.item()
+
+    def saved_bytes(self, tokens, targets):
+        """Of the tensors that forward saves for backward: every storage once, without the model's own weights."""
+        own = {p.untyped_storage().data_ptr() for p in self.model.state_dict().values()}
+        saved = {}
+
+        def note(tensor):
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in own:
+                saved[storage.data_ptr()] = (storage.nbytes(), tensor)  # kept, so that no address is used twice
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            self.forward(tokens, targets)
+        return sum(count for count, _ in saved.values())
+
+    def trained(self):
+        return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--versions", action="store_true", help="print them and nothing else")
+    parser.add_argument("--folder", type=pathlib.Path)
+    parser.add_argument("--problem", type=json.loads)
+    parser.add_argument("--attention", choices=["eager", "sdpa"], default="sdpa")
+    parser.add_argument("--variants", default="none,lora")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=10)
+    arguments = parser.parse_args()
+    if arguments.versions:
+        versions = {package.__name__: package.__version__ for package in (torch, transformers, peft)}
+        return print(json.dumps(versions))
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(1)
+
+    problem = arguments.problem
+    text = read_text(problem, arguments.folder)
+    steps = {
+        variant: Step(variant, make_model(problem, arguments.folder, arguments.attention), problem)
+        for variant in arguments.variants.split(",")
+    }
+    result = {}
+    for variant, step in steps.items():
+        saved = step.saved_bytes(*text)
+        loss = step.run(*text)
+        step.run(*text)
+        result[variant] = {"seconds": [], "loss": loss, "activation_bytes": saved, "trained": step.trained()}
+    for _ in range(arguments.rounds):
+        for variant, step in steps.items():
+            begin = time.perf_counter()
+            step.run(*text)
+            result[variant]["seconds"].append(time.perf_counter() - begin)
+    print(
+        json.dumps(
+            {
+                "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                "variants": result,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

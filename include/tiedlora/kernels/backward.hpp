@@ -1,0 +1,281 @@
+// expand_backward and shrink_backward on tiles. reference.hpp has the formulas.
+//
+// Gradients add up token block by token block; the blocks follow from the shape and the number of tokens, so
+// that every slicing gives the same bits.
+#pragma once
+
+#include <algorithm>  // copy_n, fill_n, max, min
+#include <cstddef>    // size_t
+#include <memory>     // align
+#include <span>       // span
+
+#include "forward.hpp"
+#include "one_token.hpp"
+
+namespace tiedlora {
+inline namespace v1 {
+namespace kernels {
+inline namespace TIEDLORA_ISA {
+
+/// out_k += w ∘ G_k with G_k = Σ_t c_t[k] row_t on n features, for all ranks k; product += Σ_k factor_k ∘
+/// G_k. The `count` rows are tokens; fill(t, k, n, c) writes c_t[k …]. out or the product may be null.
+template <class X, class P, class Fill>
+void sum_into_ranks(const X* const* rows, Index count, const Fill& fill, Index rank, float* out,
+                    Index out_stride, const SumEpilogue<P>& e, Index n) {
+  in_output_groups(rank, count, [&](auto J, Index k) {
+    float c[block_tokens * J];
+    float* outs[J];
+    for (unsigned j = 0; j < J; ++j) outs[j] = out ? out + (k + j) * out_stride : nullptr;
+    for (Index t = 0; t < count; ++t) fill(t, k, Index{J}, c + t * J);
+    SumEpilogue<P> epilogue = e;
+    if (e.factor) epilogue.factor += k * e.factor_stride;
+    const SumRows<X> in = {rows, count, c, J};
+    if (!out) return sum_rows<J, Into::product, false, 1>(in, outs, epilogue, n);
+    choose(
+        [&](auto weighted, auto has_product) {
+          sum_rows<J, has_product ? Into::both : Into::add, weighted, 1>(in, outs, epilogue, n);
+        },
+        e.w != nullptr, e.product != nullptr);
+  });
+}
+
+/// d = c · dh, du += h ∘ d, dh = u ∘ d for one token. du may be null.
+template <class P>
+TIEDLORA_INLINE void finish_dh(const float* h, const P* u, float c, float* du, float* dh, Index n) {
+  for (Index i = 0; i < n; i += lanes) {
+    const Index part = std::min<Index>(n - i, lanes);
+    const Vector d = load_part(dh + i, part) * c;
+    if (du) store_part(du + i, load_part(du + i, part) + load_part(h + i, part) * d, part);
+    store_part(dh + i, u ? load_part(u + i, part) * d : d, part);
+  }
+}
+
+/// `rank` rows of a factor and its gradient in one pass; see one_token_rows. Null pointers: not wanted.
+template <class P>
+void one_token_pass(const OneTokenRows<P>& in, Index rank, const float* e, float* z, float* dots, Index n) {
+  in_groups<4>(0, rank, [&](auto K, Index k) {
+    OneTokenRows<P> part = in;
+    part.rows += k * in.stride;
+    part.c += k;
+    if (in.gradient) part.gradient += k * in.gradient_stride;
+    choose(
+        [&](auto has_dots, auto has_z, auto has_gradient) {
+          one_token_rows<K, has_dots, has_z, has_gradient>(part, e, z, dots ? dots + k : nullptr, n);
+        },
+        dots != nullptr, z != nullptr, in.gradient != nullptr);
+  });
+}
+
+/// expand_backward for one token, where B or v is trained; dh may be null. One call does all, or a slice its
+/// ranks of dh and its features of dB and dv.
+template <class P, class Dy>
+void expand_backward_one(const Factors<const P>& f, const float* h, const Dy* dy,
+                         const Factors<float>& gradient, float* dh, float c, Range ranks, Range features) {
+  const bool is_whole = ranks.end - ranks.begin == f.rank && features.end - features.begin == f.out_features;
+  if (dh) std::fill_n(dh + ranks.begin, ranks.end - ranks.begin, 0.0f);
+  for (Index i = 0; i < f.out_features; i += backward_features) {
+    const Index n = std::min(backward_features, f.out_features - i);
+    const Range own = {std::max(i, features.begin), std::min(i + n, features.end)};
+    alignas(64) float e[backward_features], z[backward_features];
+    if (dh || gradient.B) scale(dy + i, f.v ? f.v + i : nullptr, c, e, n);
+    std::fill_n(z, n, 0.0f);
+    // The features [begin, begin + m) of this chunk; dots, dB and z as far as wanted.
+    const auto pass = [&](Range k, float* dots, bool wants_B, bool wants_z, Index begin, Index m) {
+      for (Index first = k.begin; first < k.end; first += panel_ranks) {
+        const Index count = std::min(panel_ranks, k.end - first);
+        float s[panel_ranks];
+        scale(h + first, f.u ? f.u + first : nullptr, 1, s, count);
+        const Index at = first * f.b_stride + begin;
+        const OneTokenRows<P> rows = {
+            .rows = f.B + at,
+            .stride = f.b_stride,
+            .c = s,
+            .gradient = wants_B && gradient.B ? gradient.B + first * gradient.b_stride + begin : nullptr,
+            .gradient_stride = gradient.b_stride};
+        one_token_pass(rows, count, e + (begin - i), wants_z && gradient.v ? z + (begin - i) : nullptr,
+                       dots ? dots + first : nullptr, m);
+      }
+    };
+    // A slice has whole rows of dB: a part of every row would be taken from another core's cache.
+    if (dh || gradient.B || is_whole) pass(ranks, dh, true, is_whole, i, n);
+    if (!is_whole && gradient.v && own.begin < own.end)
+      pass({0, f.rank}, nullptr, false, true, own.begin, own.end - own.begin);
+    if (!gradient.v || own.begin >= own.end) continue;
+    scale(dy + own.begin, static_cast<const P*>(nullptr), c, e, own.end - own.begin);
+    add_weighted(z + (own.begin - i), e, gradient.v + own.begin, own.end - own.begin, false);
+  }
+  const auto from = [&](auto* p) { return p ? p + ranks.begin : nullptr; };
+  if (dh) finish_dh(from(h), from(f.u), 1, from(gradient.u), from(dh), ranks.end - ranks.begin);
+}
+
+/// The sums of du over unit after unit of tokens, rank numbers each.
+inline float* du_of_units(const CallOptions& o) {
+  void* scratch = o.scratch.data();
+  std::size_t bytes = o.scratch.size();
+  return scratch ? static_cast<float*>(std::align(alignof(float), sizeof(float), scratch, bytes)) : nullptr;
+}
+
+/// dh may be none where neither it nor du is wanted.
+template <class P, class Dy, class Dh>
+void expand_backward(const Factors<const P>& f, const Tokens<const float>& h, const Tokens<const Dy>& dy,
+                     const Factors<float>& gradient, const Dh& dh, const CallOptions& o) {
+  Tokens<float> dhs;
+  constexpr bool wants_dh = !detail::is_none<Dh>;
+  if constexpr (wants_dh) dhs = dh;
+  const bool shares_tokens = detail::shares_tokens_backward(dy.count),
+             adds_to_B_or_v = gradient.B || gradient.v;
+  const Range tokens =
+      shares_tokens ? detail::part_in_units(dy.count, detail::du_tokens, o.slice) : Range{0, dy.count};
+  const Range ranks = shares_tokens ? Range{0, f.rank} : detail::part_in_units(f.rank, dot_chains, o.slice);
+  const Range features = detail::part_of_features(f.out_features, o.slice);
+  if (dy.count == 1 && adds_to_B_or_v)
+    return expand_backward_one(f, h[0], dy[0], gradient, wants_dh ? dhs[0] : nullptr,
+                               detail::token_scaling<float>(f, o, 0), ranks, features);
+
+  // Both passes over a block of dy: d = Bᵀ (v ∘ dy), and with S = c u ∘ h the sums G = dy Sᵀ, dB += v ∘ G,
+  // dv += Σ_k B_k ∘ G_k. The first reads it from afar, row by row, for the second.
+  const bool folds_rows = dy.count >= std::min(pack_tokens, f.rank);
+  for (Index i = 0; i < f.out_features; i += backward_features) {
+    const Index n = std::min(backward_features, f.out_features - i);
+    const Range own = {std::max(i, features.begin), std::min(i + n, features.end)};
+    for (Index first = 0; first < dy.count; first += block_tokens) {
+      const Index count = std::min(block_tokens, dy.count - first);
+      const Range own_tokens = {std::max(first, tokens.begin), std::min(first + count, tokens.end)};
+      const Dy* rows[block_tokens];
+      if (wants_dh && own_tokens.begin < own_tokens.end) {
+        const Index own_count = own_tokens.end - own_tokens.begin;
+        float* hs[block_tokens];
+        point_at(dy, own_tokens.begin, own_count, i, rows);
+        point_at(dhs, own_tokens.begin, own_count, 0, hs);
+        dot_block<P>({f.B + i, f.b_stride, f.v ? f.v + i : nullptr}, folds_rows, ranks, rows, hs, own_count,
+                     n, i > 0);
+      }
+      if (!adds_to_B_or_v || own.begin >= own.end) continue;
+      point_at(dy, first, count, own.begin, rows);
+      const SumEpilogue<P> epilogue = {.w = f.v ? f.v + own.begin : nullptr,
+                                       .factor = f.B + own.begin,
+                                       .factor_stride = f.b_stride,
+                                       .product = gradient.v ? gradient.v + own.begin : nullptr};
+      const auto fill = [&](Index t, Index k, Index m, float* c) {
+        fill_expand(f, h, o, first + t, k, m, c);
+      };
+      sum_into_ranks(rows, count, fill, f.rank, gradient.B ? gradient.B + own.begin : nullptr,
+                     gradient.b_stride, epilogue, own.end - own.begin);
+    }
+  }
+
+  if (!wants_dh) return;
+  // dh = u ∘ c d, du += h ∘ c d
+  float* const units = shares_tokens && o.slice.nth > 1 ? du_of_units(o) : nullptr;
+  for (Index k = ranks.begin; k < ranks.end; k += panel_ranks) {
+    const Index n = std::min(panel_ranks, ranks.end - k);
+    const P* const u = f.u ? f.u + k : nullptr;
+    for (Index first = tokens.begin; first < tokens.end; first += detail::du_tokens) {
+      float du[panel_ranks];
+      if (gradient.u) std::fill_n(du, n, 0.0f);
+      for (Index t = first; t < std::min(first + detail::du_tokens, tokens.end); ++t)
+        finish_dh(h[t] + k, u, detail::token_scaling<float>(f, o, t), gradient.u ? du : nullptr, dhs[t] + k,
+                  n);
+      if (!gradient.u) continue;
+      if (units)
+        std::copy_n(du, n, units + first / detail::du_tokens * f.rank + k);
+      else
+        add_weighted(du, static_cast<const float*>(nullptr), gradient.u + k, n, false);
+    }
+  }
+}
+
+/// du += the sums that the slices of expand_backward left in scratch, unit after unit.
+inline void finish_expand_backward(Index rank, Index tokens, float* du, const CallOptions& o) {
+  if (o.slice.nth == 1 || !detail::shares_tokens_backward(tokens)) return;
+  const Range ranks = detail::part_in_units(rank, dot_chains, o.slice);
+  const float* const units = du_of_units(o);
+  for (Index unit = 0; unit * detail::du_tokens < tokens; ++unit)
+    add_weighted(units + unit * rank + ranks.begin, static_cast<const float*>(nullptr), du + ranks.begin,
+                 ranks.end - ranks.begin, false);
+}
+
+/// c[i] = dh[k + i] of token t, summed over the modules from m on that share m's A.
+template <class Modules, class Dhs>
+TIEDLORA_INLINE void fill_dh(const Modules& modules, const Dhs& dh, std::size_t m, Index t, Index k, Index n,
+                             float* c) {
+  std::copy_n(dh[m][t] + k, n, c);
+  for (std::size_t other = m + 1; other < modules.size(); ++other)
+    if (detail::first_with_same_A(modules, other) == m)
+      for (Index i = 0; i < n; ++i) c[i] += dh[other][t][k + i];
+}
+
+/// dA += dh xᵀ for every A among the modules that is trained; each block of x serves all of them.
+template <class P, class X>
+void add_gradients_of_A(std::span<const Factors<const P>> modules, const Tokens<const X>& x,
+                        std::span<const Tokens<const float>> dh, std::span<const Factors<float>> gradients,
+                        const CallOptions& o) {
+  // Few tokens: whole rows of dA, as in expand_backward_one.
+  const bool shares_ranks = !detail::shares_tokens_backward(x.count);
+  const Range features = shares_ranks ? Range{0, x.width} : detail::part_of_features(x.width, o.slice);
+  for (Index i = features.begin; i < features.end; i += backward_features) {
+    const Index n = std::min(backward_features, features.end - i);
+    for (Index first = 0; first < x.count; first += gradient_tokens) {
+      const Index count = std::min(gradient_tokens, x.count - first);
+      const X* rows[gradient_tokens];
+      point_at(x, first, count, i, rows);
+      for (std::size_t m = 0; m < modules.size(); ++m) {
+        if (!gradients[m].A || modules[m].rank == 0 || detail::first_with_same_A(modules, m) != m) continue;
+        const Range ranks = shares_ranks ? detail::part_in_units(modules[m].rank, dot_chains, o.slice)
+                                         : Range{0, modules[m].rank};
+        const auto fill = [&](Index t, Index k, Index l, float* c) {
+          fill_dh(modules, dh, m, first + t, ranks.begin + k, l, c);
+        };
+        sum_into_ranks(rows, count, fill, ranks.end - ranks.begin,
+                       gradients[m].A + ranks.begin * gradients[m].a_stride + i, gradients[m].a_stride,
+                       SumEpilogue<P>{}, n);
+      }
+    }
+  }
+}
+
+/// dx += Σ over the modules of Aᵀ dh: one sum over the rows of all different A.
+template <class P, class Dx>
+void add_dx(std::span<const Factors<const P>> modules, std::span<const Tokens<const float>> dh,
+            const Tokens<Dx>& dx, const CallOptions& o) {
+  // body(m, k, n, at) for the part [k, k + n) of each A that falls into the ranks [first, first + count) of
+  // all, at their place `at` there.
+  const auto for_parts = [&](Index first, Index count, const auto& body) {
+    Index begin = 0;
+    for (std::size_t m = 0; m < modules.size(); ++m) {
+      if (modules[m].rank == 0 || detail::first_with_same_A(modules, m) != m) continue;
+      const Index from = std::max(first, begin), to = std::min(first + count, begin + modules[m].rank);
+      if (from < to) body(m, from - begin, to - from, from - first);
+      begin += modules[m].rank;
+    }
+    return begin;
+  };
+  const Index rank = for_parts(0, 0, [](auto...) {});
+  const auto rows = [&](Index first, Index count, Index feature, const P** out) {
+    for_parts(first, count, [&](std::size_t m, Index k, Index n, Index at) {
+      for (Index p = 0; p < n; ++p) out[at + p] = modules[m].A + (k + p) * modules[m].a_stride + feature;
+    });
+  };
+  const auto [tokens, features] = detail::shares_of_outputs(dx, o.slice);
+  const auto fill = [&, first_token = tokens.begin](Index t, Index first, Index count, float* c) {
+    for_parts(first, count, [&](std::size_t m, Index k, Index n, Index at) {
+      fill_dh(modules, dh, m, first_token + t, k, n, c + at);
+    });
+  };
+  sum_into_tokens<P>(rows, rank, fill, static_cast<const P*>(nullptr),
+                     dx.tokens(tokens.begin, tokens.end - tokens.begin), o.overwrite, features);
+}
+
+/// Both; x or dx may be none.
+template <class P, class X, class Dx>
+void shrink_backward(std::span<const Factors<const P>> modules, const X& x,
+                     std::span<const Tokens<const float>> dh, std::span<const Factors<float>> gradients,
+                     const Dx& dx, const CallOptions& o) {
+  if constexpr (!detail::is_none<X>) add_gradients_of_A<P>(modules, x, dh, gradients, o);
+  if constexpr (!detail::is_none<Dx>) add_dx<P>(modules, dh, dx, o);
+}
+
+}  // namespace TIEDLORA_ISA
+}  // namespace kernels
+}  // namespace v1
+}  // namespace tiedlora

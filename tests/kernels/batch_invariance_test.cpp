@@ -1,0 +1,105 @@
+// A forward of T tokens gives, bit for bit, what T forwards of one token give: whoever is served beside a
+// request does not change its answer.
+#include <gtest/gtest.h>
+
+#include <iostream>
+
+#include "support/bits.hpp"
+#include "support/deck.hpp"
+#include "support/module_run.hpp"
+
+namespace tiedlora_test {
+namespace {
+
+using namespace tiedlora;
+using Eigen::bfloat16;
+using Eigen::half;
+
+template <class P, class X, class Y>
+void expect_invariance(ModuleRun<P, X, Y>& run) {
+  SCOPED_TRACE(run.text);
+  using Acc = accumulator_t<P>;
+  const auto f = run.factors();
+  Matrix<Y> y = run.y, y_without_h = run.y;
+  Matrix<Acc> h(f.rank, run.count);
+  forward(f, run.x, y, h, run.options);
+  forward(f, run.x, y_without_h, run.options);
+  ASSERT_TRUE(same_bits(y_without_h, y));
+  // Token by token, and in two parts: other numbers of tokens, other places.
+  const auto expect_part = [&](Index first, Index count) {
+    SCOPED_TRACE(testing::Message() << count << " tokens from " << first);
+    const CallOptions options = [&] {
+      CallOptions o = run.options;
+      o.token_scale += first;
+      o.dropout.first_token += first;
+      return o;
+    }();
+    Matrix<Y> y_part = run.y.middleCols(first, count);
+    Matrix<Acc> h_part(f.rank, count);
+    forward(f, run.x.middleCols(first, count), y_part, h_part, options);
+    ASSERT_TRUE(same_bits(h_part, Matrix<Acc>(h.middleCols(first, count))));
+    ASSERT_TRUE(same_bits(y_part, Matrix<Y>(y.middleCols(first, count))));
+  };
+  for (Index t = 0; t < run.count && !testing::Test::HasFailure(); ++t) expect_part(t, 1);
+  const Index cut = run.count / 3;
+  expect_part(0, cut), expect_part(cut, run.count - cut);
+}
+
+template <class P, class X, class Y>
+void sweep(std::uint64_t seed) {
+  std::cout << "seed " << seed << ", for " << kernel_isa() << std::endl;
+  Dice dice(seed);
+  Deck<Index> in(widths()), out(widths()), tokens(numbers(1, 40));
+  Deck<Index> ranks(numbers(1, 17) +
+                    std::vector<Index>{24, 32, 33, 48, 63, 64, 65, 100, 127, 128, 129, 255, 256, 257, 300});
+  Deck<std::string> present(present_factors);
+  for (int n = 0; n < 80 && !testing::Test::HasFailure(); ++n) {
+    const std::string factors = present.draw(dice);
+    ModuleRun<P, X, Y> run(
+        {.in = in.draw(dice), .out = out.draw(dice), .rank = ranks.draw(dice), .present = factors},
+        tokens.draw(dice), ++seed);
+    if (dice.integer(0, 9) == 0) run.options.dropout = {.probability = 0.4, .seed = seed, .first_token = 3};
+    expect_invariance(run);
+  }
+}
+
+// All pairs of parameters and x, and of parameters and y.
+TEST(BatchInvariance, FloatParameters) {
+  sweep<float, float, float>(1'000);
+  sweep<float, half, bfloat16>(2'000);
+  sweep<float, bfloat16, half>(3'000);
+}
+TEST(BatchInvariance, HalfParameters) {
+  sweep<half, float, bfloat16>(4'000);
+  sweep<half, half, half>(5'000);
+  sweep<half, bfloat16, float>(6'000);
+}
+TEST(BatchInvariance, Bfloat16Parameters) {
+  sweep<bfloat16, float, half>(7'000);
+  sweep<bfloat16, half, float>(8'000);
+  sweep<bfloat16, bfloat16, bfloat16>(9'000);
+}
+TEST(BatchInvariance, Double) { sweep<double, double, double>(10'000); }
+
+template <class P, class X>
+void expect_invariance_of(const OneModule& what, Index tokens, std::uint64_t seed) {
+  ModuleRun<P, X, X> run(what, tokens, seed);
+  expect_invariance(run);
+}
+
+TEST(BatchInvariance, BeyondTheBlocksOfFeaturesRanksAndTokens) {
+  std::uint64_t seed = 11'000;
+  for (const Index tokens : {2, 9, 35}) {
+    expect_invariance_of<float, float>({.in = 1100, .out = 1300, .rank = 64}, tokens, ++seed);
+    expect_invariance_of<float, float>({.in = 4100, .out = 9, .rank = 3}, tokens, ++seed);
+    expect_invariance_of<float, float>({.in = 9, .out = 4100, .rank = 3}, tokens, ++seed);
+    expect_invariance_of<bfloat16, bfloat16>({.in = 4097, .out = 4095, .rank = 5}, tokens, ++seed);
+    expect_invariance_of<float, float>({.in = 11, .out = 13, .rank = 512}, tokens, ++seed);
+    expect_invariance_of<float, float>({.in = 11, .out = 13, .rank = 700}, tokens, ++seed);
+  }
+  expect_invariance_of<float, float>({.in = 10, .out = 12, .rank = 8}, 600, ++seed);
+  expect_invariance_of<half, half>({.in = 10, .out = 12, .rank = 8}, 600, ++seed);
+}
+
+}  // namespace
+}  // namespace tiedlora_test
