@@ -22,8 +22,11 @@ inline Range slice(Index count, int ith, int nth) {
 }
 
 /// Tokens that one thread takes through several steps at a time.
-struct Block : Range {
+struct Block {
+  Index begin = 0, end = 0;
   Index index = 0;
+  Index size() const { return end - begin; }
+  operator Range() const { return {begin, end}; }
 };
 
 /// How many blocks: short enough that what one step writes is still in the cache for the next, long enough
@@ -34,7 +37,8 @@ inline Index token_blocks(Index count) {
 }
 
 inline Block token_block(Index count, Index index) {
-  return {slice(count, static_cast<int>(index), static_cast<int>(token_blocks(count))), index};
+  const Range range = slice(count, static_cast<int>(index), static_cast<int>(token_blocks(count)));
+  return {range.begin, range.end, index};
 }
 
 }  // namespace transformer

@@ -26,7 +26,8 @@ template <unsigned K, bool has_dots, bool has_z, bool has_gradient, class P>
 TIEDLORA_KERNEL void one_token_rows(const OneTokenRows<P>& in, const float* e, float* z, float* dots,
                                     Index n) {
   Vector dot[K] = {};
-  const auto step = [&](const auto& get, const auto& put, Index i) __attribute__((always_inline)) {
+  const auto step = [&](const auto& get, [[maybe_unused]] const auto& put,
+                        Index i) __attribute__((always_inline)) {
     const Vector ei = get(e + i);
     Vector zi = has_z ? get(z + i) : Vector{};
     Vector g[K];
