@@ -1,4 +1,5 @@
-# Rules that install the headers and a CMake package, so that `find_package(tiedlora 0.1)` gives tiedlora::tiedlora.
+# Rules that install the headers and a CMake package, so that `find_package(tiedlora 0.1)` gives tiedlora::tiedlora,
+# and tiedlora::io where nlohmann/json is there.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
@@ -6,6 +7,11 @@ set(tiedlora_package_dir ${CMAKE_INSTALL_DATADIR}/cmake/tiedlora) # share/, not 
 
 install(TARGETS tiedlora EXPORT tiedloraTargets FILE_SET HEADERS)
 install(EXPORT tiedloraTargets NAMESPACE tiedlora:: DESTINATION ${tiedlora_package_dir})
+# In a file of its own: it names a target of nlohmann/json, which who wants only the core need not have.
+if(TARGET tiedlora_io)
+  install(TARGETS tiedlora_io EXPORT tiedloraIoTargets FILE_SET HEADERS)
+  install(EXPORT tiedloraIoTargets NAMESPACE tiedlora:: DESTINATION ${tiedlora_package_dir})
+endif()
 
 configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/tiedloraConfig.cmake.in
                               ${PROJECT_BINARY_DIR}/tiedloraConfig.cmake INSTALL_DESTINATION ${tiedlora_package_dir})

@@ -16,6 +16,7 @@
 #include "config.hpp"
 #include "error.hpp"
 #include "modules.hpp"
+#include "result.hpp"
 #include "scheme.hpp"
 
 namespace tiedlora {
@@ -53,7 +54,23 @@ class Layout {
   /// Throws Error, naming the module, for a negative rank, a scaling that is not finite, an override of an
   /// unknown module, unequal ranks on a shared factor and sizes that overflow.
   Layout(const ModuleList& modules, const Scheme& scheme, Index rank, const LayoutOptions& options = {})
-      : state_(build(modules, scheme, rank, options)) {}
+      : Layout(detail::value_or_fail(try_make(modules, scheme, rank, options))) {}
+
+  /// The same, for what a file claims: says in the Result what the constructor would throw.
+  static Result<Layout> try_make(const ModuleList& modules, const Scheme& scheme, Index rank,
+                                 const LayoutOptions& options = {}) {
+    auto state = std::make_shared<State>();
+    state->modules = modules;
+    state->scheme = scheme;
+    state->rank = rank;
+    state->options = options;
+    if (Status done = set_ranks_and_scalings(*state); !done) return done.failure();
+    for (const FactorId id : all_factors) {
+      if (Status done = assign_groups(*state, id); !done) return done.failure();
+      if (Status done = place_groups(*state, id); !done) return done.failure();
+    }
+    return Layout(std::move(state));
+  }
 
   /// The same modules, ranks and scalings under another scheme.
   Layout with_scheme(const Scheme& scheme) const { return Layout(modules(), scheme, rank(), options()); }
@@ -131,49 +148,44 @@ class Layout {
   static std::size_t at(Index i) { return static_cast<std::size_t>(i); }
   static std::size_t at(FactorId id) { return static_cast<std::size_t>(id); }
 
-  static std::shared_ptr<const State> build(const ModuleList& modules, const Scheme& scheme, Index rank,
-                                            const LayoutOptions& options) {
-    auto state = std::make_shared<State>();
-    state->modules = modules;
-    state->scheme = scheme;
-    state->rank = rank;
-    state->options = options;
-    set_ranks_and_scalings(*state);
-    for (const FactorId id : all_factors) {
-      assign_groups(*state, id);
-      place_groups(*state, id);
-    }
-    return state;
-  }
+  explicit Layout(std::shared_ptr<const State> state) : state_(std::move(state)) {}
 
-  static void set_ranks_and_scalings(State& state) {
+  static Status set_ranks_and_scalings(State& state) {
     const LayoutOptions& options = state.options;
-    using detail::fail;
     using detail::message;
     state.ranks.assign(at(state.modules.size()), state.rank);
     state.scalings.assign(at(state.modules.size()), options.scaling);
-    for (const auto& [name, rank] : options.ranks) state.ranks[at(state.modules.find(name))] = rank;
-    for (const auto& [name, scaling] : options.scalings)
-      state.scalings[at(state.modules.find(name))] = scaling;
+    for (const auto& [name, rank] : options.ranks) {
+      const auto m = state.modules.try_find(name);
+      if (!m) return state.modules.not_found(name);
+      state.ranks[at(*m)] = rank;
+    }
+    for (const auto& [name, scaling] : options.scalings) {
+      const auto m = state.modules.try_find(name);
+      if (!m) return state.modules.not_found(name);
+      state.scalings[at(*m)] = scaling;
+    }
     for (Index m = 0; m < state.modules.size(); ++m) {
       if (state.ranks[at(m)] < 0)
-        fail(message("module \"", state.modules[m].name, "\" has rank ", state.ranks[at(m)],
-                     "; use 0 for a module that is not adapted"));
+        return Failure{message("module \"", state.modules[m].name, "\" has rank ", state.ranks[at(m)],
+                               "; use 0 for a module that is not adapted")};
       if (!std::isfinite(state.scalings[at(m)]))
-        fail(message("module \"", state.modules[m].name,
-                     "\" has a scaling that is not finite (alpha / rank with rank 0?)"));
+        return Failure{message("module \"", state.modules[m].name,
+                               "\" has a scaling that is not finite (alpha / rank with rank 0?)")};
     }
+    return success();
   }
 
   // Which copy each module uses, and the shape of each copy.
-  static void assign_groups(State& state, FactorId id) {
+  static Status assign_groups(State& state, FactorId id) {
     std::vector<Index>& group_of = state.group_of[at(id)];
     group_of.assign(at(state.modules.size()), -1);
     const Factor* factor = state.scheme.find(id);
-    if (!factor) return;
+    if (!factor) return success();
     if (factor->tying.layers < 1)
-      detail::fail(detail::message("factor ", to_string(id), " is tied over groups of ", factor->tying.layers,
-                                   " layers; use each_layer, a positive number or all_layers"));
+      return Failure{detail::message("factor ", to_string(id), " is tied over groups of ",
+                                     factor->tying.layers,
+                                     " layers; use each_layer, a positive number or all_layers")};
     const std::vector<Index> layer_groups = group_layers(state.modules, factor->tying.layers);
     std::unordered_map<Key, Index, KeyHash> index_of;
     for (Index m = 0; m < state.modules.size(); ++m) {
@@ -183,42 +195,45 @@ class Layout {
       const auto [found, is_new] = index_of.try_emplace(key, static_cast<Index>(groups.size()));
       if (is_new) groups.push_back({.rank = state.ranks[at(m)], .first = m});
       group_of[at(m)] = found->second;
-      join(state, id, groups[at(found->second)], m);
+      if (Status joined = join(state, id, groups[at(found->second)], m); !joined) return joined;
     }
+    return success();
   }
 
-  static void join(const State& state, FactorId id, Group& group, Index m) {
+  static Status join(const State& state, FactorId id, Group& group, Index m) {
     const Module& module = state.modules[m];
     if (group.rank != state.ranks[at(m)])
-      detail::fail(detail::message("module \"", module.name, "\" has rank ", state.ranks[at(m)],
-                                   " but shares factor ", to_string(id), " with \"",
-                                   state.modules[group.first].name, "\" of rank ", group.rank,
-                                   "; modules that share a factor must agree in rank"));
+      return Failure{detail::message("module \"", module.name, "\" has rank ", state.ranks[at(m)],
+                                     " but shares factor ", to_string(id), " with \"",
+                                     state.modules[group.first].name, "\" of rank ", group.rank,
+                                     "; modules that share a factor must agree in rank")};
     const Index features = id == FactorId::A   ? module.in_features
                            : id == FactorId::u ? 1
                                                : module.out_features;
     group.features = std::max(group.features, features);
     // v has one number per feature, the others rank numbers per feature.
     if (id != FactorId::v && group.features > std::numeric_limits<Index>::max() / group.rank)
-      detail::fail(detail::message("module \"", module.name, "\": factor ", to_string(id), " of ", group.rank,
-                                   " x ", group.features, " overflows the index type"));
+      return Failure{detail::message("module \"", module.name, "\": factor ", to_string(id), " of ",
+                                     group.rank, " x ", group.features, " overflows the index type")};
     group.count = id == FactorId::v ? group.features : group.rank * group.features;
+    return success();
   }
 
   // Stands the groups one after the other at the end of the trained or frozen array.
-  static void place_groups(State& state, FactorId id) {
+  static Status place_groups(State& state, FactorId id) {
     const Factor* factor = state.scheme.find(id);
     Index& end = factor && factor->trained ? state.trainable : state.frozen;
     Segment& segment = state.segments[at(id)];
     segment.offset = end;
     for (Group& group : state.groups[at(id)]) {
       if (group.count > std::numeric_limits<Index>::max() - end)
-        detail::fail(detail::message("module \"", state.modules[group.first].name,
-                                     "\": the adapter's size overflows the index type"));
+        return Failure{detail::message("module \"", state.modules[group.first].name,
+                                       "\": the adapter's size overflows the index type")};
       group.offset = end;
       end += group.count;
     }
     segment.count = end - segment.offset;
+    return success();
   }
 
   // By module: the number of its group of consecutive layers, -1 without a layer.

@@ -12,6 +12,7 @@
 
 #include "config.hpp"
 #include "error.hpp"
+#include "result.hpp"
 
 namespace tiedlora {
 inline namespace v1 {
@@ -37,22 +38,25 @@ class ModuleList {
   /// Adds a module and returns its index. Throws Error, naming the module, if the name is empty or taken, a
   /// size is not positive, out_features × in_features overflows, layer < -1, or a module of the same layer
   /// claims the same input with other in_features.
-  Index add(Module module) {
-    using detail::fail;
+  Index add(Module module) { return detail::value_or_fail(try_add(std::move(module))); }
+
+  /// The same; a module that is refused leaves the list as it was and its reason in the Result.
+  Result<Index> try_add(Module module) {
     using detail::message;
     if (module.name.empty())
-      fail("a module has an empty name; give the full path, e.g. \"model.layers.0.self_attn.q_proj\"");
+      return Failure{
+          "a module has an empty name; give the full path, e.g. \"model.layers.0.self_attn.q_proj\""};
     if (index_by_name_.count(module.name))
-      fail(message("module \"", module.name, "\" was already added; names must be unique"));
+      return Failure{message("module \"", module.name, "\" was already added; names must be unique")};
     if (module.in_features <= 0 || module.out_features <= 0)
-      fail(message("module \"", module.name, "\" has shape ", module.out_features, "x", module.in_features,
-                   " (out x in); both sizes must be positive"));
+      return Failure{message("module \"", module.name, "\" has shape ", module.out_features, "x",
+                             module.in_features, " (out x in); both sizes must be positive")};
     if (module.out_features > std::numeric_limits<Index>::max() / module.in_features)
-      fail(message("module \"", module.name, "\": ", module.out_features, " x ", module.in_features,
-                   " (out x in) overflows the index type"));
+      return Failure{message("module \"", module.name, "\": ", module.out_features, " x ", module.in_features,
+                             " (out x in) overflows the index type")};
     if (module.layer < -1)
-      fail(message("module \"", module.name, "\" has layer ", module.layer,
-                   "; use -1 for a module outside the layers"));
+      return Failure{message("module \"", module.name, "\" has layer ", module.layer,
+                             "; use -1 for a module outside the layers")};
     if (module.kind.empty()) module.kind = module.name.substr(module.name.rfind('.') + 1);
 
     // A label the user wrote and one private to a kind never coincide: they differ in their first letter.
@@ -61,9 +65,10 @@ class ModuleList {
     if (!is_first) {
       const Module& other = modules_[static_cast<std::size_t>(reader->second)];
       if (other.in_features != module.in_features)
-        fail(message("module \"", module.name, "\" has ", module.in_features,
-                     " in_features but reads the same input of layer ", module.layer, " as \"", other.name,
-                     "\" with ", other.in_features, "; give it an input label (and kind) of its own"));
+        return Failure{message("module \"", module.name, "\" has ", module.in_features,
+                               " in_features but reads the same input of layer ", module.layer, " as \"",
+                               other.name, "\" with ", other.in_features,
+                               "; give it an input label (and kind) of its own")};
     }
     const int kind = intern("k" + module.kind);
     labels_.push_back({kind, input, occurrences_[pair_key(module.layer, kind)]++, reader->second});
@@ -86,9 +91,14 @@ class ModuleList {
   /// The index of the module of that name. Throws Error if there is none.
   Index find(std::string_view name) const {
     if (const auto m = try_find(name)) return *m;
-    detail::fail(detail::message(
+    detail::fail(not_found(name).message);
+  }
+
+  /// What to say where try_find finds nothing.
+  Failure not_found(std::string_view name) const {
+    return {detail::message(
         "no module is named \"", name, "\" among the ", size(), " of this list",
-        size() ? detail::message(" (the first is \"", modules_.front().name, "\")") : std::string()));
+        size() ? detail::message(" (the first is \"", modules_.front().name, "\")") : std::string())};
   }
 
   /// Small integers that stand for a module's labels: equal exactly where the labels are. Independent of the

@@ -1,0 +1,30 @@
+// Names that come out of files, for messages.
+#pragma once
+
+#include <cstddef>      // size_t
+#include <string>       // string
+#include <string_view>  // string_view
+
+#include "../config.hpp"
+
+namespace tiedlora {
+inline namespace v1 {
+namespace detail {
+inline namespace TIEDLORA_ISA {
+
+/// The text in quotes, fit to be shown: control characters, with which a file could write to the terminal of
+/// whoever reads the message, become '?', and a long text is cut.
+inline std::string in_quotes(std::string_view text) {
+  constexpr std::size_t longest = 200;
+  std::string result = "\"";
+  for (const char c : text.substr(0, longest)) {
+    const auto byte = static_cast<unsigned char>(c);
+    result += byte < 0x20 || byte == 0x7f ? '?' : c;
+  }
+  return result + (text.size() > longest ? "...\"" : "\"");
+}
+
+}  // namespace TIEDLORA_ISA
+}  // namespace detail
+}  // namespace v1
+}  // namespace tiedlora
