@@ -212,6 +212,16 @@ TEST(LayoutErrors, ATyingOverNoLayers) {
   expect_error([&] { Layout(one_kind(2, 4, 5), scheme, 2); }, {"factor v", "groups of -1"});
 }
 
+TEST(LayoutErrors, TryMakeGivesTheReason) {
+  const auto layout = Layout::try_make(one_kind(2, 4, 5), schemes::tied_lora(), 2);
+  ASSERT_TRUE(layout);
+  EXPECT_EQ(*layout, Layout(one_kind(2, 4, 5), schemes::tied_lora(), 2));
+  const auto refused = Layout::try_make(one_kind(2, 4, 5), schemes::grouped(0), 2);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error(),
+            "factor A is tied over groups of 0 layers; use each_layer, a positive number or all_layers");
+}
+
 TEST(LayoutErrors, SizesThatOverflow) {
   constexpr Index largest = std::numeric_limits<Index>::max();
   expect_error([] { Layout(one_kind(1, 4, 5), schemes::lora(), largest / 2); },

@@ -68,6 +68,17 @@ TEST(ModuleList, RefusesBadModulesByName) {
   EXPECT_EQ(modules.add(named("largest", largest, 1)), 1);
 }
 
+TEST(ModuleList, TryAddReturnsTheIndexOrTheReason) {
+  ModuleList modules;
+  const auto added = modules.try_add(named("a"));
+  ASSERT_TRUE(added);
+  EXPECT_EQ(*added, 0);
+  const auto refused = modules.try_add(named("a"));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error(), "module \"a\" was already added; names must be unique");
+  EXPECT_EQ(modules.size(), 1);
+}
+
 TEST(ModuleList, ARefusedModuleLeavesTheListAsItWas) {
   ModuleList modules;
   modules.add(named("a"));

@@ -1,0 +1,169 @@
+// Built twice: for POSIX systems, and with the means that every system has.
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <tiedlora/io/file.hpp>
+
+#include "support/io_files.hpp"
+
+#if TIEDLORA_POSIX
+#include <sys/resource.h>
+#endif
+
+namespace tiedlora_test {
+namespace {
+
+using namespace tiedlora;
+
+std::string_view text_of(const MappedFile& file) {
+  return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
+}
+
+TEST(MappedFile, HoldsTheBytesAndKeepsThemWhenMoved) {
+  const Folder folder;
+  write_text(folder / "x", "some text");
+  Result<MappedFile> opened = MappedFile::try_open(folder / "x");
+  ASSERT_TRUE(opened) << opened.error();
+  const auto* place = opened->bytes().data();
+  MappedFile file = *std::move(opened);
+  EXPECT_EQ(file.bytes().data(), place);
+  MappedFile other;
+  other = std::move(file);
+  EXPECT_EQ(text_of(other), "some text");
+}
+
+TEST(MappedFile, AnEmptyFileHasNoBytes) {
+  const Folder folder;
+  write_text(folder / "x", "");
+  EXPECT_TRUE(MappedFile::try_open(folder / "x")->bytes().empty());
+}
+
+TEST(MappedFile, NamesWhatCannotBeOpened) {
+  const Folder folder;
+  expect_failure(MappedFile::try_open(folder / "x"), {"x\" cannot be opened", "No such file"});
+}
+
+TEST(MappedFile, AReplacedFileStaysAsItWas) {
+  const Folder folder;
+  ASSERT_TRUE(try_write_file(folder / "x", "old"));
+  const MappedFile file = *MappedFile::try_open(folder / "x");
+  ASSERT_TRUE(try_write_file(folder / "x", "longer than before"));
+  EXPECT_EQ(text_of(file), "old");
+  EXPECT_EQ(read_text(folder / "x"), "longer than before");
+}
+
+TEST(AtomicFile, TheTargetAppearsAtCommit) {
+  const Folder folder;
+  write_text(folder / "x", "old");
+  Result<AtomicFile> file = AtomicFile::try_create(folder / "x");
+  ASSERT_TRUE(file) << file.error();
+  ASSERT_TRUE(file->try_append("one, "));
+  ASSERT_TRUE(file->try_append("two"));
+  EXPECT_EQ(read_text(folder / "x"), "old");
+  ASSERT_TRUE(file->try_commit());
+  EXPECT_EQ(read_text(folder / "x"), "one, two");
+  EXPECT_EQ(folder.entries(), 1);
+}
+
+TEST(AtomicFile, WithoutCommitNothingIsLeft) {
+  const Folder folder;
+  {
+    Result<AtomicFile> file = AtomicFile::try_create(folder / "x");
+    ASSERT_TRUE(file);
+    AtomicFile moved = *std::move(file);
+    ASSERT_TRUE(moved.try_append("half"));
+    EXPECT_EQ(folder.entries(), 1);
+  }
+  EXPECT_EQ(folder.entries(), 0);
+}
+
+TEST(AtomicFile, TwoWritersAtOnceDoNotMix) {
+  const Folder folder;
+  Result<AtomicFile> first = AtomicFile::try_create(folder / "x");
+  Result<AtomicFile> second = AtomicFile::try_create(folder / "x");
+  ASSERT_TRUE(first && second);
+  ASSERT_TRUE(first->try_append("first") && second->try_append("second"));
+  ASSERT_TRUE(second->try_commit());
+  EXPECT_EQ(read_text(folder / "x"), "second");
+  ASSERT_TRUE(first->try_commit());
+  EXPECT_EQ(read_text(folder / "x"), "first");
+  EXPECT_EQ(folder.entries(), 1);
+}
+
+TEST(AtomicFile, RefusesFoldersThatAreMissingAndTargetsThatAreNoFiles) {
+  const Folder folder;
+  expect_failure(AtomicFile::try_create(folder / "no/x"), {"no/x\" cannot be written", "No such file"});
+  expect_failure(AtomicFile::try_create(folder.path()), {"not a regular file"});
+  expect_failure(AtomicFile::try_create("/dev/null"), {"/dev/null", "not a regular file"});
+}
+
+TEST(AtomicFile, WritesIntoTheCurrentFolder) {
+  const Folder folder;
+  const std::filesystem::path before = std::filesystem::current_path();
+  std::filesystem::current_path(folder.path());
+  const Status done = try_write_file("x", "here");
+  std::filesystem::current_path(before);
+  ASSERT_TRUE(done) << done.error();
+  EXPECT_EQ(read_text(folder / "x"), "here");
+}
+
+TEST(AtomicFile, TakesNamesUpToTheLongest) {
+  const Folder folder;
+  const std::string name(255, 'x');
+  ASSERT_TRUE(try_write_file(folder / name, "here"));
+  EXPECT_EQ(read_text(folder / name), "here");
+}
+
+#if TIEDLORA_POSIX
+TEST(MappedFile, RefusesFoldersAndPipes) {
+  const Folder folder;
+  expect_failure(MappedFile::try_open(folder.path()), {"not a file but a folder"});
+  ASSERT_EQ(::mkfifo((folder / "pipe").c_str(), 0600), 0);
+  expect_failure(MappedFile::try_open(folder / "pipe"), {"not a file"});
+}
+
+TEST(AtomicFile, KeepsPermissionsAndFollowsLinks) {
+  const Folder folder;
+  write_text(folder / "x", "old");
+  ASSERT_EQ(::chmod((folder / "x").c_str(), 0640), 0);
+  std::filesystem::create_symlink("x", folder / "link");
+  ASSERT_TRUE(try_write_file(folder / "link", "new"));
+  EXPECT_EQ(read_text(folder / "x"), "new");
+  EXPECT_TRUE(std::filesystem::is_symlink(folder / "link"));
+  EXPECT_EQ(static_cast<int>(std::filesystem::status(folder / "x").permissions()), 0640);
+
+  // A new one is as any program of the user's would make it, not for the owner alone.
+  ASSERT_TRUE(try_write_file(folder / "y", ""));
+  const mode_t mask = ::umask(0);
+  ::umask(mask);
+  EXPECT_EQ(static_cast<unsigned>(std::filesystem::status(folder / "y").permissions()), 0666u & ~mask);
+}
+
+TEST(AtomicFile, WhatAKilledWriterLeftGoesWithTheNext) {
+  const Folder folder;
+  write_text(folder / ".x.0123456789ab.partial", "half");  // nobody holds its lock
+  write_text(folder / ".y.0123456789ab.partial", "of another target");
+  ASSERT_TRUE(try_write_file(folder / "x", "new"));
+  EXPECT_FALSE(std::filesystem::exists(folder / ".x.0123456789ab.partial"));
+  EXPECT_TRUE(std::filesystem::exists(folder / ".y.0123456789ab.partial"));
+}
+
+TEST(AtomicFile, AFullDiskIsAFailureAndLeavesNothing) {
+  const Folder folder;
+  write_text(folder / "x", "old");
+  // The largest file this process may write stands for the disk; SIGXFSZ would end the process.
+  std::signal(SIGXFSZ, SIG_IGN);
+  rlimit before = {};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  const rlimit small = {.rlim_cur = 1000, .rlim_max = before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
+  const Status done = try_write_file(folder / "x", std::string(5000, 'x'));
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+  expect_failure(done, {"x\" cannot be written", "too large"});
+  EXPECT_EQ(read_text(folder / "x"), "old");
+  EXPECT_EQ(folder.entries(), 1);
+}
+#endif
+
+}  // namespace
+}  // namespace tiedlora_test
