@@ -5,6 +5,7 @@
 #include <cstdint>           // uint64_t
 #include <initializer_list>  // initializer_list
 #include <memory>            // shared_ptr
+#include <optional>          // optional
 #include <span>              // span
 #include <utility>           // move
 
@@ -79,14 +80,24 @@ class Adapter {
                                    " frozen numbers, but the array to share holds ", size));
   }
 
+  /// With numbers that are there already, in layout order. Throws Error if there are more or fewer of them.
+  Adapter(Layout layout, AlignedArray<P> trainable, AlignedArray<P> frozen)
+      : layout_(std::move(layout)),
+        trainable_(std::move(trainable)),
+        frozen_(std::make_shared<AlignedArray<P>>(std::move(frozen))) {
+    (void)AdapterView<const P>(layout_, trainable_.span(), frozen_->span());  // which checks the lengths
+  }
+
   Adapter(const Adapter& other)
       : layout_(other.layout_),
+        seed_(other.seed_),
         trainable_(other.trainable_),
         frozen_(other.frozen_ ? std::make_shared<AlignedArray<P>>(*other.frozen_) : nullptr),
         shared_frozen_(other.shared_frozen_) {}
   Adapter(Adapter&&) noexcept = default;
   Adapter& operator=(Adapter other) noexcept {
     layout_ = std::move(other.layout_);
+    seed_ = other.seed_;
     trainable_ = std::move(other.trainable_);
     frozen_ = std::move(other.frozen_);
     shared_frozen_ = std::move(other.shared_frozen_);
@@ -103,7 +114,14 @@ class Adapter {
   /// as it is. Throws Error for a scheme that cannot learn or whose ΔW would not be zero.
   void initialize(std::uint64_t seed) {
     detail::initialize<P>(layout_, seed, trainable_.span(), frozen_ ? frozen_->span() : std::span<P>());
+    seed_ = seed;
   }
+
+  /// The seed it was last initialized with, if it was. Files keep the frozen factors that still equal it as a
+  /// seed.
+  std::optional<std::uint64_t> seed() const { return seed_; }
+  /// For numbers that were initialized elsewhere.
+  void set_seed(std::uint64_t seed) { seed_ = seed; }
 
   /// The frozen array, to give to further adapters. From now on it is read-only here too.
   std::shared_ptr<const AlignedArray<P>> share_frozen() {
@@ -134,6 +152,7 @@ class Adapter {
   Adapter<Q> cast() const {
     const auto convert = [](const P& value) { return static_cast<Q>(value); };
     Adapter<Q> result(layout_);
+    result.seed_ = seed_;
     std::transform(trainable_.begin(), trainable_.end(), result.trainable_.begin(), convert);
     std::transform(frozen().begin(), frozen().end(), result.frozen_->begin(), convert);
     return result;
@@ -154,6 +173,7 @@ class Adapter {
   }
 
   Layout layout_;
+  std::optional<std::uint64_t> seed_;
   AlignedArray<P> trainable_;
   // Exactly one of the two is set.
   std::shared_ptr<AlignedArray<P>> frozen_;

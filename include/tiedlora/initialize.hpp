@@ -9,14 +9,15 @@
 #include "error.hpp"
 #include "layout.hpp"
 #include "random.hpp"
+#include "result.hpp"
 #include "scheme.hpp"
 
 namespace tiedlora {
 inline namespace v1 {
 
-/// Throws Error unless an adapter that starts so can be trained: something is trained, no frozen factor is
-/// zero, and at most one factor is zero (the gradient of every factor is a product of all others).
-inline void require_trainable(const Scheme& scheme) {
+/// A Failure unless an adapter that starts so can be trained: something is trained, no frozen factor is zero,
+/// and at most one factor is zero (the gradient of every factor is a product of all others).
+inline Status try_require_trainable(const Scheme& scheme) {
   int trained = 0, zeros = 0;
   for (const FactorId id : all_factors) {
     const Factor* factor = scheme.find(id);
@@ -24,14 +25,20 @@ inline void require_trainable(const Scheme& scheme) {
     trained += factor->trained;
     zeros += factor->init.is_zero();
     if (!factor->trained && factor->init.is_zero())
-      detail::fail(
-          detail::message("this scheme cannot learn: its factor ", to_string(id), " is zero and frozen"));
+      return Failure{
+          detail::message("this scheme cannot learn: its factor ", to_string(id), " is zero and frozen")};
   }
-  if (trained == 0) detail::fail("this scheme cannot learn: it trains no factor");
+  if (trained == 0) return Failure{"this scheme cannot learn: it trains no factor"};
   if (zeros > 1)
-    detail::fail(
+    return Failure{
         "this scheme cannot learn: two of its factors start at zero, so every gradient is zero; start one of "
-        "them otherwise");
+        "them otherwise"};
+  return success();
+}
+
+/// The same, thrown as Error.
+inline void require_trainable(const Scheme& scheme) {
+  (void)detail::value_or_fail(try_require_trainable(scheme));
 }
 
 /// Throws Error unless the adapter's ΔW is zero at the start: one factor must be. Schemes with given factors
@@ -84,6 +91,16 @@ void fill_group(const Layout::Group& group, FactorId id, const Init& init, std::
   }
 }
 
+/// Sets one factor, of an init that has numbers (all but given), in the flat array in which it stands.
+template <class P>
+void fill_factor(const Layout& layout, FactorId id, std::uint64_t seed, P* array) {
+  const Init& init = layout.scheme().find(id)->init;
+  if (init.kind == Init::Kind::torch_vera) return fill_torch_vera(layout, id, init.key, array);
+  Index g = 0;
+  for (const Layout::Group& group : layout.groups(id))
+    fill_group(group, id, init, random_key(seed, id, g++), array + group.offset);
+}
+
 /// Sets the trained numbers and, where `frozen` is not empty, the frozen ones to the start that the scheme
 /// asks for.
 template <class P>
@@ -104,18 +121,9 @@ void initialize(const Layout& layout, std::uint64_t seed, std::span<P> trainable
     if (factor->init.kind == Init::Kind::torch_vera && id != FactorId::A && id != FactorId::B)
       fail(message("factor ", to_string(id), " cannot start as torch_vera, which initialises A and B"));
   }
-  for (const FactorId id : all_factors) {
-    const Factor* factor = layout.scheme().find(id);
-    if (!factor || !array_of(*factor)) continue;
-    P* array = array_of(*factor);
-    if (factor->init.kind == Init::Kind::torch_vera) {
-      fill_torch_vera(layout, id, factor->init.key, array);
-      continue;
-    }
-    Index g = 0;
-    for (const Layout::Group& group : layout.groups(id))
-      fill_group(group, id, factor->init, random_key(seed, id, g++), array + group.offset);
-  }
+  for (const FactorId id : all_factors)
+    if (const Factor* factor = layout.scheme().find(id); factor && array_of(*factor))
+      fill_factor(layout, id, seed, array_of(*factor));
 }
 
 }  // namespace detail

@@ -1,6 +1,8 @@
 // Files, in one include. Needs nlohmann/json besides what tiedlora.hpp needs: CMake target tiedlora::io.
 #pragma once
 
+#include "io/checkpoint.hpp"
 #include "io/file.hpp"
 #include "io/json.hpp"
+#include "io/native.hpp"
 #include "io/safetensors.hpp"

@@ -16,6 +16,7 @@
 #include "initialize.hpp"
 #include "kernels/vector.hpp"
 #include "layout.hpp"
+#include "result.hpp"
 #include "scalar.hpp"
 
 namespace tiedlora {
@@ -179,20 +180,21 @@ class AdamW {
 
   /// Throws Error for a scheme that cannot learn and for options out of range.
   explicit AdamW(Layout layout, const AdamWOptions& options = {})
-      : layout_(std::move(layout)),
-        options_(options),
-        rates_{options.learning_rate.value_or(recommended_rates(layout_.scheme()).learning_rate),
-               options.rates.value_or(recommended_rates(layout_.scheme()).factors)},
-        first_moment_(layout_.trainable_count()),
-        second_moment_(layout_.trainable_count()) {
-    require_trainable(layout_.scheme());
-    if (!(rates_.learning_rate >= 0 && options.beta1 >= 0 && options.beta1 < 1 && options.beta2 >= 0 &&
+      : AdamW(detail::value_or_fail(try_make(std::move(layout), options))) {}
+
+  /// The same, for options that come from a file.
+  static Result<AdamW> try_make(Layout layout, const AdamWOptions& options = {}) {
+    if (Status trainable = try_require_trainable(layout.scheme()); !trainable) return trainable.failure();
+    AdamW optimizer(Unchecked(), std::move(layout), options);
+    const LearningRates& rates = optimizer.rates_;
+    if (!(rates.learning_rate >= 0 && options.beta1 >= 0 && options.beta1 < 1 && options.beta2 >= 0 &&
           options.beta2 < 1 && options.epsilon >= 0 && options.weight_decay >= 0))
-      detail::fail("AdamW needs learning_rate, epsilon and weight_decay of at least 0 and betas in [0, 1)");
+      return Failure{"AdamW needs learning_rate, epsilon and weight_decay of at least 0 and betas in [0, 1)"};
     for (const FactorId id : all_factors)
-      if (!(rates_.factors[id] >= 0 && options.decays[id] >= 0))
-        detail::fail(detail::message("AdamW needs rates and decays of at least 0; factor ", to_string(id),
-                                     " has another"));
+      if (!(rates.factors[id] >= 0 && options.decays[id] >= 0))
+        return Failure{detail::message("AdamW needs rates and decays of at least 0; factor ", to_string(id),
+                                       " has another")};
+    return optimizer;
   }
 
   /// One step. Gradients are read, not cleared. Throws Error if the spans do not fit the layout.
@@ -236,6 +238,15 @@ class AdamW {
   void set_step_count(std::int64_t count) { step_count_ = count; }
 
  private:
+  struct Unchecked {};
+  AdamW(Unchecked, Layout layout, const AdamWOptions& options)
+      : layout_(std::move(layout)),
+        options_(options),
+        rates_{options.learning_rate.value_or(recommended_rates(layout_.scheme()).learning_rate),
+               options.rates.value_or(recommended_rates(layout_.scheme()).factors)},
+        first_moment_(layout_.trainable_count()),
+        second_moment_(layout_.trainable_count()) {}
+
   Layout layout_;
   AdamWOptions options_;
   LearningRates rates_;

@@ -237,22 +237,10 @@ Status try_read(const Tensor& tensor, std::span<P> out) {
         to = static_cast<P>(static_cast<float>(number));
     }
   };
-  switch (tensor.dtype) {
-    case Dtype::F64:
-      convert(double());
-      break;
-    case Dtype::F32:
-      convert(float());
-      break;
-    case Dtype::F16:
-      convert(Eigen::half());
-      break;
-    case Dtype::BF16:
-      convert(Eigen::bfloat16());
-      break;
-    case Dtype::other:
-      break;
-  }
+  if (tensor.dtype == Dtype::F64) convert(double());
+  if (tensor.dtype == Dtype::F32) convert(float());
+  if (tensor.dtype == Dtype::F16) convert(Eigen::half());
+  if (tensor.dtype == Dtype::BF16) convert(Eigen::bfloat16());
   return success();
 }
 
@@ -296,7 +284,7 @@ inline Status try_save_in_order(const std::filesystem::path& path, std::span<con
   for (const Entry& entry : entries) {
     const std::string_view dtype =
         entry.dtype == Dtype::other ? std::string_view(entry.dtype_name) : to_string(entry.dtype);
-    const auto size = static_cast<std::size_t>(*detail::safetensors_bytes(dtype, entry.shape));
+    const auto size = static_cast<std::size_t>(detail::safetensors_bytes(dtype, entry.shape).value_or(0));
     if (Status done = file->try_append({static_cast<const std::byte*>(entry.data), size}); !done) return done;
   }
   return file->try_commit();
