@@ -4,7 +4,7 @@
 #include <algorithm>  // copy
 #include <cstddef>    // size_t
 #include <limits>     // numeric_limits
-#include <memory>     // uninitialized_fill_n, destroy_n
+#include <memory>     // uninitialized_fill_n, uninitialized_default_construct_n, destroy_n
 #include <new>        // align_val_t
 #include <span>       // span
 #include <utility>    // exchange, swap
@@ -23,14 +23,18 @@ class AlignedArray {
   static_assert(alignof(T) <= alignment);
 
   AlignedArray() = default;
-  explicit AlignedArray(Index size) : size_(size) {
-    if (size < 0 || size > std::numeric_limits<Index>::max() / static_cast<Index>(sizeof(T)))
-      detail::fail(detail::message("an array of ", size, " numbers does not fit the address space"));
-    if (size == 0) return;
-    data_ = static_cast<T*>(::operator new(bytes(), std::align_val_t(alignment)));
-    std::uninitialized_fill_n(data_, static_cast<std::size_t>(size), T(0));
+  explicit AlignedArray(Index size) {
+    allocate(size);
+    std::uninitialized_fill_n(data_, static_cast<std::size_t>(size_), T(0));
   }
-  AlignedArray(const AlignedArray& other) : AlignedArray(other.size_) {
+  /// Not zero but whatever the memory holds, to be written before it is read: for those who fill it at once.
+  static AlignedArray for_overwrite(Index size) {
+    AlignedArray array;
+    array.allocate(size);
+    std::uninitialized_default_construct_n(array.data_, static_cast<std::size_t>(size));
+    return array;
+  }
+  AlignedArray(const AlignedArray& other) : AlignedArray(for_overwrite(other.size_)) {
     std::copy(other.begin(), other.end(), data_);
   }
   AlignedArray(AlignedArray&& other) noexcept
@@ -57,6 +61,14 @@ class AlignedArray {
   std::span<const T> span() const { return {data_, static_cast<std::size_t>(size_)}; }
 
  private:
+  void allocate(Index size) {
+    if (size < 0 || size > std::numeric_limits<Index>::max() / static_cast<Index>(sizeof(T)))
+      detail::fail(detail::message("an array of ", size, " numbers does not fit the address space"));
+    if (size == 0) return;
+    size_ = size;
+    data_ = static_cast<T*>(::operator new(bytes(), std::align_val_t(alignment)));
+  }
+
   std::size_t bytes() const { return static_cast<std::size_t>(size_) * sizeof(T); }
 
   T* data_ = nullptr;

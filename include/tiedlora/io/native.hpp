@@ -234,7 +234,7 @@ void fill_frozen_from(const NativeFile& native, std::span<P> frozen) {
 
 template <class P>
 AlignedArray<P> read_frozen(const NativeFile& native) {
-  AlignedArray<P> frozen(native.layout().frozen_count());
+  auto frozen = AlignedArray<P>::for_overwrite(native.layout().frozen_count());
   if (native.dtype() == safetensors::Dtype::F64) fill_frozen_from<double>(native, frozen.span());
   if (native.dtype() == safetensors::Dtype::F32) fill_frozen_from<float>(native, frozen.span());
   if (native.dtype() == safetensors::Dtype::F16) fill_frozen_from<Eigen::half>(native, frozen.span());
@@ -303,7 +303,7 @@ inline NativeFile open_native(const std::filesystem::path& path, const NativeLoa
 /// Copies the numbers of an open file into an adapter, converted where P is not the file's type.
 template <class P>
 Adapter<P> read_adapter(const NativeFile& file) {
-  AlignedArray<P> trainable(file.layout().trainable_count());
+  auto trainable = AlignedArray<P>::for_overwrite(file.layout().trainable_count());
   (void)safetensors::try_read(file.trainable(), trainable.span());  // the size was checked
   Adapter<P> adapter(file.layout(), std::move(trainable), detail::read_frozen<P>(file));
   if (file.metadata.seed) adapter.set_seed(*file.metadata.seed);
