@@ -4,5 +4,7 @@
 #include "io/checkpoint.hpp"
 #include "io/file.hpp"
 #include "io/json.hpp"
+#include "io/model_modules.hpp"
 #include "io/native.hpp"
+#include "io/peft.hpp"
 #include "io/safetensors.hpp"

@@ -1,0 +1,121 @@
+// The modules of a base model, from the headers of its safetensors files: no weight is read.
+#pragma once
+
+#include <algorithm>    // sort
+#include <cstddef>      // size_t
+#include <filesystem>   // is_directory, path
+#include <map>          // map
+#include <set>          // set
+#include <string>       // string
+#include <string_view>  // string_view
+#include <utility>      // move, pair, swap
+#include <vector>       // vector
+
+#include "../config.hpp"
+#include "../error.hpp"
+#include "../modules.hpp"
+#include "../result.hpp"
+#include "file.hpp"
+#include "json.hpp"
+#include "module_names.hpp"
+#include "quote.hpp"
+#include "safetensors.hpp"
+
+namespace tiedlora {
+inline namespace v1 {
+
+struct ModelModulesOptions {
+  /// The weights are in × out, as those of GPT-2's Conv1D (PEFT's fan_in_fan_out). The file does not tell.
+  bool fan_in_fan_out = false;
+};
+
+namespace detail {
+inline namespace TIEDLORA_ISA {
+
+/// The files of a model: the one given, or those of a folder as transformers writes it.
+inline Result<std::vector<std::filesystem::path>> try_model_files(const std::filesystem::path& path) {
+  std::error_code ignored;
+  if (!std::filesystem::is_directory(path, ignored)) return std::vector{path};
+  if (std::filesystem::exists(path / "model.safetensors", ignored))
+    return std::vector{path / "model.safetensors"};
+  const std::filesystem::path index = path / "model.safetensors.index.json";
+  if (!std::filesystem::exists(index, ignored))
+    return Failure{
+        message(in_quotes(path.string()), " has neither model.safetensors nor model.safetensors.index.json")};
+  const Result<MappedFile> file = MappedFile::try_open(index);
+  if (!file) return file.failure();
+  const auto bytes = file->bytes();
+  const Result<Json> json =
+      try_parse_json(std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
+  if (!json) return Failure{message(in_quotes(index.string()), " ", json.error())};
+  const auto map = json->is_object() ? json->find("weight_map") : json->end();
+  std::set<std::string> names;
+  bool valid = json->is_object() && map != json->end() && map->is_object();
+  if (valid)
+    for (const auto& [tensor, name] : map->items()) {
+      // A plain name: an index must not lead out of its folder.
+      valid = valid && name.is_string() && std::filesystem::path(name.get<std::string>()).has_filename() &&
+              !std::filesystem::path(name.get<std::string>()).has_parent_path();
+      if (valid) names.insert(name.get<std::string>());
+    }
+  if (!valid || names.empty())
+    return Failure{
+        message(in_quotes(index.string()), " has no \"weight_map\" from tensors to files of its folder")};
+  std::vector<std::filesystem::path> files;
+  for (const std::string& name : names) files.push_back(path / name);
+  return files;
+}
+
+/// Lookup tables, not linear maps: names that embeddings have in the models of transformers.
+inline bool is_embedding(std::string_view kind) {
+  for (const std::string_view name :
+       {"embed_tokens", "wte", "wpe", "word_embeddings", "position_embeddings", "token_type_embeddings",
+        "embed_positions", "tok_embeddings", "embed_in", "embedding", "embeddings", "shared",
+        "relative_attention_bias", "patch_embedding", "position_embedding", "token_embedding"})
+    if (kind == name) return true;
+  return false;
+}
+
+}  // namespace TIEDLORA_ISA
+}  // namespace detail
+
+inline namespace TIEDLORA_ISA {
+
+/// The linear modules of a model from a safetensors file or a folder that transformers' save_pretrained
+/// wrote: every matrix NAME.weight but embeddings. The layer is the first number in the name, the kind its
+/// last component. Which modules read the same x is not in the file: schemes that tie by input need a list
+/// with labels. A Failure, naming the file, if one cannot be read or there is no such matrix.
+inline Result<ModuleList> try_model_modules(const std::filesystem::path& path,
+                                            const ModelModulesOptions& options = {}) {
+  using detail::message, detail::in_quotes;
+  const auto files = detail::try_model_files(path);
+  if (!files) return files.failure();
+  std::vector<Module> found;
+  for (const std::filesystem::path& file_path : *files) {
+    const Result<safetensors::File> file = safetensors::try_open(file_path);
+    if (!file) return file.failure();
+    for (const safetensors::Tensor& tensor : file->tensors()) {
+      constexpr std::string_view suffix = ".weight";
+      if (tensor.shape.size() != 2 || !tensor.name.ends_with(suffix) || tensor.name.size() == suffix.size())
+        continue;
+      Module module = detail::module_of_name(tensor.name.substr(0, tensor.name.size() - suffix.size()));
+      if (detail::is_embedding(module.kind)) continue;
+      module.out_features = tensor.shape[0], module.in_features = tensor.shape[1];
+      if (options.fan_in_fan_out) std::swap(module.out_features, module.in_features);
+      found.push_back(std::move(module));
+    }
+  }
+  std::sort(found.begin(), found.end(),
+            [](const Module& a, const Module& b) { return detail::natural_less(a.name, b.name); });
+  Result<ModuleList> modules = detail::try_list_of(std::move(found));
+  if (modules && modules->size() > 0) return modules;
+  return Failure{message(in_quotes(path.string()), modules ? " has no matrix NAME.weight" : ": ",
+                         modules ? std::string() : modules.error())};
+}
+inline ModuleList model_modules(const std::filesystem::path& path, const ModelModulesOptions& options = {}) {
+  return detail::value_or_fail(try_model_modules(path, options));
+}
+
+}  // namespace TIEDLORA_ISA
+}  // namespace v1
+}  // namespace tiedlora
