@@ -37,6 +37,10 @@ inline constexpr Index panel_ranks = 256;
 /// Outputs larger than this are fetched ahead of their sums: more than a core's share of the last cache.
 inline constexpr Index far_bytes = 4 * 1024 * 1024;
 
+/// Whether rows that many bytes apart compete, feature by feature, for one set of the first cache, which
+/// holds eight lines.
+constexpr bool shares_cache_sets(Index stride_bytes) { return stride_bytes % 4096 == 0; }
+
 /// Features for which all rows of a panel stay in the second cache, at 256 KB, while tokens go past.
 constexpr Index sum_features(Index rank) { return std::max<Index>(64 * 1024 / rank / 64 * 64, 512); }
 

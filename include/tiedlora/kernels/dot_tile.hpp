@@ -11,9 +11,11 @@ inline namespace TIEDLORA_ISA {
 
 // A tile of rows × tokens has four chains of sums for each token: of four rows, or two chains of each of two
 // rows, or four of one. So one token alone keeps the multipliers busy, and six fill the registers (24 sums, 7
-// operands of 32; or 12 and 4 of 16).
+// operands of 32; or 12 and 4 of 16). One token alone takes eight rows, of one chain each as four have: the
+// adding up at the end of each tile then costs half.
 inline constexpr unsigned dot_chains = 4;
 inline constexpr unsigned dot_tokens = many_registers ? 6 : 3;
+inline constexpr unsigned dot_rows_of_one_token = 8;
 
 /// Where a tile finds its rows: vector i of row k at data + k · row + i · step, n features in all. In place
 /// that is step = lanes; in a packed panel the vectors of the rows alternate and the last is filled with
@@ -30,7 +32,7 @@ struct DotRows {
 template <unsigned K, unsigned T, bool padded, class P, class X>
 TIEDLORA_KERNEL void dot_tile(DotRows<P> a, const X* const* x, Index n, float* const* out, Index first,
                               bool add) {
-  constexpr unsigned chains = dot_chains / K;
+  constexpr unsigned chains = K < dot_chains ? dot_chains / K : 1;
   Vector acc[K][chains][T] = {};
   const X* xs[T];
   TIEDLORA_UNROLL for (unsigned t = 0; t < T; ++t) xs[t] = x[t];
@@ -55,14 +57,16 @@ TIEDLORA_KERNEL void dot_tile(DotRows<P> a, const X* const* x, Index n, float* c
   }
   TIEDLORA_UNROLL for (unsigned t = 0; t < T; ++t) {
     float* to = out[t] + first;
-    if constexpr (K == 4) {
-      Vector4 result = sums(acc[0][0][t], acc[1][0][t], acc[2][0][t], acc[3][0][t]);
-      if (add) {
-        Vector4 old;
-        std::memcpy(&old, to, sizeof old);
-        result += old;
+    if constexpr (K % 4 == 0) {
+      TIEDLORA_UNROLL for (unsigned k = 0; k < K; k += 4) {
+        Vector4 result = sums(acc[k][0][t], acc[k + 1][0][t], acc[k + 2][0][t], acc[k + 3][0][t]);
+        if (add) {
+          Vector4 old;
+          std::memcpy(&old, to + k, sizeof old);
+          result += old;
+        }
+        std::memcpy(to + k, &result, sizeof result);
       }
-      std::memcpy(to, &result, sizeof result);
     } else {
       TIEDLORA_UNROLL for (unsigned k = 0; k < K; ++k) {
         Vector s = acc[k][0][t] + acc[k][1][t];

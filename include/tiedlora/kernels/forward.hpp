@@ -111,9 +111,14 @@ void dot_block(const Matrix<P>& rows, bool folds_rows, Range ranks, const X* con
     return;
   }
   const auto over_ranks = [&](auto T, const auto* const* tokens, Index t) {
-    in_groups<dot_chains>(ranks.begin, ranks.end, [&](auto K, Index k) {
+    const auto tile = [&](auto K, Index k) {
       dot_tile<K, T, false>(DotRows<P>{rows.row(k), rows.stride, lanes}, tokens, n, h + t, k, add);
-    });
+    };
+    if constexpr (T == 1) {
+      if (!shares_cache_sets(rows.stride * static_cast<Index>(sizeof(P))))
+        return in_groups<dot_rows_of_one_token>(ranks.begin, ranks.end, tile);
+    }
+    in_groups<dot_chains>(ranks.begin, ranks.end, tile);
   };
   if (!rows.fold) return in_groups<dot_tokens>(0, count, [&](auto T, Index t) { over_ranks(T, x + t, t); });
   in_groups<std::min(dot_tokens, dot_chains)>(0, count, [&](auto T, Index t) {
