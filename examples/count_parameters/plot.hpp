@@ -7,8 +7,7 @@
 #include <cctype>        // isalnum, tolower
 #include <cmath>         // pow, log10, floor, ceil
 #include <cstdlib>       // system
-#include <filesystem>    // path, rename
-#include <fstream>       // ofstream
+#include <filesystem>    // path
 #include <iterator>      // size
 #include <stdexcept>     // runtime_error
 #include <string>        // string
@@ -16,27 +15,13 @@
 #include <vector>        // vector
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>  // join
+#include <fmt/ranges.h>          // join
+#include <tiedlora/io/file.hpp>  // write_file
 
 #include "write.hpp"
 
 namespace count_parameters {
 namespace detail {
-
-/// Writes a file whole or not at all.
-inline void write_file(const std::filesystem::path& path, const std::string& text) {
-  std::filesystem::path unfinished = path;
-  unfinished += ".unfinished";
-  std::ofstream file(unfinished, std::ios::binary | std::ios::trunc);
-  file << text;
-  file.close();
-  std::error_code error;
-  if (file) std::filesystem::rename(unfinished, path, error);
-  if (file && !error) return;
-  std::filesystem::remove(unfinished, error);
-  throw std::runtime_error(
-      fmt::format("cannot write {} (is the folder writable and the disk not full?)", path.string()));
-}
 
 /// "Llama-3-8B" as "llama-3-8b": letters, digits and '-', fit for a file name.
 inline std::string slug(const std::string& name) {
@@ -149,8 +134,8 @@ inline std::string plot(const std::vector<Table>& tables, const std::filesystem:
     names.push_back(name);
 
     const std::string base = (folder / name).string();
-    detail::write_file(base + ".csv", to_csv({table}));
-    detail::write_file(base + ".gnuplot", detail::gnuplot_script(table, base));
+    tiedlora::write_file(base + ".csv", to_csv({table}));
+    tiedlora::write_file(base + ".gnuplot", detail::gnuplot_script(table, base));
     if (!detail::run_gnuplot(base))
       return fmt::format("note: gnuplot is not installed, so there is no picture; {}.csv holds the numbers",
                          base);

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base_cache.hpp"  // BaseCache
+#include "budget.hpp"      // rows_per_run
 #include "settings.hpp"    // Settings
 #include "text_data.hpp"   // TextData
 #include "trainer.hpp"     // train_loop
@@ -21,7 +22,7 @@ struct Base {
   double base_loss = 0;  ///< on the base's test split
   bool from_cache = false;
   double seconds_per_step = 0;  ///< of pre-training, if it was made now
-  bool interrupted = false;     ///< Ctrl-C during pre-training: weights are of no use
+  bool interrupted = false;     ///< Ctrl-C during pre-training: weights are of no use but to go on from
 };
 
 /// Everything the base's weights depend on. With steps that follow from --minutes it is the minutes that
@@ -59,13 +60,23 @@ inline Base obtain_base(Model& model, const Settings& settings, const TextData& 
     base.weights.initialize(base_seed);
     const Sampler sampler(data.base.text(Part::train), settings.batch, settings.length, base_seed);
     WeightsTrainee trainee(copy_of(base.weights), settings.rates.at("base").rate);
-    const TrainingResult result = train_loop(model, trainee, sampler, {}, {"base", steps, 1, 0});
+    std::filesystem::path checkpoint = cache.path();
+    checkpoint.replace_extension(".checkpoint");
+    const TrainingResult result =
+        train_loop(model, trainee, sampler, {},
+                   {.title = "base",
+                    .steps = steps,
+                    .log_rows = rows_per_run,
+                    .checkpoint = {.path = checkpoint,
+                                   .key = fmt::format("{} steps {}", steps, base_key(settings, data).dump()),
+                                   .resume = settings.resume}});
     if (result.diverged) throw std::runtime_error("pre-training diverged; lower --learning-rate base=…");
     base.steps = result.steps;
     base.seconds_per_step = result.seconds_per_step;
     base.interrupted = result.interrupted;
     if (base.interrupted) return base;
     std::copy(trainee.values().begin(), trainee.values().end(), base.weights.values().begin());
+    std::filesystem::remove(checkpoint);
     cache.save(base.weights.values(), {{"steps", base.steps}, {"seconds_per_step", result.seconds_per_step}});
     fmt::print("Base model pre-trained for {} steps, {:.3f} s each; kept in {}\n", base.steps,
                result.seconds_per_step, cache.path().string());

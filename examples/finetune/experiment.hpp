@@ -60,8 +60,12 @@ struct RunAndTrainee {
   std::unique_ptr<Trainee> trainee;
 };
 
+inline std::string run_name(const Contender& contender, std::uint64_t seed) {
+  return fmt::format("{}-seed{}", contender.slug(), seed);
+}
+
 /// Trains one contender on the task text. The data order depends on the seed alone, so it is the same for
-/// every contender.
+/// every contender. With `log`, rows are kept for metrics.csv, and checkpoints are saved.
 inline RunAndTrainee train_run(Model& model, const Settings& settings, const TextData& data, const Base& base,
                                const Contender& contender, std::uint64_t seed, const Rates& rates,
                                std::int64_t steps, bool log) {
@@ -75,9 +79,14 @@ inline RunAndTrainee train_run(Model& model, const Settings& settings, const Tex
   run.frozen = result.trainee->frozen_count();
   run.bytes = result.trainee->bytes();
   const Sampler sampler(data.task.text(Part::train), settings.batch, settings.length, mix(seed));
-  const TrainingPlan plan{contender.label(), steps, rows_per_run, settings.patience};
+  TrainingPlan plan{contender.label(), steps, rows_per_run, settings.patience};
+  if (log)
+    plan.checkpoint = {
+        .path = settings.out / "checkpoints" / (run_name(contender, seed) + ".safetensors"),
+        .key = run_name(contender, seed) + " " + comparison_key(settings, data, base, steps).dump(),
+        .resume = settings.resume};
   run.training = train_loop(model, *result.trainee, sampler, log ? data.select : std::vector<Tokens>(), plan);
-  run.activation_bytes = model.activation_bytes();
+  run.activation_bytes = run.training.activation_bytes;
   return result;
 }
 

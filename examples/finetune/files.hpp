@@ -1,38 +1,24 @@
 // Writing files whole or not at all, and CSV tables.
 #pragma once
 
-#include <algorithm>     // find, all_of
-#include <cstddef>       // size_t
-#include <filesystem>    // path, rename
-#include <fstream>       // ofstream
-#include <stdexcept>     // runtime_error
-#include <string>        // string
-#include <string_view>   // string_view
-#include <system_error>  // error_code
-#include <utility>       // move
-#include <vector>        // vector
+#include <algorithm>    // find, all_of
+#include <cstddef>      // size_t
+#include <filesystem>   // path
+#include <fstream>      // ifstream
+#include <stdexcept>    // runtime_error
+#include <string>       // string
+#include <string_view>  // string_view
+#include <utility>      // move
+#include <vector>       // vector
+
+#include <tiedlora/io/file.hpp>  // write_file
 
 namespace finetune {
 
-/// Writes the bytes to a file beside `path` and renames it: readers see the old file or the new one, never a
-/// part.
+/// Writes a file in one step, and the folders to it: readers see the old file or the new one, never a part.
 inline void write_atomically(const std::filesystem::path& path, std::string_view bytes) {
   if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path());
-  std::filesystem::path unfinished = path;
-  unfinished += ".unfinished";
-  {
-    std::ofstream file(unfinished, std::ios::binary | std::ios::trunc);
-    file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-    file.flush();
-    if (!file) {
-      file.close();
-      std::error_code ignored;
-      std::filesystem::remove(unfinished, ignored);
-      throw std::runtime_error("cannot write " + path.string() +
-                               " (is the folder writable and the disk not full?)");
-    }
-  }
-  std::filesystem::rename(unfinished, path);
+  tiedlora::write_file(path, bytes);
 }
 
 inline std::string read_file(const std::filesystem::path& path) {

@@ -24,7 +24,8 @@ Examples:
   finetune --learning-rate tl6=0.005 --learning-rate tl6.uv=0.15
   finetune --sweep                             search the learning rates anew; continues where it was stopped
 
-Ctrl-C ends the run at the next step and keeps what was trained. Exit status: 0 done, 1 failed, 130 interrupted.
+Ctrl-C ends the run at the next step and keeps what was trained; --resume goes on from there, or from the last
+checkpoint of a run that was killed. Exit status: 0 done, 1 failed, 130 interrupted.
 )";
 
 }  // namespace
@@ -118,6 +119,16 @@ int main(int argc, char** argv) {
   CLI::Option* out =
       app.add_option("--out", settings.out, "folder for tables, plots and adapters; of a sweep: out/sweep")
           ->group("Files");
+  app.add_flag("--resume", settings.resume,
+               "go on from the checkpoints in OUT and CACHE that an earlier run with the same options left, "
+               "as if it "
+               "had not been interrupted")
+      ->group("Files");
+  app.add_option("--export", settings.exports,
+                 "formats for the trained adapters: native (always written), peft and gguf")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"native", "peft", "gguf"}))
+      ->group("Files");
   app.add_option("--cache", settings.cache, "folder for pre-trained bases")->group("Files");
   app.add_flag("--sweep", settings.sweep, "search learning rates on the select split instead of comparing")
       ->group("Modes");

@@ -4,6 +4,7 @@
 #include <Eigen/Core>
 #include <algorithm>   // find, all_of
 #include <filesystem>  // path
+#include <optional>    // optional
 #include <string>      // string
 #include <vector>      // vector
 
@@ -11,6 +12,7 @@
 #include <transformer/thread_pool.hpp>
 
 #include "budget.hpp"      // plan_steps
+#include "export.hpp"      // export_run
 #include "plots.hpp"       // draw_comparison
 #include "report.hpp"      // result_table
 #include "results.hpp"     // save_summary_csv
@@ -24,6 +26,23 @@ constexpr int interrupted_status = 130;  // the shell's custom: 128 + SIGINT
 void stage(const std::string& title) {
   fmt::print("\n== {}\n", title);
   std::fflush(stdout);
+}
+
+/// The steps of an earlier run. What --minutes gives is measured anew each time, but a run that goes on must
+/// have the steps it began with.
+std::optional<StepCounts> read_plan(const std::filesystem::path& path) {
+  if (!std::filesystem::exists(path)) return std::nullopt;
+  const auto json = nlohmann::json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
+  const StepCounts counts = json.is_object() ? StepCounts{json.value("base_steps", std::int64_t{0}),
+                                                          json.value("steps", std::int64_t{0})}
+                                             : StepCounts{};
+  if (counts.base < 1 || counts.task < 1)
+    throw std::runtime_error(path.string() + " is damaged; leave out --resume to start anew");
+  return counts;
+}
+void save_plan(const std::filesystem::path& path, const StepCounts& counts) {
+  write_atomically(
+      path, nlohmann::ordered_json{{"base_steps", counts.base}, {"steps", counts.task}}.dump(2) + '\n');
 }
 
 /// The comparison: trains every contender with every seed, and saves all that is known after each run.
@@ -50,8 +69,7 @@ int compare(Model& model, const Settings& settings, const TextData& data, const 
                  run.task_loss, run.training.seconds_per_step, run.note());
       std::fflush(stdout);
       comparison.runs.push_back(run);
-      save_trained(settings.out / "adapters" / fmt::format("{}-seed{}", contender.slug(), seed), contender,
-                   seed, *result.trainee);
+      export_run(settings, run_name(contender, seed), *result.trainee);
       save_metrics(settings.out / "metrics.csv", comparison);
       save_summary_csv(settings.out / "summary.csv", comparison);
       save_summary_json(settings.out / "summary.json", comparison);
@@ -61,6 +79,7 @@ int compare(Model& model, const Settings& settings, const TextData& data, const 
       write_atomically(settings.out / "samples.txt", samples.all());
     }
   if (comparison.runs.empty()) return interrupted_status;
+  if (Interrupt::requested()) fmt::print("Interrupted: --resume goes on from here\n");
 
   stage("Result");
   const std::string table = result_table(comparison);
@@ -72,7 +91,8 @@ int compare(Model& model, const Settings& settings, const TextData& data, const 
   const std::string problem = draw_comparison(settings.out, comparison);
   if (!problem.empty()) fmt::print("Note: {}\n", problem);
   fmt::print(
-      "{}: result.txt, summary.csv, summary.json, metrics.csv, samples.txt, text_splits.csv, adapters/{}\n",
+      "{}: result.txt, summary.csv, summary.json, metrics.csv, samples.txt, text_splits.csv, adapters/, "
+      "checkpoints/{}\n",
       settings.out.string(),
       problem.empty() ? ", loss.png, test_loss_against_parameters.png (and .svg)" : "");
   return Interrupt::requested() ? interrupted_status : 0;
@@ -148,7 +168,13 @@ int run_program(Settings settings) {
   constexpr double reserve = 5;  // seconds for samples and plots
   const double deadline = begin + 60 * settings.minutes - reserve;
   Costs costs;
-  if (counts.base == 0 || counts.task == 0) {
+  const std::filesystem::path plan_path = settings.out / "plan.json";
+  const std::optional<StepCounts> before = settings.resume ? read_plan(plan_path) : std::nullopt;
+  if (before) {
+    if (counts.base == 0) counts.base = before->base;
+    if (counts.task == 0) counts.task = before->task;
+    fmt::print("Resumed: {} steps of pre-training and {} of fine-tuning\n", counts.base, counts.task);
+  } else if (counts.base == 0 || counts.task == 0) {
     costs = measure_costs(model, settings, data, all);
     counts = plan_steps(settings, data, costs, deadline - seconds_now());
     fmt::print(
@@ -159,19 +185,21 @@ int run_program(Settings settings) {
         *std::max_element(costs.steps.begin(), costs.steps.end()));
   }
 
+  save_plan(plan_path, counts);
+
   stage("Pre-training");
   const Base base = obtain_base(model, settings, data, counts.base);
   if (base.interrupted) {
-    fmt::print("Interrupted after {} of {} steps: nothing is kept of an unfinished base\n", base.steps,
-               counts.base);
+    fmt::print("Interrupted after {} of {} steps; --resume goes on from here\n", base.steps, counts.base);
     return interrupted_status;
   }
   fmt::print("Loss on its own test split {:.3f} bits per byte, on the task's {:.3f}\n", base.base_loss,
              base.task_loss);
-  if (settings.steps == 0 && !base.from_cache) {
+  if (settings.steps == 0 && !base.from_cache && !before) {
     // If the machine has become slower since the plan was made, fewer steps are left.
     costs.slow_down(base.seconds_per_step / costs.base_step);
     counts.task = std::min(counts.task, fitting_steps(settings, data, costs, deadline - seconds_now()));
+    save_plan(plan_path, counts);
   }
 
   stage(fmt::format("{}: {} steps each", settings.sweep ? "Sweep" : "Fine-tuning", counts.task));

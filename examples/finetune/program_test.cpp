@@ -4,6 +4,7 @@
 #include <spawn.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <nlohmann/json.hpp>
@@ -36,7 +37,8 @@ class Program {
       throw std::runtime_error("cannot start " FINETUNE_PROGRAM);
     posix_spawn_file_actions_destroy(&actions);
   }
-  void interrupt() { kill(process_, SIGINT); }
+  void interrupt() { ::kill(process_, SIGINT); }
+  void kill() { ::kill(process_, SIGKILL); }
   int wait() {
     int status = 0;
     waitpid(process_, &status, 0);
@@ -86,10 +88,10 @@ TEST(Finetune, SmokeRunWritesEverything) {
   const auto out = folder.path() / "out";
   for (const char* name : {"metrics.csv", "summary.csv", "summary.json", "samples.txt", "result.txt",
                            "text_splits.csv", "loss.gp", "test_loss_against_parameters.gp",
-                           "adapters/tl6-r4-seed1.json", "adapters/tl6-r4-seed1.f32"})
+                           "adapters/tl6-r4-seed1.safetensors", "adapters/full-seed1/model.safetensors"})
     EXPECT_TRUE(std::filesystem::exists(out / name)) << name;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(folder.path()))
-    EXPECT_NE(entry.path().extension(), ".unfinished") << entry.path();
+    EXPECT_NE(entry.path().extension(), ".partial") << entry.path();
   const auto json = nlohmann::json::parse(read_file(out / "summary.json"));
   EXPECT_EQ(json["runs"].size(), contenders(tiny_settings()).size());
   for (const auto& one : json["runs"]) {
@@ -103,11 +105,11 @@ TEST(Finetune, SmokeRunWritesEverything) {
 TEST(Finetune, IsRepeatableAndReadsTheBaseFromItsCache) {
   const TestFolder folder;
   ASSERT_EQ(run(folder, tiny(folder, {"--schemes", "tl6"})).status, 0);
-  const std::string first = read_file(folder.path() / "out/adapters/tl6-r4-seed1.f32");
+  const std::string first = read_file(folder.path() / "out/adapters/tl6-r4-seed1.safetensors");
   const auto [status, output] = run(folder, tiny(folder, {"--schemes", "tl6"}));
   EXPECT_EQ(status, 0);
   EXPECT_NE(output.find("read from"), std::string::npos) << output;
-  EXPECT_EQ(read_file(folder.path() / "out/adapters/tl6-r4-seed1.f32"), first);
+  EXPECT_EQ(read_file(folder.path() / "out/adapters/tl6-r4-seed1.safetensors"), first);
 }
 
 TEST(Finetune, RunsAStudyAndAppendsItsRows) {
@@ -149,8 +151,102 @@ TEST(Finetune, InterruptKeepsWhatWasTrained) {
   ASSERT_EQ(json["runs"].size(), 1u);
   EXPECT_EQ(json["runs"][0]["status"], "interrupted");
   EXPECT_GT(json["runs"][0]["steps"], 0);
-  EXPECT_TRUE(std::filesystem::exists(folder.path() / "out/adapters/lora-r4-seed1.f32"));
+  EXPECT_TRUE(std::filesystem::exists(folder.path() / "out/adapters/lora-r4-seed1.safetensors"));
   EXPECT_NE(read_file(output).find("== Result"), std::string::npos);
+}
+
+// What two runs trained and measured must be the same, bit by bit.
+void expect_same_results(const std::filesystem::path& a, const std::filesystem::path& b) {
+  int files = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(a / "adapters")) {
+    if (!entry.is_regular_file()) continue;
+    const auto relative = std::filesystem::relative(entry.path(), a);
+    EXPECT_TRUE(read_file(entry.path()) == read_file(b / relative)) << relative;
+    ++files;
+  }
+  EXPECT_EQ(files, 2 + 2);  // two adapters, and config and weights of the fully fine-tuned model
+  const auto results = [](const std::filesystem::path& out) {
+    auto json = nlohmann::json::parse(read_file(out / "summary.json"));
+    for (auto& run : json["runs"]) run.erase("seconds_per_step");
+    return json;
+  };
+  EXPECT_EQ(results(a), results(b));
+  // All but the column with seconds, the last but one.
+  const auto losses = [](const std::filesystem::path& out) {
+    std::vector<CsvTable::Row> rows;
+    const std::string text = read_file(out / "metrics.csv");
+    for (std::size_t begin = 0; begin < text.size();) {
+      const std::size_t end = text.find('\n', begin);
+      CsvTable::Row row;
+      for (std::size_t at = begin; at < end;) {
+        const std::size_t comma = std::min(text.find(',', at), end);
+        row.push_back(text.substr(at, comma - at));
+        at = comma + 1;
+      }
+      rows.push_back(std::move(row));
+      begin = end + 1;
+    }
+    const auto seconds =
+        std::find(rows.front().begin(), rows.front().end(), "seconds") - rows.front().begin();
+    EXPECT_LT(seconds, static_cast<std::ptrdiff_t>(rows.front().size()));
+    for (CsvTable::Row& row : rows) row.erase(row.begin() + seconds);
+    return rows;
+  };
+  EXPECT_EQ(losses(a), losses(b));
+}
+
+TEST(Finetune, AKilledRunGoesOnBitByBit) {
+  const TestFolder folder;
+  const auto begin = [&](const std::string& out) {
+    auto arguments = tiny(folder, {"--schemes", "lora,tl6,full", "--base-steps", "200", "--steps", "100",
+                                   "--patience", "1000"});
+    *(std::find(arguments.begin(), arguments.end(), "--out") + 1) = folder.path() / out;
+    *(std::find(arguments.begin(), arguments.end(), "--cache") + 1) = folder.path() / (out + "-cache");
+    return arguments;
+  };
+  ASSERT_EQ(run(folder, begin("whole")).status, 0);
+
+  // Killed in the pre-training, then in each of the three runs.
+  const auto output = folder.path() / "output.txt";
+  int kills = 0;
+  for (const char* name : {"base", "lora-r4", "tl6-r4", "full"}) {
+    std::vector<std::string> arguments = begin("part");
+    if (kills > 0) arguments.push_back("--resume");
+    Program program(arguments, output);
+    const auto has_checkpoint = [&] {
+      if (name != std::string_view("base"))
+        return std::filesystem::exists(folder.path() / "part/checkpoints" /
+                                       (std::string(name) + "-seed1.safetensors"));
+      for (const auto& entry : std::filesystem::directory_iterator(folder.path()))
+        if (entry.path().filename() == "part-cache")
+          for (const auto& file : std::filesystem::directory_iterator(entry.path()))
+            if (file.path().extension() == ".checkpoint") return true;
+      return false;
+    };
+    for (int i = 0; i < 60'000 && !has_checkpoint(); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    program.kill();
+    EXPECT_EQ(program.wait(), -SIGKILL) << name << ": " << read_file(output);
+    ++kills;
+  }
+  std::vector<std::string> arguments = begin("part");
+  arguments.push_back("--resume");
+  const Outcome resumed = run(folder, arguments);
+  ASSERT_EQ(resumed.status, 0) << resumed.output;
+  EXPECT_NE(resumed.output.find("lora r=4          goes on after 100 of 100 steps"), std::string::npos)
+      << resumed.output;
+  EXPECT_NE(resumed.output.find("full              goes on after"), std::string::npos) << resumed.output;
+  expect_same_results(folder.path() / "whole", folder.path() / "part");
+}
+
+TEST(Finetune, RefusesToGoOnWithOtherSettings) {
+  const TestFolder folder;
+  ASSERT_EQ(run(folder, tiny(folder, {"--schemes", "tl6"})).status, 0);
+  const auto [status, output] =
+      run(folder, tiny(folder, {"--schemes", "tl6", "--resume", "--learning-rate", "tl6=0.5"}));
+  EXPECT_EQ(status, 1);
+  EXPECT_NE(output.find("tl6-r4-seed1.safetensors belongs to a run with other settings"), std::string::npos)
+      << output;
 }
 
 TEST(Finetune, ExplainsWhatIsWrong) {
@@ -166,6 +262,7 @@ TEST(Finetune, ExplainsWhatIsWrong) {
   fails({"--steps", "-3"}, "--steps");
   fails({"--learning-rate", "tl6=fast"}, "tl6=fast");
   fails({"--no-such-option"}, "no-such-option");
+  fails({"--export", "onnx"}, "onnx");
   fails({"--smoke", "--task-text", "/no/such/folder"}, "/no/such/folder");
   folder.write("tiny.txt", "much too short");
   fails({"--smoke", "--task-text", folder.path() / "tiny.txt"}, "are needed");

@@ -47,8 +47,13 @@ inline std::string clock_text(double seconds) {
 /// One line on stderr: a bar that redraws itself on a terminal, else a plain line every five seconds.
 class Progress {
  public:
-  Progress(std::string title, std::int64_t steps, std::int64_t tokens_per_step)
-      : title_(std::move(title)), steps_(steps), tokens_(tokens_per_step), terminal_(isatty(2) != 0) {
+  /// `begin`: steps that were done before, in another process.
+  Progress(std::string title, std::int64_t steps, std::int64_t tokens_per_step, std::int64_t begin)
+      : title_(std::move(title)),
+        steps_(steps),
+        tokens_(tokens_per_step),
+        begin_(begin),
+        terminal_(isatty(2) != 0) {
     last_ = terminal_ ? 0 : start_;
   }
   ~Progress() {
@@ -63,10 +68,10 @@ class Progress {
     if (now - last_ < (terminal_ ? 0.1 : 5.0)) return;
     last_ = now;
     const double spent = now - start_;
-    const double left = spent / double(done) * double(steps_ - done);
+    const double left = spent / double(done - begin_) * double(steps_ - done);
     const std::string numbers =
         fmt::format("step {}/{}  loss {:.3f} bits/byte  {:.0f} tokens/s  {} left", done, steps_, loss,
-                    double(done * tokens_) / spent, clock_text(left));
+                    double((done - begin_) * tokens_) / spent, clock_text(left));
     if (terminal_) {
       constexpr std::int64_t width = 24;
       const auto full = static_cast<std::size_t>(std::clamp<std::int64_t>(done * width / steps_, 0, width));
@@ -80,7 +85,7 @@ class Progress {
 
  private:
   std::string title_;
-  std::int64_t steps_, tokens_;
+  std::int64_t steps_, tokens_, begin_;
   bool terminal_;
   double start_ = seconds_now();
   double last_ = 0;

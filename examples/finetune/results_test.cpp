@@ -108,35 +108,6 @@ TEST(SummaryJson, HasNullForWhatWasNotMeasured) {
   EXPECT_EQ(json["before"]["test_bits_per_byte"], 3.0);
 }
 
-TEST(SaveTrained, DescribesEveryNumberOnce) {
-  const TestFolder folder;
-  const Settings settings = small_settings();
-  Weights base(settings.model);
-  base.initialize(1);
-  for (const Contender& contender : {Contender{"tl6", 4}, Contender{"vera", 4}, Contender{"full", 0}}) {
-    const auto trainee = make_trainee(settings, contender, {0.01, 1}, base, 1);
-    const auto stem = folder.path() / contender.slug();
-    save_trained(stem, contender, 1, *trainee);
-    const auto json = nlohmann::json::parse(read_file(stem.string() + ".json"));
-    const std::string numbers = read_file(stem.parent_path() / json["file"].get<std::string>());
-    ASSERT_EQ(numbers.size(), trainee->values().size_bytes());
-    EXPECT_EQ(std::memcmp(numbers.data(), trainee->values().data(), numbers.size()), 0);
-    EXPECT_EQ(json["count"], trainee->trained_count());
-    EXPECT_EQ(json["scheme"], contender.scheme);
-    EXPECT_EQ(json.contains("frozen"), contender.scheme == "vera");
-    Index end = 0;  // the parts follow each other without a gap
-    for (const auto& part : json["parts"]) {
-      EXPECT_EQ(part["offset"], end);
-      end += part.contains("factor")
-                 ? (part["factor"] == "u"   ? part["rank"].get<Index>()
-                    : part["factor"] == "v" ? part["features"].get<Index>()
-                                            : part["rank"].get<Index>() * part["features"].get<Index>())
-                 : part["rows"].get<Index>() * part["columns"].get<Index>();
-    }
-    EXPECT_EQ(end, trainee->trained_count());
-  }
-}
-
 TEST(Plots, QuoteTheirTexts) {
   EXPECT_EQ(gnuplot_quoted("it's"), "'it''s'");
   const std::string script = loss_script(

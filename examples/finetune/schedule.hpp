@@ -41,6 +41,9 @@ class EarlyStopping {
   }
   bool stop() const { return patience_ > 0 && waited_ >= patience_; }
   double best() const { return best_; }
+  int waited() const { return waited_; }
+  /// Goes on where another one stood.
+  void resume(double best, int waited) { best_ = best, waited_ = waited; }
 
  private:
   int patience_;

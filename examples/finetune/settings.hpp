@@ -57,7 +57,9 @@ struct Settings {
   int threads = 1;
   std::filesystem::path out = "out/finetune";
   std::filesystem::path cache = "out/cache";
-  bool sweep = false;  ///< search learning rates instead of comparing
+  bool sweep = false;                     ///< search learning rates instead of comparing
+  bool resume = false;                    ///< go on from the checkpoints in `out`
+  std::vector<std::string> exports = {};  ///< formats of adapters: "native", "peft", "gguf"
 };
 
 /// What a sweep runs with unless told otherwise: about as many steps as the demo makes on two cores of a

@@ -1,24 +1,26 @@
 // What can be trained on a transformer: an adapter beside frozen weights, or the weights themselves.
 #pragma once
 
-#include <cmath>    // isfinite
-#include <cstdint>  // int64_t, uint64_t
-#include <memory>   // unique_ptr
-#include <span>     // span
-#include <utility>  // move
+#include <cmath>       // isfinite
+#include <cstdint>     // int64_t, uint64_t
+#include <filesystem>  // path
+#include <memory>      // unique_ptr
+#include <span>        // span
+#include <utility>     // move
 
 #include <tiedlora/adapter.hpp>
+#include <tiedlora/io/checkpoint.hpp>
 #include <tiedlora/optimizer.hpp>
 #include <transformer/modules.hpp>
 #include <transformer/transformer.hpp>
 
-#include "sampler.hpp"   // Tokens
-#include "settings.hpp"  // Contender, clip_norm, weight_decay
+#include "model_files.hpp"  // save_weights
+#include "sampler.hpp"      // Tokens
+#include "settings.hpp"     // Contender, clip_norm, weight_decay
 
 namespace finetune {
 
 using Model = transformer::Transformer<float>;
-using Weights = transformer::Weights<float>;
 using Adapter = tiedlora::Adapter<float>;
 
 inline transformer::Batch view(const Tokens& tokens) {
@@ -54,6 +56,11 @@ class Trainee {
   virtual std::span<float> values() = 0;       ///< what is trained
   virtual tiedlora::Index frozen_count()
       const = 0;  ///< numbers of its own that are not trained: VeRA's A and B
+  /// Writes all that learn() goes on from, and where training stands; `resume` reads it. Both throw
+  /// tiedlora::Error where they cannot.
+  virtual void save(const std::filesystem::path& path, const tiedlora::TrainingPosition& position) const = 0;
+  virtual tiedlora::TrainingPosition resume(const std::filesystem::path& path) = 0;
+
   tiedlora::Index trained_count() { return static_cast<tiedlora::Index>(values().size()); }
   /// Of parameters, gradients and both moments of AdamW; without the base model's frozen weights.
   tiedlora::Index bytes() {
@@ -78,6 +85,18 @@ class AdapterTrainee final : public Trainee {
   const Adapter* adapter() const override { return &adapter_; }
   std::span<float> values() override { return adapter_.trainable(); }
   tiedlora::Index frozen_count() const override { return adapter_.layout().frozen_count(); }
+  void save(const std::filesystem::path& path, const tiedlora::TrainingPosition& position) const override {
+    tiedlora::save_checkpoint(path, adapter_, optimizer_, position);
+  }
+  tiedlora::TrainingPosition resume(const std::filesystem::path& path) override {
+    tiedlora::Checkpoint<float> checkpoint =
+        tiedlora::load_checkpoint<float>(path, {.modules = &adapter_.layout().modules()});
+    if (!(checkpoint.adapter.layout() == adapter_.layout()))
+      throw tiedlora::Error(path.string() + " holds an adapter of another scheme or rank");
+    adapter_ = std::move(checkpoint.adapter);
+    optimizer_ = std::move(checkpoint.optimizer);
+    return checkpoint.position;
+  }
 
  private:
   static tiedlora::AdamWOptions options(const Rates& rates) {
@@ -118,6 +137,14 @@ class WeightsTrainee final : public Trainee {
   const Adapter* adapter() const override { return nullptr; }
   std::span<float> values() override { return weights_.values(); }
   tiedlora::Index frozen_count() const override { return 0; }
+  void save(const std::filesystem::path& path, const tiedlora::TrainingPosition& position) const override {
+    save_weights(path, weights_, first_, second_, {.steps = steps_, .position = position});
+  }
+  tiedlora::TrainingPosition resume(const std::filesystem::path& path) override {
+    const WeightsPosition read = read_weights(path, weights_, first_, second_);
+    steps_ = read.steps;
+    return read.position;
+  }
 
  private:
   double add_gradients(Model& model, const transformer::Batch& batch) override {

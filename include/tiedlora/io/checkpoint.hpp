@@ -163,7 +163,7 @@ Status try_save_checkpoint(const std::filesystem::path& path, const Adapter<P>& 
   native->metadata["tiedlora_checkpoint"] = *std::move(text);
   const std::span<const P> moments[] = {optimizer.first_moment(), optimizer.second_moment()};
   for (int i = 0; i < 2; ++i)
-    detail::append_aligned(native->entries, detail::optimizer_tensors[i].data(), safetensors::dtype_of<P>,
+    detail::append_aligned(native->entries, detail::optimizer_tensors[i], safetensors::dtype_of<P>,
                            moments[i].data(), static_cast<Index>(moments[i].size()));
   return safetensors::try_save_in_order(path, native->entries, native->metadata, detail::native_alignment);
 }

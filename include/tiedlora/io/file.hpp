@@ -305,12 +305,15 @@ inline Status AtomicFile::try_commit() {
 
 inline namespace TIEDLORA_ISA {
 
-/// Puts a text or bytes into a file as AtomicFile does.
+/// Puts a text, or bytes, into a file as AtomicFile does.
 inline Status try_write_file(const std::filesystem::path& path, std::string_view text) {
   Result<AtomicFile> file = AtomicFile::try_create(path);
   if (!file) return file.failure();
   if (Status done = file->try_append(text); !done) return done;
   return file->try_commit();
+}
+inline void write_file(const std::filesystem::path& path, std::string_view text) {
+  (void)detail::value_or_fail(try_write_file(path, text));
 }
 
 }  // namespace TIEDLORA_ISA

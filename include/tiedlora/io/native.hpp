@@ -64,7 +64,7 @@ inline constexpr std::size_t native_alignment = 64;
 
 /// Adds an array of n numbers, and before it as many bytes of padding as it needs to begin at a multiple
 /// of 64.
-inline void append_aligned(std::vector<safetensors::Entry>& entries, const char* name,
+inline void append_aligned(std::vector<safetensors::Entry>& entries, std::string_view name,
                            safetensors::Dtype dtype, const void* data, Index n) {
   static constexpr std::byte zeros[native_alignment] = {};
   std::uint64_t end = 0;
@@ -81,7 +81,7 @@ inline void append_aligned(std::vector<safetensors::Entry>& entries, const char*
                        .shape = {static_cast<Index>(native_alignment - end % native_alignment)},
                        .data = zeros,
                        .dtype_name = "U8"});
-  entries.push_back({.name = name, .dtype = dtype, .shape = {n}, .data = data});
+  entries.push_back({.name = std::string(name), .dtype = dtype, .shape = {n}, .data = data});
 }
 
 /// Whether a frozen factor's numbers are, bit for bit, those that its init gives.
