@@ -5,6 +5,7 @@
 #include "io/file.hpp"
 #include "io/json.hpp"
 #include "io/model_modules.hpp"
+#include "io/name_map.hpp"
 #include "io/native.hpp"
 #include "io/peft.hpp"
 #include "io/safetensors.hpp"
