@@ -3,6 +3,8 @@
 
 #include "io/checkpoint.hpp"
 #include "io/file.hpp"
+#include "io/gguf.hpp"
+#include "io/gguf_adapter.hpp"
 #include "io/json.hpp"
 #include "io/model_modules.hpp"
 #include "io/name_map.hpp"

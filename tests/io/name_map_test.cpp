@@ -7,10 +7,10 @@ namespace {
 
 using tiedlora::NameMap;
 
-const NameMap map({{"model.layers.*.self_attn.q_proj", "blk.*.attn_q"},
-                   {"layers.*.self_attn.q_proj", "blk.*.attn_q"},
-                   {"layers.*.experts.*.up", "blk.*.up.*"},
-                   {"lm_head", "output"}});
+const NameMap map{{"model.layers.*.self_attn.q_proj", "blk.*.attn_q"},
+                  {"layers.*.self_attn.q_proj", "blk.*.attn_q"},
+                  {"layers.*.experts.*.up", "blk.*.up.*"},
+                  {"lm_head", "output"}};
 
 TEST(NameMap, TranslatesBothWays) {
   EXPECT_EQ(map.to_file("model.layers.12.self_attn.q_proj"), "blk.12.attn_q");

@@ -31,10 +31,10 @@ static_assert(std::endian::native == std::endian::little,
               "tiedlora: files are little endian, and their numbers are used as they stand");
 
 inline constexpr std::string_view magic = "GGUF";
-inline constexpr std::uint32_t version = 3;               ///< what is written; 2 has the same form
-inline constexpr std::uint32_t default_alignment = 32;    ///< where general.alignment is absent
-inline constexpr std::size_t max_tensor_name = 63;        ///< ggml refuses longer ones
-inline constexpr std::size_t max_tensor_dimensions = 4;   ///< likewise
+inline constexpr std::uint32_t version = 3;              ///< what is written; 2 has the same form
+inline constexpr std::uint32_t default_alignment = 32;   ///< where general.alignment is absent
+inline constexpr std::size_t max_tensor_name = 63;       ///< ggml refuses longer ones
+inline constexpr std::size_t max_tensor_dimensions = 4;  ///< likewise
 
 /// A tensor of an open file.
 struct Tensor {
@@ -81,7 +81,7 @@ class File {
   using Order = std::vector<std::size_t>;  // indices, sorted by name
 
   template <class Item>
-  static const Item* find(const std::vector<Item>& items, const Order& order, std::string_view Item::*name,
+  static const Item* find(const std::vector<Item>& items, const Order& order, std::string_view Item::* name,
                           std::string_view wanted) {
     const auto found =
         std::lower_bound(order.begin(), order.end(), wanted,
@@ -90,7 +90,7 @@ class File {
   }
   // A Failure where a name is there twice.
   template <class Item>
-  static Status sort(const std::vector<Item>& items, Order& order, std::string_view Item::*name,
+  static Status sort(const std::vector<Item>& items, Order& order, std::string_view Item::* name,
                      std::string_view what);
 
   MappedFile mapping_;
@@ -240,10 +240,10 @@ inline Result<File::Entry> try_read_entry(Reader& reader) {
   const std::size_t at = reader.position();
   const std::optional<Value> value = reader.value();
   if (reader.failed())
-    return Failure{message("is cut short or damaged: ",
-                           entry.key.empty() ? "a metadata key"
-                                             : message("the metadata value of ", in_quotes(entry.key)),
-                           " does not end within the file")};
+    return Failure{message(
+        "is cut short or damaged: ",
+        entry.key.empty() ? "a metadata key" : message("the metadata value of ", in_quotes(entry.key)),
+        " does not end within the file")};
   if (!value)
     return Failure{message("has a metadata value ", in_quotes(entry.key), " at byte ", at,
                            " of a type that is not read")};
@@ -276,12 +276,14 @@ inline Result<TensorInfo> try_read_info(Reader& reader) {
   }
   tensor.type = Type{reader.number<std::uint32_t>()};
   info.offset = reader.number<std::uint64_t>();
-  if (reader.failed()) return Failure{"is cut short or damaged: the list of tensors does not end within the file"};
+  if (reader.failed())
+    return Failure{"is cut short or damaged: the list of tensors does not end within the file"};
   return info;
 }
 
 /// Gives tensors their bytes, in the order of the file.
-inline Status try_place(std::span<TensorInfo> infos, std::span<const std::byte> data, std::uint64_t alignment) {
+inline Status try_place(std::span<TensorInfo> infos, std::span<const std::byte> data,
+                        std::uint64_t alignment) {
   std::uint64_t end = 0;     // of the tensor before
   bool end_is_known = true;  // its type is
   for (std::size_t i = 0; i < infos.size(); ++i) {
@@ -322,7 +324,7 @@ inline Status try_place(std::span<TensorInfo> infos, std::span<const std::byte> 
 }  // namespace detail
 
 template <class Item>
-Status File::sort(const std::vector<Item>& items, Order& order, std::string_view Item::*name,
+Status File::sort(const std::vector<Item>& items, Order& order, std::string_view Item::* name,
                   std::string_view what) {
   for (std::size_t i = 0; i < items.size(); ++i) order.push_back(i);
   std::sort(order.begin(), order.end(),
@@ -426,8 +428,7 @@ Status try_read(const Tensor& tensor, std::span<P> out) {
       return success();
   }
   return Failure{message("tensor ", in_quotes(tensor.name), " is of type ", to_string(tensor.type), " (",
-                         static_cast<std::uint32_t>(tensor.type),
-                         "); F32, F16, BF16 and Q8_0 can be read")};
+                         static_cast<std::uint32_t>(tensor.type), "); F32, F16, BF16 and Q8_0 can be read")};
 }
 
 }  // namespace TIEDLORA_ISA

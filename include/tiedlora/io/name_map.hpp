@@ -1,12 +1,13 @@
 // The same modules under other names: what a file calls what the host calls otherwise.
 #pragma once
 
-#include <cstddef>      // size_t
-#include <optional>     // optional
-#include <string>       // string
-#include <string_view>  // string_view
-#include <utility>      // move
-#include <vector>       // vector
+#include <cstddef>           // size_t
+#include <initializer_list>  // initializer_list
+#include <optional>          // optional
+#include <string>            // string
+#include <string_view>       // string_view
+#include <utility>           // move
+#include <vector>            // vector
 
 #include "../config.hpp"
 
@@ -25,7 +26,7 @@ struct NameRule {
 class NameMap {
  public:
   NameMap() = default;
-  explicit NameMap(std::vector<NameRule> rules) : rules_(std::move(rules)) {}
+  NameMap(std::initializer_list<NameRule> rules) : rules_(rules) {}
 
   /// Tried after those that are there.
   void add(NameRule rule) { rules_.push_back(std::move(rule)); }
