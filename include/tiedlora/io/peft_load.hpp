@@ -202,7 +202,10 @@ inline Result<Layout> try_peft_lora_layout(const PeftFolder& folder, const PeftM
       options.ranks.emplace_back(module.name, 0);
       continue;
     }
-    const Index rank = tensors->inner->shape.size() == 2 ? tensors->inner->shape[0] : config.rank;
+    const std::vector<Index>& inner = tensors->inner->shape;
+    const bool transposed =
+        inner.size() == 2 && inner[1] != module.in_features && inner[0] == module.in_features;
+    const Index rank = inner.size() == 2 ? inner[transposed ? 1 : 0] : config.rank;
     if (Status same = try_shape(*tensors->inner, {rank, module.in_features}, "rank x in", module); !same)
       return same.failure();
     if (Status same = try_shape(*tensors->outer, {module.out_features, rank}, "out x rank", module); !same)

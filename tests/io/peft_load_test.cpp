@@ -1,0 +1,341 @@
+#include <gtest/gtest.h>
+
+#include <string>
+#include <tiedlora/io/peft.hpp>
+
+#include "support/io_files.hpp"
+#include "support/peft.hpp"
+#include "support/peft_writer.hpp"
+
+namespace tiedlora_test {
+namespace {
+
+using namespace tiedlora;
+using Names = std::vector<std::string>;
+
+Result<LoadedPeft<float>> load(const PeftWriter& writer, const ModuleList& modules = small_modules(),
+                               const PeftLoadOptions& options = {}) {
+  const Folder folder;
+  writer.write(folder.path());
+  return try_load_peft<float>(folder.path(), modules, options);
+}
+
+std::string tensor(const char* module, const char* what) {
+  return "base_model.model.m.layers." + std::string(module) + what;
+}
+
+TEST(PeftLoad, TakesLoraAsItStands) {
+  const auto loaded = load(small_lora());
+  ASSERT_TRUE(loaded) << loaded.error();
+  const Layout& layout = loaded->adapter.layout();
+  EXPECT_EQ(layout.scheme(), schemes::lora());
+  EXPECT_EQ(layout.rank(), 2);
+  EXPECT_EQ(layout.scaling(), 2);                   // alpha 4 / rank 2
+  EXPECT_EQ(loaded->adapter.A(1)(1, 0), 7 / 8.0f);  // (r, in): element 6 of 2 x 6
+  EXPECT_EQ(loaded->adapter.B(1)(3, 1), 8 / 8.0f);  // (out, r): element 7 of 4 x 2
+  EXPECT_EQ(loaded->adapter.B(1)(1, 0), 3 / 8.0f);
+  EXPECT_EQ(loaded->report.used.size(), 8u);
+  EXPECT_TRUE(loaded->report.unused.empty() && loaded->report.missing.empty());
+}
+
+TEST(PeftLoad, FollowsRanksAndAlphasModuleByModule) {
+  PeftWriter writer = small_lora();
+  writer.remove(tensor("1.q", ".lora_A.weight"))
+      .remove(tensor("1.q", ".lora_B.weight"))
+      .lora("m.layers.1.q", 3, 4, 4);
+  writer.config["rank_pattern"] = {{"layers.1.q", 3}};
+  writer.config["alpha_pattern"] = {{"down", 6}};
+  auto loaded = load(writer);
+  ASSERT_TRUE(loaded) << loaded.error();
+  const auto scaling = [&](Index m) { return loaded->adapter.layout().scaling(m); };
+  EXPECT_EQ(loaded->adapter.layout().rank(2), 3);
+  EXPECT_EQ(scaling(0), 4 / 2.0);
+  EXPECT_EQ(scaling(1), 6 / 2.0);
+  EXPECT_EQ(scaling(2), 4 / 3.0);
+  writer.config["use_rslora"] = true;
+  loaded = load(writer);
+  ASSERT_TRUE(loaded) << loaded.error();
+  EXPECT_EQ(scaling(1), 6 / std::sqrt(2.0));
+  EXPECT_EQ(scaling(2), 4 / std::sqrt(3.0));
+}
+
+TEST(PeftLoad, ReadsEveryTypeAsEveryType) {
+  const auto single = load_peft<float>(peft_folder("lora_bf16"), llama_modules());
+  const auto wide = load_peft<double>(peft_folder("lora_bf16"), llama_modules());
+  const auto narrow = load_peft<Eigen::bfloat16>(peft_folder("lora_bf16"), llama_modules());
+  for (std::size_t i = 0; i < single.adapter.trainable().size(); ++i) {
+    EXPECT_EQ(wide.adapter.trainable()[i], double{single.adapter.trainable()[i]});
+    EXPECT_EQ(float(narrow.adapter.trainable()[i]), single.adapter.trainable()[i]);
+  }
+}
+
+TEST(PeftLoad, GivesModulesThatAreNotAdaptedRankZero) {
+  ModuleList modules = small_modules();
+  modules.add({.name = "lm_head", .in_features = 4, .out_features = 9});
+  const auto loaded = load(small_lora(), modules);
+  ASSERT_TRUE(loaded) << loaded.error();
+  EXPECT_EQ(loaded->adapter.layout().rank(4), 0);
+  EXPECT_TRUE(loaded->report.missing.empty());
+}
+
+TEST(PeftLoad, ReportsWhatTheHostDoesNotHaveAndWhatTheFileLacks) {
+  ModuleList modules;
+  for (const Module& module : small_modules())
+    if (module.name != "m.layers.0.down") modules.add(module);
+  PeftWriter writer = small_lora();
+  writer.remove(tensor("1.q", ".lora_A.weight")).remove(tensor("1.q", ".lora_B.weight"));
+  const Names unused = {tensor("0.down", ".lora_A.weight"), tensor("0.down", ".lora_B.weight")};
+  const Names missing = {tensor("1.q", ".lora_A.weight"), tensor("1.q", ".lora_B.weight")};
+  for (const Json& targets : {Json({"q", "down"}), Json("all-linear"), Json("m\\.layers\\.\\d\\.(q|down)")}) {
+    writer.config["target_modules"] = targets;
+    const auto loaded = load(writer, modules);
+    ASSERT_TRUE(loaded) << loaded.error();
+    EXPECT_EQ(loaded->report.unused, unused);
+    EXPECT_EQ(loaded->report.missing, missing);
+    EXPECT_EQ(loaded->report.used.size(), 4u);
+    EXPECT_EQ(loaded->report.note, "");
+  }
+  writer.config["target_modules"] = {"q", "down"};
+  writer.config["layers_to_transform"] = {0};
+  EXPECT_TRUE(load(writer, modules)->report.missing.empty());
+  writer.config.erase("layers_to_transform");
+  writer.config["target_modules"] = ".*(?=q)q";
+  const auto loaded = load(writer, modules);
+  ASSERT_TRUE(loaded) << loaded.error();
+  EXPECT_NE(loaded->report.note.find("beyond the patterns"), std::string::npos);
+}
+
+TEST(PeftLoad, TakesNoMatchForAnError) {
+  ModuleList others;
+  others.add({.name = "h.0.q", .layer = 0, .in_features = 4, .out_features = 4});
+  expect_failure(load(small_lora(), others),
+                 {"none of the 4 modules", "\"m.layers.0.down\"", "1 of the host's list", "\"h.0.q\"",
+                  "wrong base model", "peft_name"});
+  expect_failure(load(small_lora(), ModuleList()), {"none of the 4 modules", "0 of the host's list"});
+}
+
+TEST(PeftLoad, MapsNames) {
+  ModuleList mine;
+  for (const Module& module : small_modules()) {
+    Module renamed = module;
+    renamed.name = "my." + module.name.substr(2);
+    mine.add(renamed);
+  }
+  const PeftName peft_name = [](const std::string& name) { return "m." + name.substr(3); };
+  const auto loaded = load(small_lora(), mine, {.peft_name = peft_name});
+  ASSERT_TRUE(loaded) << loaded.error();
+  EXPECT_EQ(loaded->report.used.size(), 8u);
+  expect_failure(load(small_lora(), mine, {.peft_name = [](const std::string&) { return std::string("q"); }}),
+                 {"\"my.layers.0.q\" and \"my.layers.0.down\" have one and the same PEFT name, \"q\""});
+}
+
+TEST(PeftLoad, NamesTheModuleAndBothShapes) {
+  ModuleList wider;
+  for (Module module : small_modules()) {
+    if (module.name == "m.layers.1.down") module.in_features = 7;
+    wider.add(module);
+  }
+  expect_failure(load(small_lora(), wider), {"module \"m.layers.1.down\"", "lora_A.weight\" is 2x6",
+                                             "4x7 (out x in)", "2x7", "wrong base model?"});
+  PeftWriter transposed = small_lora();
+  transposed.remove(tensor("0.down", ".lora_A.weight")).add(tensor("0.down", ".lora_A.weight"), {6, 2});
+  expect_failure(load(transposed), {"module \"m.layers.0.down\"", "lora_A.weight\" is 6x2", "needs 2x6",
+                                    "transposed, as MLX and ONNX Runtime do?"});
+  PeftWriter flat = small_lora();
+  flat.remove(tensor("0.q", ".lora_B.weight")).add(tensor("0.q", ".lora_B.weight"), {8});
+  expect_failure(load(flat), {"module \"m.layers.0.q\"", "lora_B.weight\" is 8", "needs 4x2"});
+  PeftWriter swapped = small_lora();
+  swapped.remove(tensor("0.q", ".lora_B.weight")).add(tensor("0.q", ".lora_B.weight"), {2, 4});
+  expect_failure(load(swapped), {"module \"m.layers.0.q\"", "transposed, as MLX and ONNX Runtime do?"});
+}
+
+TEST(PeftLoad, RefusesAConfigOfOtherTensors) {
+  PeftWriter writer = small_lora();
+  writer.config["r"] = 16;
+  expect_failure(load(writer), {"module \"m.layers.0.q\" has rank 2", "r = 16", "do not belong together"});
+  writer.config["rank_pattern"] = {{"x", 2}};
+  EXPECT_TRUE(load(writer));
+}
+
+TEST(PeftLoad, RefusesTensorsThatAreNoAdapters) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"base_model.model.embed_tokens.lora_embedding_A", "embeddings are not supported"},
+      {"base_model.model.embed_tokens.lora_embedding_B", "embeddings are not supported"},
+      {"base_model.model.m.layers.0.q.lora_B.bias", "lora_bias"},
+      {"base_model.model.m.layers.0.q.lora_magnitude_vector.weight", "DoRA's magnitudes"},
+      {"base_model.model.lm_head.weight", "modules_to_save"},
+      {"base_model.model.m.layers.0.q.bias", "trained biases"},
+      {"base_model.model.m.layers.0.q.vera_lambda_b", "none of an adapter's tensors"},
+      {"base_model.vera_A", "none of an adapter's tensors"},
+      {"m.layers.0.q.lora_A.weight", "whole weight"},
+      {"base_model.model..lora_A.weight", "whole weight"},
+      {"anything", "none of an adapter's tensors"}};
+  for (const auto& [name, reason] : cases)
+    expect_failure(load(small_lora().add(name, {2, 2})),
+                   {"adapter_model.safetensors\" has the tensor \"" + std::string(name) + "\"", reason});
+}
+
+TEST(PeftLoad, RefusesHalfAPair) {
+  expect_failure(load(small_lora().remove(tensor("1.q", ".lora_B.weight"))),
+                 {"has \"base_model.model.m.layers.1.q.lora_A.weight\" without "
+                  "\"base_model.model.m.layers.1.q.lora_B.weight\""});
+  expect_failure(load(small_vera().remove(tensor("1.q", ".vera_lambda_d"))),
+                 {"m.layers.1.q.vera_lambda_b\" without", "m.layers.1.q.vera_lambda_d\""});
+}
+
+TEST(PeftLoad, RefusesOtherTypes) {
+  PeftWriter writer = small_lora();
+  writer.tensors[0].dtype = safetensors::Dtype::other;
+  writer.tensors[0].dtype_name = "I32";
+  expect_failure(load(writer), {"m.layers.0.q.lora_A.weight\" of dtype I32", "F64, F32, F16 and BF16"});
+}
+
+TEST(PeftLoad, NamesTheFile) {
+  const Folder folder;
+  expect_failure(try_load_peft<float>(folder.path(), small_modules()),
+                 {"adapter_config.json\" cannot be opened"});
+  small_lora().write(folder.path());
+  write_text(folder / "adapter_config.json", "{\"peft_type\":\"LORA\",}");
+  expect_failure(try_load_peft<float>(folder.path(), small_modules()),
+                 {"adapter_config.json\" is not valid JSON"});
+  small_lora().write(folder.path());
+  const std::string weights = read_text(folder / "adapter_model.safetensors");
+  write_text(folder / "adapter_model.safetensors", weights.substr(0, weights.size() - 1));
+  expect_failure(try_load_peft<float>(folder.path(), small_modules()),
+                 {"adapter_model.safetensors\"", "cut short"});
+  std::filesystem::remove(folder / "adapter_model.safetensors");
+  expect_failure(try_load_peft<float>(folder.path(), small_modules()),
+                 {"adapter_model.safetensors\" cannot be opened"});
+  write_text(folder / "adapter_model.bin", "pickle");
+  expect_failure(try_load_peft<float>(folder.path(), small_modules()),
+                 {"adapter_model.bin", "pickle", "save_pretrained"});
+  EXPECT_THROW(load_peft<float>(folder.path(), small_modules()), Error);
+}
+
+TEST(PeftLoad, RefusesAnEmptyAdapter) {
+  PeftWriter writer = small_lora();
+  writer.tensors.clear();
+  expect_failure(load(writer), {"adapter_model.safetensors\" holds no adapter"});
+}
+
+TEST(PeftLoad, InfersTheModulesOfALora) {
+  const auto loaded = load_peft<float>(peft_folder("lora_gpt2"));
+  const Layout& layout = loaded.adapter.layout();
+  ASSERT_EQ(layout.size(), 8);
+  const Index fc = layout.modules().find("transformer.h.1.mlp.c_fc");
+  EXPECT_EQ(layout.modules()[fc].layer, 1);
+  EXPECT_EQ(layout.modules()[fc].kind, "c_fc");
+  EXPECT_EQ(layout.modules()[fc].in_features, 12);
+  EXPECT_EQ(layout.modules()[fc].out_features, 48);
+  // attn.c_proj and mlp.c_proj are of one kind, but read inputs of different widths
+  const auto with_list = load_peft<float>(peft_folder("lora_gpt2"), gpt2_modules());
+  for (const Module& module : gpt2_modules()) {
+    const Index m = layout.modules().find(module.name),
+                other = with_list.adapter.layout().modules().find(module.name);
+    EXPECT_EQ(loaded.adapter.A(m), with_list.adapter.A(other));
+    EXPECT_EQ(loaded.adapter.B(m), with_list.adapter.B(other));
+    EXPECT_EQ(layout.scaling(m), with_list.adapter.layout().scaling(other));
+  }
+}
+
+TEST(PeftLoad, InfersLayersInTheirOrder) {
+  PeftWriter writer{.config = {{"peft_type", "LORA"}, {"r", 1}}};
+  for (const char* name : {"m.10.q", "m.2.q", "m.1.experts.12.q", "m.1.experts.3.q", "head", "99999999999.q"})
+    writer.lora(name, 1, 2, 2);
+  const Folder folder;
+  writer.write(folder.path());
+  const auto loaded = load_peft<float>(folder.path());
+  Names names;
+  std::vector<int> layers;
+  for (const Module& module : loaded.adapter.layout().modules())
+    names.push_back(module.name), layers.push_back(module.layer);
+  EXPECT_EQ(names,
+            (Names{"99999999999.q", "head", "m.1.experts.3.q", "m.1.experts.12.q", "m.2.q", "m.10.q"}));
+  EXPECT_EQ(layers, (std::vector<int>{-1, -1, 1, 1, 2, 10}));
+}
+
+TEST(PeftLoad, NeedsTheModulesOfAVera) {
+  const auto loaded = try_load_peft<float>(peft_folder("vera"));
+  expect_failure(loaded, {"is a VeRA", "module list"});
+}
+
+TEST(PeftLoad, TakesVeraAsItStands) {
+  const auto loaded = load(small_vera());
+  ASSERT_TRUE(loaded) << loaded.error();
+  const Layout& layout = loaded->adapter.layout();
+  EXPECT_EQ(layout.scheme().A.init, init::given());  // no generator draws 1/8, 2/8, …
+  EXPECT_FALSE(layout.scheme().A.trained);
+  EXPECT_EQ(layout.frozen_count(), 3 * 6 + 4 * 3);
+  EXPECT_EQ(loaded->adapter.A(0).cols(), 4);
+  EXPECT_EQ(loaded->adapter.A(0)(1, 0), 7 / 8.0f);
+  EXPECT_EQ(loaded->adapter.B(0)(1, 0), 4 / 8.0f);
+  EXPECT_EQ(loaded->adapter.u(3)(2), 3 / 8.0f);
+  EXPECT_EQ(loaded->adapter.v(3)(3), 4 / 8.0f);
+  EXPECT_EQ(loaded->report.used.size(), 10u);
+}
+
+TEST(PeftLoad, KnowsProjectionsThatFollowFromTheirKey) {
+  const auto stored = load_peft<float>(peft_folder("vera"), llama_modules());
+  EXPECT_EQ(stored.adapter.layout().scheme(), schemes::vera(1234));
+  const auto seeded = load_peft<float>(peft_folder("vera_seeded"), llama_modules());
+  EXPECT_EQ(seeded.adapter.layout().scheme(), schemes::vera(77));
+}
+
+TEST(PeftLoad, TakesTheCornerOfLargerProjections) {
+  ModuleList narrow;
+  for (const Module& module : small_modules())
+    if (module.kind == "q") narrow.add(module);
+  const auto loaded = load(small_vera(), narrow);
+  ASSERT_TRUE(loaded) << loaded.error();
+  EXPECT_EQ(loaded->report.unused.size(), 4u);
+  EXPECT_EQ(loaded->adapter.layout().frozen_count(), 3 * 4 + 4 * 3);
+  EXPECT_EQ(loaded->adapter.A(1)(2, 3), (2 * 6 + 3 + 1) / 8.0f);
+  EXPECT_EQ(loaded->adapter.B(1)(3, 2), 12 / 8.0f);
+}
+
+TEST(PeftLoad, RefusesVeraOfOtherShapes) {
+  ModuleList wider;
+  for (Module module : small_modules()) {
+    if (module.kind == "down") module.in_features = 7;
+    wider.add(module);
+  }
+  expect_failure(load(small_vera(), wider),
+                 {"module \"m.layers.0.down\" of 4x7 (out x in)", "\"base_model.vera_A\" of 3x7", "is 3x6"});
+  PeftWriter other = small_vera();
+  other.remove("base_model.vera_B").add("base_model.vera_B", {3, 3});
+  expect_failure(load(other), {"\"base_model.vera_B\" of 4x3", "is 3x3"});
+  PeftWriter rank = small_vera();
+  rank.config["r"] = 4;
+  expect_failure(load(rank), {"module \"m.layers.0.q\"", "vera_lambda_d\" is 3", "needs 4 (r)"});
+  PeftWriter out = small_vera();
+  out.remove(tensor("0.q", ".vera_lambda_b")).add(tensor("0.q", ".vera_lambda_b"), {5});
+  expect_failure(load(out), {"module \"m.layers.0.q\"", "vera_lambda_b\" is 5", "needs 4 (out)"});
+}
+
+TEST(PeftLoad, RefusesVeraWhoseConfigAndFileDisagree) {
+  PeftWriter lacking = small_vera();
+  lacking.remove("base_model.vera_A");
+  expect_failure(load(lacking), {"save_projection = true", "no \"base_model.vera_A\""});
+  PeftWriter surplus = small_vera();
+  surplus.config["save_projection"] = false;
+  expect_failure(load(surplus), {"save_projection = false", "vera_A or vera_B is in the file"});
+}
+
+// A and B are drawn in the largest shapes: with a module unknown they would be other numbers without a word.
+TEST(PeftLoad, NeedsAllModulesOfAVeraWithoutProjections) {
+  PeftWriter writer = small_vera();
+  writer.config["save_projection"] = false;
+  writer.remove("base_model.vera_A").remove("base_model.vera_B");
+  EXPECT_TRUE(load(writer));
+  ModuleList narrow;
+  for (const Module& module : small_modules())
+    if (module.kind == "q") narrow.add(module);
+  expect_failure(load(writer, narrow),
+                 {"save_projection = false", "\"base_model.model.m.layers.0.down.vera_lambda_d\"",
+                  "none of the host's list"});
+  expect_failure(load(writer, small_modules(), {.max_seeded_numbers = 20}),
+                 {"asks for 30 numbers", "the limit is 20 (PeftLoadOptions::max_seeded_numbers)"});
+}
+
+}  // namespace
+}  // namespace tiedlora_test
