@@ -287,7 +287,8 @@ inline Status try_place(std::span<TensorInfo> infos, std::span<const std::byte> 
   std::uint64_t end = 0;     // of the tensor before
   bool end_is_known = true;  // its type is
   for (std::size_t i = 0; i < infos.size(); ++i) {
-    auto& [tensor, offset] = infos[i];
+    Tensor& tensor = infos[i].tensor;
+    const std::uint64_t offset = infos[i].offset;
     const auto wrong = [&tensor](const auto&... parts) {
       return Failure{message("tensor ", in_quotes(tensor.name), " ", parts...)};
     };
