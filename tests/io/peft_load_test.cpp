@@ -110,7 +110,7 @@ TEST(PeftLoad, TakesNoMatchForAnError) {
   others.add({.name = "h.0.q", .layer = 0, .in_features = 4, .out_features = 4});
   expect_failure(load(small_lora(), others),
                  {"none of the 4 modules", "\"m.layers.0.down\"", "1 of the host's list", "\"h.0.q\"",
-                  "wrong base model", "peft_name"});
+                  "wrong base model", "PeftLoadOptions::names"});
   expect_failure(load(small_lora(), ModuleList()), {"none of the 4 modules", "0 of the host's list"});
 }
 
@@ -121,11 +121,12 @@ TEST(PeftLoad, MapsNames) {
     renamed.name = "my." + module.name.substr(2);
     mine.add(renamed);
   }
-  const PeftName peft_name = [](const std::string& name) { return "m." + name.substr(3); };
-  const auto loaded = load(small_lora(), mine, {.peft_name = peft_name});
+  const auto loaded = load(small_lora(), mine, {.names = {{"my.layers.*.q", "m.layers.*.q"}}});
   ASSERT_TRUE(loaded) << loaded.error();
-  EXPECT_EQ(loaded->report.used.size(), 8u);
-  expect_failure(load(small_lora(), mine, {.peft_name = [](const std::string&) { return std::string("q"); }}),
+  EXPECT_EQ(loaded->report.used.size(), 4u);
+  EXPECT_EQ(loaded->adapter.layout().rank(0), 2);
+  EXPECT_EQ(loaded->adapter.layout().rank(1), 0);
+  expect_failure(load(small_lora(), mine, {.names = {{"my.layers.0.q", "q"}, {"my.layers.0.down", "q"}}}),
                  {"\"my.layers.0.q\" and \"my.layers.0.down\" have one and the same PEFT name, \"q\""});
 }
 

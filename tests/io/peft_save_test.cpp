@@ -240,14 +240,15 @@ TEST(PeftSave, TakesViewsAndNarrowNumbers) {
 TEST(PeftSave, MapsNames) {
   const auto adapter = filled(Layout(small_modules(), schemes::lora(), 2));
   const Folder folder;
-  const PeftName peft_name = [](const std::string& name) { return "base." + name; };
-  save_peft(adapter, folder.path(), {.peft_name = peft_name});
-  EXPECT_TRUE(safetensors::open(folder / "adapter_model.safetensors")
-                  .find("base_model.model.base.m.layers.0.q.lora_A.weight"));
-  expect_same_function(adapter,
-                       load_peft<float>(folder.path(), small_modules(), {.peft_name = peft_name}).adapter, 0);
-  expect_failure(try_save_peft(adapter, folder.path(), {.peft_name = [](const std::string&) { return "q"; }}),
-                 {"two tensors are named"});
+  const NameMap names = {{"m.layers.*.q", "base.h.*.q"}};
+  save_peft(adapter, folder.path(), {.names = names});
+  const auto file = safetensors::open(folder / "adapter_model.safetensors");
+  EXPECT_TRUE(file.find("base_model.model.base.h.0.q.lora_A.weight"));
+  EXPECT_TRUE(file.find("base_model.model.m.layers.0.down.lora_A.weight"));
+  expect_same_function(adapter, load_peft<float>(folder.path(), small_modules(), {.names = names}).adapter,
+                       0);
+  const NameMap one = {{"m.layers.*.q", "q"}};
+  expect_failure(try_save_peft(adapter, folder.path(), {.names = one}), {"two tensors are named"});
 }
 
 TEST(PeftSave, LeavesNothingHalfWritten) {

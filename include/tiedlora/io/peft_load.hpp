@@ -6,7 +6,6 @@
 #include <cstddef>           // size_t
 #include <cstdint>           // uint64_t
 #include <filesystem>        // path
-#include <functional>        // function
 #include <initializer_list>  // initializer_list
 #include <span>              // span
 #include <string>            // string
@@ -27,6 +26,7 @@
 #include "../scheme.hpp"
 #include "file.hpp"
 #include "module_names.hpp"
+#include "name_map.hpp"
 #include "peft_config.hpp"
 #include "peft_tensors.hpp"
 #include "quote.hpp"
@@ -35,14 +35,11 @@
 namespace tiedlora {
 inline namespace v1 {
 
-/// What PEFT calls a module, given its Module::name. Empty: the same.
-using PeftName = std::function<std::string(const std::string&)>;
-
 struct PeftLoadOptions {
   /// That the host's weights are the residual ones which init_lora_weights = "pissa", "olora" and their kind
   /// leave. Without it such adapters are refused: on the original weights they are silently wrong.
   bool base_is_residual = false;
-  PeftName peft_name = {};  ///< where the host's names differ
+  NameMap names = {};  ///< module ↔ PEFT's name, for those that are called otherwise there
   /// Bounds how many numbers a VeRA without A and B may ask for by its key, for behind those stand no bytes.
   Index max_seeded_numbers = Index{1} << 26;
 };
@@ -112,14 +109,14 @@ struct PeftMatch {
 };
 
 inline Result<PeftMatch> try_match_peft(const PeftFolder& folder, const ModuleList& modules,
-                                        const PeftName& peft_name) {
+                                        const NameMap& map) {
   PeftMatch match;
   match.of_module.resize(static_cast<std::size_t>(modules.size()));
   std::vector<std::string> names;
   std::unordered_map<std::string_view, Index> index_of;
   names.reserve(match.of_module.size());  // the views in index_of stay
   for (const Module& module : modules) {
-    names.push_back(peft_name ? peft_name(module.name) : module.name);
+    names.push_back(map.to_file(module.name).value_or(module.name));
     const auto [other, is_new] = index_of.try_emplace(names.back(), static_cast<Index>(names.size()) - 1);
     if (!is_new)
       return Failure{message("modules ", in_quotes(modules[other->second].name), " and ",
@@ -139,7 +136,7 @@ inline Result<PeftMatch> try_match_peft(const PeftFolder& folder, const ModuleLi
                            in_quotes(folder.tensors.modules.front().name), ") is among the ", modules.size(),
                            " of the host's list", names.empty() ? "" : " (the first is called ",
                            names.empty() ? "" : in_quotes(names.front()), names.empty() ? "" : ")",
-                           "; wrong base model, or names that need PeftLoadOptions::peft_name?")};
+                           "; wrong base model, or names that need PeftLoadOptions::names?")};
   for (const auto* shared : {folder.tensors.A, folder.tensors.B})
     if (shared) report.used.push_back(shared->name);
 
@@ -366,7 +363,7 @@ Result<Adapter<P>> try_read_peft_vera(const PeftFolder& folder, const PeftMatch&
 template <class P>
 Result<LoadedPeft<P>> try_read_peft(const PeftFolder& folder, const ModuleList& modules,
                                     const PeftLoadOptions& options) {
-  Result<PeftMatch> match = try_match_peft(folder, modules, options.peft_name);
+  Result<PeftMatch> match = try_match_peft(folder, modules, options.names);
   if (!match) return match.failure();
   Result<Adapter<P>> adapter =
       folder.config.type == PeftConfig::Type::lora
@@ -431,7 +428,7 @@ Result<LoadedPeft<P>> try_load_peft(const std::filesystem::path& folder,
   const Result<ModuleList> modules = detail::try_infer_modules(*open);
   if (!modules) return Failure{detail::message(detail::in_quotes(folder.string()), " ", modules.error())};
   PeftLoadOptions inferred = options;
-  inferred.peft_name = {};  // the list has PEFT's own names
+  inferred.names = {};  // the list has PEFT's own names
   Result<LoadedPeft<P>> loaded = detail::try_read_peft<P>(*open, *modules, inferred);
   if (!loaded) return Failure{detail::message(detail::in_quotes(folder.string()), ": ", loaded.error())};
   return loaded;

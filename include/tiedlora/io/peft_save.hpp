@@ -24,6 +24,7 @@
 #include "../scheme.hpp"
 #include "file.hpp"
 #include "json.hpp"
+#include "name_map.hpp"
 #include "peft_load.hpp"
 #include "quote.hpp"
 #include "safetensors.hpp"
@@ -53,7 +54,7 @@ struct PeftSaveOptions {
   safetensors::Dtype dtype = safetensors::Dtype::F32;  ///< what is written
   bool save_projection = true;  ///< of form vera; false: A and B are left out, which their init must give
   bool fan_in_fan_out = false;  ///< the base's weights are in × out (GPT-2's Conv1D)
-  PeftName peft_name = {};      ///< where the host's names differ
+  NameMap names = {};           ///< module ↔ PEFT's name, for those that are called otherwise there
 };
 
 /// What was written.
@@ -185,13 +186,13 @@ struct PeftModules {
   std::vector<std::pair<Index, std::string>> names = {};  ///< adapted modules, by PEFT's name
   Index largest_rank = 0;
 
-  static Result<PeftModules> try_make(const Source& adapter, const PeftName& peft_name) {
+  static Result<PeftModules> try_make(const Source& adapter, const NameMap& map) {
     PeftModules result;
     const Layout& layout = adapter.layout();
     for (Index m = 0; m < layout.size(); ++m) {
       if (layout.rank(m) == 0) continue;
       const std::string& name = layout.modules()[m].name;
-      result.names.emplace_back(m, peft_name ? peft_name(name) : name);
+      result.names.emplace_back(m, map.to_file(name).value_or(name));
       result.largest_rank = std::max(result.largest_rank, layout.rank(m));
     }
     if (result.names.empty()) return Failure{"the adapter adapts no module: all ranks are 0"};
@@ -377,7 +378,7 @@ template <class Source>
 Result<SavedPeft> try_save_peft(const Source& adapter, const std::filesystem::path& folder,
                                 const PeftSaveOptions& options = {}) {
   using detail::message;
-  const auto modules = detail::PeftModules<Source>::try_make(adapter, options.peft_name);
+  const auto modules = detail::PeftModules<Source>::try_make(adapter, options.names);
   if (!modules) return modules.failure();
   if (options.form == PeftForm::lora) return detail::try_save_peft_lora(adapter, *modules, folder, options);
 
