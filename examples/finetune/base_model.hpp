@@ -17,6 +17,7 @@ namespace finetune {
 
 struct Base {
   Weights weights;
+  std::string name = {};  ///< tells it from bases made otherwise
   std::int64_t steps = 0;
   double task_loss = 0;  ///< on the task's test split, in bits per byte
   double base_loss = 0;  ///< on the base's test split
@@ -49,6 +50,7 @@ inline nlohmann::ordered_json base_key(const Settings& settings, const TextData&
 inline Base obtain_base(Model& model, const Settings& settings, const TextData& data, std::int64_t steps) {
   Base base{Weights(settings.model)};
   const BaseCache cache(settings.cache, base_key(settings, data));
+  base.name = "finetune " + cache.path().stem().string();
   std::string problem;
   if (const auto notes = cache.load(base.weights.values(), problem)) {
     base.from_cache = true;

@@ -1,25 +1,51 @@
 // Trained adapters as files for the world outside.
 #pragma once
 
-#include <filesystem>  // path
-#include <string>      // string
+#include <algorithm>    // find
+#include <filesystem>   // path
+#include <stdexcept>    // invalid_argument
+#include <string>       // string
+#include <string_view>  // string_view
 
 #include <tiedlora/io/native.hpp>
+#include <tiedlora/io/peft_save.hpp>
 
+#include "base_model.hpp"   // Base
 #include "model_files.hpp"  // save_model
 #include "settings.hpp"     // Settings
 #include "trainee.hpp"      // Trainee
 
 namespace finetune {
 
+inline bool exports(const Settings& settings, std::string_view format) {
+  return std::find(settings.exports.begin(), settings.exports.end(), format) != settings.exports.end();
+}
+
+/// Throws std::invalid_argument for what cannot be exported: to be called before any work is done.
+inline void check_exports(const Settings& settings) {
+  if (exports(settings, "peft") && settings.model.fused_qkv)
+    throw std::invalid_argument(
+        "--export peft: transformers' Llama has no qkv_proj; adapt q_proj, k_proj and v_proj");
+}
+
+/// Writes what every export refers to: OUT/base, the model before fine-tuning, for transformers.
+inline void export_base(const Settings& settings, const Base& base) {
+  if (exports(settings, "peft")) save_model(settings.out / "base", base.weights);
+}
+
 /// Writes OUT/adapters/NAME.safetensors in the native format, or a fully fine-tuned model as a folder that
-/// transformers opens, and what --export asks for.
-inline void export_run(const Settings& settings, const std::string& name, const Trainee& trainee) {
+/// transformers opens, and what --export asks for: OUT/adapters/NAME, a folder of PEFT's.
+inline void export_run(const Settings& settings, const Base& base, const std::string& name,
+                       const Trainee& trainee) {
   const std::filesystem::path stem = settings.out / "adapters" / name;
   const Adapter* adapter = trainee.adapter();
   if (!adapter) return save_model(stem, trainee.weights());
   std::filesystem::create_directories(stem.parent_path());
-  tiedlora::save_adapter(stem.string() + ".safetensors", *adapter, {.base_model = "finetune-base"});
+  tiedlora::save_adapter(stem.string() + ".safetensors", *adapter, {.base_model = base.name});
+  if (exports(settings, "peft"))
+    tiedlora::save_peft(
+        *adapter, stem,
+        {.base_model = std::filesystem::absolute(settings.out / "base").string(), .task_type = "CAUSAL_LM"});
 }
 
 }  // namespace finetune

@@ -58,6 +58,7 @@ int compare(Model& model, const Settings& settings, const TextData& data, const 
   Samples samples(choose_prompt(data));
   samples.add("before fine-tuning", base.task_loss,
               sample_text(model, base.weights, nullptr, samples.prompt().text, settings.length));
+  export_base(settings, base);
   for (const std::uint64_t seed : settings.seeds)
     for (const Contender& contender : contenders(settings)) {
       if (Interrupt::requested()) break;
@@ -69,7 +70,7 @@ int compare(Model& model, const Settings& settings, const TextData& data, const 
                  run.task_loss, run.training.seconds_per_step, run.note());
       std::fflush(stdout);
       comparison.runs.push_back(run);
-      export_run(settings, run_name(contender, seed), *result.trainee);
+      export_run(settings, base, run_name(contender, seed), *result.trainee);
       save_metrics(settings.out / "metrics.csv", comparison);
       save_summary_csv(settings.out / "summary.csv", comparison);
       save_summary_json(settings.out / "summary.json", comparison);
@@ -151,6 +152,7 @@ int run_program(Settings settings) {
       std::find(settings.targets.begin(), settings.targets.end(), "qkv_proj") != settings.targets.end();
   const std::vector<Contender> all = contenders(settings);  // names are checked before any work is done
   transformer::modules(settings.model, settings.targets);
+  check_exports(settings);
   const Interrupt interrupt;
 
   stage("Text");

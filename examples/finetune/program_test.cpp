@@ -12,6 +12,10 @@
 #include <thread>
 #include <vector>
 
+#include <tiedlora/io/native.hpp>
+#include <tiedlora/io/peft_load.hpp>
+#include <tiedlora/merge.hpp>
+
 #include "files.hpp"
 #include "settings.hpp"
 #include "test_folder.hpp"
@@ -239,6 +243,23 @@ TEST(Finetune, AKilledRunGoesOnBitByBit) {
   expect_same_results(folder.path() / "whole", folder.path() / "part");
 }
 
+TEST(Finetune, ExportsToPeftWhatItTrained) {
+  const TestFolder folder;
+  const auto [status, output] = run(folder, tiny(folder, {"--schemes", "tl6", "--export", "native,peft"}));
+  ASSERT_EQ(status, 0) << output;
+  const auto out = folder.path() / "out";
+  const auto native = tiedlora::load_adapter<float>(out / "adapters/tl6-r4-seed1.safetensors");
+  const auto peft = tiedlora::load_peft<float>(out / "adapters/tl6-r4-seed1", native.layout().modules());
+  const tiedlora::Adapter<float> expected = tiedlora::to_lora(native);
+  for (tiedlora::Index m = 0; m < native.layout().size(); ++m) {
+    EXPECT_EQ(peft.adapter.A(m), expected.A(m));
+    EXPECT_TRUE((peft.adapter.B(m) * static_cast<float>(peft.adapter.layout().scaling(m)))
+                    .isApprox(expected.B(m) * static_cast<float>(expected.layout().scaling(m))));
+  }
+  EXPECT_TRUE(tiedlora::safetensors::open(out / "base/model.safetensors").find("model.norm.weight"));
+  EXPECT_EQ(nlohmann::json::parse(read_file(out / "base/config.json"))["model_type"], "llama");
+}
+
 TEST(Finetune, RefusesToGoOnWithOtherSettings) {
   const TestFolder folder;
   ASSERT_EQ(run(folder, tiny(folder, {"--schemes", "tl6"})).status, 0);
@@ -263,6 +284,7 @@ TEST(Finetune, ExplainsWhatIsWrong) {
   fails({"--learning-rate", "tl6=fast"}, "tl6=fast");
   fails({"--no-such-option"}, "no-such-option");
   fails({"--export", "onnx"}, "onnx");
+  fails({"--export", "peft", "--targets", "qkv_proj"}, "qkv_proj");
   fails({"--smoke", "--task-text", "/no/such/folder"}, "/no/such/folder");
   folder.write("tiny.txt", "much too short");
   fails({"--smoke", "--task-text", folder.path() / "tiny.txt"}, "are needed");
