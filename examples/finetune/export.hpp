@@ -7,6 +7,7 @@
 #include <string>       // string
 #include <string_view>  // string_view
 
+#include <tiedlora/io/gguf_export.hpp>
 #include <tiedlora/io/native.hpp>
 #include <tiedlora/io/peft_save.hpp>
 
@@ -23,9 +24,9 @@ inline bool exports(const Settings& settings, std::string_view format) {
 
 /// Throws std::invalid_argument for what cannot be exported: to be called before any work is done.
 inline void check_exports(const Settings& settings) {
-  if (exports(settings, "peft") && settings.model.fused_qkv)
+  if ((exports(settings, "peft") || exports(settings, "gguf")) && settings.model.fused_qkv)
     throw std::invalid_argument(
-        "--export peft: transformers' Llama has no qkv_proj; adapt q_proj, k_proj and v_proj");
+        "--export peft, gguf: a Llama has no qkv_proj there; adapt q_proj, k_proj and v_proj");
 }
 
 /// Writes what every export refers to: OUT/base, the model before fine-tuning, for transformers.
@@ -34,7 +35,8 @@ inline void export_base(const Settings& settings, const Base& base) {
 }
 
 /// Writes OUT/adapters/NAME.safetensors in the native format, or a fully fine-tuned model as a folder that
-/// transformers opens, and what --export asks for: OUT/adapters/NAME, a folder of PEFT's.
+/// transformers opens, and what --export asks for: OUT/adapters/NAME, a folder of PEFT's, and
+/// OUT/adapters/NAME.gguf.
 inline void export_run(const Settings& settings, const Base& base, const std::string& name,
                        const Trainee& trainee) {
   const std::filesystem::path stem = settings.out / "adapters" / name;
@@ -46,6 +48,14 @@ inline void export_run(const Settings& settings, const Base& base, const std::st
     tiedlora::save_peft(
         *adapter, stem,
         {.base_model = std::filesystem::absolute(settings.out / "base").string(), .task_type = "CAUSAL_LM"});
+  if (exports(settings, "gguf")) {
+    const transformer::Config& model = settings.model;
+    tiedlora::export_gguf(*adapter, stem.string() + ".gguf",
+                          tiedlora::gguf::llama({.heads = model.heads,
+                                                 .kv_heads = model.kv_heads,
+                                                 .weights = tiedlora::gguf::Order::hugging_face}),
+                          {.base_model = base.name});
+  }
 }
 
 }  // namespace finetune

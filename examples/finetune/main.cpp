@@ -125,10 +125,10 @@ int main(int argc, char** argv) {
                "had not been interrupted")
       ->group("Files");
   app.add_option("--export", settings.exports,
-                 "formats for the trained adapters: native (always written); peft, with the base model for "
-                 "transformers")
+                 "formats for the trained adapters: native (always written), peft, gguf; with peft the base "
+                 "model for transformers, too")
       ->delimiter(',')
-      ->check(CLI::IsMember({"native", "peft"}))
+      ->check(CLI::IsMember({"native", "peft", "gguf"}))
       ->group("Files");
   app.add_option("--cache", settings.cache, "folder for pre-trained bases")->group("Files");
   app.add_flag("--sweep", settings.sweep, "search learning rates on the select split instead of comparing")

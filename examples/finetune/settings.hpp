@@ -59,7 +59,7 @@ struct Settings {
   std::filesystem::path cache = "out/cache";
   bool sweep = false;                     ///< search learning rates instead of comparing
   bool resume = false;                    ///< go on from the checkpoints in `out`
-  std::vector<std::string> exports = {};  ///< formats of adapters: "native", "peft"
+  std::vector<std::string> exports = {};  ///< formats of adapters: "native", "peft", "gguf"
 };
 
 /// What a sweep runs with unless told otherwise: about as many steps as the demo makes on two cores of a
