@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes folders of PEFT's save_pretrained into peft/ and what their adapters compute into peft.golden; --check compares.
+"""Writes folders of PEFT's save_pretrained into peft/, the Llama that most are for into peft_base.safetensors and what the
+adapters compute into peft.golden; --check compares.
 
 peft.golden: x.WIDTH (tokens, in) and VARIANT/MODULE (tokens, out), what that module adds to its output for x.
 """
@@ -12,7 +13,6 @@ import tempfile
 import warnings
 
 import peft
-import safetensors.numpy
 import safetensors.torch
 import torch
 import transformers
@@ -36,7 +36,15 @@ def make(folder):
         model.save_pretrained(folder / name)
         for module, y in peft_variants.deltas(model, inputs).items():
             golden.add(f"{name}/{module}", y)
+    peft_variants.llama().save_pretrained(folder / "base")
     return golden
+
+
+def same_tensors(made, committed):
+    ours, theirs = (safetensors.torch.load_file(path) for path in (made, committed))
+    return ours.keys() == theirs.keys() and all(
+        ours[key].dtype == theirs[key].dtype and torch.equal(ours[key], theirs[key]) for key in ours
+    )
 
 
 def same_folder(made, committed):
@@ -51,10 +59,7 @@ def same_folder(made, committed):
         return False
     if config(made / FILES[0]) != config(committed / FILES[0]):
         return False
-    ours, theirs = (safetensors.torch.load_file(path / FILES[1]) for path in (made, committed))
-    return ours.keys() == theirs.keys() and all(
-        ours[key].dtype == theirs[key].dtype and torch.equal(ours[key], theirs[key]) for key in ours
-    )
+    return same_tensors(made / FILES[1], committed / FILES[1])
 
 
 def main():
@@ -66,11 +71,15 @@ def main():
         folder = pathlib.Path(temporary)
         golden = make(folder)
         path = HERE / golden.name
+        base, made_base = HERE / "peft_base.safetensors", folder / "base" / "model.safetensors"
         if "--check" in sys.argv:
             for name in peft_variants.VARIANTS:
                 same = same_folder(folder / name, FOLDER / name)
                 failures += not same
                 print(f"{'ok  ' if same else 'FAIL'} peft/{name}")
+            same = base.exists() and same_tensors(made_base, base)
+            failures += not same
+            print(f"{'ok  ' if same else 'FAIL'} {base.name}")
             differences = golden.differences(*golden_file.read(path)) if path.exists() else ["missing"]
             failures += len(differences)
             print(f"{'FAIL' if differences else 'ok  '} {golden.name} {' '.join(differences)}")
@@ -79,6 +88,7 @@ def main():
                 (FOLDER / name).mkdir(parents=True, exist_ok=True)
                 for file in FILES:
                     shutil.copyfile(folder / name / file, FOLDER / name / file)
+            shutil.copyfile(made_base, base)
             versions = golden_file.versions(torch, transformers, peft)
             path.write_text(golden.text(versions).replace("make_golden.py", "peft_golden.py"))
             print(f"wrote {len(peft_variants.VARIANTS)} folders and {golden.name}")
