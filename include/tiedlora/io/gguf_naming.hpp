@@ -88,6 +88,7 @@ inline Naming gpt2() {
 }  // namespace TIEDLORA_ISA
 
 namespace detail {
+using namespace tiedlora::detail;
 inline namespace TIEDLORA_ISA {
 
 /// The heads by which a module's rows are permuted; 0: they are not. A Failure where the heads do not divide

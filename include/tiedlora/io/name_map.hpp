@@ -47,7 +47,8 @@ class NameMap {
     std::size_t at = 0;
     for (const char c : pattern) {
       if (c != '*') {
-        if (at == name.size() || name[at++] != c) return std::nullopt;
+        if (at == name.size() || name[at] != c) return std::nullopt;
+        ++at;
         continue;
       }
       std::string digits;

@@ -1,0 +1,180 @@
+// Merging into a safetensors base model, piece by piece: neither the base nor a weight stands in memory
+// whole.
+#pragma once
+
+#include <algorithm>   // min
+#include <cstddef>     // byte, size_t
+#include <cstdint>     // uint64_t, uintmax_t
+#include <filesystem>  // path, copy_file
+#include <fstream>     // ifstream
+#include <map>         // map
+#include <ostream>     // ostream
+#include <stdexcept>   // runtime_error
+#include <string>      // string
+#include <vector>      // vector
+
+#include <fmt/format.h>
+#include <tiedlora/io.hpp>
+
+#include "adapters.hpp"
+#include "norms.hpp"
+#include "progress.hpp"
+
+namespace adapter_tool {
+
+using tiedlora::safetensors::Dtype;
+
+/// The module that a tensor is the weight of, and whether it is stored in × out.
+struct Target {
+  Index module = -1;
+  bool transposed = false;
+};
+/// A base file and what is merged into which of its tensors, by name.
+struct BaseFile {
+  std::filesystem::path path;
+  tiedlora::safetensors::File file;
+  std::map<std::string, Target> targets = {};
+};
+
+[[noreturn]] inline void refuse(const std::string& text) { throw std::runtime_error(text); }
+template <class T>
+T value_of(tiedlora::Result<T> result) {
+  if (!result) refuse(result.error());
+  return *std::move(result);
+}
+
+/// Finds each adapted module's weight: its own name, or one that has more or fewer components before it
+/// (GPT-2's "h.0…" for "transformer.h.0…").
+inline void match(const Adapter<float>& adapter, std::vector<BaseFile>& files, bool fan_in_fan_out) {
+  const auto ends_with_name = [](const std::string& longer, const std::string& name) {
+    return longer == name || longer.ends_with("." + name);
+  };
+  for (Index m = 0; m < adapter.layout().size(); ++m) {
+    if (adapter.layout().rank(m) == 0) continue;
+    const tiedlora::Module& module = adapter.layout().modules()[m];
+    const std::string weight = module.name + ".weight";
+    BaseFile* found_in = nullptr;
+    const tiedlora::safetensors::Tensor* found = nullptr;
+    int matches = 0;
+    for (const bool exact : {true, false}) {
+      if (matches > 0) break;
+      for (BaseFile& base : files)
+        for (const auto& tensor : base.file.tensors())
+          if (exact ? tensor.name == weight
+                    : ends_with_name(tensor.name, weight) ||
+                          (tensor.name.find('.') != tensor.name.npos && ends_with_name(weight, tensor.name) &&
+                           tensor.name.size() > module.kind.size() + 8))
+            found_in = &base, found = &tensor, ++matches;
+    }
+    if (!found) refuse(fmt::format("the base model has no \"{}\"; wrong base model?", weight));
+    if (matches > 1)
+      refuse(fmt::format("the base model has {} tensors that could be \"{}\"", matches, weight));
+    const std::vector<Index> shape = {module.out_features, module.in_features};
+    const std::vector<Index> swapped = {module.in_features, module.out_features};
+    const bool transposed = fan_in_fan_out && found->name.find("lm_head") == found->name.npos;
+    if (found->shape != (transposed ? swapped : shape))
+      refuse(fmt::format("\"{}\" is {}, but the adapter is for {}x{} (out x in){}", found->name,
+                         fmt::join(found->shape, "x"), module.out_features, module.in_features,
+                         found->shape == swapped ? "; a Conv1D as GPT-2's? then say --fan-in-fan-out" : ""));
+    if (found->dtype == Dtype::other)
+      refuse(fmt::format("\"{}\" is of type {}; only F64, F32, F16 and BF16 can be merged into", found->name,
+                         found->dtype_name));
+    if (!found_in->targets.emplace(found->name, Target{m, transposed}).second)
+      refuse(fmt::format("two modules of the adapter are the base model's \"{}\"", found->name));
+  }
+}
+
+/// rows += left · right, in double, each number rounded once to its type.
+template <class P>
+void add_to_rows(std::vector<std::byte>& bytes, const Eigen::MatrixXd& left, const Eigen::MatrixXd& right) {
+  Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> sum = left * right;
+  auto* numbers = reinterpret_cast<P*>(bytes.data());  // the allocator's alignment suits
+  for (Index i = 0; i < sum.size(); ++i)
+    numbers[i] = static_cast<P>(static_cast<double>(numbers[i]) + sum.data()[i]);
+}
+
+/// Copies a base file with the adapter merged into its targets.
+inline void write_merged(const BaseFile& base, const Adapter<float>& adapter,
+                         const std::filesystem::path& target, Progress& progress) {
+  std::vector<tiedlora::safetensors::Entry> entries;
+  std::uint64_t data_size = 0;
+  for (const auto& tensor : base.file.tensors()) {
+    entries.push_back(
+        {.name = tensor.name, .dtype = tensor.dtype, .shape = tensor.shape, .dtype_name = tensor.dtype_name});
+    data_size += tensor.bytes.size();
+  }
+  auto out = value_of(tiedlora::AtomicFile::try_create(target));
+  value_of(out.try_append(value_of(tiedlora::safetensors::try_header(entries, base.file.metadata()))));
+  // Read, not mapped: a mapping's pages would count as this program's memory. The tensors fill the file's
+  // end.
+  std::ifstream in(base.path, std::ios::binary);
+  in.seekg(static_cast<std::streamoff>(std::filesystem::file_size(base.path) - data_size));
+  std::vector<std::byte> bytes;
+  const auto read = [&](std::size_t size) {
+    bytes.resize(size);
+    if (!in.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(size)))
+      refuse(fmt::format("\"{}\" cannot be read", base.path.string()));
+  };
+  constexpr std::size_t piece = std::size_t{4} << 20;
+  for (const auto& tensor : base.file.tensors()) {
+    const auto found = base.targets.find(tensor.name);
+    if (found == base.targets.end()) {
+      for (std::size_t rest = tensor.bytes.size(); rest > 0; rest -= bytes.size()) {
+        read(std::min(rest, piece));
+        value_of(out.try_append(std::span<const std::byte>(bytes)));
+        progress.add(bytes.size());
+      }
+      continue;
+    }
+    const auto [module, transposed] = found->second;
+    const Product delta = product(adapter, module);
+    const Index rows = tensor.shape[0];
+    const std::size_t row_size = tensor.bytes.size() / static_cast<std::size_t>(rows);
+    const auto rows_at_once = static_cast<Index>(std::max<std::size_t>(1, piece / row_size));
+    for (Index row = 0; row < rows; row += rows_at_once) {
+      const Index n = std::min(rows_at_once, rows - row);
+      read(static_cast<std::size_t>(n) * row_size);
+      const Eigen::MatrixXd left = transposed ? Eigen::MatrixXd(delta.inner.middleCols(row, n).transpose())
+                                              : Eigen::MatrixXd(delta.outer.middleRows(row, n));
+      const Eigen::MatrixXd right = transposed ? Eigen::MatrixXd(delta.outer.transpose()) : delta.inner;
+      if (tensor.dtype == Dtype::F64) add_to_rows<double>(bytes, left, right);
+      if (tensor.dtype == Dtype::F32) add_to_rows<float>(bytes, left, right);
+      if (tensor.dtype == Dtype::F16) add_to_rows<Eigen::half>(bytes, left, right);
+      if (tensor.dtype == Dtype::BF16) add_to_rows<Eigen::bfloat16>(bytes, left, right);
+      value_of(out.try_append(std::span<const std::byte>(bytes)));
+      progress.add(bytes.size());
+    }
+  }
+  value_of(out.try_commit());
+}
+
+/// Everything is checked before anything is written. A folder's other files (config, tokenizer, index) are
+/// copied.
+inline void merge(const std::filesystem::path& adapter_path, const ModelOptions& options,
+                  const std::filesystem::path& target, std::ostream& out, std::ostream& err) {
+  const OpenAdapter opened = open(adapter_path, options);
+  std::vector<BaseFile> files;
+  std::uint64_t total = 0;
+  for (const auto& path : value_of(tiedlora::detail::try_model_files(options.base))) {
+    files.push_back({path, tiedlora::safetensors::open(path)});
+    total += std::filesystem::file_size(path);
+  }
+  match(opened.adapter, files, options.fan_in_fan_out);
+  const bool is_folder = std::filesystem::is_directory(options.base);
+  if (is_folder) std::filesystem::create_directories(target);
+  Progress progress(err, total);
+  std::size_t merged = 0;
+  for (const BaseFile& file : files) {
+    write_merged(file, opened.adapter, is_folder ? target / file.path.filename() : target, progress);
+    merged += file.targets.size();
+  }
+  if (is_folder && !std::filesystem::equivalent(target, options.base))
+    for (const auto& entry : std::filesystem::directory_iterator(options.base))
+      if (entry.is_regular_file() && entry.path().extension() != ".safetensors")
+        std::filesystem::copy_file(entry.path(), target / entry.path().filename(),
+                                   std::filesystem::copy_options::overwrite_existing);
+  out << fmt::format("merged {} modules into {} file{}, {:.1f} MB\n", merged, files.size(),
+                     files.size() == 1 ? "" : "s", static_cast<double>(total) / 1e6);
+}
+
+}  // namespace adapter_tool
