@@ -217,8 +217,8 @@ TEST(PeftSave, WritesOtherTypes) {
   for (const auto& [dtype, epsilon] : types) {
     const Folder folder;
     save_peft(adapter, folder.path(), {.dtype = dtype});
-    for (const auto& tensor : safetensors::open(folder / "adapter_model.safetensors").tensors())
-      EXPECT_EQ(tensor.dtype, dtype);
+    const auto file = safetensors::open(folder / "adapter_model.safetensors");
+    for (const auto& tensor : file.tensors()) EXPECT_EQ(tensor.dtype, dtype);
     expect_same_function(adapter, load_peft<double>(folder.path(), llama_modules()).adapter, epsilon);
   }
   const Folder folder;

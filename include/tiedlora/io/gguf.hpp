@@ -61,9 +61,11 @@ class File {
     Value value;
   };
 
-  /// In the order of the file.
-  std::span<const Entry> metadata() const { return metadata_; }
-  std::span<const Tensor> tensors() const { return tensors_; }
+  /// In the order of the file. Not of a temporary: a loop over open(…).tensors() would outlive the file.
+  std::span<const Entry> metadata() const& { return metadata_; }
+  std::span<const Entry> metadata() const&& = delete;
+  std::span<const Tensor> tensors() const& { return tensors_; }
+  std::span<const Tensor> tensors() const&& = delete;
 
   /// Null if there is none.
   const Value* find_value(std::string_view key) const {

@@ -70,8 +70,9 @@ struct Tensor {
 /// no name is there twice. A move keeps tensors and bytes where they are.
 class File {
  public:
-  /// In the order of their data.
-  std::span<const Tensor> tensors() const { return tensors_; }
+  /// In the order of their data. Not of a temporary: a loop over open(…).tensors() would outlive the file.
+  std::span<const Tensor> tensors() const& { return tensors_; }
+  std::span<const Tensor> tensors() const&& = delete;
   /// Null if no tensor has that name.
   const Tensor* find(std::string_view name) const {
     const auto found = std::lower_bound(
