@@ -13,6 +13,7 @@
 
 #include "base_model.hpp"   // Base
 #include "model_files.hpp"  // save_model
+#include "model_gguf.hpp"   // gguf_naming, save_gguf_model
 #include "settings.hpp"     // Settings
 #include "trainee.hpp"      // Trainee
 
@@ -29,9 +30,11 @@ inline void check_exports(const Settings& settings) {
         "--export peft, gguf: a Llama has no qkv_proj there; adapt q_proj, k_proj and v_proj");
 }
 
-/// Writes what every export refers to: OUT/base, the model before fine-tuning, for transformers.
+/// Writes what every export refers to, the model before fine-tuning: OUT/base for transformers,
+/// OUT/base.gguf for llama.cpp.
 inline void export_base(const Settings& settings, const Base& base) {
   if (exports(settings, "peft")) save_model(settings.out / "base", base.weights);
+  if (exports(settings, "gguf")) save_gguf_model(settings.out / "base.gguf", base.weights, base.name);
 }
 
 /// Writes OUT/adapters/NAME.safetensors in the native format, or a fully fine-tuned model as a folder that
@@ -48,14 +51,9 @@ inline void export_run(const Settings& settings, const Base& base, const std::st
     tiedlora::save_peft(
         *adapter, stem,
         {.base_model = std::filesystem::absolute(settings.out / "base").string(), .task_type = "CAUSAL_LM"});
-  if (exports(settings, "gguf")) {
-    const transformer::Config& model = settings.model;
-    tiedlora::export_gguf(*adapter, stem.string() + ".gguf",
-                          tiedlora::gguf::llama({.heads = model.heads,
-                                                 .kv_heads = model.kv_heads,
-                                                 .weights = tiedlora::gguf::Order::hugging_face}),
+  if (exports(settings, "gguf"))
+    tiedlora::export_gguf(*adapter, stem.string() + ".gguf", gguf_naming(settings.model),
                           {.base_model = base.name});
-  }
 }
 
 }  // namespace finetune

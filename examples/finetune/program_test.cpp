@@ -258,6 +258,16 @@ TEST(Finetune, ExportsToPeftWhatItTrained) {
                     .isApprox(expected.B(m) * static_cast<float>(expected.layout().scaling(m))));
   }
   EXPECT_TRUE(std::filesystem::exists(out / "adapters/tl6-r4-seed1.gguf"));
+  const auto model = tiedlora::gguf::open(out / "base.gguf");
+  const auto base = tiedlora::safetensors::open(out / "base/model.safetensors");
+  EXPECT_EQ(model.tensors().size(), base.tensors().size());
+  EXPECT_EQ(model.find_value("tokenizer.ggml.tokens")->texts()->size(), 256);
+  // Within a head of 2n rows the second in GGUF is transformers' row n.
+  const auto q = model.find_tensor("blk.0.attn_q.weight")->bytes;
+  const auto weight = base.find("model.layers.0.self_attn.q_proj.weight");
+  const std::size_t row = weight->bytes.size() / static_cast<std::size_t>(weight->shape[0]);
+  const std::size_t half = static_cast<std::size_t>(weight->shape[0]) / 2 / 2;  // of two heads
+  EXPECT_TRUE(std::ranges::equal(q.subspan(row, row), weight->bytes.subspan(half * row, row)));
   EXPECT_TRUE(tiedlora::safetensors::open(out / "base/model.safetensors").find("model.norm.weight"));
   EXPECT_EQ(nlohmann::json::parse(read_file(out / "base/config.json"))["model_type"], "llama");
 }

@@ -85,6 +85,15 @@ inline Naming gpt2() {
   return naming;
 }
 
+/// Where transformers keeps what GGUF keeps in this row of a weight with so many heads; with none, rows are
+/// where they are. Within a head of 2n rows GGUF's 2j + i is transformers' i·n + j (i < 2, j < n):
+/// convert_hf_to_gguf.py's reshape(heads, 2, n, in).swapaxes(1, 2).
+inline Index hugging_face_row(Index row, Index rows, Index heads) {
+  if (heads == 0) return row;
+  const Index size = rows / heads, within = row % size;
+  return row - within + within % 2 * (size / 2) + within / 2;
+}
+
 }  // namespace TIEDLORA_ISA
 
 namespace detail {
@@ -105,14 +114,6 @@ inline Result<Index> try_heads(const Naming& naming, std::string_view file, Inde
     return permuted.heads;
   }
   return Index{0};
-}
-
-/// Where transformers keeps what GGUF keeps in this row. Within a head of 2n rows GGUF's 2j + i is
-/// transformers' i·n + j (i < 2, j < n): convert_hf_to_gguf.py's reshape(heads, 2, n, in).swapaxes(1, 2).
-inline Index hugging_face_row(Index row, Index rows, Index heads) {
-  if (heads == 0) return row;
-  const Index size = rows / heads, within = row % size;
-  return row - within + within % 2 * (size / 2) + within / 2;
 }
 
 }  // namespace TIEDLORA_ISA

@@ -24,8 +24,9 @@ namespace tiedlora {
 inline namespace v1 {
 namespace gguf {
 
-/// A metadata value to write: a text, a u32 or an f32.
-using MetadataEntry = std::pair<std::string, std::variant<std::string, std::uint32_t, float>>;
+/// A metadata value to write: a text, texts (a tokenizer's), a u32 or an f32.
+using MetadataEntry =
+    std::pair<std::string, std::variant<std::string, std::vector<std::string>, std::uint32_t, float>>;
 
 /// A tensor to write.
 struct Entry {
@@ -81,11 +82,18 @@ inline std::string header(std::span<const MetadataEntry> metadata, std::span<con
     append_text(out, key);
     std::visit(
         [&out]<class T>(const T& content) {
-          append_number(out, value_type_of<T>);
-          if constexpr (std::is_same_v<T, std::string>)
-            append_text(out, content);
-          else
-            append_number(out, content);
+          if constexpr (std::is_same_v<T, std::vector<std::string>>) {
+            append_number(out, ValueType::array);
+            append_number(out, ValueType::text);
+            append_number(out, static_cast<std::uint64_t>(content.size()));
+            for (const std::string& text : content) append_text(out, text);
+          } else {
+            append_number(out, value_type_of<T>);
+            if constexpr (std::is_same_v<T, std::string>)
+              append_text(out, content);
+            else
+              append_number(out, content);
+          }
         },
         value);
   }
