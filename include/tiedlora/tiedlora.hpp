@@ -2,13 +2,15 @@
 // only.
 #pragma once
 
-#include "adapter.hpp"           // Adapter, AdapterView, Gradients, freeze
+#include "adapter.hpp"  // Adapter, AdapterView, Gradients, freeze
+#include "batch.hpp"    // AdapterSet, BatchPlan and its shrink, expand, forward: many adapters in one batch
 #include "forward_backward.hpp"  // shrink, expand, forward, backward
 #include "layout.hpp"            // Layout: offsets and counts
 #include "merge.hpp"             // merge, unmerge, MergedWeight, to_lora, combine
 #include "modules.hpp"           // Module, ModuleList
 #include "optimizer.hpp"         // AdamW, gradient_statistics, clip_factor
 #include "options.hpp"           // CallOptions, Slice, Dropout
+#include "parallel.hpp"          // parallel_stages, thread_stages: the halves in a host's threads
 #include "scheme.hpp"            // Scheme, schemes::…, init::…
 #include "shared_input.hpp"      // shrink and shrink_backward of modules that read the same x
 #include "tokens.hpp"            // Tokens

@@ -1,0 +1,243 @@
+// Many adapters in one batch of tokens: the halves of forward by a plan.
+//
+//   AdapterSet ── snapshot ──▶ BatchPlan, once per batch ──▶ shrink, expand for every module of every layer
+//
+// Every token gets the bits of a call for it alone with its adapter alone, however the batch is mixed and
+// sliced. Calls allocate nothing, take no locks, start no threads and keep no state.
+#pragma once
+
+#include <algorithm>    // max, min
+#include <cstddef>      // size_t
+#include <span>         // span
+#include <type_traits>  // remove_pointer, type_identity
+#include <utility>      // forward
+
+#include "adapter_set.hpp"
+#include "batch_plan.hpp"
+#include "calls.hpp"
+#include "config.hpp"
+#include "error.hpp"
+#include "factors.hpp"
+#include "forward_backward.hpp"
+#include "options.hpp"
+#include "shared_input.hpp"
+#include "tokens.hpp"
+
+namespace tiedlora {
+inline namespace v1 {
+
+namespace detail {
+inline namespace TIEDLORA_ISA {
+
+/// The tokens of a view that stand at some rows of it. With rows or pointers of its own it takes a block at a
+/// time.
+template <class T>
+class GatheredTokens {
+ public:
+  explicit GatheredTokens(const Tokens<T>& all) : all_(all), is_plain_(!all.rows && !all.pointers) {}
+
+  Index most(Index count) const { return is_plain_ ? count : std::min(count, block); }
+
+  /// Valid until the next call.
+  Tokens<T> at(const Index* rows, Index count) {
+    if (is_plain_)
+      return {.data = all_.data, .width = all_.width, .count = count, .stride = all_.stride, .rows = rows};
+    for (Index t = 0; t < count; ++t) pointers_[t] = all_[rows[t]];
+    return {.width = all_.width, .count = count, .pointers = pointers_};
+  }
+
+ private:
+  static constexpr Index block = 128;
+  Tokens<T> all_;
+  bool is_plain_;
+  T* pointers_[block] = {};
+};
+
+/// The host's module m, for checks and their messages.
+template <class P>
+Factors<const P> host_module(const BatchPlan<P>& plan, Index m) {
+  if (plan.tokens() == 0) return {};
+  const ModuleList& modules = plan.snapshot().modules();
+  if (m < 0 || m >= modules.size())
+    fail(message("module ", m, " does not exist: the host has ", modules.size()));
+  return {.rank = plan.rank(m),
+          .in_features = modules[m].in_features,
+          .out_features = modules[m].out_features,
+          .module = static_cast<std::int32_t>(m),
+          .name = modules[m].name.c_str()};
+}
+
+template <class P, class T>
+void check_hidden(const BatchPlan<P>& plan, const Factors<const P>& module, const Tokens<T>& h) {
+  if (h.width < module.rank || h.count < plan.size())
+    fail(message(of_module(module), "h has room for ", h.width, " numbers of ", h.count,
+                 " tokens, but this batch needs ", module.rank, " of ", plan.size(),
+                 " (give it plan.max_rank() x plan.size())"));
+  check_tokens(module, "h", h, "its own width", h.width, h.count);
+}
+
+template <class P>
+void check_batch_options(const Factors<const P>& module, const CallOptions& o, bool is_half) {
+  check_options(module, o, is_half);
+  if (o.token_scale)
+    fail(message(of_module(module), "a batch has its scales in its plan, not in token_scale"));
+  if (o.dropout.probability != 0) fail(message(of_module(module), "a batch of adapters has no dropout"));
+}
+
+/// Part of the outputs of a module: features [begin, begin + n).
+template <class P>
+Factors<const P> cut_outputs(Factors<const P> f, Index begin, Index n) {
+  f.B += begin;
+  if (f.v) f.v += begin;
+  f.out_features = n;
+  return f;
+}
+
+inline Range common(const Range& a, Index begin, Index end) {
+  return {std::max(a.begin, begin), std::min(a.end, end)};
+}
+
+/// One run's tokens in `own`, a block at a time: body(begin, count, tokens) with their places in the sorted
+/// order.
+template <class P, class T, class Body>
+void for_blocks(const BatchPlan<P>& plan, const typename BatchPlan<P>::Run& run, const Range& own,
+                GatheredTokens<T>& tokens, const Body& body) {
+  const auto [begin, end] = common(own, run.begin, run.end);
+  for (Index i = begin; i < end;) {
+    const Index count = tokens.most(end - i);
+    body(i, count, tokens.at(plan.rows() + i, count));
+    i += count;
+  }
+}
+
+}  // namespace TIEDLORA_ISA
+}  // namespace detail
+
+inline namespace TIEDLORA_ISA {
+
+/// h = A·x for all tokens of the batch, at several of the host's modules that read the same x; those that
+/// share A go through it once. x in×T; h[i], for modules[i], at least plan.rank(modules[i]) × plan.size() in
+/// accumulator_t<P>: scratch between the halves, one column per use of an adapter in the plan's order.
+/// Modules whose A is the same may share h. Options: slice. Throws Error if the shapes disagree.
+template <class P, class X>
+void shrink(const BatchPlan<P>& plan, std::span<const Index> modules, const X& x,
+            std::type_identity_t<std::span<const Tokens<accumulator_t<P>>>> h, const CallOptions& o = {}) {
+  using namespace detail;
+  using Acc = accumulator_t<P>;
+  const auto xs = input_tokens(x);
+  if (h.size() != modules.size())
+    fail(message("modules that read the same x: ", modules.size(), " modules, but ", h.size(), " of h"));
+  for (std::size_t i = 0; i < modules.size(); ++i) {
+    const Factors<const P> module = host_module(plan, modules[i]);
+    check_batch_options(module, o, true);
+    if (module.rank == 0) continue;
+    check_tokens(module, "x", xs, "in_features", module.in_features, plan.tokens());
+    check_hidden(plan, module, h[i]);
+  }
+  // Few tokens are shared out by ranks, as for a single adapter.
+  const Range own = part_of(plan.size(), o.slice);
+  constexpr std::size_t most = 8;  // modules that share a pass over x
+  GatheredTokens gathered(xs);
+  for (const auto& run : plan.shrink_runs())
+    for (std::size_t first = 0; first < modules.size(); first += most) {
+      const std::size_t n = std::min(most, modules.size() - first);
+      Factors<const P> factors[most];
+      Index rank = 0;
+      for (std::size_t i = 0; i < n; ++i) {
+        factors[i] = run.adapter->factors(modules[first + i]);
+        rank = std::max(rank, factors[i].rank);
+      }
+      if (rank == 0) continue;
+      const bool by_tokens = plan.size() >= rank;
+      for_blocks(plan, run, by_tokens ? own : Range{0, plan.size()}, gathered,
+                 [&](Index begin, Index count, const auto& tokens) {
+                   Tokens<Acc> hs[most];
+                   Factors<const P> adapted[most];
+                   std::size_t adapted_count = 0;
+                   for (std::size_t i = 0; i < n; ++i) {
+                     if (factors[i].rank == 0) continue;
+                     adapted[adapted_count] = factors[i];
+                     hs[adapted_count++] = h[first + i].tokens(begin, count).features(0, factors[i].rank);
+                   }
+                   const CallOptions options = {.slice = by_tokens ? Slice{} : o.slice};
+                   tiedlora::shrink(std::span<const Factors<const P>>(adapted, adapted_count), tokens,
+                                    std::span<const Tokens<Acc>>(hs, adapted_count), options);
+                 });
+    }
+}
+
+/// At one of the host's modules.
+template <class P, class X, class H>
+void shrink(const BatchPlan<P>& plan, Index module, const X& x, H&& h, const CallOptions& o = {}) {
+  const Tokens<accumulator_t<P>> hs = detail::output_tokens(std::forward<H>(h));
+  shrink(plan, std::span(&module, 1), x, std::span(&hs, 1), o);
+}
+
+/// y += c ∘ v ∘ B·(u ∘ h) with each token's adapter, c = scaling · the token's scale · o.scale; with
+/// overwrite y = …, and zero for tokens without adapter, which are left alone otherwise. h as shrink left it,
+/// y out×T. Options: scale, overwrite, slice.
+template <class P, class H, class Y>
+void expand(const BatchPlan<P>& plan, Index module, const H& h, Y&& y, const CallOptions& o = {}) {
+  using namespace detail;
+  const auto ys = output_tokens(std::forward<Y>(y));
+  const Tokens<const accumulator_t<P>> hs = input_tokens(h);
+  const Factors<const P> host = host_module(plan, module);
+  check_batch_options(host, o, true);
+  if (host.rank == 0 && !o.overwrite) return;
+  check_tokens(host, "y", ys, "out_features", host.out_features, plan.tokens());
+  if (host.rank > 0) check_hidden(plan, host, hs);
+
+  // Few tokens are shared out by features, as for a single adapter; and so are tokens that several adapters
+  // add to, which all do it in the same thread.
+  const bool by_tokens = plan.size() > du_tokens && !plan.revisits();
+  const Range own = by_tokens ? part_of(plan.size(), o.slice) : Range{0, plan.size()};
+  const Range features =
+      by_tokens ? Range{0, host.out_features} : part_of_features(host.out_features, o.slice);
+  const Index width = features.end - features.begin;
+  const auto part = ys.features(features.begin, width);
+  GatheredTokens gathered(part);
+  if (o.overwrite) {
+    const Range idle = part_of(static_cast<Index>(plan.idle().size()), o.slice);
+    for (Index i = idle.begin; i < idle.end; ++i)
+      set_zero(ys.tokens(plan.idle()[static_cast<std::size_t>(i)], 1), {});
+  }
+  if (width == 0) return;
+  for (const auto& run : plan.expand_runs()) {
+    const bool overwrite = o.overwrite && run.is_first;
+    const Factors<const P> f = run.adapter->factors(module);
+    if (f.rank == 0) {
+      if (overwrite)
+        for_blocks(plan, run, own, gathered, [&](Index, Index, const auto& out) { set_zero(out, {}); });
+      continue;
+    }
+    for_blocks(plan, run, own, gathered, [&](Index begin, Index count, const auto& out) {
+      CallOptions options = {.scale = o.scale, .overwrite = overwrite};
+      for (Index i = 0; i < count;) {  // one adapter's tokens at a time
+        const P* const* trainables = plan.trainables() + begin;
+        Index n = 1;
+        while (i + n < count && trainables[i + n] == trainables[i]) ++n;
+        const Placement& placement = *run.adapter->placement;
+        options.token_scale = plan.scales() + begin + i;
+        tiedlora::expand(cut_outputs(make_factors<const P>(placement.layout, placement[module], trainables[i],
+                                                           run.adapter->frozen),
+                                     features.begin, width),
+                         hs.tokens(begin + i, n).features(0, f.rank), out.tokens(i, n), options);
+        i += n;
+      }
+    });
+  }
+}
+
+/// Both halves.
+template <class P, class X, class Y, class H>
+void forward(const BatchPlan<P>& plan, Index module, const X& x, Y&& y, H&& h, const CallOptions& o = {}) {
+  using namespace detail;
+  check_options(host_module(plan, module), o, false);
+  const Tokens<accumulator_t<P>> hs = output_tokens(std::forward<H>(h));
+  shrink(plan, module, x, hs, o);
+  expand(plan, module, hs, std::forward<Y>(y), o);
+}
+
+}  // namespace TIEDLORA_ISA
+}  // namespace v1
+}  // namespace tiedlora
