@@ -115,12 +115,12 @@ class AdapterSnapshot {
 
   /// Null where there is none of that id. For the plan.
   const detail::Resident<P>* find(AdapterId id) const {
-    const Index chunk = id / detail::residents_per_chunk;
-    if (!state_ || id < 0 || chunk >= static_cast<Index>(state_->chunks.size())) return nullptr;
-    const auto& residents = state_->chunks[static_cast<std::size_t>(chunk)];
-    if (!residents) return nullptr;
-    const auto& resident = (*residents)[static_cast<std::size_t>(id % detail::residents_per_chunk)];
-    return resident ? &resident : nullptr;
+    if (!state_ || id < 0) return nullptr;
+    const auto chunk = static_cast<std::size_t>(id / detail::residents_per_chunk);
+    const auto place = static_cast<std::size_t>(id % detail::residents_per_chunk);
+    if (chunk >= state_->chunks.size() || !state_->chunks[chunk]) return nullptr;
+    const Chunk& residents = *state_->chunks[chunk];  // the last chunk is shorter
+    return place < residents.size() && residents[place] ? &residents[place] : nullptr;
   }
 
  private:

@@ -19,7 +19,9 @@
 #include "error.hpp"
 #include "factors.hpp"
 #include "forward_backward.hpp"
+#include "kernels/tenants.hpp"
 #include "options.hpp"
+#include "reference.hpp"
 #include "shared_input.hpp"
 #include "tokens.hpp"
 
@@ -53,10 +55,17 @@ class GatheredTokens {
   T* pointers_[block] = {};
 };
 
-/// The host's module m, for checks and their messages.
+/// Whether there are no tokens, and so nothing to do.
+template <class P, class T>
+bool has_no_tokens(const BatchPlan<P>& plan, const char* what, const Tokens<T>& tokens) {
+  if (plan.tokens() == 0 && tokens.count > 0)
+    fail(message("the plan is of no tokens, but ", what, " has ", tokens.count));
+  return plan.tokens() == 0;
+}
+
+/// The host's module m, for checks and their messages. Of a plan with tokens.
 template <class P>
 Factors<const P> host_module(const BatchPlan<P>& plan, Index m) {
-  if (plan.tokens() == 0) return {};
   const ModuleList& modules = plan.snapshot().modules();
   if (m < 0 || m >= modules.size())
     fail(message("module ", m, " does not exist: the host has ", modules.size()));
@@ -84,12 +93,12 @@ void check_batch_options(const Factors<const P>& module, const CallOptions& o, b
   if (o.dropout.probability != 0) fail(message(of_module(module), "a batch of adapters has no dropout"));
 }
 
-/// Part of the outputs of a module: features [begin, begin + n).
+/// A module with some of its outputs only.
 template <class P>
-Factors<const P> cut_outputs(Factors<const P> f, Index begin, Index n) {
-  f.B += begin;
-  if (f.v) f.v += begin;
-  f.out_features = n;
+Factors<const P> cut_outputs(Factors<const P> f, const Range& features) {
+  f.B += features.begin;
+  if (f.v) f.v += features.begin;
+  f.out_features = features.end - features.begin;
   return f;
 }
 
@@ -110,6 +119,31 @@ void for_blocks(const BatchPlan<P>& plan, const typename BatchPlan<P>::Run& run,
   }
 }
 
+/// expand for a block of a run of tenants, from place `begin` in the sorted order: one product with the B
+/// that they share.
+template <class P, class Y>
+void expand_tenants(const BatchPlan<P>& plan, const typename BatchPlan<P>::Run& run, Index module,
+                    const Range& features, Index begin, const Tokens<const accumulator_t<P>>& h,
+                    const Tokens<Y>& y, const CallOptions& o) {
+  const Layout& layout = run.adapter->placement->layout;
+  const Index own = (*run.adapter->placement)[module];
+  const P* const* trainables = plan.trainables() + begin;
+  if constexpr (has_kernels<P, Y>) {
+    const auto offset = [&](FactorId id) {
+      const Layout::Group* group = layout.group(id, own);
+      return group && layout.is_trained(id) ? group->offset : -1;
+    };
+    kernels::Tenants<P> tenants = {trainables, offset(FactorId::u), offset(FactorId::v)};
+    if (tenants.v >= 0) tenants.v += features.begin;
+    kernels::expand(cut_outputs(run.adapter->factors(module), features), tenants, h, y, o);
+  } else {
+    for (Index t = 0; t < y.count; ++t) {
+      const Factors<const P> f = make_factors<const P>(layout, own, trainables[t], run.adapter->frozen);
+      reference::expand(cut_outputs(f, features), h.tokens(t, 1), y.tokens(t, 1), from_token(o, t));
+    }
+  }
+}
+
 }  // namespace TIEDLORA_ISA
 }  // namespace detail
 
@@ -125,6 +159,7 @@ void shrink(const BatchPlan<P>& plan, std::span<const Index> modules, const X& x
   using namespace detail;
   using Acc = accumulator_t<P>;
   const auto xs = input_tokens(x);
+  if (has_no_tokens(plan, "x", xs)) return;
   if (h.size() != modules.size())
     fail(message("modules that read the same x: ", modules.size(), " modules, but ", h.size(), " of h"));
   for (std::size_t i = 0; i < modules.size(); ++i) {
@@ -181,6 +216,7 @@ void expand(const BatchPlan<P>& plan, Index module, const H& h, Y&& y, const Cal
   using namespace detail;
   const auto ys = output_tokens(std::forward<Y>(y));
   const Tokens<const accumulator_t<P>> hs = input_tokens(h);
+  if (has_no_tokens(plan, "y", ys)) return;
   const Factors<const P> host = host_module(plan, module);
   check_batch_options(host, o, true);
   if (host.rank == 0 && !o.overwrite) return;
@@ -211,19 +247,13 @@ void expand(const BatchPlan<P>& plan, Index module, const H& h, Y&& y, const Cal
       continue;
     }
     for_blocks(plan, run, own, gathered, [&](Index begin, Index count, const auto& out) {
-      CallOptions options = {.scale = o.scale, .overwrite = overwrite};
-      for (Index i = 0; i < count;) {  // one adapter's tokens at a time
-        const P* const* trainables = plan.trainables() + begin;
-        Index n = 1;
-        while (i + n < count && trainables[i + n] == trainables[i]) ++n;
-        const Placement& placement = *run.adapter->placement;
-        options.token_scale = plan.scales() + begin + i;
-        tiedlora::expand(cut_outputs(make_factors<const P>(placement.layout, placement[module], trainables[i],
-                                                           run.adapter->frozen),
-                                     features.begin, width),
-                         hs.tokens(begin + i, n).features(0, f.rank), out.tokens(i, n), options);
-        i += n;
-      }
+      const CallOptions options = {
+          .scale = o.scale, .token_scale = plan.scales() + begin, .overwrite = overwrite};
+      const auto hidden = hs.tokens(begin, count).features(0, f.rank);
+      if (run.has_tenants)
+        expand_tenants(plan, run, module, features, begin, hidden, out, options);
+      else
+        tiedlora::expand(cut_outputs(f, features), hidden, out, options);
     });
   }
 }
@@ -232,7 +262,7 @@ void expand(const BatchPlan<P>& plan, Index module, const H& h, Y&& y, const Cal
 template <class P, class X, class Y, class H>
 void forward(const BatchPlan<P>& plan, Index module, const X& x, Y&& y, H&& h, const CallOptions& o = {}) {
   using namespace detail;
-  check_options(host_module(plan, module), o, false);
+  if (plan.tokens() > 0) check_options(host_module(plan, module), o, false);
   const Tokens<accumulator_t<P>> hs = output_tokens(std::forward<H>(h));
   shrink(plan, module, x, hs, o);
   expand(plan, module, hs, std::forward<Y>(y), o);

@@ -2,8 +2,8 @@
 // only.
 #pragma once
 
-#include "adapter.hpp"  // Adapter, AdapterView, Gradients, freeze
-#include "batch.hpp"    // AdapterSet, BatchPlan and its shrink, expand, forward: many adapters in one batch
+#include "adapter.hpp"           // Adapter, AdapterView, Gradients, freeze
+#include "batch.hpp"             // AdapterSet, BatchPlan: many adapters in one batch
 #include "forward_backward.hpp"  // shrink, expand, forward, backward
 #include "layout.hpp"            // Layout: offsets and counts
 #include "merge.hpp"             // merge, unmerge, MergedWeight, to_lora, combine
