@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "alone_bench.hpp"
+#include "batch_bench.hpp"
 #include "grid_bench.hpp"
 #include "layers_bench.hpp"
 #include "machine_bench.hpp"
@@ -31,5 +32,6 @@ int main(int argc, char** argv) {
         bench::add_variants(plan);
         bench::add_layers(plan);
         bench::add_threads(plan);
+        bench::add_batches(plan);
       });
 }

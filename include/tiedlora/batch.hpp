@@ -93,6 +93,19 @@ void check_batch_options(const Factors<const P>& module, const CallOptions& o, b
   if (o.dropout.probability != 0) fail(message(of_module(module), "a batch of adapters has no dropout"));
 }
 
+/// Throws Error where an operand of shrink is wrong. False where there is nothing to do.
+template <class P, class X>
+bool check_shrink(const BatchPlan<P>& plan, Index m, const Tokens<X>& x, const Tokens<accumulator_t<P>>& h,
+                  const CallOptions& o) {
+  if (has_no_tokens(plan, "x", x)) return false;
+  const Factors<const P> module = host_module(plan, m);
+  check_batch_options(module, o, true);
+  if (module.rank == 0) return false;
+  check_tokens(module, "x", x, "in_features", module.in_features, plan.tokens());
+  check_hidden(plan, module, h);
+  return true;
+}
+
 /// A module with some of its outputs only.
 template <class P>
 Factors<const P> cut_outputs(Factors<const P> f, const Range& features) {
@@ -116,6 +129,37 @@ void for_blocks(const BatchPlan<P>& plan, const typename BatchPlan<P>::Run& run,
     const Index count = tokens.most(end - i);
     body(i, count, tokens.at(plan.rows() + i, count));
     i += count;
+  }
+}
+
+/// shrink of at most `most` modules that read the same x.
+template <std::size_t most, class P, class X>
+void shrink_together(const BatchPlan<P>& plan, std::span<const Index> modules, const Tokens<const X>& x,
+                     std::span<const Tokens<accumulator_t<P>>> h, const Slice& slice) {
+  using Acc = accumulator_t<P>;
+  const Range all = {0, plan.size()}, own = part_of(plan.size(), slice);
+  GatheredTokens gathered(x);
+  for (const auto& run : plan.shrink_runs()) {
+    Factors<const P> factors[most];
+    Tokens<Acc> hidden[most];
+    std::size_t n = 0;
+    Index rank = 0;
+    for (std::size_t i = 0; i < modules.size(); ++i) {
+      factors[n] = run.adapter->factors(modules[i]);
+      if (factors[n].rank == 0) continue;
+      rank = std::max(rank, factors[n].rank);
+      hidden[n] = h[i].features(0, factors[n].rank);
+      ++n;
+    }
+    if (n == 0) continue;
+    // Few tokens are shared out by ranks, as for a single adapter.
+    const bool by_tokens = plan.size() >= rank;
+    for_blocks(plan, run, by_tokens ? own : all, gathered, [&](Index begin, Index count, const auto& tokens) {
+      Tokens<Acc> hs[most];
+      for (std::size_t i = 0; i < n; ++i) hs[i] = hidden[i].tokens(begin, count);
+      tiedlora::shrink(std::span<const Factors<const P>>(factors, n), tokens,
+                       std::span<const Tokens<Acc>>(hs, n), {.slice = by_tokens ? Slice{} : slice});
+    });
   }
 }
 
@@ -157,55 +201,27 @@ template <class P, class X>
 void shrink(const BatchPlan<P>& plan, std::span<const Index> modules, const X& x,
             std::type_identity_t<std::span<const Tokens<accumulator_t<P>>>> h, const CallOptions& o = {}) {
   using namespace detail;
-  using Acc = accumulator_t<P>;
   const auto xs = input_tokens(x);
-  if (has_no_tokens(plan, "x", xs)) return;
   if (h.size() != modules.size())
     fail(message("modules that read the same x: ", modules.size(), " modules, but ", h.size(), " of h"));
-  for (std::size_t i = 0; i < modules.size(); ++i) {
-    const Factors<const P> module = host_module(plan, modules[i]);
-    check_batch_options(module, o, true);
-    if (module.rank == 0) continue;
-    check_tokens(module, "x", xs, "in_features", module.in_features, plan.tokens());
-    check_hidden(plan, module, h[i]);
+  bool is_needed = false;
+  for (std::size_t i = 0; i < modules.size(); ++i) is_needed |= check_shrink(plan, modules[i], xs, h[i], o);
+  if (!is_needed) return;
+  constexpr std::size_t most = 4;  // modules that share a pass over x
+  for (std::size_t first = 0; first < modules.size(); first += most) {
+    const std::size_t n = std::min(most, modules.size() - first);
+    shrink_together<most>(plan, modules.subspan(first, n), xs, h.subspan(first, n), o.slice);
   }
-  // Few tokens are shared out by ranks, as for a single adapter.
-  const Range own = part_of(plan.size(), o.slice);
-  constexpr std::size_t most = 8;  // modules that share a pass over x
-  GatheredTokens gathered(xs);
-  for (const auto& run : plan.shrink_runs())
-    for (std::size_t first = 0; first < modules.size(); first += most) {
-      const std::size_t n = std::min(most, modules.size() - first);
-      Factors<const P> factors[most];
-      Index rank = 0;
-      for (std::size_t i = 0; i < n; ++i) {
-        factors[i] = run.adapter->factors(modules[first + i]);
-        rank = std::max(rank, factors[i].rank);
-      }
-      if (rank == 0) continue;
-      const bool by_tokens = plan.size() >= rank;
-      for_blocks(plan, run, by_tokens ? own : Range{0, plan.size()}, gathered,
-                 [&](Index begin, Index count, const auto& tokens) {
-                   Tokens<Acc> hs[most];
-                   Factors<const P> adapted[most];
-                   std::size_t adapted_count = 0;
-                   for (std::size_t i = 0; i < n; ++i) {
-                     if (factors[i].rank == 0) continue;
-                     adapted[adapted_count] = factors[i];
-                     hs[adapted_count++] = h[first + i].tokens(begin, count).features(0, factors[i].rank);
-                   }
-                   const CallOptions options = {.slice = by_tokens ? Slice{} : o.slice};
-                   tiedlora::shrink(std::span<const Factors<const P>>(adapted, adapted_count), tokens,
-                                    std::span<const Tokens<Acc>>(hs, adapted_count), options);
-                 });
-    }
 }
 
 /// At one of the host's modules.
 template <class P, class X, class H>
 void shrink(const BatchPlan<P>& plan, Index module, const X& x, H&& h, const CallOptions& o = {}) {
-  const Tokens<accumulator_t<P>> hs = detail::output_tokens(std::forward<H>(h));
-  shrink(plan, std::span(&module, 1), x, std::span(&hs, 1), o);
+  using namespace detail;
+  const auto xs = input_tokens(x);
+  const Tokens<accumulator_t<P>> hs = output_tokens(std::forward<H>(h));
+  if (check_shrink(plan, module, xs, hs, o))
+    shrink_together<1>(plan, std::span(&module, 1), xs, std::span(&hs, 1), o.slice);
 }
 
 /// y += c ∘ v ∘ B·(u ∘ h) with each token's adapter, c = scaling · the token's scale · o.scale; with

@@ -26,7 +26,7 @@ struct Tenants {
 
 /// M vectors (or the first `part` features of one) of J outputs, from feature `at` on: sum_tile with a vector
 /// of weights for each output.
-template <unsigned J, unsigned M, bool overwrite, bool whole, class P, class Y>
+template <unsigned J, unsigned M, bool overwrite, bool far, bool whole, class P, class Y>
 TIEDLORA_INLINE void tenant_tile(const SumRows<P>& in, const P* const* w, Y* const* out, Index at,
                                  Index part) {
   const auto get = [&](const auto* p) __attribute__((always_inline)) {
@@ -35,9 +35,7 @@ TIEDLORA_INLINE void tenant_tile(const SumRows<P>& in, const P* const* w, Y* con
     else
       return load_part(p, part);
   };
-  // Each tenant's weights are used by its tokens only, and so come from far away; as do outputs of many
-  // tokens.
-  if constexpr (whole) {
+  if constexpr (far && whole) {
     TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) {
       prefetch(w[j] + at + (2 * M + m) * lanes);
       prefetch(out[j] + at + (2 * M + m) * lanes);
@@ -69,13 +67,14 @@ TIEDLORA_INLINE void tenant_tile(const SumRows<P>& in, const P* const* w, Y* con
 }
 
 /// tenant_tile over n features.
-template <unsigned J, bool overwrite, class P, class Y>
+template <unsigned J, bool overwrite, bool far, class P, class Y>
 TIEDLORA_KERNEL void tenant_rows(const SumRows<P>& in, const P* const* w, Y* const* out, Index n) {
   constexpr unsigned M = sum_vectors<J>;
   Index i = 0;
   for (; i + static_cast<Index>(M * lanes) <= n; i += M * lanes)
-    tenant_tile<J, M, overwrite, true>(in, w, out, i, 0);
-  for (; i < n; i += lanes) tenant_tile<J, 1, overwrite, false>(in, w, out, i, std::min<Index>(n - i, lanes));
+    tenant_tile<J, M, overwrite, far, true>(in, w, out, i, 0);
+  for (; i < n; i += lanes)
+    tenant_tile<J, 1, overwrite, far, false>(in, w, out, i, std::min<Index>(n - i, lanes));
 }
 
 /// y_t (+)= c_t v_t ∘ B (u_t ∘ h_t) for all tokens t.
@@ -92,6 +91,8 @@ void expand(const Factors<const P>& f, const Tenants<P>& tenants, const Tokens<c
   };
   if (tenants.v < 0) return sum_into_tokens<P>(rows, f.rank, fill, f.v, y, o.overwrite, {0, f.out_features});
 
+  // Outputs and weights, of which each token may have its own.
+  const bool is_far = y.count * y.width * static_cast<Index>(sizeof(Y) + sizeof(P)) > far_bytes;
   const Index chunk = sum_features(f.rank);
   const P* row[panel_ranks];
   for (Index begin = 0; begin < f.out_features; begin += chunk) {
@@ -109,10 +110,9 @@ void expand(const Factors<const P>& f, const Tenants<P>& tenants, const Tokens<c
       point_at(y, t, Index{J}, begin, outs);
       for (unsigned j = 0; j < J; ++j) weights[j] = tenants.arrays[t + j] + tenants.v + begin;
       if (f.rank <= panel_ranks) {
-        if (o.overwrite)
-          tenant_rows<J, true>(sums_of(0), weights, outs, n);
-        else
-          tenant_rows<J, false>(sums_of(0), weights, outs, n);
+        choose(
+            [&](auto overwrite, auto far) { tenant_rows<J, overwrite, far>(sums_of(0), weights, outs, n); },
+            o.overwrite, is_far);
         return;
       }
       // As in sum_into_tokens: an output is rounded once.
