@@ -1,0 +1,186 @@
+// The forward pass of a Llama model over a batch of tokens.
+#pragma once
+
+#include <cstdint>           // int32_t
+#include <initializer_list>  // initializer_list
+#include <span>              // span
+#include <stdexcept>         // invalid_argument
+#include <vector>            // vector
+
+#include <fmt/format.h>
+
+#include "activations.hpp"
+#include "attention.hpp"
+#include "math.hpp"
+#include "model.hpp"
+#include "team.hpp"
+
+namespace engine {
+
+/// One token of a batch. Tokens of one text stand in order; texts may be mixed.
+struct Row {
+  std::int32_t token = 0;
+  Index position = 0;
+  KvCache* cache = nullptr;  ///< of its text, filled up to the position
+  bool wants_logits = false;
+};
+
+/// y = W x, where y has a row of weight.out numbers for each token.
+struct Linear {
+  const Weight& weight;
+  float* y;
+};
+
+class Engine {
+ public:
+  /// For batches of at most `max_rows` tokens at positions below `context`. The model must outlive it.
+  Engine(const Model& model, int threads, Index context, Index max_rows)
+      : model_(model),
+        s_(model.sizes),
+        team_(threads),
+        rope_(s_, context),
+        context_(context),
+        max_rows_(max_rows),
+        x_(max_rows, s_.width),
+        normed_(max_rows, s_.width),
+        attended_(max_rows, s_.heads * s_.head_width),
+        hidden_(max_rows, s_.ff_width) {
+    const auto room = [&](Index width) { return std::vector<float>(static_cast<std::size_t>(width)); };
+    q_ = room(max_rows * s_.heads * s_.head_width);
+    k_ = room(max_rows * s_.kv_width());
+    v_ = room(max_rows * s_.kv_width());
+    up_ = room(max_rows * s_.ff_width);
+    delta_ = room(max_rows * s_.width);
+    scores_ = room(threads * context);
+  }
+
+  Index context() const { return context_; }
+  Index max_rows() const { return max_rows_; }
+  int threads() const { return team_.size(); }
+
+  /// Runs the batch and adds its keys and values to the caches. Returns the logits of the rows that want
+  /// them, vocabulary numbers each, in the order of the batch; they hold until the next call. Results do not
+  /// depend on the number of threads, nor on what else is in the batch, to the bit.
+  std::span<const float> forward(std::span<const Row> rows) {
+    check(rows);
+    wanting_.clear();
+    for (std::size_t t = 0; t < rows.size(); ++t)
+      if (rows[t].wants_logits) wanting_.push_back(static_cast<Index>(t));
+    logits_.resize(wanting_.size() * static_cast<std::size_t>(s_.vocabulary));
+    team_.run([&](const Member& member) { run(member, rows); });
+    return logits_;
+  }
+
+ private:
+  void check(std::span<const Row> rows) const {
+    if (static_cast<Index>(rows.size()) > max_rows_)
+      throw std::invalid_argument(
+          fmt::format("a batch of {} tokens, but there is room for {}", rows.size(), max_rows_));
+    for (const Row& row : rows) {
+      if (row.token < 0 || row.token >= s_.vocabulary)
+        throw std::invalid_argument(
+            fmt::format("token {} is none of the {} of the model", row.token, s_.vocabulary));
+      if (row.position < 0 || row.position >= context_ || row.position >= row.cache->capacity())
+        throw std::invalid_argument(fmt::format("position {} is beyond the context", row.position));
+    }
+  }
+
+  // What each thread does. Between barriers threads work on different rows, heads or outputs.
+  void run(const Member& member, std::span<const Row> rows) {
+    const auto count = static_cast<Index>(rows.size());
+    const Range own = member.part(count);
+    for (Index t = own.begin; t < own.end; ++t) read_row(model_.embedding, rows[at(t)].token, x_.row(t));
+
+    for (Index l = 0; l < s_.layers; ++l) {
+      const Layer& layer = model_.layers[at(l)];
+      normalize(own, layer.attn_norm);
+      member.barrier();
+      linear(member, {{layer.q, q_.data()}, {layer.k, k_.data()}, {layer.v, v_.data()}}, normed_, rows);
+      for (Index t = own.begin; t < own.end; ++t) remember(l, rows[at(t)], t);
+      member.barrier();
+      const Range tasks = member.part(count * s_.heads);
+      for (Index task = tasks.begin; task < tasks.end; ++task) {
+        const Index t = task / s_.heads, head = task % s_.heads;
+        attend(*rows[at(t)].cache, l, rows[at(t)].position + 1, s_, head, q(t, head),
+               scores_.data() + member.ith * context_, attended_.row(t) + head * s_.head_width);
+      }
+      member.barrier();
+      for (Index t = own.begin; t < own.end; ++t) attended_.quantize(t);
+      member.barrier();
+      linear(member, {{layer.o, delta_.data()}}, attended_, rows);
+      add_delta(own);
+      normalize(own, layer.ffn_norm);
+      member.barrier();
+      linear(member, {{layer.gate, hidden_.row(0)}, {layer.up, up_.data()}}, normed_, rows);
+      const Range features = member.part(s_.ff_width, block_size);
+      for (Index t = 0; t < count; ++t) {
+        swiglu(hidden_.row(t) + features.begin, up_.data() + t * s_.ff_width + features.begin,
+               features.end - features.begin);
+        hidden_.quantize(t, features.begin, features.end);
+      }
+      member.barrier();
+      linear(member, {{layer.down, delta_.data()}}, hidden_, rows);
+      add_delta(own);
+    }
+
+    member.barrier();
+    const auto wanting = static_cast<Index>(wanting_.size());
+    const Range results = member.part(wanting);
+    for (Index i = results.begin; i < results.end; ++i) {
+      rms_norm(x_.row(wanting_[at(i)]), model_.output_norm, s_.width, s_.rms_epsilon, normed_.row(i));
+      normed_.quantize(i);
+    }
+    member.barrier();
+    multiply(member, model_.output, normed_, wanting, logits_.data());
+  }
+
+  // The linear layers that read the same x. All threads call it, and return when all of y is there.
+  void linear(const Member& member, std::initializer_list<Linear> layers, const Activations& x,
+              std::span<const Row> rows) {
+    for (const Linear& layer : layers)
+      multiply(member, layer.weight, x, static_cast<Index>(rows.size()), layer.y);
+    member.barrier();
+  }
+
+  void normalize(Range own, const float* weight) {
+    for (Index t = own.begin; t < own.end; ++t) {
+      rms_norm(x_.row(t), weight, s_.width, s_.rms_epsilon, normed_.row(t));
+      normed_.quantize(t);
+    }
+  }
+
+  void add_delta(Range own) {
+    for (Index t = own.begin; t < own.end; ++t)
+      for (Index i = 0; i < s_.width; ++i) x_.row(t)[i] += delta_[at(t * s_.width + i)];
+  }
+
+  // Turns q and k of one token and puts k and v into its cache.
+  void remember(Index layer, const Row& row, Index t) {
+    float* k = k_.data() + t * s_.kv_width();
+    const float* v = v_.data() + t * s_.kv_width();
+    for (Index head = 0; head < s_.heads; ++head) rope_.turn(q(t, head), row.position);
+    for (Index head = 0; head < s_.kv_heads; ++head) rope_.turn(k + head * s_.head_width, row.position);
+    for (Index i = 0; i < s_.kv_width(); ++i) {
+      row.cache->key(layer, row.position)[i] = to_half(k[i]);
+      row.cache->value(layer, row.position)[i] = to_half(v[i]);
+    }
+  }
+
+  float* q(Index t, Index head) { return q_.data() + (t * s_.heads + head) * s_.head_width; }
+  static std::size_t at(Index i) { return static_cast<std::size_t>(i); }
+
+  const Model& model_;
+  const Sizes s_;
+  Team team_;
+  Rope rope_;
+  Index context_, max_rows_;
+  // One row for each token of the batch.
+  Activations x_;                              // the residual stream
+  Activations normed_, attended_, hidden_;     // what linear layers read
+  std::vector<float> q_, k_, v_, up_, delta_;  // what they write
+  std::vector<float> scores_;                  // of each thread, by position
+  std::vector<Index> wanting_;
+  std::vector<float> logits_;
+};
+
+}  // namespace engine
