@@ -8,6 +8,7 @@
 #include <vector>            // vector
 
 #include <fmt/format.h>
+#include <tiedlora/batch.hpp>
 
 #include "activations.hpp"
 #include "attention.hpp"
@@ -61,8 +62,10 @@ class Engine {
   /// Runs the batch and adds its keys and values to the caches. Returns the logits of the rows that want
   /// them, vocabulary numbers each, in the order of the batch; they hold until the next call. Results do not
   /// depend on the number of threads, nor on what else is in the batch, to the bit.
-  std::span<const float> forward(std::span<const Row> rows) {
+  std::span<const float> forward(std::span<const Row> rows, const tiedlora::BatchPlan<float>& plan) {
     check(rows);
+    plan_ = &plan;
+    h_.resize(static_cast<std::size_t>(3 * plan.max_rank() * plan.size()));
     wanting_.clear();
     for (std::size_t t = 0; t < rows.size(); ++t)
       if (rows[t].wants_logits) wanting_.push_back(static_cast<Index>(t));
@@ -95,7 +98,7 @@ class Engine {
       const Layer& layer = model_.layers[at(l)];
       normalize(own, layer.attn_norm);
       member.barrier();
-      linear(member, {{layer.q, q_.data()}, {layer.k, k_.data()}, {layer.v, v_.data()}}, normed_, rows);
+      linear(member, {{layer.q, q_.data()}, {layer.k, k_.data()}, {layer.v, v_.data()}}, normed_, count);
       for (Index t = own.begin; t < own.end; ++t) remember(l, rows[at(t)], t);
       member.barrier();
       const Range tasks = member.part(count * s_.heads);
@@ -107,11 +110,11 @@ class Engine {
       member.barrier();
       for (Index t = own.begin; t < own.end; ++t) attended_.quantize(t);
       member.barrier();
-      linear(member, {{layer.o, delta_.data()}}, attended_, rows);
+      linear(member, {{layer.o, delta_.data()}}, attended_, count);
       add_delta(own);
       normalize(own, layer.ffn_norm);
       member.barrier();
-      linear(member, {{layer.gate, hidden_.row(0)}, {layer.up, up_.data()}}, normed_, rows);
+      linear(member, {{layer.gate, hidden_.row(0)}, {layer.up, up_.data()}}, normed_, count);
       const Range features = member.part(s_.ff_width, block_size);
       for (Index t = 0; t < count; ++t) {
         swiglu(hidden_.row(t) + features.begin, up_.data() + t * s_.ff_width + features.begin,
@@ -119,7 +122,7 @@ class Engine {
         hidden_.quantize(t, features.begin, features.end);
       }
       member.barrier();
-      linear(member, {{layer.down, delta_.data()}}, hidden_, rows);
+      linear(member, {{layer.down, delta_.data()}}, hidden_, count);
       add_delta(own);
     }
 
@@ -134,11 +137,26 @@ class Engine {
     multiply(member, model_.output, normed_, wanting, logits_.data());
   }
 
-  // The linear layers that read the same x. All threads call it, and return when all of y is there.
-  void linear(const Member& member, std::initializer_list<Linear> layers, const Activations& x,
-              std::span<const Row> rows) {
-    for (const Linear& layer : layers)
-      multiply(member, layer.weight, x, static_cast<Index>(rows.size()), layer.y);
+  // Up to three linear layers that read the same x. All threads call it, and return when all of y is there.
+  void linear(const Member& member, std::initializer_list<Linear> layers, const Activations& x, Index count) {
+    for (const Linear& layer : layers) multiply(member, layer.weight, x, count, layer.y);
+    tiedlora::Index modules[3];
+    tiedlora::Tokens<float> h[3];
+    std::size_t n = 0;
+    for (const Linear& layer : layers) {
+      h[n] = {h_.data() + h_.size() / 3 * n, plan_->max_rank(), plan_->size(), plan_->max_rank()};
+      modules[n++] = layer.weight.number;
+    }
+    const tiedlora::CallOptions options = {.slice = {member.ith, member.nth}};
+    const tiedlora::Tokens<const float> xs = {x.row(0), x.width(), count, x.width()};
+    tiedlora::shrink(*plan_, std::span<const Index>(modules, n), xs,
+                     std::span<const tiedlora::Tokens<float>>(h, n), options);
+    member.barrier();
+    if (plan_->size() == 0) return;
+    n = 0;
+    for (const auto& [weight, y] : layers)
+      tiedlora::expand(*plan_, weight.number, h[n++],
+                       tiedlora::Tokens<float>{y, weight.out, count, weight.out}, options);
     member.barrier();
   }
 
@@ -179,6 +197,8 @@ class Engine {
   Activations normed_, attended_, hidden_;     // what linear layers read
   std::vector<float> q_, k_, v_, up_, delta_;  // what they write
   std::vector<float> scores_;                  // of each thread, by position
+  const tiedlora::BatchPlan<float>* plan_ = nullptr;
+  std::vector<float> h_;
   std::vector<Index> wanting_;
   std::vector<float> logits_;
 };

@@ -23,6 +23,7 @@ namespace engine {
 struct Weight {
   enum class Type { F32, Q4_1, Q8_0 };
   std::string name = {};  ///< without ".weight": "blk.3.attn_q"
+  Index number = -1;      ///< among the linear layers: see Model::linear_layers
   Type type = Type::F32;
   Index in = 0, out = 0;
   const std::byte* data = nullptr;
@@ -65,6 +66,10 @@ class Model {
                         .up = matrix(name("ffn_up"), sizes.width, sizes.ff_width),
                         .down = matrix(name("ffn_down"), sizes.ff_width, sizes.width)});
     }
+    Index number = 0;
+    for (Layer& layer : layers)
+      for (Weight* weight : {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down})
+        weight->number = number++;
     output_norm = vector("output_norm");
     // Without an output matrix the embedding is it.
     output = file_.find_tensor("output.weight") ? matrix("output", sizes.width, sizes.vocabulary) : embedding;
