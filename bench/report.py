@@ -211,12 +211,15 @@ has no TL6. One thread each; their processes and ours alternate. `both` is forwa
 {peers}
 
 {training}
+
+{engine}
 """
 
 
 def write_page(results, drawn):
     path = results.folder / "train_step.md"
     section = path.read_text() if path.exists() else ""
+    engine = results.folder / "engine.md"
     pictures = lambda kind: "\n\n".join(
         f"{NAMES[name[len(kind) + 1:-4]]}: ![{kind}]({name})" for name in drawn if name.startswith(kind)
     )
@@ -240,6 +243,7 @@ def write_page(results, drawn):
         layers="\n\n".join(ratio_section(results, g, ("tied", "untied"), "tied_faster") for g in ("layers", "decode")),
         peers=peers_section(results),
         training=section,
+        engine=engine.read_text() if engine.exists() else "",
     )
     if results.errors:
         page += "\n## Not measured\n\n" + "\n".join(f"- {error}" for error in results.errors) + "\n"
@@ -252,7 +256,7 @@ def publish(results, page, docs):
     folder = docs / "benchmarks"
     shutil.rmtree(folder, ignore_errors=True)
     results.write_csv(folder)
-    for path in results.folder.glob("train_step*.csv"):
+    for path in [*results.folder.glob("train_step*.csv"), *results.folder.glob("engine.csv")]:
         shutil.copy(path, folder)
     for name in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page):
         shutil.copy(results.folder / name, folder)

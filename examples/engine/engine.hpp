@@ -59,13 +59,17 @@ class Engine {
   Index max_rows() const { return max_rows_; }
   int threads() const { return team_.size(); }
 
-  /// Runs the batch and adds its keys and values to the caches. Returns the logits of the rows that want
-  /// them, vocabulary numbers each, in the order of the batch; they hold until the next call. Results do not
-  /// depend on the number of threads, nor on what else is in the batch, to the bit.
+  /// Runs the batch, each row through its adapter in the plan if any, and adds its keys and values to the
+  /// caches. Returns the logits of the rows that want them, vocabulary numbers each, in the order of the
+  /// batch; they hold until the next call. Results do not depend on the number of threads, nor on what else
+  /// is in the batch, to the bit.
   std::span<const float> forward(std::span<const Row> rows, const tiedlora::BatchPlan<float>& plan) {
-    check(rows);
+    check(rows, plan);
     plan_ = &plan;
-    h_.resize(static_cast<std::size_t>(3 * plan.max_rank() * plan.size()));
+    h_numbers_.resize(at(3 * plan.max_rank() * plan.size()));
+    for (Index i = 0; i < 3; ++i)
+      h_[i] = {h_numbers_.data() + i * plan.max_rank() * plan.size(), plan.max_rank(), plan.size(),
+               plan.max_rank()};
     wanting_.clear();
     for (std::size_t t = 0; t < rows.size(); ++t)
       if (rows[t].wants_logits) wanting_.push_back(static_cast<Index>(t));
@@ -75,7 +79,10 @@ class Engine {
   }
 
  private:
-  void check(std::span<const Row> rows) const {
+  void check(std::span<const Row> rows, const tiedlora::BatchPlan<float>& plan) const {
+    if (plan.size() > 0 && plan.tokens() != static_cast<Index>(rows.size()))
+      throw std::invalid_argument(
+          fmt::format("a plan of {} tokens for a batch of {}", plan.tokens(), rows.size()));
     if (static_cast<Index>(rows.size()) > max_rows_)
       throw std::invalid_argument(
           fmt::format("a batch of {} tokens, but there is room for {}", rows.size(), max_rows_));
@@ -137,25 +144,18 @@ class Engine {
     multiply(member, model_.output, normed_, wanting, logits_.data());
   }
 
-  // Up to three linear layers that read the same x. All threads call it, and return when all of y is there.
+  // Up to three linear layers, of consecutive numbers, that read the same x. All threads call it, and return
+  // when all of y is there.
   void linear(const Member& member, std::initializer_list<Linear> layers, const Activations& x, Index count) {
     for (const Linear& layer : layers) multiply(member, layer.weight, x, count, layer.y);
-    tiedlora::Index modules[3];
-    tiedlora::Tokens<float> h[3];
-    std::size_t n = 0;
-    for (const Linear& layer : layers) {
-      h[n] = {h_.data() + h_.size() / 3 * n, plan_->max_rank(), plan_->size(), plan_->max_rank()};
-      modules[n++] = layer.weight.number;
-    }
-    const tiedlora::CallOptions options = {.slice = {member.ith, member.nth}};
+    const Index first = layers.begin()->weight.number, modules[] = {first, first + 1, first + 2};
     const tiedlora::Tokens<const float> xs = {x.row(0), x.width(), count, x.width()};
-    tiedlora::shrink(*plan_, std::span<const Index>(modules, n), xs,
-                     std::span<const tiedlora::Tokens<float>>(h, n), options);
+    const tiedlora::CallOptions options = {.slice = {member.ith, member.nth}};
+    tiedlora::shrink(*plan_, std::span(modules, layers.size()), xs, std::span(h_, layers.size()), options);
     member.barrier();
     if (plan_->size() == 0) return;
-    n = 0;
     for (const auto& [weight, y] : layers)
-      tiedlora::expand(*plan_, weight.number, h[n++],
+      tiedlora::expand(*plan_, weight.number, h_[weight.number - first],
                        tiedlora::Tokens<float>{y, weight.out, count, weight.out}, options);
     member.barrier();
   }
@@ -198,7 +198,8 @@ class Engine {
   std::vector<float> q_, k_, v_, up_, delta_;  // what they write
   std::vector<float> scores_;                  // of each thread, by position
   const tiedlora::BatchPlan<float>* plan_ = nullptr;
-  std::vector<float> h_;
+  std::vector<float> h_numbers_;
+  tiedlora::Tokens<float> h_[3];  // between the adapters' halves, of the layers that read the same x
   std::vector<Index> wanting_;
   std::vector<float> logits_;
 };

@@ -3,7 +3,7 @@
 
 #include <cmath>        // isfinite
 #include <cstddef>      // byte
-#include <cstdint>      // uint64_t
+#include <cstdint>      // uint32_t, uintptr_t
 #include <filesystem>   // path
 #include <set>          // set
 #include <stdexcept>    // runtime_error
@@ -141,6 +141,7 @@ class Model {
     const auto* embedding_tensor = file_.find_tensor("token_embd.weight");
     if (!embedding_tensor || embedding_tensor->shape.size() != 2) fail("has no matrix \"token_embd.weight\"");
     sizes.vocabulary = embedding_tensor->shape[1];
+    if (sizes.vocabulary < 1 || sizes.vocabulary > 1 << 30) fail("has {} tokens", sizes.vocabulary);
   }
 
   const tiedlora::gguf::Tensor& tensor(const std::string& name, const std::vector<Index>& shape) {
@@ -149,6 +150,9 @@ class Model {
     if (found->shape != shape)
       fail("has a tensor \"{}\" of {{{}}}; its other sizes ask for {{{}}}", name,
            fmt::join(found->shape, ", "), fmt::join(shape, ", "));
+    if (found->type == tiedlora::gguf::Type::F32 &&
+        reinterpret_cast<std::uintptr_t>(found->bytes.data()) % alignof(float) != 0)
+      fail("has a tensor \"{}\" that is not aligned to its numbers", name);
     used_.insert(found->name);
     return *found;
   }
@@ -174,7 +178,7 @@ class Model {
     const auto& found = tensor(name + ".weight", {sizes.width});
     if (found.type != tiedlora::gguf::Type::F32)
       fail("has a tensor \"{}\" of type {}; F32 is expected", found.name, to_string(found.type));
-    return reinterpret_cast<const float*>(found.bytes.data());  // at a multiple of the file's alignment
+    return reinterpret_cast<const float*>(found.bytes.data());
   }
 
   std::filesystem::path path_;

@@ -126,10 +126,17 @@ struct Session {
         model(o.model),
         tokenizer(model.file()),
         adapters(o, model),
-        engine(model, o.threads, o.context, 64) {
+        engine(model, o.threads, context_of(o, model), 64) {
     if (static_cast<Index>(tokenizer.size()) != model.sizes.vocabulary)
       throw std::runtime_error(fmt::format("\"{}\" has {} tokens, but embeddings of {}", o.model,
                                            tokenizer.size(), model.sizes.vocabulary));
+  }
+
+  static Index context_of(const Options& o, const Model& model) {
+    if (o.context > model.sizes.context)
+      throw std::invalid_argument(
+          fmt::format("--context {}: the model was trained for {} at most", o.context, model.sizes.context));
+    return o.context;
   }
 
   std::vector<Token> tokens_of(const std::string& prompt) const {
@@ -251,6 +258,7 @@ inline void converse(Session& session, std::istream& in, std::ostream& out, std:
     session.set_limit(texts[0]);
     write_texts(session, texts, {""}, out, err);
   }
+  err << '\n';
 }
 
 inline void answer(Session& session, std::ostream& out, std::ostream& err) {
@@ -278,17 +286,17 @@ inline int run(int argc, const char* const* argv, std::istream& in, std::ostream
                  "what to answer; several are answered in one batch. Without it lines of the input are a "
                  "conversation")
       ->type_name("TEXT")
-      ->expected(1);
+      ->allow_extra_args(false);
   app.add_option("--adapter", options.adapters,
                  "an adapter, any number of them: GGUF, a native file or a PEFT folder; its name for --use "
                  "is the file's unless given")
       ->type_name("[NAME=]PATH")
-      ->expected(1);
+      ->allow_extra_args(false);
   app.add_option("--use", options.uses,
                  "the adapter of a prompt, with a scale if wanted: once for all prompts or once for each; "
                  "\"none\" is none")
       ->type_name("NAME[:SCALE]")
-      ->expected(1);
+      ->allow_extra_args(false);
   app.add_option("--order", options.order,
                  "of native files and PEFT folders, no default: order of the rows of q and k in the weights "
                  "that the adapter was trained on")
@@ -335,9 +343,6 @@ inline int run(int argc, const char* const* argv, std::istream& in, std::ostream
   options.has_system = system->count() > 0;
   try {
     Session session(options);
-    if (options.context > session.model.sizes.context)
-      throw std::invalid_argument(fmt::format("--context {}: the model was trained for {} at most",
-                                              options.context, session.model.sizes.context));
     if (options.prompts.empty())
       converse(session, in, out, err);
     else

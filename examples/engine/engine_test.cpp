@@ -1,0 +1,230 @@
+// The forward pass of a small random model: however its tokens are cut, shared out and mixed, it is the same.
+#include "engine.hpp"
+
+#include <gtest/gtest.h>
+
+#include <optional>
+#include <tiedlora/merge.hpp>
+
+#include "adapters.hpp"
+#include "support/io_files.hpp"
+#include "tiny_model.hpp"
+
+namespace engine {
+namespace {
+
+using engine_test::TinyModel;
+using tiedlora::Adapter;
+using tiedlora::AdapterId;
+using tiedlora::AdapterSet;
+using tiedlora::BatchPlan;
+using tiedlora::no_adapter;
+using tiedlora::TokenAdapter;
+using tiedlora_test::Dice;
+using Logits = std::vector<float>;
+
+constexpr Index context = 64;
+const std::vector<std::int32_t> prompt = {1, 70, 12, 200, 3, 3, 91, 258, 17, 44, 260, 5, 130};
+
+/// Random in every factor.
+Adapter<float> random_adapter(const tiedlora::ModuleList& modules, const tiedlora::Scheme& scheme, Index rank,
+                              std::uint64_t seed) {
+  Adapter<float> adapter(tiedlora::Layout(modules, scheme, rank));
+  adapter.initialize(seed);
+  Dice dice(seed);
+  dice.fill(adapter.trainable(), -0.3, 0.3);
+  return adapter;
+}
+
+class EngineTest : public ::testing::Test {
+ protected:
+  void open(const TinyModel& tiny) {
+    tiny.write(folder / "model.gguf");
+    model.emplace(folder / "model.gguf");
+  }
+
+  /// The logits at every place of the tokens, `step` tokens at a time.
+  Logits run(std::size_t step, int threads, AdapterSet<float>* adapters = nullptr,
+             AdapterId id = no_adapter) const {
+    Engine engine(*model, threads, context, 16);
+    KvCache cache(model->sizes, context);
+    Logits all;
+    for (std::size_t begin = 0; begin < prompt.size(); begin += step) {
+      std::vector<Row> rows;
+      for (std::size_t i = begin; i < std::min(begin + step, prompt.size()); ++i)
+        rows.push_back({prompt[i], static_cast<Index>(i), &cache, true});
+      const std::vector<TokenAdapter> uses(rows.size(), {.adapter = id});
+      const auto logits =
+          engine.forward(rows, adapters ? BatchPlan<float>(adapters->snapshot(), uses) : BatchPlan<float>());
+      all.insert(all.end(), logits.begin(), logits.end());
+    }
+    return all;
+  }
+
+  tiedlora_test::Folder folder;
+  std::optional<Model> model;
+};
+
+double distance(const Logits& a, const Logits& b) {
+  double largest = 0;
+  for (std::size_t i = 0; i < a.size(); ++i)
+    largest = std::max(largest, static_cast<double>(std::abs(a[i] - b[i])));
+  return a.size() == b.size() ? largest : INFINITY;
+}
+
+TEST_F(EngineTest, AnyCutOfThePromptAndAnyThreadsGiveTheSameBits) {
+  for (const auto numbers : {TinyModel::Numbers::floats, TinyModel::Numbers::blocks}) {
+    open(TinyModel(numbers));
+    AdapterSet<float> adapters(modules_of(*model));
+    const AdapterId id =
+        adapters.add(random_adapter(adapters.modules(), tiedlora::schemes::tied_lora(), 4, 3));
+    for (const AdapterId use : {no_adapter, id}) {
+      const Logits one_by_one = run(1, 1, &adapters, use);
+      ASSERT_EQ(one_by_one.size(), prompt.size() * static_cast<std::size_t>(model->sizes.vocabulary));
+      for (const std::size_t step : {2u, 5u, 13u})
+        EXPECT_EQ(run(step, 1, &adapters, use), one_by_one) << step;
+      for (const int threads : {2, 3, 5}) {
+        EXPECT_EQ(run(13, threads, &adapters, use), one_by_one) << threads;
+        EXPECT_EQ(run(1, threads, &adapters, use), one_by_one) << threads;
+      }
+    }
+    EXPECT_GT(distance(run(13, 1), run(13, 1, &adapters, id)), 0.1);
+  }
+}
+
+TEST_F(EngineTest, AMixedBatchIsItsTextsOneByOne) {
+  open(TinyModel(TinyModel::Numbers::blocks));
+  AdapterSet<float> adapters(modules_of(*model));
+  adapters.add(random_adapter(adapters.modules(), tiedlora::schemes::tied_lora(), 4, 3));
+  adapters.add(random_adapter(adapters.modules(), tiedlora::schemes::lora(), 2, 4));
+  adapters.add(random_adapter(adapters.modules(), tiedlora::schemes::vera(5), 8, 5));
+  const std::vector<AdapterId> ids = {0, 1, no_adapter, 2, 0};
+  std::vector<Logits> alone;
+  for (const AdapterId id : ids) alone.push_back(run(1, 1, &adapters, id));
+
+  for (const int threads : {1, 2}) {
+    Engine engine(*model, threads, context, 16);
+    std::vector<KvCache> caches(ids.size(), KvCache(model->sizes, context));
+    std::vector<Logits> mixed(ids.size());
+    // Texts at different places: text i is i tokens behind; the first batch has three tokens of each.
+    std::vector<std::size_t> done(ids.size());
+    for (std::size_t round = 0; done.back() < prompt.size(); ++round) {
+      std::vector<Row> rows;
+      std::vector<TokenAdapter> uses;
+      std::vector<std::size_t> texts;
+      for (std::size_t i = 0; i < ids.size(); ++i)
+        for (std::size_t n = 0; n < (round == 0 ? 3 : round % (i + 1) == 0) && done[i] < prompt.size(); ++n) {
+          rows.push_back({prompt[done[i]], static_cast<Index>(done[i]), &caches[i], true});
+          uses.push_back({.adapter = ids[i]});
+          texts.push_back(i);
+          ++done[i];
+        }
+      const auto logits = engine.forward(rows, BatchPlan<float>(adapters.snapshot(), uses));
+      const auto vocabulary = static_cast<std::size_t>(model->sizes.vocabulary);
+      for (std::size_t n = 0; n < texts.size(); ++n)
+        mixed[texts[n]].insert(mixed[texts[n]].end(), logits.begin() + static_cast<Index>(n * vocabulary),
+                               logits.begin() + static_cast<Index>((n + 1) * vocabulary));
+    }
+    for (std::size_t i = 0; i < ids.size(); ++i)
+      EXPECT_EQ(mixed[i], Logits(alone[i].begin(), alone[i].begin() + static_cast<Index>(mixed[i].size())))
+          << i;
+  }
+}
+
+TEST_F(EngineTest, AnAdapterIsTheMergedModel) {
+  const TinyModel tiny(TinyModel::Numbers::floats);
+  open(tiny);
+  AdapterSet<float> adapters(modules_of(*model));
+  const auto adapter = random_adapter(adapters.modules(), tiedlora::schemes::tied_lora(), 4, 3);
+  const Logits adapted = run(13, 2, &adapters, adapters.add(Adapter<float>(adapter)));
+  const Logits bare = run(13, 1);
+
+  TinyModel merged = tiny;
+  for (const Layer& layer : model->layers)
+    for (const Weight* weight :
+         {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down}) {
+      Eigen::Map<Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>> w(
+          merged.floats[weight->name].data(), weight->out, weight->in);
+      tiedlora::merge(adapter.factors(weight->number), w);
+    }
+  open(merged);
+  const Logits expected = run(13, 1);
+
+  // Rounding changes a sum of n terms by up to n 2^-24 of them; n is at most 96 features and the rank. What
+  // changes of that size do to the logits (through keys that round to another half, too) is tried on the
+  // weights. Roundings are more than one for each weight: hence four times that.
+  double tolerance = 0;
+  for (std::uint64_t seed = 1; seed <= 6; ++seed) {
+    TinyModel other = merged;
+    Dice dice(seed);
+    for (auto& [name, numbers] : other.floats)
+      for (float& number : numbers) number *= 1 + static_cast<float>(100 * 0x1p-24 * dice.uniform());
+    open(other);
+    tolerance = std::max(tolerance, 4 * distance(run(13, 1), expected));
+  }
+  EXPECT_LT(distance(adapted, expected), tolerance);
+  EXPECT_GT(distance(adapted, bare), 30 * tolerance) << "the test must be able to tell";
+}
+
+TEST_F(EngineTest, ChecksItsBatch) {
+  open(TinyModel(TinyModel::Numbers::floats));
+  Engine engine(*model, 1, context, 4);
+  KvCache cache(model->sizes, 2);
+  const auto expect_error = [&](const std::vector<Row>& rows, std::string_view part) {
+    std::string text;
+    try {
+      engine.forward(rows, {});
+    } catch (const std::invalid_argument& error) {
+      text = error.what();
+    }
+    EXPECT_NE(text.find(part), text.npos) << text;
+  };
+  expect_error({{-1, 0, &cache}}, "token -1 is none of the 267");
+  expect_error({{267, 0, &cache}}, "token 267 is none of the 267");
+  expect_error({{0, 2, &cache}}, "position 2 is beyond the context");
+  expect_error(std::vector<Row>(5, {0, 0, &cache}), "a batch of 5 tokens, but there is room for 4");
+}
+
+TEST_F(EngineTest, AdaptersInBothOrdersOfRows) {
+  open(TinyModel(TinyModel::Numbers::floats));
+  for (const auto& scheme :
+       {tiedlora::schemes::lora(), tiedlora::schemes::tied_lora(), tiedlora::schemes::vera(5)}) {
+    const auto adapter = random_adapter(modules_of(*model), scheme, 4, 3);
+    tiedlora::save_adapter(folder / "a.safetensors", adapter);
+    for (const Order order : {Order::gguf, Order::hugging_face}) {
+      // The exporter knows the order on its own: both must be one function.
+      tiedlora::export_gguf(adapter, folder / "a.gguf",
+                            tiedlora::gguf::llama({.heads = 4, .kv_heads = 2, .weights = order}));
+      const auto native = tiedlora::to_lora(load_adapter(folder / "a.safetensors", *model, order));
+      const auto gguf = load_adapter(folder / "a.gguf", *model, Order::gguf);
+      for (Index m = 0; m < native.layout().size(); ++m) {
+        const auto& name = native.layout().modules()[m].name;
+        const Index other = gguf.layout().modules().find(name);
+        const auto difference = (native.B(m) * native.A(m) - gguf.B(other) * gguf.A(other)).eval();
+        EXPECT_LT(difference.cwiseAbs().maxCoeff(), 1e-6f)
+            << name;  // of numbers below 1, products of 4 terms
+      }
+    }
+  }
+}
+
+TEST(Team, AllMembersMeetAtEveryBarrier) {
+  Team team(3);
+  for (int round = 0; round < 50; ++round) {
+    std::vector<int> written(3);
+    std::atomic<int> wrong = 0;
+    team.run([&](const Member& member) {
+      for (int step = 1; step <= 20; ++step) {
+        written[static_cast<std::size_t>(member.ith)] = step;
+        member.barrier();
+        for (const int other : written) wrong += other != step;
+        member.barrier();
+      }
+    });
+    EXPECT_EQ(wrong, 0);
+  }
+  EXPECT_THROW(Team(0), std::invalid_argument);
+}
+
+}  // namespace
+}  // namespace engine

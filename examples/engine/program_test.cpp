@@ -1,0 +1,201 @@
+// engine from its arguments to its text.
+#include "program.hpp"
+
+#include <gtest/gtest.h>
+
+#include <sstream>
+
+#include "support/io_files.hpp"
+#include "tiny_model.hpp"
+
+namespace engine {
+namespace {
+
+using engine_test::TinyModel;
+
+struct Outcome {
+  int code = 0;
+  std::string out, err;
+};
+
+class ProgramTest : public ::testing::Test {
+ protected:
+  ProgramTest() { model.write(path); }
+
+  Outcome run(const std::vector<std::string>& arguments, const std::string& input = "") const {
+    std::vector<const char*> argv = {"engine"};
+    for (const std::string& argument : arguments) argv.push_back(argument.c_str());
+    std::istringstream in(input);
+    std::ostringstream out, err;
+    const int code = engine::run(static_cast<int>(argv.size()), argv.data(), in, out, err);
+    return {code, out.str(), err.str()};
+  }
+  /// On the model, eight tokens long.
+  Outcome run_model(std::vector<std::string> arguments, const std::string& input = "") const {
+    arguments.insert(arguments.begin(), {path, "--context", "128", "--tokens", "8"});
+    return run(arguments, input);
+  }
+  std::string text(const std::vector<std::string>& arguments) const {
+    const Outcome outcome = run_model(arguments);
+    EXPECT_EQ(outcome.code, success) << outcome.err;
+    return outcome.out;
+  }
+  static void expect(const Outcome& outcome, int code, std::string_view part) {
+    EXPECT_EQ(outcome.code, code) << outcome.err;
+    EXPECT_NE(outcome.err.find(part), outcome.err.npos) << "no \"" << part << "\" in: " << outcome.err;
+    EXPECT_EQ(outcome.out, "");
+  }
+
+  /// A random adapter of all modules.
+  std::string adapter(const std::string& name, std::uint64_t seed) const {
+    const Model opened(path);
+    tiedlora::Adapter<float> made(tiedlora::Layout(modules_of(opened), tiedlora::schemes::tied_lora(), 4));
+    made.initialize(seed);
+    tiedlora_test::Dice dice(seed);
+    dice.fill(made.trainable());
+    const std::string to = folder / name;
+    if (to.ends_with(".gguf"))
+      tiedlora::export_gguf(made, to, tiedlora::gguf::llama({.weights = Order::gguf}));
+    else if (to.ends_with(".safetensors"))
+      tiedlora::save_adapter(to, made);
+    else
+      tiedlora::save_peft(made, to, {.base_model = "tiny", .task_type = "CAUSAL_LM"});
+    return to;
+  }
+
+  tiedlora_test::Folder folder;
+  TinyModel model{TinyModel::Numbers::blocks};
+  std::string path = folder / "model.gguf";
+};
+
+TEST_F(ProgramTest, WritesTheSameTextForAnyThreads) {
+  const std::string one = text({"--prompt", "hello"});
+  EXPECT_GT(one.size(), 1u);
+  EXPECT_EQ(text({"--prompt", "hello", "--threads", "3"}), one);
+  EXPECT_NE(text({"--prompt", "hello world"}), one);
+  EXPECT_NE(text({"--prompt", "hello", "--system", ""}), one);
+  EXPECT_EQ(text({"--prompt", "hello", "--system", "Be brief"}), one);
+  EXPECT_EQ(text({"--raw", "--prompt",
+                  "<|im_start|>system\nBe "
+                  "brief<|im_end|>\n<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n"}),
+            one);
+}
+
+TEST_F(ProgramTest, TheSeedDecides) {
+  const auto warm = [this](const char* seed) {
+    return text({"--prompt", "hello", "--temperature", "2", "--seed", seed});
+  };
+  EXPECT_EQ(warm("5"), warm("5"));
+  EXPECT_NE(warm("5"), warm("6"));
+  EXPECT_NE(warm("5"), text({"--prompt", "hello"}));
+}
+
+TEST_F(ProgramTest, AdaptersOfEveryFormatAreOne) {
+  const std::string native =
+      text({"--prompt", "hello", "--adapter", adapter("a.safetensors", 3), "--order", "gguf"});
+  EXPECT_NE(native, text({"--prompt", "hello"}));
+  EXPECT_EQ(text({"--prompt", "hello", "--adapter", adapter("a.gguf", 3)}), native);
+  EXPECT_EQ(text({"--prompt", "hello", "--adapter", adapter("folder", 3), "--order", "gguf"}), native);
+  EXPECT_NE(text({"--prompt", "hello", "--adapter", adapter("folder", 3), "--order", "hugging-face"}),
+            native);
+  EXPECT_EQ(text({"--prompt", "hello", "--adapter", folder / "a.gguf", "--use", "a:0"}),
+            text({"--prompt", "hello"}));
+}
+
+TEST_F(ProgramTest, PromptsOfDifferentAdaptersInOneBatch) {
+  const std::string a = adapter("a.safetensors", 3), b = adapter("b.safetensors", 4);
+  const auto alone = [&](const char* prompt, const char* use) {
+    return "== " + std::string(prompt) + "\n" +
+           text({"--prompt", prompt, "--adapter", a, "--adapter", b, "--order", "gguf", "--use", use});
+  };
+  const std::string mixed = text(
+      {"--adapter", a,      "--adapter", "other=" + b, "--order", "gguf",      "--prompt", "hello",
+       "--use",     "a",    "--prompt",  "hello",      "--use",   "other:0.5", "--prompt", "a longer prompt",
+       "--use",     "none", "--prompt",  "hello",      "--use",   "a"});
+  EXPECT_EQ(mixed, alone("hello", "a") + alone("hello", "b:0.5") + alone("a longer prompt", "none") +
+                       alone("hello", "a"));
+  EXPECT_NE(alone("hello", "a"), alone("hello", "b"));
+}
+
+TEST_F(ProgramTest, ConversesOverLines) {
+  const Outcome outcome = run_model({}, "hello\n\nworld\n");
+  EXPECT_EQ(outcome.code, success) << outcome.err;
+  const std::string first = text({"--prompt", "hello"});
+  EXPECT_EQ(outcome.out.substr(0, first.size()), first);
+  EXPECT_GT(outcome.out.size(), first.size() + 1);
+  EXPECT_NE(outcome.out.substr(first.size()), text({"--prompt", "world"}));  // it knows what was said before
+}
+
+TEST_F(ProgramTest, SaysWhatIsWrongWithAModel) {
+  expect(run({folder / "nothing.gguf", "--prompt", "a"}), failure, "nothing.gguf");
+  expect(run({adapter("a.gguf", 1), "--prompt", "a"}), failure,
+         "is no model: its general.type is \"adapter\"");
+  const auto expect_model = [&](const TinyModel& other, std::string_view part) {
+    other.write(folder / "other.gguf");
+    expect(run({folder / "other.gguf", "--prompt", "a", "--context", "128"}), failure, part);
+  };
+  TinyModel other = model;
+  other.architecture = "gpt2";
+  expect_model(other, "is a model of architecture \"gpt2\"; this engine runs \"llama\"");
+  other = model, other.blocks.erase("blk.1.ffn_up");
+  expect_model(other, "has no tensor \"blk.1.ffn_up.weight\"");
+  other = model, other.floats["blk.0.attn_q.bias"].resize(64);
+  expect_model(other, "\"blk.0.attn_q.bias.weight\", which this engine does not know");
+  other = model, other.matrices["blk.0.attn_k"] = {32, 64};
+  expect_model(other, "\"blk.0.attn_k.weight\" of {32, 64}; its other sizes ask for {64, 32}");
+  other = model, other.tokens.pop_back(), other.token_types.pop_back(), other.merges.pop_back();
+  expect_model(other, "has 266 tokens, but embeddings of 267");
+}
+
+TEST_F(ProgramTest, SaysWhatTypesItComputesWith) {
+  TinyModel other = model;
+  other.half_precision = "blk.0.attn_k";
+  other.write(folder / "other.gguf");
+  expect(run({folder / "other.gguf", "--prompt", "a", "--context", "128"}), failure,
+         "\"blk.0.attn_k.weight\" of type F16 (1); this engine computes with F32, Q4_1 and Q8_0");
+}
+
+TEST_F(ProgramTest, SaysWhatIsWrongWithAnAdapter) {
+  expect(run_model({"--prompt", "a", "--adapter", folder / "nothing.gguf"}), failure, "nothing.gguf");
+  expect(run_model({"--prompt", "a", "--adapter", adapter("a.safetensors", 1)}), usage, "say with --order");
+  tiedlora::ModuleList modules;
+  modules.add({.name = "model.layers.7.self_attn.q_proj", .layer = 7, .in_features = 64, .out_features = 64});
+  modules.add({.name = "model.layers.0.self_attn.q_proj", .layer = 0, .in_features = 64, .out_features = 64});
+  modules.add({.name = "model.layers.9.mlp.up_proj", .layer = 9, .in_features = 64, .out_features = 96});
+  tiedlora::Adapter<float> deeper(tiedlora::Layout(modules, tiedlora::schemes::lora(), 2));
+  tiedlora::save_adapter(folder / "deeper.safetensors", deeper);
+  const Outcome outcome =
+      run_model({"--prompt", "a", "--adapter", folder / "deeper.safetensors", "--order", "gguf"});
+  expect(outcome, failure, "deeper.safetensors");
+  for (const char* name : {"model.layers.7.self_attn.q_proj", "model.layers.9.mlp.up_proj"})
+    EXPECT_NE(outcome.err.find(name), outcome.err.npos) << outcome.err;
+  tiedlora::ModuleList wider;
+  wider.add({.name = "model.layers.0.self_attn.q_proj", .layer = 0, .in_features = 128, .out_features = 64});
+  tiedlora::save_adapter(folder / "wider.safetensors",
+                         tiedlora::Adapter<float>(tiedlora::Layout(wider, tiedlora::schemes::lora(), 2)));
+  expect(run_model({"--prompt", "a", "--adapter", folder / "wider.safetensors", "--order", "gguf"}), failure,
+         "64x128");
+}
+
+TEST_F(ProgramTest, SaysWhatIsWrongWithTheArguments) {
+  const std::string a = adapter("a.gguf", 1), b = adapter("b.gguf", 2);
+  expect(run({}), usage, "model is required");
+  expect(run_model({"--prompt", std::string(300, 'x')}), usage,
+         "do not fit the context of 128; take a larger --context (the model has up to 128)");
+  expect(run({path, "--prompt", "a"}), usage, "--context 2048: the model was trained for 128 at most");
+  expect(run_model({"--prompt", "\xff"}), usage, "no UTF-8: byte");
+  expect(run_model({"--raw", "--prompt", ""}), usage, "a prompt is empty");
+  expect(run_model({"--raw"}), usage, "--raw needs a --prompt");
+  expect(run_model({"--prompt", "a", "--adapter", a, "--adapter", b}), usage, "say with --use");
+  expect(run_model({"--prompt", "a", "--adapter", a, "--use", "c"}), usage,
+         "there is no adapter of that name (there are: none, a)");
+  expect(run_model({"--prompt", "a", "--adapter", a, "--use", "a:x"}), usage,
+         "the scale behind ':' is no number");
+  expect(run_model({"--prompt", "a", "--adapter", a, "--use", "a", "--use", "a"}), usage,
+         "--use is given 2 times, but there are 1 prompts");
+  expect(run_model({"--prompt", "a", "--adapter", a, "--adapter", a}), usage, "the name \"a\" is taken");
+  EXPECT_EQ(run({"--help"}).code, success);
+}
+
+}  // namespace
+}  // namespace engine
