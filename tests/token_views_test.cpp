@@ -62,7 +62,7 @@ class Buffer {
   }
 
  private:
-  static constexpr T canary = T(12345);
+  static inline const T canary = T(12345);
   void write(const Matrix<T>& values) {
     for (Index t = 0; t < values.cols(); ++t)
       for (Index i = 0; i < values.rows(); ++i) token(t)[i] = values(i, t);
@@ -154,6 +154,36 @@ TEST(TokenViews, FeatureCutsOfPointers) {
   const Tokens<float> fused = {.width = 7 + out + 30, .count = count, .pointers = pointers};
   forward(d.f(), d.x, fused.features(7, out));
   EXPECT_TRUE(y.holds(d.y));
+}
+
+// Straight into a cache of narrow keys: float activations gathered by row, a fused layer's second part, slots
+// anywhere.
+template <class Y>
+void expect_narrow_slots(bool overwrite) {
+  const Dense<float> d;
+  const CallOptions options = {.overwrite = overwrite};
+  static constexpr Index rows[] = {3, 0, 4, 2, 1}, places[] = {301, 11, 401, 111, 211};
+  Matrix<float> x(in, count);
+  for (Index t = 0; t < count; ++t) x.col(rows[t]) = d.x.col(t);
+  const Matrix<Y> before = Dice(52).matrix<Y>(out, count);
+  Matrix<Y> expected = before;
+  forward(d.f(), d.x, expected, options);
+
+  Buffer<Y> cache(before, {std::begin(places), std::end(places)}, 500);
+  Y* slots[count];
+  for (Index t = 0; t < count; ++t) slots[t] = cache.token(t) - 5;
+  const Tokens<const float> gathered = {
+      .data = x.data(), .width = in, .count = count, .stride = in, .rows = rows};
+  const Tokens<Y> fused = {.width = 5 + out + 3, .count = count, .pointers = slots};
+  forward(d.f(), gathered, fused.features(5, out), options);
+  EXPECT_TRUE(cache.holds(expected));
+}
+
+TEST(TokenViews, NarrowSlotsOfACache) {
+  for (const bool overwrite : {false, true}) {
+    expect_narrow_slots<Eigen::bfloat16>(overwrite);
+    expect_narrow_slots<Eigen::half>(overwrite);
+  }
 }
 
 TEST(TokenViews, EigenBlocksAreOutputsAndInputs) {

@@ -49,6 +49,7 @@ inline void info(const std::filesystem::path& path, const ModelOptions& options,
   out << fmt::format("format      {}\nbase model  {}\nscheme      {}\n", opened.format,
                      opened.base_model.empty() ? "not said" : opened.base_model, describe(layout.scheme()));
   out << fmt::format("numbers     {} trained, {} frozen\n", layout.trainable_count(), layout.frozen_count());
+  out << fmt::format("fingerprint {:016x} (of its numbers as float)\n", tiedlora::fingerprint(adapter));
   double total = 0;
   Index adapted = 0, zero = 0;
   out << fmt::format("\n{:<44} {:>13} {:>5} {:>8} {:>11}\n", "module", "out x in", "rank", "scaling",

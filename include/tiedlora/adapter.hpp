@@ -28,7 +28,7 @@ class AdapterView {
   using Scalar = std::remove_const_t<P>;
 
   /// The arrays in layout order. Throws Error if their lengths are not the layout's counts.
-  AdapterView(Layout layout, std::span<P> trainable, std::span<const Scalar> frozen)
+  TIEDLORA_ISA_TAG AdapterView(Layout layout, std::span<P> trainable, std::span<const Scalar> frozen)
       : layout_(std::move(layout)), trainable_(trainable), frozen_(frozen) {
     if (static_cast<Index>(trainable.size()) != layout_.trainable_count() ||
         static_cast<Index>(frozen.size()) != layout_.frozen_count())
@@ -41,13 +41,13 @@ class AdapterView {
   const Layout& layout() const { return layout_; }
   std::span<P> trainable() const { return trainable_; }
   std::span<const Scalar> frozen() const { return frozen_; }
-  Factors<const Scalar> factors(Index m) const {
+  TIEDLORA_ISA_TAG Factors<const Scalar> factors(Index m) const {
     return detail::make_factors<const Scalar>(layout_, m, trainable_.data(), frozen_.data());
   }
-  auto A(Index m) const { return map_A(factors(m)); }
-  auto B(Index m) const { return map_B(factors(m)); }
-  auto u(Index m) const { return map_u(factors(m)); }
-  auto v(Index m) const { return map_v(factors(m)); }
+  TIEDLORA_ISA_TAG auto A(Index m) const { return map_A(factors(m)); }
+  TIEDLORA_ISA_TAG auto B(Index m) const { return map_B(factors(m)); }
+  TIEDLORA_ISA_TAG auto u(Index m) const { return map_u(factors(m)); }
+  TIEDLORA_ISA_TAG auto v(Index m) const { return map_v(factors(m)); }
 
  private:
   Layout layout_;
@@ -63,14 +63,14 @@ class Adapter {
  public:
   using Scalar = P;
 
-  explicit Adapter(Layout layout)
+  TIEDLORA_ISA_TAG explicit Adapter(Layout layout)
       : layout_(std::move(layout)),
         trainable_(layout_.trainable_count()),
         frozen_(std::make_shared<AlignedArray<P>>(layout_.frozen_count())) {}
 
   /// With a frozen array that others use too: many tenants over one A, B. Throws Error if its length is not
   /// the layout's.
-  Adapter(Layout layout, std::shared_ptr<const AlignedArray<P>> shared_frozen)
+  TIEDLORA_ISA_TAG Adapter(Layout layout, std::shared_ptr<const AlignedArray<P>> shared_frozen)
       : layout_(std::move(layout)),
         trainable_(layout_.trainable_count()),
         shared_frozen_(std::move(shared_frozen)) {
@@ -81,21 +81,21 @@ class Adapter {
   }
 
   /// With numbers that are there already, in layout order. Throws Error if there are more or fewer of them.
-  Adapter(Layout layout, AlignedArray<P> trainable, AlignedArray<P> frozen)
+  TIEDLORA_ISA_TAG Adapter(Layout layout, AlignedArray<P> trainable, AlignedArray<P> frozen)
       : layout_(std::move(layout)),
         trainable_(std::move(trainable)),
         frozen_(std::make_shared<AlignedArray<P>>(std::move(frozen))) {
     (void)AdapterView<const P>(layout_, trainable_.span(), frozen_->span());  // which checks the lengths
   }
 
-  Adapter(const Adapter& other)
+  TIEDLORA_ISA_TAG Adapter(const Adapter& other)
       : layout_(other.layout_),
         seed_(other.seed_),
         trainable_(other.trainable_),
         frozen_(other.frozen_ ? std::make_shared<AlignedArray<P>>(*other.frozen_) : nullptr),
         shared_frozen_(other.shared_frozen_) {}
-  Adapter(Adapter&&) noexcept = default;
-  Adapter& operator=(Adapter other) noexcept {
+  TIEDLORA_ISA_TAG Adapter(Adapter&&) noexcept = default;
+  TIEDLORA_ISA_TAG Adapter& operator=(Adapter other) noexcept {
     layout_ = std::move(other.layout_);
     seed_ = other.seed_;
     trainable_ = std::move(other.trainable_);
@@ -103,7 +103,7 @@ class Adapter {
     shared_frozen_ = std::move(other.shared_frozen_);
     return *this;
   }
-  ~Adapter() = default;
+  TIEDLORA_ISA_TAG ~Adapter() = default;
 
   const Layout& layout() const { return layout_; }
   std::span<P> trainable() { return trainable_.span(); }
@@ -112,7 +112,7 @@ class Adapter {
 
   /// Starts every factor as the scheme asks, the same bits on every compiler. A shared frozen array is left
   /// as it is. Throws Error for a scheme that cannot learn or whose ΔW would not be zero.
-  void initialize(std::uint64_t seed) {
+  TIEDLORA_ISA_TAG void initialize(std::uint64_t seed) {
     detail::initialize<P>(layout_, seed, trainable_.span(), frozen_ ? frozen_->span() : std::span<P>());
     seed_ = seed;
   }
@@ -124,32 +124,32 @@ class Adapter {
   void set_seed(std::uint64_t seed) { seed_ = seed; }
 
   /// The frozen array, to give to further adapters. From now on it is read-only here too.
-  std::shared_ptr<const AlignedArray<P>> share_frozen() {
+  TIEDLORA_ISA_TAG std::shared_ptr<const AlignedArray<P>> share_frozen() {
     if (frozen_) shared_frozen_ = std::move(frozen_);
     return shared_frozen_;
   }
 
-  Factors<const P> factors(Index m) const {
+  TIEDLORA_ISA_TAG Factors<const P> factors(Index m) const {
     return detail::make_factors<const P>(layout_, m, trainable_.data(), frozen_array().data());
   }
 
   /// Eigen maps of module m's factors: A r×in, B out×r, u r, v out; empty where absent. Writing through one
   /// changes every module that shares it. From a non-const adapter they are writable, and a shared frozen
   /// factor is an Error: read it through std::as_const.
-  auto A(Index m) const { return map_A(factors(m)); }
-  auto B(Index m) const { return map_B(factors(m)); }
-  auto u(Index m) const { return map_u(factors(m)); }
-  auto v(Index m) const { return map_v(factors(m)); }
-  auto A(Index m) { return map_A(writable_factors(FactorId::A, m)); }
-  auto B(Index m) { return map_B(writable_factors(FactorId::B, m)); }
-  auto u(Index m) { return map_u(writable_factors(FactorId::u, m)); }
-  auto v(Index m) { return map_v(writable_factors(FactorId::v, m)); }
+  TIEDLORA_ISA_TAG auto A(Index m) const { return map_A(factors(m)); }
+  TIEDLORA_ISA_TAG auto B(Index m) const { return map_B(factors(m)); }
+  TIEDLORA_ISA_TAG auto u(Index m) const { return map_u(factors(m)); }
+  TIEDLORA_ISA_TAG auto v(Index m) const { return map_v(factors(m)); }
+  TIEDLORA_ISA_TAG auto A(Index m) { return map_A(writable_factors(FactorId::A, m)); }
+  TIEDLORA_ISA_TAG auto B(Index m) { return map_B(writable_factors(FactorId::B, m)); }
+  TIEDLORA_ISA_TAG auto u(Index m) { return map_u(writable_factors(FactorId::u, m)); }
+  TIEDLORA_ISA_TAG auto v(Index m) { return map_v(writable_factors(FactorId::v, m)); }
 
-  AdapterView<const P> view() const { return {layout_, trainable(), frozen()}; }
+  TIEDLORA_ISA_TAG AdapterView<const P> view() const { return {layout_, trainable(), frozen()}; }
 
   /// The same adapter with numbers of another type, each rounded once. Shares nothing.
   template <class Q>
-  Adapter<Q> cast() const {
+  TIEDLORA_ISA_TAG Adapter<Q> cast() const {
     const auto convert = [](const P& value) { return static_cast<Q>(value); };
     Adapter<Q> result(layout_);
     result.seed_ = seed_;
@@ -162,9 +162,11 @@ class Adapter {
   template <class Q>
   friend class Adapter;
 
-  const AlignedArray<P>& frozen_array() const { return frozen_ ? *frozen_ : *shared_frozen_; }
+  TIEDLORA_ISA_TAG const AlignedArray<P>& frozen_array() const {
+    return frozen_ ? *frozen_ : *shared_frozen_;
+  }
 
-  Factors<P> writable_factors(FactorId id, Index m) {
+  TIEDLORA_ISA_TAG Factors<P> writable_factors(FactorId id, Index m) {
     if (!frozen_ && layout_.group(id, m) && !layout_.is_trained(id))
       detail::fail(detail::message(
           "module \"", layout_.modules()[m].name, "\": factor ", to_string(id),
@@ -190,40 +192,45 @@ class Gradients {
                 "and bfloat16");
   using Scalar = G;
 
-  explicit Gradients(Layout layout) : layout_(std::move(layout)), values_(layout_.trainable_count()) {}
+  TIEDLORA_ISA_TAG explicit Gradients(Layout layout)
+      : layout_(std::move(layout)), values_(layout_.trainable_count()) {}
 
   const Layout& layout() const { return layout_; }
   std::span<G> values() { return values_.span(); }
   std::span<const G> values() const { return values_.span(); }
-  void set_zero() { std::fill(values_.begin(), values_.end(), G(0)); }
+  TIEDLORA_ISA_TAG void set_zero() { std::fill(values_.begin(), values_.end(), G(0)); }
 
   /// Adds those of another thread or replica. Throws Error if their layouts differ.
-  void add(const Gradients& other) {
+  TIEDLORA_ISA_TAG void add(const Gradients& other) {
     if (!(layout_ == other.layout_)) detail::fail("gradients of different layouts cannot be added");
     std::transform(values_.begin(), values_.end(), other.values_.begin(), values_.begin(),
                    [](const G& a, const G& b) { return a + b; });
   }
 
   /// Where backward of module m writes; null where a factor is not trained.
-  Factors<G> factors(Index m) { return detail::make_factors<G>(layout_, m, values_.data(), nullptr); }
-  Factors<const G> factors(Index m) const {
+  TIEDLORA_ISA_TAG Factors<G> factors(Index m) {
+    return detail::make_factors<G>(layout_, m, values_.data(), nullptr);
+  }
+  TIEDLORA_ISA_TAG Factors<const G> factors(Index m) const {
     return detail::make_factors<const G>(layout_, m, values_.data(), nullptr);
   }
 
   /// Eigen maps: A r×in, B out×r, u r, v out; empty where not trained.
-  auto A(Index m) { return map_A(factors(m)); }
-  auto B(Index m) { return map_B(factors(m)); }
-  auto u(Index m) { return map_u(factors(m)); }
-  auto v(Index m) { return map_v(factors(m)); }
-  auto A(Index m) const { return map_A(factors(m)); }
-  auto B(Index m) const { return map_B(factors(m)); }
-  auto u(Index m) const { return map_u(factors(m)); }
-  auto v(Index m) const { return map_v(factors(m)); }
+  TIEDLORA_ISA_TAG auto A(Index m) { return map_A(factors(m)); }
+  TIEDLORA_ISA_TAG auto B(Index m) { return map_B(factors(m)); }
+  TIEDLORA_ISA_TAG auto u(Index m) { return map_u(factors(m)); }
+  TIEDLORA_ISA_TAG auto v(Index m) { return map_v(factors(m)); }
+  TIEDLORA_ISA_TAG auto A(Index m) const { return map_A(factors(m)); }
+  TIEDLORA_ISA_TAG auto B(Index m) const { return map_B(factors(m)); }
+  TIEDLORA_ISA_TAG auto u(Index m) const { return map_u(factors(m)); }
+  TIEDLORA_ISA_TAG auto v(Index m) const { return map_v(factors(m)); }
 
  private:
   Layout layout_;
   AlignedArray<G> values_;
 };
+
+inline namespace TIEDLORA_ISA {
 
 /// The same function with those factors frozen, as a base to share: `Adapter tenant(base.layout(),
 /// base.share_frozen())` then trains and stores the other factors only.
@@ -231,7 +238,10 @@ template <class P>
 Adapter<P> freeze(const Adapter<P>& adapter, std::initializer_list<FactorId> factors) {
   const Layout& layout = adapter.layout();
   Scheme scheme = layout.scheme();
-  const auto freeze_factor = [](Factor& factor) { factor.trained = false, factor.init = init::given(); };
+  const auto freeze_factor = [](Factor& factor) {
+    factor.trained = false;
+    factor.init = init::given();
+  };
   for (const FactorId id : factors) {
     if (!scheme.find(id))
       detail::fail(detail::message("this scheme has no factor ", to_string(id), " to freeze"));
@@ -252,5 +262,6 @@ Adapter<P> freeze(const Adapter<P>& adapter, std::initializer_list<FactorId> fac
   return result;
 }
 
+}  // namespace TIEDLORA_ISA
 }  // namespace v1
 }  // namespace tiedlora

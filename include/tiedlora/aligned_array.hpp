@@ -23,28 +23,28 @@ class AlignedArray {
   static_assert(alignof(T) <= alignment);
 
   AlignedArray() = default;
-  explicit AlignedArray(Index size) {
+  TIEDLORA_ISA_TAG explicit AlignedArray(Index size) {
     allocate(size);
     std::uninitialized_fill_n(data_, static_cast<std::size_t>(size_), T(0));
   }
   /// Not zero but whatever the memory holds, to be written before it is read: for those who fill it at once.
-  static AlignedArray for_overwrite(Index size) {
+  TIEDLORA_ISA_TAG static AlignedArray for_overwrite(Index size) {
     AlignedArray array;
     array.allocate(size);
     std::uninitialized_default_construct_n(array.data_, static_cast<std::size_t>(size));
     return array;
   }
-  AlignedArray(const AlignedArray& other) : AlignedArray(for_overwrite(other.size_)) {
+  TIEDLORA_ISA_TAG AlignedArray(const AlignedArray& other) : AlignedArray(for_overwrite(other.size_)) {
     std::copy(other.begin(), other.end(), data_);
   }
-  AlignedArray(AlignedArray&& other) noexcept
+  TIEDLORA_ISA_TAG AlignedArray(AlignedArray&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
-  AlignedArray& operator=(AlignedArray other) noexcept {
+  TIEDLORA_ISA_TAG AlignedArray& operator=(AlignedArray other) noexcept {
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);
     return *this;
   }
-  ~AlignedArray() {
+  TIEDLORA_ISA_TAG ~AlignedArray() {
     if (!data_) return;
     std::destroy_n(data_, static_cast<std::size_t>(size_));
     ::operator delete(data_, std::align_val_t(alignment));
@@ -61,7 +61,7 @@ class AlignedArray {
   std::span<const T> span() const { return {data_, static_cast<std::size_t>(size_)}; }
 
  private:
-  void allocate(Index size) {
+  TIEDLORA_ISA_TAG void allocate(Index size) {
     if (size < 0 || size > std::numeric_limits<Index>::max() / static_cast<Index>(sizeof(T)))
       detail::fail(detail::message("an array of ", size, " numbers does not fit the address space"));
     if (size == 0) return;

@@ -13,16 +13,18 @@
 #define TIEDLORA_EXCEPTIONS 0
 #endif
 
-// Types live in tiedlora::v1 and have the same layout in every translation unit. Functions that do arithmetic
-// are compiled differently under different instruction-set flags, so each combination gets a namespace of its
-// own: a program may then contain SSE2 and AVX-512 translation units without the linker keeping one body for
-// both. TIEDLORA_ISA names it.
+// Types live in tiedlora::v1 and have the same layout in every translation unit. Functions are compiled
+// differently under different instruction-set flags, so each combination gets a namespace of its own: a
+// program may then contain SSE2 and AVX-512 translation units without the linker keeping one body for both.
+// TIEDLORA_ISA names it; TIEDLORA_ISA_TAG puts the name on a member function, which cannot leave its type.
 #if defined(__AVX512F__)
 #define TIEDLORA_ISA_VECTOR avx512
 #elif defined(__AVX2__)
 #define TIEDLORA_ISA_VECTOR avx2
 #elif defined(__AVX__)
 #define TIEDLORA_ISA_VECTOR avx
+#elif defined(__SSE4_1__)
+#define TIEDLORA_ISA_VECTOR sse4
 #elif defined(__SSE2__) || defined(_M_X64)
 #define TIEDLORA_ISA_VECTOR sse2
 #elif defined(__aarch64__) || defined(_M_ARM64)
@@ -51,6 +53,7 @@
   TIEDLORA_CONCAT(TIEDLORA_ISA_VECTOR, TIEDLORA_ISA_FMA, TIEDLORA_ISA_HALF, TIEDLORA_ISA_ERRORS)
 #define TIEDLORA_STRING_(x) #x
 #define TIEDLORA_STRING(x) TIEDLORA_STRING_(x)
+#define TIEDLORA_ISA_TAG __attribute__((abi_tag(TIEDLORA_STRING(TIEDLORA_ISA))))
 
 namespace tiedlora {
 inline namespace v1 {

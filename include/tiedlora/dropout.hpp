@@ -11,6 +11,7 @@
 namespace tiedlora {
 inline namespace v1 {
 namespace detail {
+inline namespace TIEDLORA_ISA {
 
 /// The mask of one token.
 class DropoutMask {
@@ -32,6 +33,7 @@ class DropoutMask {
   std::uint64_t key_;
 };
 
+}  // namespace TIEDLORA_ISA
 }  // namespace detail
 }  // namespace v1
 }  // namespace tiedlora

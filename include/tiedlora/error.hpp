@@ -25,8 +25,6 @@ class Error : public std::runtime_error {
 
 namespace detail {
 
-// In the namespace of the exceptions mode: the bodies differ between translation units with and without
-// exceptions.
 inline namespace TIEDLORA_ISA {
 
 [[noreturn]] inline void fail(const std::string& message) {
@@ -37,8 +35,6 @@ inline namespace TIEDLORA_ISA {
   std::abort();
 #endif
 }
-
-}  // namespace TIEDLORA_ISA
 
 /// Joins texts and numbers into one message, without streams (they cost every includer compile time).
 template <class... Parts>
@@ -54,6 +50,7 @@ std::string message(const Parts&... parts) {
   return text;
 }
 
+}  // namespace TIEDLORA_ISA
 }  // namespace detail
 }  // namespace v1
 }  // namespace tiedlora

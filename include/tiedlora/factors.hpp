@@ -7,6 +7,7 @@
 #include <type_traits>  // remove_const
 
 #include "config.hpp"
+#include "error.hpp"
 #include "layout.hpp"
 #include "scalar.hpp"
 
@@ -39,6 +40,7 @@ struct Factors {
 };
 
 namespace detail {
+inline namespace TIEDLORA_ISA {
 
 /// Module m's factors in two flat arrays of that layout. A null array gives null pointers.
 template <class P>
@@ -67,6 +69,16 @@ Factors<P> make_factors(const Layout& layout, Index m, P* trainable, P* frozen) 
           .name = module.name.c_str()};
 }
 
+template <class P>
+void check_cut(const Factors<P>& f, const char* side, Index begin, Index n, Index features) {
+  if (begin < 0 || n < 0 || begin > features - n)
+    fail(message("module \"", f.name ? f.name : "?", "\" (", f.out_features, "x", f.in_features, ", rank ",
+                 f.rank, "): its ", side, " features [", begin, ", ", begin + n,
+                 ") do not exist (another model, or a cut made twice?)"));
+}
+
+}  // namespace TIEDLORA_ISA
+
 template <class P, int Rows, int Columns, int Order>
 using EigenLike =
     std::conditional_t<std::is_const_v<P>, const Eigen::Matrix<std::remove_const_t<P>, Rows, Columns, Order>,
@@ -82,6 +94,35 @@ using ColumnsMap = Eigen::Map<detail::EigenLike<P, Eigen::Dynamic, Eigen::Dynami
                               Eigen::OuterStride<>>;
 template <class P>
 using VectorMap = Eigen::Map<detail::EigenLike<P, Eigen::Dynamic, 1, Eigen::ColMajor>>;
+
+inline namespace TIEDLORA_ISA {
+
+/// One device's part of a module whose base layer is cut over its inputs (row-parallel): the columns [begin,
+/// begin + n) of A. Forward needs no exchange of its own: expand is linear in h, so each device adds the
+/// outputs of its own h to its partial y before the base layer's all-reduce. Where h itself is wanted, for
+/// backward, it is the sum of the devices' (r numbers a token). B, u and v are each device's whole ones, and
+/// so are their gradients once h is summed. Gradients are cut alike. Throws Error, naming the module, outside
+/// of in_features.
+template <class P>
+Factors<P> slice_in(Factors<P> f, Index begin, Index n) {
+  detail::check_cut(f, "input", begin, n, f.in_features);
+  if (f.A) f.A += begin;
+  f.in_features = n;
+  return f;
+}
+
+/// One device's part of a module whose base layer is cut over its outputs (column-parallel): the rows [begin,
+/// begin + n) of B and v. Forward needs no exchange: every device computes the whole h. In backward dh is the
+/// sum of the devices' (r numbers a token), or rather dx of the base layer's all-reduce, if u and A are
+/// frozen. Gradients are cut alike. Throws Error, naming the module, outside of out_features.
+template <class P>
+Factors<P> slice_out(Factors<P> f, Index begin, Index n) {
+  detail::check_cut(f, "output", begin, n, f.out_features);
+  if (f.B) f.B += begin;
+  if (f.v) f.v += begin;
+  f.out_features = n;
+  return f;
+}
 
 /// The factors as Eigen maps: A r×in, B out×r, u r, v out; empty where the factor is absent or, in gradients,
 /// not trained.
@@ -102,5 +143,6 @@ VectorMap<P> map_v(const Factors<P>& f) {
   return {f.v, f.v ? f.out_features : 0};
 }
 
+}  // namespace TIEDLORA_ISA
 }  // namespace v1
 }  // namespace tiedlora

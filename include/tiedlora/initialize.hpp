@@ -15,6 +15,8 @@
 namespace tiedlora {
 inline namespace v1 {
 
+inline namespace TIEDLORA_ISA {
+
 /// A Failure unless an adapter that starts so can be trained: something is trained, no frozen factor is zero,
 /// and at most one factor is zero (the gradient of every factor is a product of all others).
 inline Status try_require_trainable(const Scheme& scheme) {
@@ -54,7 +56,10 @@ inline void require_zero_start(const Scheme& scheme) {
         "is frozen)");
 }
 
+}  // namespace TIEDLORA_ISA
+
 namespace detail {
+inline namespace TIEDLORA_ISA {
 
 // Row length of one copy of a factor: the fan_in of kaiming and torch_vera.
 inline Index fan_in(const Layout::Group& group, FactorId id) {
@@ -126,6 +131,7 @@ void initialize(const Layout& layout, std::uint64_t seed, std::span<P> trainable
       fill_factor(layout, id, seed, array_of(*factor));
 }
 
+}  // namespace TIEDLORA_ISA
 }  // namespace detail
 }  // namespace v1
 }  // namespace tiedlora

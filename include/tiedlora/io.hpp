@@ -7,7 +7,6 @@
 #include "io/gguf_adapter.hpp"
 #include "io/json.hpp"
 #include "io/model_modules.hpp"
-#include "io/name_map.hpp"
 #include "io/native.hpp"
 #include "io/peft.hpp"
 #include "io/safetensors.hpp"

@@ -29,6 +29,23 @@ struct LayoutOptions {
   std::vector<std::pair<std::string, double>> scalings = {};
 };
 
+namespace detail {
+inline namespace TIEDLORA_ISA {
+
+/// Equal for the modules that share one copy of a factor: layer group, sharing label.
+using SharingKey = std::pair<Index, std::pair<int, int>>;
+struct SharingKeyHash {
+  std::size_t operator()(const SharingKey& key) const {
+    std::uint64_t hash = static_cast<std::uint64_t>(key.first);
+    for (const int part : {key.second.first, key.second.second})
+      hash = (hash ^ static_cast<std::uint64_t>(part)) * 0x9e3779b97f4a7c15u;
+    return static_cast<std::size_t>(hash ^ hash >> 32);
+  }
+};
+
+}  // namespace TIEDLORA_ISA
+}  // namespace detail
+
 /// From modules, a scheme and ranks: the place of each factor of each module in two flat arrays, one of
 /// trained and one of frozen numbers. Both are without gaps, in the order A, B, v, u, the groups of a factor
 /// by their first module. So the length of the trained array is the parameter count that papers print.
@@ -53,12 +70,13 @@ class Layout {
 
   /// Throws Error, naming the module, for a negative rank, a scaling that is not finite, an override of an
   /// unknown module, unequal ranks on a shared factor and sizes that overflow.
-  Layout(const ModuleList& modules, const Scheme& scheme, Index rank, const LayoutOptions& options = {})
+  TIEDLORA_ISA_TAG Layout(const ModuleList& modules, const Scheme& scheme, Index rank,
+                          const LayoutOptions& options = {})
       : Layout(detail::value_or_fail(try_make(modules, scheme, rank, options))) {}
 
   /// The same, for what a file claims: says in the Result what the constructor would throw.
-  static Result<Layout> try_make(const ModuleList& modules, const Scheme& scheme, Index rank,
-                                 const LayoutOptions& options = {}) {
+  TIEDLORA_ISA_TAG static Result<Layout> try_make(const ModuleList& modules, const Scheme& scheme, Index rank,
+                                                  const LayoutOptions& options = {}) {
     auto state = std::make_shared<State>();
     state->modules = modules;
     state->scheme = scheme;
@@ -73,7 +91,9 @@ class Layout {
   }
 
   /// The same modules, ranks and scalings under another scheme.
-  Layout with_scheme(const Scheme& scheme) const { return Layout(modules(), scheme, rank(), options()); }
+  TIEDLORA_ISA_TAG Layout with_scheme(const Scheme& scheme) const {
+    return Layout(modules(), scheme, rank(), options());
+  }
 
   const ModuleList& modules() const { return state_->modules; }
   const Scheme& scheme() const { return state_->scheme; }
@@ -93,7 +113,7 @@ class Layout {
   Index trainable_count(Index m) const { return used_count(m, true); }
   Index frozen_count(Index m) const { return used_count(m, false); }
 
-  bool is_trained(FactorId id) const {
+  TIEDLORA_ISA_TAG bool is_trained(FactorId id) const {
     const Factor* factor = scheme().find(id);
     return factor && factor->trained;
   }
@@ -102,16 +122,16 @@ class Layout {
   std::span<const Group> groups(FactorId id) const { return state_->groups[at(id)]; }
   /// The number of module m's group of that factor; -1 if the factor is absent or m is not adapted.
   Index group_index(FactorId id, Index m) const { return state_->group_of[at(id)][at(m)]; }
-  const Group* group(FactorId id, Index m) const {
+  TIEDLORA_ISA_TAG const Group* group(FactorId id, Index m) const {
     const Index g = group_index(id, m);
     return g < 0 ? nullptr : &groups(id)[at(g)];
   }
 
   /// Whether backward of module m reads x: only the gradient of A needs it.
-  bool backward_needs_x(Index m) const { return rank(m) > 0 && is_trained(FactorId::A); }
+  TIEDLORA_ISA_TAG bool backward_needs_x(Index m) const { return rank(m) > 0 && is_trained(FactorId::A); }
 
   /// Whether backward of the two modules adds to a common gradient: then not at once into one Gradients.
-  bool share_trained(Index m1, Index m2) const {
+  TIEDLORA_ISA_TAG bool share_trained(Index m1, Index m2) const {
     for (const FactorId id : all_factors)
       if (is_trained(id) && group_index(id, m1) >= 0 && group_index(id, m1) == group_index(id, m2))
         return true;
@@ -119,12 +139,12 @@ class Layout {
   }
 
   /// The same number for modules that read the same x, another for all others: Dropout::input.
-  std::uint64_t input_id(Index m) const {
+  TIEDLORA_ISA_TAG std::uint64_t input_id(Index m) const {
     return static_cast<std::uint64_t>(modules().labels(m).first_reader);
   }
 
   /// Whether adapters of the two are interchangeable number by number.
-  friend bool operator==(const Layout& a, const Layout& b) {
+  TIEDLORA_ISA_TAG friend bool operator==(const Layout& a, const Layout& b) {
     return a.state_ == b.state_ ||
            (a.scheme() == b.scheme() && a.state_->ranks == b.state_->ranks &&
             a.state_->scalings == b.state_->scalings &&
@@ -150,7 +170,7 @@ class Layout {
 
   explicit Layout(std::shared_ptr<const State> state) : state_(std::move(state)) {}
 
-  static Status set_ranks_and_scalings(State& state) {
+  TIEDLORA_ISA_TAG static Status set_ranks_and_scalings(State& state) {
     const LayoutOptions& options = state.options;
     using detail::message;
     state.ranks.assign(at(state.modules.size()), state.rank);
@@ -177,7 +197,7 @@ class Layout {
   }
 
   // Which copy each module uses, and the shape of each copy.
-  static Status assign_groups(State& state, FactorId id) {
+  TIEDLORA_ISA_TAG static Status assign_groups(State& state, FactorId id) {
     std::vector<Index>& group_of = state.group_of[at(id)];
     group_of.assign(at(state.modules.size()), -1);
     const Factor* factor = state.scheme.find(id);
@@ -187,10 +207,11 @@ class Layout {
                                      factor->tying.layers,
                                      " layers; use each_layer, a positive number or all_layers")};
     const std::vector<Index> layer_groups = group_layers(state.modules, factor->tying.layers);
-    std::unordered_map<Key, Index, KeyHash> index_of;
+    std::unordered_map<detail::SharingKey, Index, detail::SharingKeyHash> index_of;
     for (Index m = 0; m < state.modules.size(); ++m) {
       if (state.ranks[at(m)] == 0) continue;
-      const Key key = {layer_groups[at(m)], sharing_label(state.modules.labels(m), factor->tying.modules)};
+      const detail::SharingKey key = {layer_groups[at(m)],
+                                      sharing_label(state.modules.labels(m), factor->tying.modules)};
       auto& groups = state.groups[at(id)];
       const auto [found, is_new] = index_of.try_emplace(key, static_cast<Index>(groups.size()));
       if (is_new) groups.push_back({.rank = state.ranks[at(m)], .first = m});
@@ -200,7 +221,7 @@ class Layout {
     return success();
   }
 
-  static Status join(const State& state, FactorId id, Group& group, Index m) {
+  TIEDLORA_ISA_TAG static Status join(const State& state, FactorId id, Group& group, Index m) {
     const Module& module = state.modules[m];
     if (group.rank != state.ranks[at(m)])
       return Failure{detail::message("module \"", module.name, "\" has rank ", state.ranks[at(m)],
@@ -220,7 +241,7 @@ class Layout {
   }
 
   // Stands the groups one after the other at the end of the trained or frozen array.
-  static Status place_groups(State& state, FactorId id) {
+  TIEDLORA_ISA_TAG static Status place_groups(State& state, FactorId id) {
     const Factor* factor = state.scheme.find(id);
     Index& end = factor && factor->trained ? state.trainable : state.frozen;
     Segment& segment = state.segments[at(id)];
@@ -237,7 +258,7 @@ class Layout {
   }
 
   // By module: the number of its group of consecutive layers, -1 without a layer.
-  static std::vector<Index> group_layers(const ModuleList& modules, Index layers_per_group) {
+  TIEDLORA_ISA_TAG static std::vector<Index> group_layers(const ModuleList& modules, Index layers_per_group) {
     std::vector<int> layers;
     for (const Module& module : modules)
       if (module.layer >= 0 && (layers.empty() || layers.back() != module.layer))
@@ -254,7 +275,7 @@ class Layout {
   }
 
   // Equal for the modules of one layer that share the factor.
-  static std::pair<int, int> sharing_label(const ModuleList::Labels& labels, Across across) {
+  TIEDLORA_ISA_TAG static std::pair<int, int> sharing_label(const ModuleList::Labels& labels, Across across) {
     switch (across) {
       case Across::module:
         return {labels.kind, labels.occurrence};
@@ -268,17 +289,7 @@ class Layout {
     return {0, 0};
   }
 
-  using Key = std::pair<Index, std::pair<int, int>>;  // layer group, sharing label
-  struct KeyHash {
-    std::size_t operator()(const Key& key) const {
-      std::uint64_t hash = static_cast<std::uint64_t>(key.first);
-      for (const int part : {key.second.first, key.second.second})
-        hash = (hash ^ static_cast<std::uint64_t>(part)) * 0x9e3779b97f4a7c15u;
-      return static_cast<std::size_t>(hash ^ hash >> 32);
-    }
-  };
-
-  Index used_count(Index m, bool trained) const {
+  TIEDLORA_ISA_TAG Index used_count(Index m, bool trained) const {
     Index count = 0;
     for (const FactorId id : all_factors) {
       if (!group(id, m) || is_trained(id) != trained) continue;

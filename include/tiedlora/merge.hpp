@@ -33,6 +33,7 @@ struct Weight {
 };
 
 namespace detail {
+inline namespace TIEDLORA_ISA {
 
 /// A Weight, or any Eigen matrix, map or block of out × in in either storage order.
 template <class W>
@@ -51,8 +52,6 @@ auto weight_view(W&& w) {
     return Type(w);
   }
 }
-
-inline namespace TIEDLORA_ISA {
 
 // w += factor · ΔW, each element rounded once to the weight's type.
 template <class P, class W>
@@ -82,6 +81,8 @@ void add_delta(const Factors<P>& f, const Weight<W>& w, double factor) {
 }  // namespace TIEDLORA_ISA
 }  // namespace detail
 
+inline namespace TIEDLORA_ISA {
+
 /// W += scale · ΔW with ΔW = s · diag(v) B diag(u) A, in any storage order and type; every element is rounded
 /// once. Throws Error, naming the module, if the shapes differ.
 template <class P, class W>
@@ -95,13 +96,15 @@ void unmerge(const Factors<P>& f, W&& w, double scale = 1) {
   detail::add_delta(f, detail::weight_view(std::forward<W>(w)), -scale);
 }
 
+}  // namespace TIEDLORA_ISA
+
 /// Merged as long as the guard lives, and then exactly what it was before: it keeps a copy of W, and copies
 /// it back.
 template <class W>
 class MergedWeight {
  public:
   template <class P>
-  MergedWeight(const Factors<P>& f, const Weight<W>& w, double scale = 1) : weight_(w) {
+  TIEDLORA_ISA_TAG MergedWeight(const Factors<P>& f, const Weight<W>& w, double scale = 1) : weight_(w) {
     detail::add_delta(f, saving(w), scale);
   }
   template <class P, class M>
@@ -110,7 +113,7 @@ class MergedWeight {
       : MergedWeight(f, detail::weight_view(w), scale) {}
   MergedWeight(const MergedWeight&) = delete;
   MergedWeight& operator=(const MergedWeight&) = delete;
-  ~MergedWeight() {
+  TIEDLORA_ISA_TAG ~MergedWeight() {
     std::size_t next = 0;
     for (Index i = 0; i < weight_.rows; ++i)
       for (Index j = 0; j < weight_.columns; ++j) at(i, j) = saved_[next++];
@@ -119,7 +122,7 @@ class MergedWeight {
  private:
   W& at(Index i, Index j) { return weight_.data[i * weight_.row_stride + j * weight_.column_stride]; }
 
-  const Weight<W>& saving(const Weight<W>& w) {
+  TIEDLORA_ISA_TAG const Weight<W>& saving(const Weight<W>& w) {
     saved_.reserve(static_cast<std::size_t>(w.rows * w.columns));
     for (Index i = 0; i < w.rows; ++i)
       for (Index j = 0; j < w.columns; ++j) saved_.push_back(at(i, j));
@@ -140,6 +143,8 @@ struct Weighted {
   const Source* adapter = nullptr;  ///< an Adapter or AdapterView
   double weight = 1;
 };
+
+inline namespace TIEDLORA_ISA {
 
 /// Σ weight · adapter as one plain LoRA of scaling 1, exact but for rounding each product once: ranks are
 /// concatenated, A = [A_1; A_2; …], B = [w_1 s_1 diag(v_1) B_1 diag(u_1), …]. In the accumulator type. Throws
@@ -197,5 +202,6 @@ auto to_lora(const Source& adapter) {
   return combine({Weighted<Source>{&adapter, 1}});
 }
 
+}  // namespace TIEDLORA_ISA
 }  // namespace v1
 }  // namespace tiedlora

@@ -38,10 +38,10 @@ class ModuleList {
   /// Adds a module and returns its index. Throws Error, naming the module, if the name is empty or taken, a
   /// size is not positive, out_features × in_features overflows, layer < -1, or a module of the same layer
   /// claims the same input with other in_features.
-  Index add(Module module) { return detail::value_or_fail(try_add(std::move(module))); }
+  TIEDLORA_ISA_TAG Index add(Module module) { return detail::value_or_fail(try_add(std::move(module))); }
 
   /// The same; a module that is refused leaves the list as it was and its reason in the Result.
-  Result<Index> try_add(Module module) {
+  TIEDLORA_ISA_TAG Result<Index> try_add(Module module) {
     using detail::message;
     if (module.name.empty())
       return Failure{
@@ -82,20 +82,20 @@ class ModuleList {
   auto begin() const { return modules_.begin(); }
   auto end() const { return modules_.end(); }
 
-  std::optional<Index> try_find(std::string_view name) const {
+  TIEDLORA_ISA_TAG std::optional<Index> try_find(std::string_view name) const {
     const auto found = index_by_name_.find(std::string(name));
     if (found == index_by_name_.end()) return std::nullopt;
     return found->second;
   }
 
   /// The index of the module of that name. Throws Error if there is none.
-  Index find(std::string_view name) const {
+  TIEDLORA_ISA_TAG Index find(std::string_view name) const {
     if (const auto m = try_find(name)) return *m;
     detail::fail(not_found(name).message);
   }
 
   /// What to say where try_find finds nothing.
-  Failure not_found(std::string_view name) const {
+  TIEDLORA_ISA_TAG Failure not_found(std::string_view name) const {
     return {detail::message(
         "no module is named \"", name, "\" among the ", size(), " of this list",
         size() ? detail::message(" (the first is \"", modules_.front().name, "\")") : std::string())};
@@ -113,11 +113,11 @@ class ModuleList {
   const Labels& labels(Index m) const { return labels_[static_cast<std::size_t>(m)]; }
 
  private:
-  static std::uint64_t pair_key(int layer, int label) {
+  TIEDLORA_ISA_TAG static std::uint64_t pair_key(int layer, int label) {
     return static_cast<std::uint64_t>(static_cast<std::uint32_t>(layer)) << 32 |
            static_cast<std::uint32_t>(label);
   }
-  int intern(const std::string& label) {
+  TIEDLORA_ISA_TAG int intern(const std::string& label) {
     return label_ids_.try_emplace(label, static_cast<int>(label_ids_.size())).first->second;
   }
 

@@ -67,6 +67,8 @@ struct GradientStatistics {
   bool finite = true;
 };
 
+inline namespace TIEDLORA_ISA {
+
 /// What gradients must be multiplied with so that their norm is at most max_norm (torch's clip_grad_norm_).
 /// Look at GradientStatistics::finite first: a step with gradients that are not finite is to be left out, not
 /// clipped.
@@ -86,8 +88,6 @@ inline LearningRates recommended_rates(const Scheme& scheme) {
   return {.learning_rate = ties ? 1e-2 : 5.6e-3};  // TL5 and LoRA
 }
 
-inline namespace TIEDLORA_ISA {
-
 /// Norm and finiteness in one pass; sums in double, in which squares of floats cannot overflow.
 template <class G>
 GradientStatistics gradient_statistics(std::span<const G> gradients) {
@@ -103,7 +103,10 @@ GradientStatistics gradient_statistics(std::span<const G> gradients) {
   for (; i + sums <= gradients.size(); i += sums)
     for (std::size_t j = 0; j < sums; ++j) add(j, gradients[i + j]);
   for (std::size_t j = 0; i + j < gradients.size(); ++j) add(j, gradients[i + j]);
-  for (std::size_t j = 1; j < sums; ++j) squares[0] += squares[j], nonfinite[0] += nonfinite[j];
+  for (std::size_t j = 1; j < sums; ++j) {
+    squares[0] += squares[j];
+    nonfinite[0] += nonfinite[j];
+  }
   return {std::sqrt(squares[0]), nonfinite[0] == 0};
 }
 template <class G>
@@ -179,11 +182,11 @@ class AdamW {
                 "tiedlora: train in float or double and cast for serving: steps vanish in half and bfloat16");
 
   /// Throws Error for a scheme that cannot learn and for options out of range.
-  explicit AdamW(Layout layout, const AdamWOptions& options = {})
+  TIEDLORA_ISA_TAG explicit AdamW(Layout layout, const AdamWOptions& options = {})
       : AdamW(detail::value_or_fail(try_make(std::move(layout), options))) {}
 
   /// The same, for options that come from a file.
-  static Result<AdamW> try_make(Layout layout, const AdamWOptions& options = {}) {
+  TIEDLORA_ISA_TAG static Result<AdamW> try_make(Layout layout, const AdamWOptions& options = {}) {
     if (Status trainable = try_require_trainable(layout.scheme()); !trainable) return trainable.failure();
     AdamW optimizer(Unchecked(), std::move(layout), options);
     const LearningRates& rates = optimizer.rates_;
@@ -198,8 +201,8 @@ class AdamW {
   }
 
   /// One step. Gradients are read, not cleared. Throws Error if the spans do not fit the layout.
-  void step(std::span<P> parameters, std::type_identity_t<std::span<const P>> gradients,
-            const StepOptions& step = {}) {
+  TIEDLORA_ISA_TAG void step(std::span<P> parameters, std::type_identity_t<std::span<const P>> gradients,
+                             const StepOptions& step = {}) {
     const auto size = static_cast<std::size_t>(layout_.trainable_count());
     if (parameters.size() != size || gradients.size() != size)
       detail::fail(detail::message("this optimizer's layout has ", size,
@@ -239,7 +242,7 @@ class AdamW {
 
  private:
   struct Unchecked {};
-  AdamW(Unchecked, Layout layout, const AdamWOptions& options)
+  TIEDLORA_ISA_TAG AdamW(Unchecked, Layout layout, const AdamWOptions& options)
       : layout_(std::move(layout)),
         options_(options),
         rates_{options.learning_rate.value_or(recommended_rates(layout_.scheme()).learning_rate),

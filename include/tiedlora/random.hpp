@@ -12,6 +12,7 @@
 namespace tiedlora {
 inline namespace v1 {
 namespace detail {
+inline namespace TIEDLORA_ISA {
 
 /// The finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): every input bit reaches every output bit.
 constexpr std::uint64_t mix(std::uint64_t x) {
@@ -56,8 +57,8 @@ class TorchUniform {
 
   /// The next number, uniform in ±√(6 / fan_in).
   float operator()(Index fan_in) {
-    const double bound =
-        static_cast<float>(std::sqrt(3.0) * (std::sqrt(2.0) / std::sqrt(static_cast<double>(fan_in))));
+    const double exact = std::sqrt(3.0) * (std::sqrt(2.0) / std::sqrt(static_cast<double>(fan_in)));
+    const double bound = static_cast<double>(static_cast<float>(exact));
     const float unit = static_cast<float>(engine_() & 0xffffffu) * 0x1p-24f;
     return static_cast<float>(static_cast<double>(unit) * (2 * bound) - bound);
   }
@@ -68,6 +69,7 @@ class TorchUniform {
   std::mt19937 engine_;
 };
 
+}  // namespace TIEDLORA_ISA
 }  // namespace detail
 }  // namespace v1
 }  // namespace tiedlora

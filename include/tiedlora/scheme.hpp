@@ -53,6 +53,8 @@ struct Init {
 };
 
 namespace init {
+inline namespace TIEDLORA_ISA {
+
 constexpr Init constant(double value) { return {Init::Kind::constant, value, 0}; }
 constexpr Init zeros() { return constant(0); }
 constexpr Init ones() { return constant(1); }
@@ -67,6 +69,8 @@ constexpr Init normal(double standard_deviation) { return {Init::Kind::normal, s
 constexpr Init torch_vera(std::uint64_t key) { return {Init::Kind::torch_vera, 0, key}; }
 /// Numbers that come from elsewhere: a file, or an adapter that was trained before (see freeze).
 constexpr Init given() { return {Init::Kind::given, 0, 0}; }
+
+}  // namespace TIEDLORA_ISA
 }  // namespace init
 
 /// What a scheme says of one factor.
@@ -104,6 +108,7 @@ struct Scheme {
 /// The methods of the literature. A new relative is one such function; counts, training and files follow from
 /// it.
 namespace schemes {
+inline namespace TIEDLORA_ISA {
 
 inline constexpr Tying own = {each_layer, Across::module};
 
@@ -178,6 +183,7 @@ inline Scheme grouped(Index layers, Scheme scheme = tied_lora()) {
   return scheme;
 }
 
+}  // namespace TIEDLORA_ISA
 }  // namespace schemes
 }  // namespace v1
 }  // namespace tiedlora

@@ -35,7 +35,7 @@ struct Tokens {
 
   /// The features [begin, begin + n) of every token, e.g. q's share of a fused qkv. Throws Error outside the
   /// width.
-  Tokens features(Index begin, Index n) const {
+  TIEDLORA_ISA_TAG Tokens features(Index begin, Index n) const {
     if (begin < 0 || n < 0 || begin > width - n)
       detail::fail(
           detail::message("features [", begin, ", ", begin + n, ") of tokens with ", width, " features"));
@@ -49,7 +49,7 @@ struct Tokens {
   }
 
   /// The tokens [begin, begin + n). Throws Error outside the count.
-  Tokens tokens(Index begin, Index n) const {
+  TIEDLORA_ISA_TAG Tokens tokens(Index begin, Index n) const {
     if (begin < 0 || n < 0 || begin > count - n)
       detail::fail(detail::message("tokens [", begin, ", ", begin + n, ") of ", count));
     Tokens cut = *this;
@@ -101,6 +101,8 @@ constexpr void require_token_memory() {
                 "tiedlora: the features of a token must be contiguous (inner stride 1)");
 }
 
+inline namespace TIEDLORA_ISA {
+
 /// Tokens of an input: a Tokens view, or any column-major Eigen matrix, map or block (features × tokens).
 template <class X>
 auto input_tokens(const X& x) {
@@ -136,6 +138,8 @@ auto output_tokens(Y&& y) {
   }
 }
 
+}  // namespace TIEDLORA_ISA
+
 template <class X>
 inline constexpr bool is_none = std::is_same_v<std::remove_cvref_t<X>, None>;
 
@@ -151,6 +155,8 @@ struct ElementOr<Default, None> {
 };
 template <class Default, class X>
 using element_or = typename ElementOr<Default, std::remove_cvref_t<X>>::type;
+
+inline namespace TIEDLORA_ISA {
 
 template <class X>
 auto input_tokens_or_none(const X& x) {
@@ -168,6 +174,7 @@ auto output_tokens_or_none(Y&& y) {
     return output_tokens(std::forward<Y>(y));
 }
 
+}  // namespace TIEDLORA_ISA
 }  // namespace detail
 }  // namespace v1
 }  // namespace tiedlora

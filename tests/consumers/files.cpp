@@ -4,7 +4,9 @@
 #include <cstdio>
 #include <filesystem>
 #include <string>
+#include <tiedlora/bind_names.hpp>
 #include <tiedlora/io.hpp>
+#include <vector>
 
 int main(int /*argc*/, char** argv) {
   const std::string path = std::string(argv[0]) + ".safetensors";
@@ -25,8 +27,22 @@ int main(int /*argc*/, char** argv) {
   const auto other = tiedlora::try_load_adapter<float>(path, {.modules = &modules});
   tiedlora::write_file(path, "not an adapter");
   const auto damaged = tiedlora::try_map_adapter<float>(path);
+
+  // Each of the other readers, of the same bytes, of a folder that is none and of names that do not fit.
+  bool refused = true;
+  const auto expect_refusal = [&refused](const auto& result) {
+    refused = refused && !result;
+    if (!result) std::printf("%s\n", result.error().c_str());
+  };
+  expect_refusal(other);
+  expect_refusal(damaged);
+  expect_refusal(tiedlora::safetensors::try_open(path));
+  expect_refusal(tiedlora::gguf::try_open(path));
+  expect_refusal(tiedlora::try_load_checkpoint<float>(path));
+  expect_refusal(tiedlora::try_model_modules(path));
+  expect_refusal(tiedlora::try_load_peft<float>(path, modules));
+  const std::vector<std::string> names = {"blk.0.proj.weight"};
+  expect_refusal(tiedlora::try_bind_names(adapter.layout(), names));
   std::filesystem::remove(path);
-  if (!other) std::printf("%s\n", other.error().c_str());
-  if (!damaged) std::printf("%s\n", damaged.error().c_str());
-  return same && !other && !damaged ? 0 : 1;
+  return same && refused ? 0 : 1;
 }

@@ -122,10 +122,10 @@ Result<std::vector<Entry>> try_lora_entries(const Source& adapter, const Naming&
     entries.push_back({.name = *file_name + ".weight.lora_b",
                        .type = type,
                        .shape = {rank, module.out_features},
-                       .data = [&adapter, m, encoded, scale, heads = *heads] {
+                       .data = [&adapter, m, encoded, scale, permuted_heads = *heads] {
                          const auto f = adapter.factors(m);
-                         return encoded(lora_b(f, scale, [&f, heads](Index row) {
-                           return hugging_face_row(row, f.out_features, heads);
+                         return encoded(lora_b(f, scale, [&f, permuted_heads](Index row) {
+                           return hugging_face_row(row, f.out_features, permuted_heads);
                          }));
                        }});
   }

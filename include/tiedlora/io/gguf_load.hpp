@@ -158,7 +158,8 @@ inline Result<Match> try_match(const LoraPairs& pairs, const ModuleList& modules
   }
   for (const auto& [name, pair] : pairs) {
     auto& list = module_of.contains(name) ? match.report.used : match.report.unused;
-    list.emplace_back(pair.a->name), list.emplace_back(pair.b->name);
+    list.emplace_back(pair.a->name);
+    list.emplace_back(pair.b->name);
   }
   if (match.report.used.empty())
     return Failure{
@@ -234,7 +235,8 @@ inline Result<ModuleList> try_infer_modules(const LoraPairs& pairs, const Naming
       return Failure{message("adapts ", in_quotes(name), ", for which \"", naming.architecture,
                              "\" naming has no rule; add one to Naming::names")};
     Module module = module_of_name(*std::move(module_name));
-    module.in_features = pair.in_features, module.out_features = pair.out_features;
+    module.in_features = pair.in_features;
+    module.out_features = pair.out_features;
     found.push_back(std::move(module));
   }
   std::sort(found.begin(), found.end(),

@@ -4,13 +4,12 @@
 #include <cstdint>      // uint8_t
 #include <string>       // string
 #include <string_view>  // string_view
-#include <utility>      // move
 #include <vector>       // vector
 
 #include "../config.hpp"
 #include "../error.hpp"
+#include "../name_map.hpp"
 #include "../result.hpp"
-#include "name_map.hpp"
 #include "quote.hpp"
 
 namespace tiedlora {
@@ -56,34 +55,14 @@ inline namespace TIEDLORA_ISA {
 /// before them or without. For a relative whose GGUF keeps transformers' order of rows (Qwen2), say
 /// Order::gguf and change `architecture`.
 inline Naming llama(const LlamaOptions& options) {
-  Naming naming{.architecture = "llama"};
-  for (const char* prefix : {"model.layers.*.", "layers.*."})
-    for (const auto& [module, file] : {std::pair{"self_attn.q_proj", "attn_q"},
-                                       {"self_attn.k_proj", "attn_k"},
-                                       {"self_attn.v_proj", "attn_v"},
-                                       {"self_attn.o_proj", "attn_output"},
-                                       {"mlp.gate_proj", "ffn_gate"},
-                                       {"mlp.up_proj", "ffn_up"},
-                                       {"mlp.down_proj", "ffn_down"}})
-      naming.names.add({std::string(prefix) + module, std::string("blk.*.") + file});
-  naming.names.add({"lm_head", "output"});
+  Naming naming{.architecture = "llama", .names = names::llama()};
   if (options.weights.value == Order::hugging_face)
     naming.permuted = {{"blk.*.attn_q", options.heads}, {"blk.*.attn_k", options.kv_heads}};
   return naming;
 }
 
 /// The modules of transformers' GPT-2, with "transformer." before them or without. No rows are permuted.
-inline Naming gpt2() {
-  Naming naming{.architecture = "gpt2"};
-  for (const char* prefix : {"transformer.h.*.", "h.*."})
-    for (const auto& [module, file] : {std::pair{"attn.c_attn", "attn_qkv"},
-                                       {"attn.c_proj", "attn_output"},
-                                       {"mlp.c_fc", "ffn_up"},
-                                       {"mlp.c_proj", "ffn_down"}})
-      naming.names.add({std::string(prefix) + module, std::string("blk.*.") + file});
-  naming.names.add({"lm_head", "output"});
-  return naming;
-}
+inline Naming gpt2() { return {.architecture = "gpt2", .names = names::gpt2()}; }
 
 /// Where transformers keeps what GGUF keeps in this row of a weight with so many heads; with none, rows are
 /// where they are. Within a head of 2n rows GGUF's 2j + i is transformers' i·n + j (i < 2, j < n):

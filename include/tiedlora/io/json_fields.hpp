@@ -4,6 +4,7 @@
 #include <cstdint>      // int64_t, uint64_t
 #include <limits>       // numeric_limits
 #include <optional>     // optional
+#include <span>         // span
 #include <string>       // string
 #include <string_view>  // string_view
 #include <utility>      // move
@@ -92,13 +93,12 @@ class JsonFields {
   /// Any value, to be read further; null if it is missing.
   const Json* value(const char* name) { return take(name); }
   /// The elements of an array; none if it is missing or something else.
-  const std::vector<Json>& array(const char* name) {
-    static const std::vector<Json> none;
+  std::span<const Json> array(const char* name) {
     const Json* value = take(name);
-    if (!value) return none;
+    if (!value) return {};
     if (const auto* array = value->get_ptr<const Json::array_t*>()) return *array;
     wrong_field(name, "is no array");
-    return none;
+    return {};
   }
 
   /// To be called when all fields were taken: others are unknown.

@@ -100,7 +100,8 @@ inline Result<ModuleList> try_model_modules(const std::filesystem::path& path,
         continue;
       Module module = detail::module_of_name(tensor.name.substr(0, tensor.name.size() - suffix.size()));
       if (detail::is_embedding(module.kind)) continue;
-      module.out_features = tensor.shape[0], module.in_features = tensor.shape[1];
+      module.out_features = tensor.shape[0];
+      module.in_features = tensor.shape[1];
       if (options.fan_in_fan_out) std::swap(module.out_features, module.in_features);
       found.push_back(std::move(module));
     }

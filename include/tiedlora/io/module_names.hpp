@@ -24,7 +24,8 @@ inline bool natural_less(std::string_view a, std::string_view b) {
   while (i < a.size() && j < b.size()) {
     if (!is_digit(a[i]) || !is_digit(b[j])) {
       if (a[i] != b[j]) return a[i] < b[j];
-      ++i, ++j;
+      ++i;
+      ++j;
       continue;
     }
     while (i < a.size() && a[i] == '0') ++i;
@@ -35,7 +36,8 @@ inline bool natural_less(std::string_view a, std::string_view b) {
     if (a_digits != b_digits) return a_digits < b_digits;
     const int order = a.substr(i, a_digits).compare(b.substr(j, b_digits));
     if (order != 0) return order < 0;
-    i += a_digits, j += b_digits;
+    i += a_digits;
+    j += b_digits;
   }
   if (a.size() - i != b.size() - j) return a.size() - i < b.size() - j;
   return a < b;  // they differ in leading zeros, if at all

@@ -156,7 +156,10 @@ inline void seeded_from_json(JsonFields& fields, NativeMetadata& metadata, std::
     const Factor* factor = nullptr;
     FactorId factor_id = FactorId::A;
     for (const FactorId id : all_factors)
-      if (name == to_string(id)) factor = metadata.layout.scheme().find(id), factor_id = id;
+      if (name == to_string(id)) {
+        factor = metadata.layout.scheme().find(id);
+        factor_id = id;
+      }
     const auto kind = factor ? factor->init.kind : Init::Kind::given;
     const bool known =
         factor && !factor->trained && kind != Init::Kind::given &&

@@ -260,7 +260,10 @@ class Pattern {
     StateSet now(states_.size()), after(states_.size());
     std::size_t start = 0;
     for (std::size_t i = 0; i <= text.size(); ++i) {
-      if (start < starts.size() && starts[start] == i) now.insert(start_), ++start;
+      if (start < starts.size() && starts[start] == i) {
+        now.insert(start_);
+        ++start;
+      }
       // Members that need no byte add those behind them; the loop reaches these, too.
       for (std::size_t m = 0; m < now.members.size(); ++m) {
         const State& state = states_[now.members[m]];

@@ -305,10 +305,12 @@ inline Result<PeftConfig> try_parse_peft_config(std::string_view text,
   reader.read("peft_type", type);
   if (problem.empty() && type.empty()) return Failure{"lacks \"peft_type\"; is it an adapter's?"};
   PeftConfig config;
-  if (type == "VERA")
-    config.type = PeftConfig::Type::vera, config.rank = 256;
-  else if (problem.empty() && type != "LORA")
+  if (type == "VERA") {
+    config.type = PeftConfig::Type::vera;
+    config.rank = 256;
+  } else if (problem.empty() && type != "LORA") {
     return Failure{message("has peft_type ", in_quotes(type), "; LORA and VERA can be read")};
+  }
 
   for (const auto& [name, value] : json.items()) {
     const PeftRule* rule = find_peft_rule(config.type, name);

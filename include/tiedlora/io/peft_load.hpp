@@ -21,12 +21,12 @@
 #include "../initialize.hpp"
 #include "../layout.hpp"
 #include "../modules.hpp"
+#include "../name_map.hpp"
 #include "../random.hpp"
 #include "../result.hpp"
 #include "../scheme.hpp"
 #include "file.hpp"
 #include "module_names.hpp"
-#include "name_map.hpp"
 #include "peft_config.hpp"
 #include "peft_tensors.hpp"
 #include "quote.hpp"
@@ -128,7 +128,8 @@ inline Result<PeftMatch> try_match_peft(const PeftFolder& folder, const ModuleLi
     const auto found = index_of.find(module.name);
     if (found != index_of.end()) match.of_module[static_cast<std::size_t>(found->second)] = &module;
     auto& list = found != index_of.end() ? report.used : report.unused;
-    list.push_back(module.inner->name), list.push_back(module.outer->name);
+    list.push_back(module.inner->name);
+    list.push_back(module.outer->name);
   }
   if (report.used.empty())
     return Failure{message("none of the ", folder.tensors.modules.size(),
@@ -385,7 +386,8 @@ inline Result<ModuleList> try_infer_modules(const PeftFolder& folder) {
                              " of ", shape_text(*tensors.inner), " and ", in_quotes(tensors.outer->name),
                              " of ", shape_text(*tensors.outer), "; only matrices can be read")};
     Module module = module_of_name(tensors.name);
-    module.in_features = tensors.inner->shape[1], module.out_features = tensors.outer->shape[0];
+    module.in_features = tensors.inner->shape[1];
+    module.out_features = tensors.outer->shape[0];
     found.push_back(std::move(module));
   }
   return try_list_of(std::move(found));

@@ -122,9 +122,10 @@ class SafetensorsHeaderHandler : public JsonHandler {
     if (place_ == Place::tensor && key_ == "shape")
       place_ = Place::shape;
     else if (place_ == Place::tensor && key_ == "data_offsets")
-      place_ = Place::offsets, offsets_ = 0;
+      place_ = Place::offsets;
     else
       return open("an array");
+    offsets_ = 0;
     return true;
   }
   bool key(std::string& name) {
@@ -137,7 +138,10 @@ class SafetensorsHeaderHandler : public JsonHandler {
     return true;
   }
   bool end_object() {
-    if (skipping_ > 0) return --skipping_, true;
+    if (skipping_ > 0) {
+      --skipping_;
+      return true;
+    }
     if (place_ == Place::tensor) {
       if (fields_ != 7) return refuse(tensor("lacks dtype, shape or data_offsets"));
       place_ = Place::top;
@@ -147,7 +151,10 @@ class SafetensorsHeaderHandler : public JsonHandler {
     return true;
   }
   bool end_array() {
-    if (skipping_ > 0) return --skipping_, true;
+    if (skipping_ > 0) {
+      --skipping_;
+      return true;
+    }
     if (place_ == Place::offsets && offsets_ != 2)
       return refuse(tensor("has data_offsets that are not [begin, end]"));
     place_ = Place::tensor;

@@ -49,7 +49,7 @@ struct GradientCheckRow {
 struct GradientCheck {
   std::vector<GradientCheckRow> rows;
 
-  double relative_error() const {
+  TIEDLORA_ISA_TAG double relative_error() const {
     double largest = 0;
     for (const GradientCheckRow& row : rows)
       largest = std::isnan(row.relative_error) ? row.relative_error : std::max(largest, row.relative_error);
@@ -57,7 +57,7 @@ struct GradientCheck {
   }
 
   /// A table to print.
-  std::string table() const {
+  TIEDLORA_ISA_TAG std::string table() const {
     std::string text = "variable              checked        of   relative error   largest error   at\n";
     for (const GradientCheckRow& row : rows) {
       char line[160];
@@ -68,6 +68,8 @@ struct GradientCheck {
     return text;
   }
 };
+
+inline namespace TIEDLORA_ISA {
 
 /// Compares given gradients with central differences, ∂L/∂p ≈ (L(p + h) - L(p - h)) / 2h, whose error is of
 /// order h² L''' + ε L / h. `loss` is called twice for each element checked and must be a pure function of
@@ -96,8 +98,13 @@ inline GradientCheck check_gradients(std::span<const Variables> variables,
       const double numeric = (loss_above - loss()) / (above - value);
       value = kept;
       const double given = variable.gradient[i], error = std::abs(numeric - given);
-      error_squares += error * error, numeric_squares += numeric * numeric, given_squares += given * given;
-      if (!(error <= row.largest_error)) row.largest_error = error, row.largest_at = static_cast<Index>(i);
+      error_squares += error * error;
+      numeric_squares += numeric * numeric;
+      given_squares += given * given;
+      if (!(error <= row.largest_error)) {
+        row.largest_error = error;
+        row.largest_at = static_cast<Index>(i);
+      }
     }
     const double scale = std::sqrt(std::max(numeric_squares, given_squares));
     row.relative_error = error_squares == 0 ? 0 : std::sqrt(error_squares) / scale;
@@ -123,6 +130,7 @@ inline GradientCheck check_gradients(Adapter<double>& adapter, const Gradients<d
   return check_gradients(variables, loss, options);
 }
 
+}  // namespace TIEDLORA_ISA
 }  // namespace verify
 }  // namespace v1
 }  // namespace tiedlora

@@ -1,7 +1,7 @@
 // Names of modules and what files call them.
 #include <gtest/gtest.h>
 
-#include <tiedlora/io/name_map.hpp>
+#include <tiedlora/name_map.hpp>
 
 namespace {
 

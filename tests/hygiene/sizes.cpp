@@ -1,0 +1,6 @@
+// The sizes of the shared types with 64-bit pointers and libstdc++, whatever Eigen is told about alignment.
+#include "sizes.hpp"
+
+constexpr SharedSizes expected = {96,  48, 88, 56, 48, 40, 96, 80, 120, 272,
+                                  208, 16, 56, 16, 80, 8,  48, 32, 216, 8};
+static_assert(sizes_here == expected);
