@@ -1,4 +1,5 @@
-// What a programming error does without exceptions: a call with a matrix of another width. Built and run by CMakeLists.txt.
+// What a programming error does without exceptions: a call with a matrix of another width. Built and run by
+// CMakeLists.txt.
 #include <tiedlora/tiedlora.hpp>
 #include <vector>
 

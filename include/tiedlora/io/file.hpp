@@ -54,17 +54,17 @@ inline Failure file_failure(const std::filesystem::path& path, std::string_view 
 class MappedFile {
  public:
   MappedFile() = default;
-  MappedFile(MappedFile&& other) noexcept
+  TIEDLORA_ISA_TAG MappedFile(MappedFile&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)),
         size_(std::exchange(other.size_, 0)),
         copy_(std::move(other.copy_)) {}
-  MappedFile& operator=(MappedFile other) noexcept {
+  TIEDLORA_ISA_TAG MappedFile& operator=(MappedFile other) noexcept {
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);
     std::swap(copy_, other.copy_);
     return *this;
   }
-  ~MappedFile() {
+  TIEDLORA_ISA_TAG ~MappedFile() {
 #if TIEDLORA_POSIX
     if (data_) ::munmap(data_, size_);
 #endif
@@ -76,7 +76,7 @@ class MappedFile {
     return {static_cast<const std::byte*>(data_), size_};
   }
 
-  static Result<MappedFile> try_open(const std::filesystem::path& path);
+  TIEDLORA_ISA_TAG static Result<MappedFile> try_open(const std::filesystem::path& path);
 
  private:
   void* data_ = nullptr;
@@ -90,7 +90,7 @@ class MappedFile {
 /// killed process left is removed when the target is written the next time.
 class AtomicFile {
  public:
-  AtomicFile(AtomicFile&& other) noexcept
+  TIEDLORA_ISA_TAG AtomicFile(AtomicFile&& other) noexcept
       : target_(std::move(other.target_)),
         temporary_(std::exchange(other.temporary_, {})),
 #if TIEDLORA_POSIX
@@ -101,7 +101,7 @@ class AtomicFile {
   {
   }
   AtomicFile& operator=(AtomicFile&&) = delete;
-  ~AtomicFile() {
+  TIEDLORA_ISA_TAG ~AtomicFile() {
     if (temporary_.empty()) return;
     std::error_code ignored;
     std::filesystem::remove(temporary_, ignored);
@@ -110,20 +110,20 @@ class AtomicFile {
 
   /// A symbolic link is followed: the file that it points to is replaced. Refuses a target that is there and
   /// not a regular file. A file that is there keeps its permissions.
-  static Result<AtomicFile> try_create(const std::filesystem::path& target);
+  TIEDLORA_ISA_TAG static Result<AtomicFile> try_create(const std::filesystem::path& target);
 
-  Status try_append(std::span<const std::byte> bytes);
-  Status try_append(std::string_view text) {
+  TIEDLORA_ISA_TAG Status try_append(std::span<const std::byte> bytes);
+  TIEDLORA_ISA_TAG Status try_append(std::string_view text) {
     return try_append(std::as_bytes(std::span(text.data(), text.size())));
   }
 
   /// Flushes the file to the disk, puts it in the target's place and flushes the folder. Nothing can be
   /// appended afterwards.
-  Status try_commit();
+  TIEDLORA_ISA_TAG Status try_commit();
 
  private:
   AtomicFile() = default;
-  bool close() {
+  TIEDLORA_ISA_TAG bool close() {
 #if TIEDLORA_POSIX
     const int descriptor = std::exchange(descriptor_, -1);
     return descriptor < 0 || ::close(descriptor) == 0;

@@ -44,7 +44,7 @@ struct Tensor {
   std::span<const std::byte> bytes = {};  ///< of a type that is not known: up to the next tensor
 
   /// How many numbers.
-  Index count() const {
+  TIEDLORA_ISA_TAG Index count() const {
     Index product = 1;
     for (const Index size : shape) product *= size;
     return product;
@@ -68,23 +68,23 @@ class File {
   std::span<const Tensor> tensors() const&& = delete;
 
   /// Null if there is none.
-  const Value* find_value(std::string_view key) const {
+  TIEDLORA_ISA_TAG const Value* find_value(std::string_view key) const {
     const Entry* entry = find(metadata_, by_key_, &Entry::key, key);
     return entry ? &entry->value : nullptr;
   }
-  const Tensor* find_tensor(std::string_view name) const {
+  TIEDLORA_ISA_TAG const Tensor* find_tensor(std::string_view name) const {
     return find(tensors_, by_name_, &Tensor::name, name);
   }
 
   /// What try_parse and try_open call: the bytes, and the mapping where they are its.
-  static Result<File> try_make(std::span<const std::byte> bytes, MappedFile mapping = {});
+  TIEDLORA_ISA_TAG static Result<File> try_make(std::span<const std::byte> bytes, MappedFile mapping = {});
 
  private:
   using Order = std::vector<std::size_t>;  // indices, sorted by name
 
   template <class Item>
-  static const Item* find(const std::vector<Item>& items, const Order& order, std::string_view Item::* name,
-                          std::string_view wanted) {
+  TIEDLORA_ISA_TAG static const Item* find(const std::vector<Item>& items, const Order& order,
+                                           std::string_view Item::* name, std::string_view wanted) {
     const auto found =
         std::lower_bound(order.begin(), order.end(), wanted,
                          [&](std::size_t i, std::string_view text) { return items[i].*name < text; });
@@ -92,8 +92,8 @@ class File {
   }
   // A Failure where a name is there twice.
   template <class Item>
-  static Status sort(const std::vector<Item>& items, Order& order, std::string_view Item::* name,
-                     std::string_view what);
+  TIEDLORA_ISA_TAG static Status sort(const std::vector<Item>& items, Order& order,
+                                      std::string_view Item::* name, std::string_view what);
 
   MappedFile mapping_;
   std::vector<Entry> metadata_;

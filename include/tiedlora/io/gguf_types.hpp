@@ -48,13 +48,13 @@ struct Value {
   /// lengths.
   std::span<const std::byte> bytes = {};
 
-  std::optional<std::string_view> text() const {
+  TIEDLORA_ISA_TAG std::optional<std::string_view> text() const {
     if (type != ValueType::text) return std::nullopt;
     return std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   }
 
   /// An integer of any type that is not negative.
-  std::optional<std::uint64_t> natural() const {
+  TIEDLORA_ISA_TAG std::optional<std::uint64_t> natural() const {
     std::optional<std::uint64_t> result;
     visit_number([&result](auto number) {
       if constexpr (std::is_integral_v<decltype(number)>)
@@ -64,19 +64,19 @@ struct Value {
   }
 
   /// A number of any type, rounded where a double cannot hold it.
-  std::optional<double> number() const {
+  TIEDLORA_ISA_TAG std::optional<double> number() const {
     std::optional<double> result;
     visit_number([&result](auto value) { result = static_cast<double>(value); });
     return result;
   }
 
-  std::optional<bool> boolean() const {
+  TIEDLORA_ISA_TAG std::optional<bool> boolean() const {
     if (type != ValueType::boolean) return std::nullopt;
     return bytes[0] != std::byte{0};
   }
 
   /// The elements of an array of texts (a tokenizer's), as views into the file.
-  std::optional<std::vector<std::string_view>> texts() const {
+  TIEDLORA_ISA_TAG std::optional<std::vector<std::string_view>> texts() const {
     if (type != ValueType::array || element != ValueType::text) return std::nullopt;
     std::vector<std::string_view> result;
     result.reserve(static_cast<std::size_t>(count));  // each has 8 bytes of length in the file
@@ -92,7 +92,7 @@ struct Value {
 
   /// The elements of an array whose type is exactly T.
   template <class T>
-  std::optional<std::vector<T>> numbers() const {
+  TIEDLORA_ISA_TAG std::optional<std::vector<T>> numbers() const {
     static_assert(value_type_of<T> != ValueType::text && !std::is_same_v<T, bool>);
     if (type != ValueType::array || element != value_type_of<T>) return std::nullopt;
     std::vector<T> result(static_cast<std::size_t>(count));
@@ -102,7 +102,7 @@ struct Value {
 
  private:
   template <class Function>
-  void visit_number(Function function) const {
+  TIEDLORA_ISA_TAG void visit_number(Function function) const {
     const auto visit_as = [&]<class T>(T number) {
       if (type != value_type_of<T>) return;
       std::memcpy(&number, bytes.data(), sizeof number);

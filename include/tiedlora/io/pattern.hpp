@@ -15,6 +15,7 @@
 namespace tiedlora {
 inline namespace v1 {
 namespace detail {
+inline namespace TIEDLORA_ISA {
 
 /// A regular expression in the part of Python's syntax that module names need: characters, `.`, `\` before
 /// punctuation, `\d` `\w` `\s` and their negations, `[a-z0-9]` and `[^…]`, `(…)`, `(?:…)`, `|`, `*`, `+`,
@@ -286,6 +287,7 @@ class Pattern {
   std::size_t start_ = 0;
 };
 
+}  // namespace TIEDLORA_ISA
 }  // namespace detail
 }  // namespace v1
 }  // namespace tiedlora

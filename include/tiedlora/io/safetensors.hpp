@@ -74,7 +74,7 @@ class File {
   std::span<const Tensor> tensors() const& { return tensors_; }
   std::span<const Tensor> tensors() const&& = delete;
   /// Null if no tensor has that name.
-  const Tensor* find(std::string_view name) const {
+  TIEDLORA_ISA_TAG const Tensor* find(std::string_view name) const {
     const auto found = std::lower_bound(
         by_name_.begin(), by_name_.end(), name,
         [this](std::size_t i, std::string_view wanted) { return tensors_[i].name < wanted; });
@@ -83,10 +83,10 @@ class File {
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
   /// What try_parse and try_open call: the bytes, and the mapping where they are its.
-  static Result<File> try_make(std::span<const std::byte> bytes, MappedFile mapping = {});
+  TIEDLORA_ISA_TAG static Result<File> try_make(std::span<const std::byte> bytes, MappedFile mapping = {});
 
  private:
-  Status take(std::vector<detail::SafetensorsItem> items, std::span<const std::byte> data);
+  TIEDLORA_ISA_TAG Status take(std::vector<detail::SafetensorsItem> items, std::span<const std::byte> data);
 
   MappedFile mapping_;
   std::vector<Tensor> tensors_;
