@@ -122,6 +122,7 @@ TEST(AdapterTool, Info) {
   expect_text(outcome.out, "4 of 4 modules adapted");
   expect_text(outcome.out,
               "numbers     " + std::to_string(tied().layout().trainable_count()) + " trained, 0 frozen");
+  expect_text(outcome.out, fmt::format("fingerprint {:016x}", tiedlora::fingerprint(tied())));
   EXPECT_EQ(outcome.err, "");
   // The norm without the detour through factors.
   const adapter_tool::Product p = adapter_tool::product(tied(), 0);

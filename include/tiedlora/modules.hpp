@@ -29,7 +29,7 @@ struct Module {
   std::string input = {};
   Index in_features = 0;
   Index out_features = 0;
-  bool operator==(const Module&) const = default;
+  TIEDLORA_ISA_TAG bool operator==(const Module&) const = default;
 };
 
 /// The modules of a model, in the order in which they were added. (layer, kind) may repeat: experts.

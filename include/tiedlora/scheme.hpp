@@ -38,7 +38,7 @@ inline constexpr Index all_layers = std::numeric_limits<Index>::max();  ///< one
 struct Tying {
   Index layers = each_layer;  ///< each_layer, a number g for groups of g, or all_layers
   Across modules = Across::module;
-  bool operator==(const Tying&) const = default;
+  TIEDLORA_ISA_TAG bool operator==(const Tying&) const = default;
 };
 
 /// How a factor starts. Use the functions of tiedlora::init.
@@ -47,7 +47,7 @@ struct Init {
   Kind kind = Kind::constant;
   double value = 0;       ///< constant: the value; kaiming: the gain; normal: the standard deviation
   std::uint64_t key = 0;  ///< torch_vera: PEFT's projection_prng_key
-  bool operator==(const Init&) const = default;
+  TIEDLORA_ISA_TAG bool operator==(const Init&) const = default;
 
   bool is_zero() const { return kind != Kind::torch_vera && kind != Kind::given && value == 0; }
 };
@@ -78,7 +78,7 @@ struct Factor {
   Tying tying = {};
   bool trained = true;
   Init init = {};
-  bool operator==(const Factor&) const = default;
+  TIEDLORA_ISA_TAG bool operator==(const Factor&) const = default;
 };
 
 /// An adaptation method, as a value. A and B are always there; without u or v that factor is the identity.
@@ -87,10 +87,10 @@ struct Scheme {
   Factor B = {};
   std::optional<Factor> u = std::nullopt;
   std::optional<Factor> v = std::nullopt;
-  bool operator==(const Scheme&) const = default;
+  TIEDLORA_ISA_TAG bool operator==(const Scheme&) const = default;
 
   /// Null where the factor is absent.
-  const Factor* find(FactorId id) const {
+  TIEDLORA_ISA_TAG const Factor* find(FactorId id) const {
     switch (id) {
       case FactorId::A:
         return &A;
