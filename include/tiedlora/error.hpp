@@ -1,10 +1,11 @@
 // How errors are raised: an exception, or the same message and abort() in a build without exceptions.
 #pragma once
 
-#include <stdexcept>    // runtime_error
-#include <string>       // string
-#include <string_view>  // string_view
-#include <type_traits>  // decay
+#include <initializer_list>  // initializer_list
+#include <stdexcept>         // runtime_error
+#include <string>            // string
+#include <string_view>       // string_view
+#include <type_traits>       // decay
 
 #include "config.hpp"
 
@@ -36,18 +37,29 @@ inline namespace TIEDLORA_ISA {
 #endif
 }
 
-/// Joins texts and numbers into one message, without streams (they cost every includer compile time).
+/// A text or a number in a message.
+struct MessagePart {
+  MessagePart(std::string_view part) : text(part) {}
+  MessagePart(const char* part) : text(part) {}
+  MessagePart(const std::string& part) : text(part) {}
+  template <class Number>
+    requires std::is_arithmetic_v<Number>
+  MessagePart(Number number) : text(std::to_string(number)) {}
+
+  std::string text;
+};
+
+inline std::string join(std::initializer_list<MessagePart> parts) {
+  std::string text;
+  for (const MessagePart& part : parts) text += part.text;
+  return text;
+}
+
+/// Joins texts and numbers into one message: without streams, and with little to instantiate for each
+/// message, since both cost every includer compile time.
 template <class... Parts>
 std::string message(const Parts&... parts) {
-  std::string text;
-  const auto append = [&text](const auto& part) {
-    if constexpr (std::is_arithmetic_v<std::decay_t<decltype(part)>>)
-      text += std::to_string(part);
-    else
-      text += std::string_view(part);
-  };
-  (append(parts), ...);
-  return text;
+  return join({MessagePart(parts)...});
 }
 
 }  // namespace TIEDLORA_ISA
