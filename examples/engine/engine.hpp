@@ -148,12 +148,12 @@ class Engine {
   // when all of y is there.
   void linear(const Member& member, std::initializer_list<Linear> layers, const Activations& x, Index count) {
     for (const Linear& layer : layers) multiply(member, layer.weight, x, count, layer.y);
+    if (plan_->size() == 0) return member.barrier();
     const Index first = layers.begin()->weight.number, modules[] = {first, first + 1, first + 2};
     const tiedlora::Tokens<const float> xs = {x.row(0), x.width(), count, x.width()};
     const tiedlora::CallOptions options = {.slice = {member.ith, member.nth}};
     tiedlora::shrink(*plan_, std::span(modules, layers.size()), xs, std::span(h_, layers.size()), options);
     member.barrier();
-    if (plan_->size() == 0) return;
     for (const auto& [weight, y] : layers)
       tiedlora::expand(*plan_, weight.number, h_[weight.number - first],
                        tiedlora::Tokens<float>{y, weight.out, count, weight.out}, options);

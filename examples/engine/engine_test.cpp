@@ -32,7 +32,7 @@ Adapter<float> random_adapter(const tiedlora::ModuleList& modules, const tiedlor
   Adapter<float> adapter(tiedlora::Layout(modules, scheme, rank));
   adapter.initialize(seed);
   Dice dice(seed);
-  dice.fill(adapter.trainable(), -0.3, 0.3);
+  dice.fill(adapter.trainable(), -0.8, 0.8);
   return adapter;
 }
 

@@ -73,7 +73,12 @@ TEST_F(ProgramTest, WritesTheSameTextForAnyThreads) {
   EXPECT_GT(one.size(), 1u);
   EXPECT_EQ(text({"--prompt", "hello", "--threads", "3"}), one);
   EXPECT_NE(text({"--prompt", "hello world"}), one);
-  EXPECT_NE(text({"--prompt", "hello", "--system", ""}), one);
+  const auto read = [this](const char* system) {
+    const std::string err = run_model({"--prompt", "hello", "--system", system}).err;
+    return err.substr(0, err.find(" in "));
+  };
+  EXPECT_EQ(read("Be brief"), "38 tokens read");  // "<|im_start|>system\nBe brief<|im_end|>\n" and the message
+  EXPECT_EQ(read(""), "20 tokens read");
   EXPECT_EQ(text({"--prompt", "hello", "--system", "Be brief"}), one);
   EXPECT_EQ(text({"--raw", "--prompt",
                   "<|im_start|>system\nBe "
