@@ -154,5 +154,63 @@ TEST(Allocation, ATenantPaysForItsTrainedNumbersOnly) {
             static_cast<std::size_t>(layout.trainable_count()) * sizeof(float) + 1024);
 }
 
+// Tokens of five adapters, three of them tenants over one A and B.
+template <class P, class X>
+void expect_no_allocations_in_batches() {
+  const Index in = 300, count = 23;
+  const ModuleList modules = projections(2, {"q", "k"}, in, "x");
+  AdapterSet<P> set(modules);
+  Dice dice(151);
+  Adapter<P> base(Layout(modules, schemes::vera(1), 9));
+  const auto frozen = base.share_frozen();
+  for (int n = 0; n < 3; ++n) set.add(Adapter<P>(base.layout(), frozen));
+  for (int n = 0; n < 2; ++n) set.add(Adapter<P>(Layout(modules, schemes::tied_lora(), 5 + n)));
+  std::vector<TokenAdapter> tokens;
+  for (Index t = 0; t < count; ++t) tokens.push_back({static_cast<AdapterId>(dice.integer(-1, 4))});
+  BatchPlan<P> plan(set.snapshot(), tokens);
+  const Matrix<X> x = dice.matrix<X>(in, count);
+  Matrix<X> y = dice.matrix<X>(in, count);
+  using Acc = accumulator_t<P>;
+  Matrix<Acc> h(plan.max_rank(), count), other(plan.max_rank(), count);
+  const Index q_and_k[] = {0, 1};
+  const Tokens<Acc> hs[] = {detail::output_tokens(h), detail::output_tokens(other)};
+  const auto calls = [&] {
+    for (const bool overwrite : {false, true}) {
+      forward(plan, 2, x, y, h, {.overwrite = overwrite});
+      for (const Slice slice : {Slice{0, 1}, Slice{1, 3}}) {
+        shrink(plan, q_and_k, x, hs, {.slice = slice});
+        expand(plan, 1, other, y, {.overwrite = overwrite, .slice = slice});
+      }
+    }
+  };
+  EXPECT_EQ(allocations_of(calls), 0u);
+  EXPECT_EQ(allocations_of([&] { plan.assign(set.snapshot(), tokens); }), 0u) << "the same plan anew";
+  EXPECT_EQ(allocations_of([&] { plan.assign(set.snapshot(), std::span(tokens).first(7)); }), 0u)
+      << "a smaller plan";
+}
+
+TEST(Allocation, BatchesAllocateNothing) {
+  expect_no_allocations_in_batches<float, float>();
+  expect_no_allocations_in_batches<double, double>();
+  expect_no_allocations_in_batches<Eigen::bfloat16, Eigen::half>();
+}
+
+TEST(Allocation, ATenantOfASetCostsItsNumbersAndLittleElse) {
+  const Layout layout(one_kind(32, 64, 64), schemes::vera(1), 8);
+  Adapter<float> base(layout);
+  const auto frozen = base.share_frozen();
+  AdapterSet<float> set(layout.modules());
+  set.add(Adapter<float>(layout, frozen));  // the table of where its modules are, one for all
+  const std::size_t before = allocated_bytes;
+  const int tenants = 10000;
+  for (int n = 0; n < tenants; ++n) {
+    set.add(Adapter<float>(layout, frozen));
+    if (n % 100 == 0) (void)set.snapshot();  // what a host does beside it
+  }
+  const auto numbers = static_cast<double>(layout.trainable_count()) * sizeof(float);
+  const double bytes = static_cast<double>(allocated_bytes - before) / tenants;
+  EXPECT_LT(bytes, numbers + 300);
+}
+
 }  // namespace
 }  // namespace tiedlora_test
