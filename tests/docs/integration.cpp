@@ -1,0 +1,247 @@
+// What docs/integration.md shows, called. The blocks of the page are included where they would stand.
+#include <ggml.h>
+#include <gtest/gtest.h>
+
+#include <barrier>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <tiedlora/batch.hpp>
+#include <tiedlora/io.hpp>
+#include <tiedlora/tiedlora.hpp>
+#include <unordered_map>
+#include <vector>
+
+#include "support/bits.hpp"
+#include "support/dice.hpp"
+#include "support/io_files.hpp"
+
+using Barrier = std::barrier<>;
+
+// The engine of "The ten lines": y = bias, and no product.
+struct Layer {
+  tiedlora::Index module;
+  std::vector<float> bias;
+};
+static void multiply(const Layer& layer, const float* /*x*/, float* y, int tokens, int ith, int /*nth*/) {
+  const std::size_t width = layer.bias.size();
+  if (ith == 0)
+    for (std::size_t i = 0; i < static_cast<std::size_t>(tokens) * width; ++i) y[i] = layer.bias[i % width];
+}
+
+#include "integration_adapt.inc"
+#include "integration_linear.inc"
+#include "integration_llama.inc"
+#include "integration_load.inc"
+
+namespace tiedlora_test {
+namespace {
+
+using namespace tiedlora;
+
+constexpr Index width = 24, n_q = 24, n_k = 8, n_v = 8;
+
+// A layer's q, k and v, which share A under tied_lora, or its o alone, with random numbers.
+ModuleList attention() {
+  ModuleList modules;
+  for (const auto& [name, out] : {std::pair{"q_proj", n_q}, {"k_proj", n_k}, {"v_proj", n_v}})
+    modules.add({.name = std::string("model.layers.0.self_attn.") + name,
+                 .layer = 0,
+                 .input = "x",
+                 .in_features = width,
+                 .out_features = out});
+  return modules;
+}
+ModuleList output() {
+  ModuleList modules;
+  for (int l = 0; l < 2; ++l)
+    modules.add({.name = "model.layers." + std::to_string(l) + ".self_attn.o_proj",
+                 .layer = l,
+                 .in_features = width,
+                 .out_features = width});
+  return modules;
+}
+Adapter<float> random_adapter(const ModuleList& modules, std::uint64_t seed, Index rank = 3) {
+  Adapter<float> adapter(Layout(modules, schemes::tied_lora(), rank, {.scaling = 0.5}));
+  Dice(seed).fill(adapter.trainable());
+  return adapter;
+}
+
+// body(ith, nth, barrier) in nth threads.
+template <class Body>
+void in_threads(int nth, const Body& body) {
+  Barrier barrier(nth);
+  std::vector<std::thread> threads;
+  for (int ith = 0; ith < nth; ++ith) threads.emplace_back([&, ith] { body(ith, nth, barrier); });
+  for (std::thread& thread : threads) thread.join();
+}
+
+// base + ΔW x, by one call.
+Matrix<float> adapted(const Adapter<float>& adapter, Index m, const Matrix<float>& x, Matrix<float> base,
+                      double scale = 1) {
+  forward(adapter.factors(m), x, base, {.scale = scale});
+  return base;
+}
+
+TEST(Integration, TheTenLinesLoadAndAdapt) {
+  const Folder folder;
+  const Adapter<float> saved = random_adapter(output(), 1);
+  save_adapter(folder / "a.safetensors", saved);
+  const Adapter<float> adapter = load((folder / "a.safetensors").string(), 2, width);
+  EXPECT_THROW((void)load((folder / "a.safetensors").string(), 2, width + 1), Error);
+
+  const int tokens = 5;
+  Dice dice(2);
+  const auto x = dice.matrix<float>(width, tokens);
+  Layer layer{1, std::vector<float>(width)};
+  dice.fill(layer.bias);
+  Matrix<float> base(width, tokens);
+  multiply(layer, x.data(), base.data(), tokens, 0, 1);
+  for (const int nth : {1, 2, 3}) {
+    Matrix<float> y(width, tokens), h(3, tokens);
+    in_threads(nth, [&](int ith, int n, Barrier& barrier) {
+      linear(layer, adapter, x.data(), y.data(), tokens, h.data(), ith, n, barrier);
+    });
+    EXPECT_TRUE(same_bits(adapted(saved, 1, x, base), y)) << nth << " threads";
+  }
+}
+
+TEST(Integration, TokensLieWhereThePageSays) {
+  using bf16 = Eigen::bfloat16;
+  const Index tokens = 4, stride = width + 3, n = 2;
+  float y[tokens * stride];
+  bf16 slots_memory[2][n_k];
+  bf16* const slots[] = {slots_memory[1], slots_memory[0]};
+  const Index rows[] = {3, 1};
+  const Tokens<float> qkv = {y, width, tokens, stride};
+#include "integration_tokens.inc"
+  EXPECT_EQ(padded[1], y + stride);
+  EXPECT_EQ(q[1], y + stride);
+  EXPECT_EQ(q.width, n_q);
+  EXPECT_EQ(tail[0], y + 3 * stride);
+  EXPECT_EQ(tail.count, 1);
+  EXPECT_EQ(routed[0], y + 3 * stride);
+  EXPECT_EQ(routed[1], y + stride);
+  EXPECT_EQ(cache[0], slots_memory[1]);
+}
+
+TEST(Integration, AdaptNeedsNoBarrier) {
+  const Adapter<float> adapter = random_adapter(output(), 3);
+  Dice dice(4);
+  for (const Index tokens : {1, 2, 3, 20})
+    for (const int nth : {1, 2, 3, 7}) {
+      const auto x = dice.matrix<float>(width, tokens), base = dice.matrix<float>(width, tokens);
+      Matrix<float> y = base;
+      const Tokens<const float> xs = {x.data(), width, tokens, width};
+      const Tokens<float> ys = {y.data(), width, tokens, width};
+      in_threads(nth, [&](int ith, int n, Barrier&) { adapt(adapter.factors(0), xs, ys, 0.7, ith, n); });
+      EXPECT_TRUE(same_bits(adapted(adapter, 0, x, base, 0.7), y)) << tokens << " tokens, " << nth << " threads";
+    }
+}
+
+TEST(Integration, ModulesThatShareXShareH) {
+  const Adapter<float> adapter = random_adapter(attention(), 5);
+  const Index tokens = 3, q = 0, k = 1, v = 2;
+  Dice dice(6);
+  const auto x = dice.matrix<float>(width, tokens), base = dice.matrix<float>(n_q + n_k + n_v, tokens);
+  Matrix<float> fused = base, hidden(3, tokens);
+  const Tokens<float> y = {fused.data(), n_q + n_k + n_v, tokens, n_q + n_k + n_v};
+  const Tokens<float> h = {hidden.data(), 3, tokens, 3};
+  in_threads(2, [&](int ith, int nth, Barrier& barrier) {
+#include "integration_qkv.inc"
+  });
+  EXPECT_TRUE(same_bits<Matrix<float>>(adapted(adapter, q, x, base.topRows(n_q)), fused.topRows(n_q)));
+  EXPECT_TRUE(same_bits<Matrix<float>>(adapted(adapter, k, x, base.middleRows(n_q, n_k)),
+                                       fused.middleRows(n_q, n_k)));
+  EXPECT_TRUE(same_bits<Matrix<float>>(adapted(adapter, v, x, base.bottomRows(n_v)), fused.bottomRows(n_v)));
+}
+
+TEST(Integration, TheGuardMergesAndRestores) {
+  const Adapter<float> adapter = random_adapter(output(), 7);
+  const auto f = adapter.factors(0);
+  const Index in = width, out = width;
+  const auto before = Dice(8).matrix<float>(in, out);
+  Matrix<float> memory = before, merged_memory;
+  float* const w = memory.data();
+  const auto serve = [&](const float*) { merged_memory = memory; };
+#include "integration_merged.inc"
+  EXPECT_TRUE(same_bits(before, memory));
+  EXPECT_FALSE(same_bits(before, merged_memory));
+}
+
+TEST(Integration, ABatchMixesAdapters) {
+  const ModuleList modules = output();
+  const Adapter<float> one = random_adapter(modules, 9), two = random_adapter(modules, 10, 2);
+  Adapter<float> first = one, second = two;
+  const Index tokens = 4, m = 1;
+  Dice dice(11);
+  const auto x = dice.matrix<float>(width, tokens), base = dice.matrix<float>(width, tokens);
+  Matrix<float> y = base, h(3, tokens);
+  Barrier barrier(1);
+  const int ith = 0, nth = 1;
+#include "integration_batch.inc"
+  for (Index t = 0; t < tokens; ++t) {
+    const Matrix<float> xt = x.col(t), bt = base.col(t);
+    const Matrix<float> expected = t == 0   ? adapted(one, m, xt, bt)
+                                   : t == 1 ? adapted(one, m, xt, bt, 0.5)
+                                   : t == 2 ? bt
+                                            : adapted(two, m, xt, bt);
+    EXPECT_TRUE(same_bits<Matrix<float>>(expected, y.col(t))) << "token " << t;
+  }
+}
+
+TEST(Integration, SharesOfATensorParallelModuleMakeTheWhole) {
+  const Adapter<float> adapter = random_adapter(output(), 12);
+  const Index m = 0, tokens = 2;
+  Dice dice(13);
+  const auto x = dice.matrix<float>(width, tokens);
+  const Matrix<float> zero = Matrix<float>::Zero(width, tokens), whole = adapted(adapter, m, x, zero);
+  Matrix<float> by_columns = zero, by_rows = zero;
+  for (const Index begin : {0, 10}) {
+    const Index n = begin == 0 ? 10 : width - 10;
+#include "integration_share.inc"
+    forward(columns, x, by_columns.middleRows(begin, n));
+    forward(rows, x.middleRows(begin, n), by_rows);
+  }
+  // Sums of 24 and of 3 products of numbers up to 1, in another order.
+  const float tolerance = 4 * (24 + 3) * 24 * 3 * 0.5f * std::numeric_limits<float>::epsilon();
+  EXPECT_LE((whole - by_columns).cwiseAbs().maxCoeff(), tolerance);
+  EXPECT_LE((whole - by_rows).cwiseAbs().maxCoeff(), tolerance);
+  EXPECT_GT(whole.cwiseAbs().maxCoeff(), 100 * tolerance);
+}
+
+// A tensor of floats in a stand-in for ggml.
+ggml_tensor tensor(const char* name, Index features, Index tokens, float* data) {
+  ggml_tensor t;
+  t.ne[0] = features, t.ne[1] = tokens;
+  t.nb[0] = sizeof(float), t.nb[1] = static_cast<std::size_t>(features) * sizeof(float);
+  std::string(name).copy(t.name, sizeof t.name - 1);
+  t.data = data;
+  return t;
+}
+
+TEST(Integration, LlamaAdapterAddsANodeToTheLayersOfItsNames) {
+  const Folder folder;
+  const Adapter<float> saved = random_adapter(attention(), 14);
+  save_adapter(folder / "a.safetensors", saved);
+  LlamaAdapter adapter((folder / "a.safetensors").string());
+  adapter.scale = 0.5f;
+  ggml_context ctx;
+  Dice dice(15);
+  for (const Index tokens : {1, 9}) {
+    auto x = dice.matrix<float>(width, tokens), base = dice.matrix<float>(n_k, tokens), y = base;
+    ggml_tensor w = tensor("blk.0.attn_k.weight", width, n_k, nullptr), xt = tensor("", width, tokens, x.data()),
+                yt = tensor("", n_k, tokens, y.data()), other = tensor("output.weight", width, n_k, nullptr);
+    EXPECT_EQ(LlamaAdapter::build(&ctx, &other, &xt, &yt, &adapter), &yt);
+    LlamaAdapter::build(&ctx, &w, &xt, &yt, &adapter)->run(3);
+    EXPECT_TRUE(same_bits(adapted(saved, 1, x, base, 0.5), y)) << tokens << " tokens";
+    ggml_tensor wrong = tensor("blk.0.attn_q.weight", width, n_q + 1, nullptr);
+    EXPECT_THROW(LlamaAdapter::build(&ctx, &wrong, &xt, &yt, &adapter), std::runtime_error);
+  }
+  EXPECT_EQ(adapter.unused().find("attn_k"), std::string::npos);
+  EXPECT_NE(adapter.unused().find("blk.0.attn_q.weight"), std::string::npos);
+  EXPECT_NE(adapter.unused().find("blk.0.attn_v.weight"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace tiedlora_test
