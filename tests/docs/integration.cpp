@@ -29,7 +29,6 @@ static void multiply(const Layer& layer, const float* /*x*/, float* y, int token
     for (std::size_t i = 0; i < static_cast<std::size_t>(tokens) * width; ++i) y[i] = layer.bias[i % width];
 }
 
-#include "integration_adapt.inc"
 #include "integration_linear.inc"
 #include "integration_llama.inc"
 #include "integration_load.inc"
@@ -125,20 +124,6 @@ TEST(Integration, TokensLieWhereThePageSays) {
   EXPECT_EQ(cache[0], slots_memory[1]);
 }
 
-TEST(Integration, AdaptNeedsNoBarrier) {
-  const Adapter<float> adapter = random_adapter(output(), 3);
-  Dice dice(4);
-  for (const Index tokens : {1, 2, 3, 20})
-    for (const int nth : {1, 2, 3, 7}) {
-      const auto x = dice.matrix<float>(width, tokens), base = dice.matrix<float>(width, tokens);
-      Matrix<float> y = base;
-      const Tokens<const float> xs = {x.data(), width, tokens, width};
-      const Tokens<float> ys = {y.data(), width, tokens, width};
-      in_threads(nth, [&](int ith, int n, Barrier&) { adapt(adapter.factors(0), xs, ys, 0.7, ith, n); });
-      EXPECT_TRUE(same_bits(adapted(adapter, 0, x, base, 0.7), y)) << tokens << " tokens, " << nth << " threads";
-    }
-}
-
 TEST(Integration, ModulesThatShareXShareH) {
   const Adapter<float> adapter = random_adapter(attention(), 5);
   const Index tokens = 3, q = 0, k = 1, v = 2;
@@ -220,27 +205,36 @@ ggml_tensor tensor(const char* name, Index features, Index tokens, float* data) 
   return t;
 }
 
-TEST(Integration, LlamaAdapterAddsANodeToTheLayersOfItsNames) {
+TEST(Integration, LlamaAdapterAddsNodesToTheLayersOfItsNames) {
   const Folder folder;
   const Adapter<float> saved = random_adapter(attention(), 14);
   save_adapter(folder / "a.safetensors", saved);
   LlamaAdapter adapter((folder / "a.safetensors").string());
   adapter.scale = 0.5f;
-  ggml_context ctx;
   Dice dice(15);
   for (const Index tokens : {1, 9}) {
-    auto x = dice.matrix<float>(width, tokens), base = dice.matrix<float>(n_k, tokens), y = base;
-    ggml_tensor w = tensor("blk.0.attn_k.weight", width, n_k, nullptr), xt = tensor("", width, tokens, x.data()),
-                yt = tensor("", n_k, tokens, y.data()), other = tensor("output.weight", width, n_k, nullptr);
-    EXPECT_EQ(LlamaAdapter::build(&ctx, &other, &xt, &yt, &adapter), &yt);
-    LlamaAdapter::build(&ctx, &w, &xt, &yt, &adapter)->run(3);
-    EXPECT_TRUE(same_bits(adapted(saved, 1, x, base, 0.5), y)) << tokens << " tokens";
-    ggml_tensor wrong = tensor("blk.0.attn_q.weight", width, n_q + 1, nullptr);
-    EXPECT_THROW(LlamaAdapter::build(&ctx, &wrong, &xt, &yt, &adapter), std::runtime_error);
+    ggml_context ctx;
+    ggml_tensor* kept = nullptr;
+    auto x = dice.matrix<float>(width, tokens), qy = dice.matrix<float>(n_q, tokens),
+         ky = dice.matrix<float>(n_k, tokens);
+    const Matrix<float> q_base = qy, k_base = ky;
+    ggml_tensor q = tensor("blk.0.attn_q.weight", width, n_q, nullptr),
+                k = tensor("blk.0.attn_k.weight", width, n_k, nullptr),
+                other = tensor("output.weight", width, n_k, nullptr),
+                xt = tensor("", width, tokens, x.data()), qt = tensor("", n_q, tokens, qy.data()),
+                kt = tensor("", n_k, tokens, ky.data());
+    EXPECT_EQ(LlamaAdapter::build(&ctx, &other, &xt, &kt, &kept, &adapter), &kt);
+    EXPECT_NE(LlamaAdapter::build(&ctx, &q, &xt, &qt, &kept, &adapter), &qt);
+    EXPECT_NE(LlamaAdapter::build(&ctx, &k, &xt, &kt, &kept, &adapter), &kt);
+    EXPECT_EQ(ctx.tensors.size(), 3u) << "one h for both";
+    for (ggml_tensor& node : ctx.tensors) node.run(3);
+    EXPECT_TRUE(same_bits(adapted(saved, 0, x, q_base, 0.5), qy)) << tokens << " tokens";
+    EXPECT_TRUE(same_bits(adapted(saved, 1, x, k_base, 0.5), ky)) << tokens << " tokens";
+
+    ggml_tensor wrong = tensor("blk.0.attn_v.weight", width, n_v + 1, nullptr);
+    EXPECT_THROW(LlamaAdapter::build(&ctx, &wrong, &xt, &kt, &kept, &adapter), std::runtime_error);
   }
-  EXPECT_EQ(adapter.unused().find("attn_k"), std::string::npos);
-  EXPECT_NE(adapter.unused().find("blk.0.attn_q.weight"), std::string::npos);
-  EXPECT_NE(adapter.unused().find("blk.0.attn_v.weight"), std::string::npos);
+  EXPECT_EQ(adapter.unused(), "blk.0.attn_v.weight ");
 }
 
 }  // namespace
