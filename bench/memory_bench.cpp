@@ -1,5 +1,5 @@
-// memory_bench: how much memory calls take. Counts every allocation of the process, by operator new and by
-// malloc and its relatives, which is why it is a program of its own.
+// memory_bench: how much memory calls take, and tenants. Counts every allocation of the process, by operator
+// new and by malloc and its relatives, which is why it is a program of its own.
 #include <benchmark/benchmark.h>
 #include <malloc.h>
 
@@ -14,6 +14,7 @@
 #include "plan.hpp"
 #include "problem.hpp"
 #include "program.hpp"
+#include "tenants_memory.hpp"
 
 namespace {
 
@@ -152,6 +153,7 @@ void add_memory(Plan& plan) {
         const Shape s = {d, d, r, T};
         plan.add("kept/" + to_string(s), [=](Report& report, const Pace&) { count_kept_bytes(report, s); });
       }
+  add_tenants(plan);
 }
 
 }  // namespace

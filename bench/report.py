@@ -124,6 +124,50 @@ def types_section(results, build):
     return table(head, rows) if rows else ""
 
 
+def batch_section(results, build):
+    """A table for each kind of adapters: cost against one adapter, and times faster than a loop over adapters."""
+    rows = results.rows("batch", build)
+    parts = []
+    for kind in ("tenants", "own"):
+        cells = {}
+        for row in (r for r in rows if r.name.startswith(kind)):
+            figure = f"{row['x.vs_one'].median:.2f} · {row['x.vs_loop'].median:.2f}×"
+            cells.setdefault((row.d_in, row.r, row.T, row.adapters), {})[row.threads] = (row, figure)
+        body = []
+        for (d, rank, tokens, adapters), of_threads in sorted(cells.items()):
+            row = next(iter(of_threads.values()))[0]
+            figures = [of_threads[t][1] if t in of_threads else "" for t in (1, 2)]
+            plan = f"{row['us.plan'].median:.2g}"
+            body.append([d, rank, tokens, adapters, f"{row['us.batch'].median:.4g}", *figures, plan])
+        if body:
+            title = "one A and B, own u and v" if kind == "tenants" else "own A, B, u and v"
+            head = [f"{title} ({NAMES[build]}): width", "r", "tokens", "adapters", "µs", "one thread", "two threads", "plan, µs"]
+            parts.append(table(head, body))
+    return "\n\n".join(parts)
+
+
+def bytes_text(count):
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count:.0f} bytes"
+
+
+def tenants_section(results):
+    """What resident adapters take, from the counts and as measured."""
+    rows = results.rows("tenants")[:8]  # the same in every build
+    names = {"lora": "LoRA", "tl6": "TL6", "u_and_v": "TL6, A and B shared", "u": "the same without v"}
+    lora = {row.r: row["numbers"] for row in rows if row.name.startswith("lora/")}
+    head = ["a tenant has", "r", "its numbers", "of LoRA's", "heap", "resident", "measured with", "10,000 take", "shared by all"]
+    body = [
+        [names[row.name.split("/")[0]], row.r, bytes_text(row["numbers"]), f"{100 * row['numbers'] / lora[row.r]:.2g} %",
+         bytes_text(row["heap"]), bytes_text(row["resident"]), f"{row['tenants']:.0f}",
+         bytes_text(1e4 * row["heap"]), bytes_text(row["shared"]) if row["shared"] else "–"]
+        for row in rows if row.r in lora
+    ]  # fmt: skip
+    return table(head, body) if body else ""
+
+
 def peers_section(results):
     """A table for each direction; in each cell how many times faster than eager, and than PEFT's layer."""
     rows = results.rows("peers")
@@ -203,6 +247,21 @@ One token through the adapters of many layers of width 4096, the same kernels an
 
 {layers}
 
+## Many adapters in one batch
+
+One module, forward, tokens dealt out to adapters in turn, so that none has two tokens side by side; one plan, made
+beforehand (its time is in the last column; it serves all modules of all layers). In each cell: time over that of one
+adapter for all tokens · times faster than a loop over the adapters, one call each on its gathered tokens.
+
+{batch}
+
+### Resident tenants
+
+LLaMA2-7B, 32 layers of a fused qkv, in bfloat16; each tenant in an `AdapterSet`. Heap and resident set are measured in the
+process, for as many tenants as the column says.
+
+{tenants}
+
 ## PyTorch and PEFT
 
 Times faster than the formula in PyTorch eager · than PEFT's layer, which runs with a base layer that costs nothing and
@@ -241,6 +300,8 @@ def write_page(results, drawn):
         threads=ratio_section(results, "threads", ("one", "two"), "faster"),
         layers_plots=pictures("layers"),
         layers="\n\n".join(ratio_section(results, g, ("tied", "untied"), "tied_faster") for g in ("layers", "decode")),
+        batch="\n\n".join(part for b in results.builds() if (part := batch_section(results, b))),
+        tenants=tenants_section(results),
         peers=peers_section(results),
         training=section,
         engine=engine.read_text() if engine.exists() else "",

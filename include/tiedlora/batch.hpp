@@ -196,7 +196,8 @@ inline namespace TIEDLORA_ISA {
 /// h = A·x for all tokens of the batch, at several of the host's modules that read the same x; those that
 /// share A go through it once. x in×T; h[i], for modules[i], at least plan.rank(modules[i]) × plan.size() in
 /// accumulator_t<P>: scratch between the halves, one column per use of an adapter in the plan's order.
-/// Modules whose A is the same may share h. Options: slice. Throws Error if the shapes disagree.
+/// Modules may share h where every adapter of the batch has one A for them. Options: slice. Throws Error if
+/// the shapes disagree.
 template <class P, class X>
 void shrink(const BatchPlan<P>& plan, std::span<const Index> modules, const X& x,
             std::type_identity_t<std::span<const Tokens<accumulator_t<P>>>> h, const CallOptions& o = {}) {
