@@ -160,7 +160,7 @@ def tenants_section(results):
     lora = {row.r: row["numbers"] for row in rows if row.name.startswith("lora/")}
     head = ["a tenant has", "r", "its numbers", "of LoRA's", "heap", "resident", "measured with", "10,000 take", "shared by all"]
     body = [
-        [names[row.name.split("/")[0]], row.r, bytes_text(row["numbers"]), f"{100 * row['numbers'] / lora[row.r]:.2g} %",
+        [names[row.name.split("/")[0]], row.r, bytes_text(row["numbers"]), f"{100 * row['numbers'] / lora[row.r]:.3g} %",
          bytes_text(row["heap"]), bytes_text(row["resident"]), f"{row['tenants']:.0f}",
          bytes_text(1e4 * row["heap"]), bytes_text(row["shared"]) if row["shared"] else "–"]
         for row in rows if row.r in lora
