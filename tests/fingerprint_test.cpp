@@ -118,15 +118,15 @@ TEST(Fingerprint, EveryBitOfEveryNumberCounts) {
       }
 }
 
-std::uint64_t key(std::vector<AdapterUse> uses) { return cache_key(uses); }
+std::uint64_t key(std::vector<ActiveAdapter> uses) { return cache_key(uses); }
 
 TEST(CacheKey, TellsUsesApartAndOrdersAlike) {
-  const AdapterUse a = {1, 1}, b = {2, 1}, half = {1, 0.5};
+  const ActiveAdapter a = {1, 1}, b = {2, 1}, half = {1, 0.5};
   EXPECT_EQ(key({}), 0u);
   EXPECT_EQ(key({{1, 0}, {2, -0.0}}), 0u);
   EXPECT_EQ(key({a, b}), key({b, a}));
   EXPECT_EQ(key({a, {3, 0}}), key({a}));
-  const std::vector<std::vector<AdapterUse>> different = {
+  const std::vector<std::vector<ActiveAdapter>> different = {
       {},       {a}, {b}, {half}, {a, a}, {a, b}, {half, b}, {half, half}, {a, half}, {{2, 0.5}, {1, 1}},
       {{1, -1}}};
   for (std::size_t i = 0; i < different.size(); ++i)

@@ -36,10 +36,11 @@ struct Placement {
 
   /// The layout's module for the host's module m, -1 where it is not adapted.
   Index operator[](Index m) const { return module_of[static_cast<std::size_t>(m)]; }
-  Index rank(Index m) const { return (*this)[m] < 0 ? 0 : layout.rank((*this)[m]); }
+  TIEDLORA_ISA_TAG Index rank(Index m) const { return (*this)[m] < 0 ? 0 : layout.rank((*this)[m]); }
 
   /// Fails where an adapted module is not the host's, or has another shape there.
-  static Result<std::shared_ptr<const Placement>> make(const Layout& layout, const ModuleList& host) {
+  TIEDLORA_ISA_TAG static Result<std::shared_ptr<const Placement>> make(const Layout& layout,
+                                                                        const ModuleList& host) {
     Placement placement = {layout, {}, 0};
     placement.module_of.assign(static_cast<std::size_t>(host.size()), -1);
     std::string missing;
@@ -80,7 +81,7 @@ struct Resident {
 
   explicit operator bool() const { return placement != nullptr; }
   /// Rank 0 where the host's module m is not adapted.
-  Factors<const P> factors(Index m) const {
+  TIEDLORA_ISA_TAG Factors<const P> factors(Index m) const {
     const Index own = (*placement)[m];
     return own < 0 ? Factors<const P>{} : make_factors<const P>(placement->layout, own, trainable, frozen);
   }
@@ -99,7 +100,7 @@ class AdapterSnapshot {
 
   AdapterSnapshot() = default;
 
-  bool contains(AdapterId id) const { return find(id) != nullptr; }
+  TIEDLORA_ISA_TAG bool contains(AdapterId id) const { return find(id) != nullptr; }
   Index size() const { return state_ ? state_->count : 0; }  ///< number of adapters
 
   /// The host's modules. Only of a snapshot that a set has made.
@@ -107,14 +108,14 @@ class AdapterSnapshot {
 
   /// Factors of the host's module m in that adapter, as for a single adapter's calls; of rank 0 where the
   /// adapter does not adapt it. Throws Error if it is not there.
-  Factors<const P> factors(AdapterId id, Index m) const {
+  TIEDLORA_ISA_TAG Factors<const P> factors(AdapterId id, Index m) const {
     const detail::Resident<P>* resident = find(id);
     if (!resident) detail::fail(detail::message("there is no adapter ", id, " in this snapshot"));
     return resident->factors(m);
   }
 
   /// Null where there is none of that id. For the plan.
-  const detail::Resident<P>* find(AdapterId id) const {
+  TIEDLORA_ISA_TAG const detail::Resident<P>* find(AdapterId id) const {
     if (!state_ || id < 0) return nullptr;
     const auto chunk = static_cast<std::size_t>(id / detail::residents_per_chunk);
     const auto place = static_cast<std::size_t>(id % detail::residents_per_chunk);
@@ -146,33 +147,36 @@ class AdapterSet {
  public:
   using Scalar = P;
 
-  explicit AdapterSet(ModuleList modules)
+  TIEDLORA_ISA_TAG explicit AdapterSet(ModuleList modules)
       : modules_(std::make_shared<const ModuleList>(std::move(modules))) {}
 
   const ModuleList& modules() const { return *modules_; }
 
   /// Takes an adapter for some or all of the host's modules, found by name. Throws Error where an adapted
   /// module is not among the host's (naming those) or has another shape there.
-  AdapterId add(Adapter<P> adapter) { return detail::value_or_fail(try_add(std::move(adapter))); }
+  TIEDLORA_ISA_TAG AdapterId add(Adapter<P> adapter) {
+    return detail::value_or_fail(try_add(std::move(adapter)));
+  }
   /// One that others use as well. It must not be written any more.
-  AdapterId add(std::shared_ptr<const Adapter<P>> adapter) {
+  TIEDLORA_ISA_TAG AdapterId add(std::shared_ptr<const Adapter<P>> adapter) {
     return detail::value_or_fail(try_add(std::move(adapter)));
   }
   /// One in memory of the caller's, such as a mapped file, which lives as long as `owner` is held.
-  AdapterId add(const AdapterView<const P>& view, std::shared_ptr<const void> owner) {
+  TIEDLORA_ISA_TAG AdapterId add(const AdapterView<const P>& view, std::shared_ptr<const void> owner) {
     return detail::value_or_fail(try_add(view, std::move(owner)));
   }
 
   /// The same, with the reason in the Result: adapters come from outside.
-  Result<AdapterId> try_add(Adapter<P> adapter) {
+  TIEDLORA_ISA_TAG Result<AdapterId> try_add(Adapter<P> adapter) {
     return try_add(std::make_shared<const Adapter<P>>(std::move(adapter)));
   }
-  Result<AdapterId> try_add(std::shared_ptr<const Adapter<P>> adapter) {
+  TIEDLORA_ISA_TAG Result<AdapterId> try_add(std::shared_ptr<const Adapter<P>> adapter) {
     if (!adapter) return Failure{"an adapter to add is null"};
     const AdapterView<const P> view = adapter->view();
     return try_add(view, std::move(adapter));
   }
-  Result<AdapterId> try_add(const AdapterView<const P>& view, std::shared_ptr<const void> owner) {
+  TIEDLORA_ISA_TAG Result<AdapterId> try_add(const AdapterView<const P>& view,
+                                             std::shared_ptr<const void> owner) {
     std::shared_ptr<const State> outdated;  // dies after the lock is gone
     const std::lock_guard lock(mutex_);
     auto placement = place(view.layout());
@@ -190,7 +194,7 @@ class AdapterSet {
 
   /// Takes it out of snapshots made from now on; it lives until the last that holds it is gone. False where
   /// there was none of that id.
-  bool remove(AdapterId id) {
+  TIEDLORA_ISA_TAG bool remove(AdapterId id) {
     // What may be the last hold on an adapter: they die after the lock is gone.
     detail::Resident<P> removed;
     std::shared_ptr<const Chunk> emptied;
@@ -209,7 +213,7 @@ class AdapterSet {
   }
 
   /// What is in the set now. To be taken once for a batch.
-  AdapterSnapshot<P> snapshot() const {
+  TIEDLORA_ISA_TAG AdapterSnapshot<P> snapshot() const {
     const std::lock_guard lock(mutex_);
     if (!published_) {
       auto state = std::make_shared<State>();
@@ -225,7 +229,7 @@ class AdapterSet {
     return AdapterSnapshot<P>(published_);
   }
 
-  Index size() const {
+  TIEDLORA_ISA_TAG Index size() const {
     const std::lock_guard lock(mutex_);
     return count_;
   }
@@ -243,14 +247,14 @@ class AdapterSet {
     return static_cast<std::size_t>(id / detail::residents_per_chunk);
   }
 
-  static std::shared_ptr<Chunk> new_chunk() {
+  TIEDLORA_ISA_TAG static std::shared_ptr<Chunk> new_chunk() {
     auto chunk = std::make_shared<Chunk>();
     chunk->reserve(static_cast<std::size_t>(detail::residents_per_chunk));
     return chunk;
   }
 
   // The chunk of that id, after copying it where snapshots hold it: not the whole table for each change.
-  OwnChunk& writable_chunk(AdapterId id) {
+  TIEDLORA_ISA_TAG OwnChunk& writable_chunk(AdapterId id) {
     OwnChunk& chunk = chunks_[chunk_of(id)];
     if (chunk.is_published) {
       auto copy = new_chunk();
@@ -261,7 +265,7 @@ class AdapterSet {
     return chunk;
   }
 
-  Result<std::shared_ptr<const detail::Placement>> place(const Layout& layout) {
+  TIEDLORA_ISA_TAG Result<std::shared_ptr<const detail::Placement>> place(const Layout& layout) {
     std::shared_ptr<const detail::Placement> found;
     std::erase_if(placements_, [&](const std::weak_ptr<const detail::Placement>& weak) {
       const auto placement = weak.lock();

@@ -50,23 +50,23 @@ class BatchPlan {
   BatchPlan() = default;
   /// tokens[t] says what token t goes through. Throws Error, naming token and id, for an id that the snapshot
   /// does not hold.
-  BatchPlan(AdapterSnapshot<P> snapshot, std::span<const TokenAdapter> tokens) {
+  TIEDLORA_ISA_TAG BatchPlan(AdapterSnapshot<P> snapshot, std::span<const TokenAdapter> tokens) {
     assign(std::move(snapshot), tokens);
   }
   /// Any number of adapters for each of so many tokens, in any order; those of one token are added to y in
   /// the order given.
-  BatchPlan(AdapterSnapshot<P> snapshot, Index tokens, std::span<const AdapterUse> uses) {
+  TIEDLORA_ISA_TAG BatchPlan(AdapterSnapshot<P> snapshot, Index tokens, std::span<const AdapterUse> uses) {
     assign(std::move(snapshot), tokens, uses);
   }
 
   /// Makes the plan anew, in the memory that it has. After an Error it is of no tokens.
-  void assign(AdapterSnapshot<P> snapshot, std::span<const TokenAdapter> tokens) {
+  TIEDLORA_ISA_TAG void assign(AdapterSnapshot<P> snapshot, std::span<const TokenAdapter> tokens) {
     begin(std::move(snapshot), static_cast<Index>(tokens.size()));
     for (std::size_t t = 0; t < tokens.size(); ++t)
       push({static_cast<Index>(t), tokens[t].adapter, tokens[t].scale});
     finish();
   }
-  void assign(AdapterSnapshot<P> snapshot, Index tokens, std::span<const AdapterUse> uses) {
+  TIEDLORA_ISA_TAG void assign(AdapterSnapshot<P> snapshot, Index tokens, std::span<const AdapterUse> uses) {
     begin(std::move(snapshot), tokens);
     for (const AdapterUse& use : uses) {
       if (use.token < 0 || use.token >= tokens)
@@ -83,7 +83,7 @@ class BatchPlan {
   Index size() const { return static_cast<Index>(rows_.size()); }
   /// The largest rank of the batch's adapters at the host's module m: how many rows h needs. 0: nothing to
   /// do.
-  Index rank(Index m) const {
+  TIEDLORA_ISA_TAG Index rank(Index m) const {
     Index largest = 0;
     for (const Run& run : expand_runs_) largest = std::max(largest, run.adapter->placement->rank(m));
     return largest;
@@ -111,12 +111,12 @@ class BatchPlan {
     float scale;
   };
 
-  [[noreturn]] void fail_empty(const std::string& message) {
+  [[noreturn]] TIEDLORA_ISA_TAG void fail_empty(const std::string& message) {
     begin({}, 0);
     detail::fail(message);
   }
 
-  void begin(AdapterSnapshot<P> snapshot, Index tokens) {
+  TIEDLORA_ISA_TAG void begin(AdapterSnapshot<P> snapshot, Index tokens) {
     snapshot_ = std::move(snapshot);
     tokens_ = tokens;
     uses_.clear(), rows_.clear(), scales_.clear(), trainables_.clear(), idle_.clear();
@@ -126,7 +126,7 @@ class BatchPlan {
     revisits_ = false;
   }
 
-  void push(const AdapterUse& use) {
+  TIEDLORA_ISA_TAG void push(const AdapterUse& use) {
     if (use.adapter == no_adapter) return;
     const detail::Resident<P>* adapter = snapshot_.find(use.adapter);
     if (!adapter)
@@ -138,7 +138,7 @@ class BatchPlan {
     revisits_ |= pass > 0;
   }
 
-  void finish() {
+  TIEDLORA_ISA_TAG void finish() {
     // Adapters that have frozen numbers in common stand side by side, then the tokens of each.
     std::sort(uses_.begin(), uses_.end(), [](const Use& a, const Use& b) {
       const auto key = [](const Use& use) {
@@ -158,7 +158,7 @@ class BatchPlan {
   }
 
   // Adds the next use in order to the last run where it has that factor in common with it.
-  void extend(std::vector<Run>& runs, const Use& use, FactorId factor) {
+  TIEDLORA_ISA_TAG void extend(std::vector<Run>& runs, const Use& use, FactorId factor) {
     const Index place = size();
     if (!runs.empty()) {
       Run& run = runs.back();

@@ -96,7 +96,7 @@ std::uint64_t fingerprint(const Source& adapter) {
 }
 
 /// An adapter in use: its fingerprint and the scale of its calls (CallOptions::scale, times a token's own).
-struct AdapterUse {
+struct ActiveAdapter {
   std::uint64_t fingerprint = 0;
   double scale = 1;
 };
@@ -104,9 +104,9 @@ struct AdapterUse {
 /// What to add to the key of a prompt cache, so that no request reads what was computed under other adapters.
 /// Whatever the order of the uses; the same adapter twice is not the same as once. A scale of 0 is no use. 0
 /// without any.
-inline std::uint64_t cache_key(std::span<const AdapterUse> uses) {
+inline std::uint64_t cache_key(std::span<const ActiveAdapter> uses) {
   std::uint64_t sum = 0, count = 0;
-  for (const AdapterUse& use : uses) {
+  for (const ActiveAdapter& use : uses) {
     if (use.scale == 0) continue;
     detail::Xxh64 hash;
     hash.add(use.fingerprint);

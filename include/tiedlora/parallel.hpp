@@ -19,6 +19,8 @@
 namespace tiedlora {
 inline namespace v1 {
 
+inline namespace TIEDLORA_ISA {
+
 /// For a host whose parallel_for(n, body) calls body(i) for i = 0, …, n - 1 in its threads and returns when
 /// all are done: that is the barrier.
 template <class ParallelFor, class... Stages>
@@ -48,5 +50,6 @@ void openmp_stages(Stages&&... stages) {
 }
 #endif
 
+}  // namespace TIEDLORA_ISA
 }  // namespace v1
 }  // namespace tiedlora

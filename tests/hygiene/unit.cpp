@@ -109,6 +109,26 @@ void use_adapter(const Adapter<P>& adapter, Results& results) {
   results.add_all(copy.view().frozen());
 }
 
+// Two tenants and a token without, in one batch.
+void use_batch(const Adapter<float>& adapter, Results& results) {
+  AdapterSet<float> set(adapter.layout().modules());
+  const AdapterId first = set.add(adapter), second = set.add(adapter), removed = set.add(adapter);
+  set.remove(removed);
+  const TokenAdapter tokens[] = {{first, 0.5f}, {}, {second, 1}, {first, 1}};
+  BatchPlan<float> plan(set.snapshot(), tokens);
+  const Matrix<float> x(45, 4, 1), y(35, 4, 2), h(plan.rank(0), plan.size());
+  forward(plan, 0, x.view, y.view, h.view);
+  const AdapterUse uses[] = {{0, first, 1}, {0, second, 0.5f}, {2, second, 1}};
+  plan.assign(set.snapshot(), 4, uses);
+  const auto serial = [](Index n, const auto& body) {
+    for (Index i = 0; i < n; ++i) body(i);
+  };
+  parallel_stages(
+      serial, 2, [&](Slice slice) { shrink(plan, 0, x.view, h.view, {.slice = slice}); },
+      [&](Slice slice) { expand(plan, 0, h.view, y.view, {.slice = slice}); });
+  results.add_all(y.memory);
+}
+
 ModuleList make_modules() {
   ModuleList modules;
   for (int layer = 0; layer < 2; ++layer)
@@ -149,6 +169,7 @@ std::vector<double> results(const Adapter<float>& adapter) {
   std::vector<double> numbers;
   Results results{numbers};
   use_adapter(adapter, results);
+  use_batch(adapter, results);
   use_adapter(adapter.cast<Eigen::bfloat16>(), results);
   for (Index m = 0; m < adapter.layout().size(); ++m) use_module<float, float>(adapter, m, results);
   use_module<Eigen::half, Eigen::bfloat16>(adapter.cast<Eigen::half>(), 0, results);
@@ -162,7 +183,7 @@ std::vector<double> results(const Adapter<float>& adapter) {
 std::uint64_t identity(const Adapter<float>& adapter) {
   const std::vector<std::string> names = {"blk.0.q", "blk.0.k", "blk.1.q", "blk.1.k"};
   const NameMap map{{"layers.*.q", "blk.*.q"}, {"layers.*.k", "blk.*.k"}};
-  std::vector<AdapterUse> uses = {{fingerprint(adapter), 0.5}};
+  std::vector<ActiveAdapter> uses = {{fingerprint(adapter), 0.5}};
   for (const Index m : bind_names(adapter.layout(), names, map))
     uses.push_back({static_cast<std::uint64_t>(m), 1});
   return cache_key(uses);
