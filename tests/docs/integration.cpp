@@ -195,6 +195,27 @@ TEST(Integration, SharesOfATensorParallelModuleMakeTheWhole) {
   EXPECT_GT(whole.cwiseAbs().maxCoeff(), 100 * tolerance);
 }
 
+TEST(Integration, KeysTellAdaptersApart) {
+  std::vector<std::uint64_t> keys;
+  for (const std::uint64_t seed : {14u, 15u, 14u})
+    for (const float scale : {1.0f, 0.5f}) {
+      const Adapter<float> adapter = random_adapter(output(), seed);
+#include "integration_key.inc"
+      keys.push_back(key);
+    }
+  EXPECT_EQ(keys[0], keys[4]);
+  EXPECT_NE(keys[0], keys[1]);
+  EXPECT_NE(keys[0], keys[2]);
+}
+
+TEST(Integration, NamesBindTensorsToModules) {
+  const Adapter<float> adapter = random_adapter(output(), 16);
+  const std::vector<std::string> tensor_names = {"token_embd.weight", "blk.1.attn_output.weight",
+                                                 "blk.0.attn_output.weight"};
+#include "integration_names.inc"
+  EXPECT_EQ(module_of, (std::vector<Index>{-1, 1, 0}));
+}
+
 // A tensor of floats in a stand-in for ggml.
 ggml_tensor tensor(const char* name, Index features, Index tokens, float* data) {
   ggml_tensor t;
