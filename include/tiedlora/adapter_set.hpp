@@ -178,7 +178,7 @@ class AdapterSet {
   TIEDLORA_ISA_TAG Result<AdapterId> try_add(const AdapterView<const P>& view,
                                              std::shared_ptr<const void> owner) {
     std::shared_ptr<const State> outdated;  // dies after the lock is gone
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     auto placement = place(view.layout());
     if (!placement) return placement.failure();
     if (next_ == std::numeric_limits<AdapterId>::max()) return Failure{"an AdapterSet has run out of ids"};
@@ -199,7 +199,7 @@ class AdapterSet {
     detail::Resident<P> removed;
     std::shared_ptr<const Chunk> emptied;
     std::shared_ptr<const State> outdated;
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     if (id < 0 || id >= next_) return false;
     OwnChunk& chunk = chunks_[chunk_of(id)];
     const auto place = static_cast<std::size_t>(id % detail::residents_per_chunk);
@@ -214,7 +214,7 @@ class AdapterSet {
 
   /// What is in the set now. To be taken once for a batch.
   TIEDLORA_ISA_TAG AdapterSnapshot<P> snapshot() const {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     if (!published_) {
       auto state = std::make_shared<State>();
       state->modules = modules_;
@@ -230,7 +230,7 @@ class AdapterSet {
   }
 
   TIEDLORA_ISA_TAG Index size() const {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     return count_;
   }
 

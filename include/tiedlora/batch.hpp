@@ -54,6 +54,8 @@ class GatheredTokens {
   bool is_plain_;
   T* pointers_[block] = {};
 };
+template <class T>
+GatheredTokens(const Tokens<T>&) -> GatheredTokens<T>;
 
 /// Whether there are no tokens, and so nothing to do.
 template <class P, class T>
