@@ -51,11 +51,11 @@ class BatchCase {
                          dice_.pick(all_views), dice_);
       x.set(to_double(x_)), y.set(to_double(before));
       CallOptions options = o;
-      for (Index ith = nth; ith-- > 0;) {
+      for (Index ith = 0; ith < nth; ++ith) {
         options.slice = {ith, nth};
         shrink(plan, module, x.tokens(), h.tokens(), options);
       }
-      for (Index ith = 0; ith < nth; ++ith) {
+      for (Index ith = nth; ith-- > 0;) {
         options.slice = {ith, nth};
         expand(plan, module, h.tokens(), y.tokens(), options);
       }

@@ -77,7 +77,8 @@ TEST_F(ProgramTest, WritesTheSameTextForAnyThreads) {
     const std::string err = run_model({"--prompt", "hello", "--system", system}).err;
     return err.substr(0, err.find(" in "));
   };
-  EXPECT_EQ(read("Be brief"), "38 tokens read");  // "<|im_start|>system\nBe brief<|im_end|>\n" and the message
+  EXPECT_EQ(read("Be brief"),
+            "38 tokens read");  // "<|im_start|>system\nBe brief<|im_end|>\n" and the message
   EXPECT_EQ(read(""), "20 tokens read");
   EXPECT_EQ(text({"--prompt", "hello", "--system", "Be brief"}), one);
   EXPECT_EQ(text({"--raw", "--prompt",

@@ -35,7 +35,7 @@ struct Placement {
   Index largest_rank = 0;
 
   /// The layout's module for the host's module m, -1 where it is not adapted.
-  Index operator[](Index m) const { return module_of[static_cast<std::size_t>(m)]; }
+  TIEDLORA_ISA_TAG Index operator[](Index m) const { return module_of[static_cast<std::size_t>(m)]; }
   TIEDLORA_ISA_TAG Index rank(Index m) const { return (*this)[m] < 0 ? 0 : layout.rank((*this)[m]); }
 
   /// Fails where an adapted module is not the host's, or has another shape there.
@@ -101,7 +101,7 @@ class AdapterSnapshot {
   AdapterSnapshot() = default;
 
   TIEDLORA_ISA_TAG bool contains(AdapterId id) const { return find(id) != nullptr; }
-  Index size() const { return state_ ? state_->count : 0; }  ///< number of adapters
+  TIEDLORA_ISA_TAG Index size() const { return state_ ? state_->count : 0; }  ///< number of adapters
 
   /// The host's modules. Only of a snapshot that a set has made.
   const ModuleList& modules() const { return *state_->modules; }

@@ -18,6 +18,7 @@
 
 namespace tiedlora {
 inline namespace v1 {
+inline namespace TIEDLORA_ISA {
 
 inline namespace TIEDLORA_ISA {
 

@@ -3,12 +3,14 @@
 // one.
 #include "unit.hpp"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
 #include <tiedlora/tiedlora.hpp>
 #include <tiedlora/verify/gradient_check.hpp>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -109,23 +111,34 @@ void use_adapter(const Adapter<P>& adapter, Results& results) {
   results.add_all(copy.view().frozen());
 }
 
-// Two tenants and a token without, in one batch.
-void use_batch(const Adapter<float>& adapter, Results& results) {
-  AdapterSet<float> set(adapter.layout().modules());
-  const AdapterId first = set.add(adapter), second = set.add(adapter), removed = set.add(adapter);
+// Tenants over one A and B, and one adapter by itself, in one batch.
+template <class P>
+void use_batch(const Adapter<P>& adapter, Results& results) {
+  Adapter<P> base = freeze(adapter, {FactorId::A, FactorId::B});
+  Adapter<P> tenant(base.layout(), base.share_frozen());
+  std::copy(std::as_const(base).trainable().begin(), std::as_const(base).trainable().end(),
+            tenant.trainable().begin());
+  AdapterSet<P> set(adapter.layout().modules());
+  const AdapterId alone = set.add(adapter), one = set.add(base), two = set.add(std::move(tenant));
+  const AdapterId removed = set.add(adapter);
   set.remove(removed);
-  const TokenAdapter tokens[] = {{first, 0.5f}, {}, {second, 1}, {first, 1}};
-  BatchPlan<float> plan(set.snapshot(), tokens);
-  const Matrix<float> x(45, 4, 1), y(35, 4, 2), h(plan.rank(0), plan.size());
+  const AdapterUse uses[] = {{0, one, 0.5f}, {1, two, 1}, {3, alone, 2}, {1, alone, 1}};
+  BatchPlan<P> plan(set.snapshot(), 4, uses);
+  const Factors<const P> f = adapter.factors(0);
+  const Matrix<float> x(f.in_features, 4, 6), y(f.out_features, 4, 7);
+  const Matrix<accumulator_t<P>> h(f.rank, 4), other(f.rank, 4);
   forward(plan, 0, x.view, y.view, h.view);
-  const AdapterUse uses[] = {{0, first, 1}, {0, second, 0.5f}, {2, second, 1}};
-  plan.assign(set.snapshot(), 4, uses);
-  const auto serial = [](Index n, const auto& body) {
-    for (Index i = 0; i < n; ++i) body(i);
-  };
+  const Index modules[] = {0, 1};
+  const Tokens<accumulator_t<P>> hs[] = {h.view, other.view};
   parallel_stages(
-      serial, 2, [&](Slice slice) { shrink(plan, 0, x.view, h.view, {.slice = slice}); },
-      [&](Slice slice) { expand(plan, 0, h.view, y.view, {.slice = slice}); });
+      [](Index n, const auto& body) {
+        for (Index i = 0; i < n; ++i) body(i);
+      },
+      2, [&](Slice slice) { shrink(plan, modules, x.view, hs, {.slice = slice}); },
+      [&](Slice slice) { expand(plan, 1, other.view, y.view, {.overwrite = true, .slice = slice}); });
+  const TokenAdapter tokens[] = {{two}, {no_adapter}, {one}, {two}};
+  plan.assign(set.snapshot(), tokens);
+  forward(plan, 1, x.view, y.view, h.view);
   results.add_all(y.memory);
 }
 
@@ -169,8 +182,9 @@ std::vector<double> results(const Adapter<float>& adapter) {
   std::vector<double> numbers;
   Results results{numbers};
   use_adapter(adapter, results);
-  use_batch(adapter, results);
   use_adapter(adapter.cast<Eigen::bfloat16>(), results);
+  use_batch(adapter, results);
+  use_batch(adapter.cast<Eigen::bfloat16>(), results);
   for (Index m = 0; m < adapter.layout().size(); ++m) use_module<float, float>(adapter, m, results);
   use_module<Eigen::half, Eigen::bfloat16>(adapter.cast<Eigen::half>(), 0, results);
   use_module<double, double>(adapter.cast<double>(), 0, results);
