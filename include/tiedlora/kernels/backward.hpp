@@ -17,19 +17,17 @@ inline namespace v1 {
 namespace kernels {
 inline namespace TIEDLORA_ISA {
 
-/// out_k += w ∘ G_k with G_k = Σ_t c_t[k] row_t on n features, for all ranks k; product += Σ_k factor_k ∘
-/// G_k. The `count` rows are tokens; fill(t, k, n, c) writes c_t[k …]. out or the product may be null.
-template <class X, class P, class Fill>
-void sum_into_ranks(const X* const* rows, Index count, const Fill& fill, Index rank, float* out,
-                    Index out_stride, const SumEpilogue<P>& e, Index n) {
-  in_output_groups(rank, count, [&](auto J, Index k) {
-    float c[block_tokens * J];
+/// out_k += w ∘ G_k with G_k = Σ_t c_t[k] row_t on n features, for some ranks k; product += Σ_k factor_k ∘
+/// G_k. out or the product may be null. c has the coefficients of one group of ranks after the other.
+template <class X, class P>
+void sum_panel_into_ranks(const X* const* rows, Index count, const float* c, Index ranks, float* out,
+                          Index out_stride, const SumEpilogue<P>& e, Index n) {
+  in_output_groups(ranks, count, [&](auto J, Index k) {
     float* outs[J];
     for (unsigned j = 0; j < J; ++j) outs[j] = out ? out + (k + j) * out_stride : nullptr;
-    for (Index t = 0; t < count; ++t) fill(t, k, Index{J}, c + t * J);
     SumEpilogue<P> epilogue = e;
     if (e.factor) epilogue.factor += k * e.factor_stride;
-    const SumRows<X> in = {rows, count, c, J};
+    const SumRows<X> in = {rows, count, c + k * count, J};
     if (!out) return sum_rows<J, Into::product, false, 1>(in, outs, epilogue, n);
     choose(
         [&](auto weighted, auto has_product) {
@@ -39,21 +37,60 @@ void sum_into_ranks(const X* const* rows, Index count, const Fill& fill, Index r
   });
 }
 
+/// The same for any rank. The `count` rows are tokens; fill(t, k, n, c) writes c_t[k …].
+template <class X, class P, class Fill>
+void sum_into_ranks(const X* const* rows, Index count, const Fill& fill, Index rank, float* out,
+                    Index out_stride, const SumEpilogue<P>& e, Index n) {
+  const bool packs = rank >= pack_ranks && packs_rows(rows, count, count);
+  const Index chunk = packs ? Panel::features(count) : n;
+  float c[gradient_coefficients];
+  const Index most = gradient_coefficients / count;
+  for (Index first = 0; first < rank; first += most) {
+    const Index ranks = std::min(most, rank - first);
+    in_output_groups(ranks, count, [&](auto J, Index k) {
+      for (Index t = 0; t < count; ++t) fill(t, first + k, Index{J}, c + k * count + t * J);
+    });
+    for (Index i = 0; i < n; i += chunk) {
+      const Index m = std::min(chunk, n - i);
+      SumEpilogue<P> epilogue = e;
+      if (e.w) epilogue.w += i;
+      if (e.factor) epilogue.factor += first * e.factor_stride + i;
+      if (e.product) epilogue.product += i;
+      float* const to = out ? out + first * out_stride + i : nullptr;
+      if (!packs) {
+        sum_panel_into_ranks(rows, count, c, ranks, to, out_stride, epilogue, m);
+        continue;
+      }
+      Panel panel;
+      const X* row[block_tokens];
+      for (Index t = 0; t < count; ++t) row[t] = rows[t] + i;
+      sum_panel_into_ranks(panel.copy(row, count, m), count, c, ranks, to, out_stride, epilogue, m);
+    }
+  }
+}
+
+/// out += c · a ∘ b
+template <class X>
+TIEDLORA_INLINE void add_products(const float* a, const X* b, float c, float* out, Index n) {
+  in_vectors(n, [&](const auto& get, const auto& put, Index i) __attribute__((always_inline)) {
+    put(out + i, get(out + i) + get(a + i) * c * get(b + i));
+  });
+}
+
 /// d = c · dh, du += h ∘ d, dh = u ∘ d for one token. du may be null.
 template <class P>
 TIEDLORA_INLINE void finish_dh(const float* h, const P* u, float c, float* du, float* dh, Index n) {
-  for (Index i = 0; i < n; i += lanes) {
-    const Index part = std::min<Index>(n - i, lanes);
-    const Vector d = load_part(dh + i, part) * c;
-    if (du) store_part(du + i, load_part(du + i, part) + load_part(h + i, part) * d, part);
-    store_part(dh + i, u ? load_part(u + i, part) * d : d, part);
-  }
+  in_vectors(n, [&](const auto& get, const auto& put, Index i) __attribute__((always_inline)) {
+    const Vector d = get(dh + i) * c;
+    if (du) put(du + i, get(du + i) + get(h + i) * d);
+    put(dh + i, u ? get(u + i) * d : d);
+  });
 }
 
 /// `rank` rows of a factor and its gradient in one pass; see one_token_rows. Null pointers: not wanted.
 template <class P>
 void one_token_pass(const OneTokenRows<P>& in, Index rank, const float* e, float* z, float* dots, Index n) {
-  in_groups<4>(0, rank, [&](auto K, Index k) {
+  in_groups<one_token_group>(0, rank, [&](auto K, Index k) {
     OneTokenRows<P> part = in;
     part.rows += k * in.stride;
     part.c += k;
@@ -78,7 +115,7 @@ void expand_backward_one(const Factors<const P>& f, const float* h, const Dy* dy
     const Range own = {std::max(i, features.begin), std::min(i + n, features.end)};
     alignas(64) float e[backward_features], z[backward_features];
     if (dh || gradient.B) scale(dy + i, f.v ? f.v + i : nullptr, c, e, n);
-    std::fill_n(z, n, 0.0f);
+    if (gradient.v) std::fill_n(z, n, 0.0f);
     // The features [begin, begin + m) of this chunk; dots, dB and z as far as wanted.
     const auto pass = [&](Range k, float* dots, bool wants_B, bool wants_z, Index begin, Index m) {
       for (Index first = k.begin; first < k.end; first += panel_ranks) {
@@ -101,8 +138,8 @@ void expand_backward_one(const Factors<const P>& f, const float* h, const Dy* dy
     if (!is_whole && gradient.v && own.begin < own.end)
       pass({0, f.rank}, nullptr, false, true, own.begin, own.end - own.begin);
     if (!gradient.v || own.begin >= own.end) continue;
-    scale(dy + own.begin, static_cast<const P*>(nullptr), c, e, own.end - own.begin);
-    add_weighted(z + (own.begin - i), e, gradient.v + own.begin, own.end - own.begin, false);
+    // dv += c dy ∘ z
+    add_products(z + (own.begin - i), dy + own.begin, c, gradient.v + own.begin, own.end - own.begin);
   }
   const auto from = [&](auto* p) { return p ? p + ranks.begin : nullptr; };
   if (dh) finish_dh(from(h), from(f.u), 1, from(gradient.u), from(dh), ranks.end - ranks.begin);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>    // max
+#include <numeric>      // gcd
 #include <type_traits>  // integral_constant
 
 #include "dot_tile.hpp"
@@ -12,23 +13,33 @@ inline namespace v1 {
 namespace kernels {
 inline namespace TIEDLORA_ISA {
 
-/// Features of one dot product before it is folded into h: folding costs as much as ten products, so long
-/// runs pay; four packed rows are 64 KB of stack and of the second cache.
-inline constexpr Index dot_features = 4096;
+/// Features of one dot product before it is folded into h. Folding costs as much as ten products, so long
+/// runs pay. With 32 registers six tokens share each load of a row, and the second cache is fast enough: four
+/// packed rows are 64 KB. With 16 three do, and four rows and three tokens have to fit into the first.
+inline constexpr Index dot_features = many_registers ? 4096 : 1024;
 
-/// Features that backward takes at a time, so that a block of tokens (512 KB) is still in the second cache
-/// when the gradients come to it, and what one token adds up in the first.
+/// Rows of A side by side, four at a time, or tokens with v folded in: 64 KB of stack, or 32.
+inline constexpr Index dot_panel_rows = many_registers ? 4 : 8;
+
+/// Features that backward takes at a time, and what one token adds up in the first cache.
 inline constexpr Index backward_features = 1024;
 
-/// Tokens that share one packed panel of A, or one read and write of a gradient.
-inline constexpr Index block_tokens = 128;
+/// Tokens that share one packed panel of A, or one read and write of a gradient: so many that
+/// backward_features of them, 256 KB or 512, are still in the second cache when the gradients come to them.
+/// (Cores with 32 registers have larger ones.)
+inline constexpr Index block_tokens = many_registers ? 128 : 64;
 
 /// Tokens that share one read and write of a gradient where they come from far: few enough rows for the
 /// prefetcher, many enough to earn the write.
 inline constexpr Index gradient_tokens = 32;
 
-/// From this many tokens on, packing four rows of A costs little beside the products it serves.
-inline constexpr Index pack_tokens = 32;
+/// Coefficients of the tokens of one block for a panel of ranks: 32 KB of stack.
+inline constexpr Index gradient_coefficients = 8 * 1024;
+
+/// From this many tokens on, packing rows of factors, or of tokens for this many ranks, costs little beside
+/// the products that they serve.
+inline constexpr Index pack_tokens = many_registers ? 32 : 16;
+inline constexpr Index pack_ranks = 8;
 
 /// Ranks that one sum takes in its registers before it is added to an output. Their coefficients for eight
 /// tokens are 8 KB of stack.
@@ -37,12 +48,51 @@ inline constexpr Index panel_ranks = 256;
 /// Outputs larger than this are fetched ahead of their sums: more than a core's share of the last cache.
 inline constexpr Index far_bytes = 4 * 1024 * 1024;
 
-/// Whether rows that many bytes apart compete, feature by feature, for one set of the first cache, which
-/// holds eight lines.
-constexpr bool shares_cache_sets(Index stride_bytes) { return stride_bytes % 4096 == 0; }
+/// Whether so many rows, that many bytes apart, drive each other out of the first cache: of its eight lines
+/// for each address modulo 4096 half are left to them.
+constexpr bool share_cache_sets(Index rows, Index stride_bytes) {
+  return rows * std::gcd(stride_bytes, Index{4096}) > 4 * 4096;
+}
 
 /// Features for which all rows of a panel stay in the second cache, at 256 KB, while tokens go past.
 constexpr Index sum_features(Index rank) { return std::max<Index>(64 * 1024 / rank / 64 * 64, 512); }
+
+/// What a Panel holds, 48 KB of stack: three lines of panel_ranks rows, or twenty-three of gradient_tokens.
+inline constexpr Index panel_floats = 12 * 1024;
+
+/// Rows side by side, as floats: those that would drive each other out of the first cache, or whose numbers
+/// would be widened again for each output. Copying reads each row in long runs, as the prefetcher likes it.
+class Panel {
+ public:
+  /// Features of so many rows, at most panel_ranks, that fit. An odd number of lines, so that the rows lie
+  /// spread over the cache.
+  static constexpr Index features(Index rows) { return ((panel_floats / line / rows - 1) | 1) * line; }
+
+  /// The first n <= features(count) features of the rows.
+  template <class T>
+  const float* const* copy(const T* const* rows, Index count, Index n) {
+    const Index stride = features(count);
+    for (Index p = 0; p < count; ++p) {
+      float* const to = data_ + p * stride;
+      const T* const ahead = rows[std::min(p + 2, count - 1)];  // which no prefetcher can know
+      Index i = 0;
+      for (; i + line <= n; i += line) {
+        prefetch(ahead + i);
+        TIEDLORA_UNROLL for (unsigned m = 0; m < vectors_per_line; ++m)
+            store(to + i + m * lanes, load(rows[p] + i + m * lanes));
+      }
+      for (; i + static_cast<Index>(lanes) <= n; i += lanes) store(to + i, load(rows[p] + i));
+      if (i < n) store(to + i, load_part(rows[p] + i, n - i));
+      rows_[p] = to;
+    }
+    return rows_;
+  }
+
+ private:
+  static constexpr Index line = 16;
+  alignas(64) float data_[panel_floats];
+  const float* rows_[panel_ranks];
+};
 
 /// Calls body(size, first) with the compile-time sizes Largest, …, 2, 1 until [begin, end) is covered.
 template <unsigned Largest, class Body>
@@ -58,8 +108,8 @@ TIEDLORA_INLINE void in_groups(Index begin, Index end, const Body& body) {
 template <class Body>
 TIEDLORA_INLINE void in_output_groups(Index outputs, Index rows, const Body& body) {
   constexpr Index many_rows = 32;
-  if (many_registers && rows >= many_rows)
-    in_groups<8>(0, outputs, body);
+  if (rows >= many_rows)
+    in_groups<many_registers ? 8 : 6>(0, outputs, body);
   else
     in_groups<4>(0, outputs, body);
 }

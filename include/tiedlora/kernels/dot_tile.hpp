@@ -39,9 +39,10 @@ TIEDLORA_KERNEL void dot_tile(DotRows<P> a, const X* const* x, Index n, float* c
   const auto multiply = [&](unsigned chain, Index i, Index part) __attribute__((always_inline)) {
     Vector b[T];
     TIEDLORA_UNROLL for (unsigned t = 0; t < T; ++t) b[t] =
-        part ? load_part(xs[t] + i, part) : load(xs[t] + i);
+        in_register(part ? load_part(xs[t] + i, part) : load(xs[t] + i));
     TIEDLORA_UNROLL for (unsigned k = 0; k < K; ++k) {
-      const Vector row = part && !padded ? load_part(a.data + k * a.row, part) : load(a.data + k * a.row);
+      Vector row = part && !padded ? load_part(a.data + k * a.row, part) : load(a.data + k * a.row);
+      if constexpr (T > 1) row = in_register(row);
       TIEDLORA_UNROLL for (unsigned t = 0; t < T; ++t) acc[k][chain][t] += row * b[t];
     }
     a.data += a.step;

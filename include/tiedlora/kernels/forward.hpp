@@ -6,6 +6,7 @@
 
 #include <algorithm>    // copy_n, max, min
 #include <cstddef>      // size_t
+#include <cstdint>      // intptr_t
 #include <span>         // span
 #include <type_traits>  // conditional, integral_constant, true_type
 
@@ -51,23 +52,18 @@ TIEDLORA_INLINE void point_at(const Tokens<T>& x, Index first, Index count, Inde
 /// out[i] = c · weight[i] · in[i]; without weight c · in[i].
 template <class X, class P>
 TIEDLORA_INLINE void scale(const X* in, const P* weight, float c, float* out, Index n) {
-  Index i = 0;
-  for (; i + static_cast<Index>(lanes) <= n; i += lanes)
-    store(out + i, (weight ? load(weight + i) * c : Vector{} + c) * load(in + i));
-  if (i < n)
-    store_part(out + i, (weight ? load_part(weight + i, n - i) * c : Vector{} + c) * load_part(in + i, n - i),
-               n - i);
+  in_vectors(n, [&](const auto& get, const auto& put, Index i) __attribute__((always_inline)) {
+    put(out + i, (weight ? get(weight + i) * c : Vector{} + c) * get(in + i));
+  });
 }
 
 /// out[i] (+)= w[i] · sums[i]; without w sums[i].
 template <class P, class Y>
 void add_weighted(const float* sums, const P* w, Y* out, Index n, bool overwrite) {
-  for (Index i = 0; i < n; i += lanes) {
-    const Index part = std::min<Index>(n - i, lanes);
-    const Vector s = load_part(sums + i, part);
-    const Vector old = overwrite ? Vector{} : load_part(out + i, part);
-    store_part(out + i, w ? old + load_part(w + i, part) * s : old + s, part);
-  }
+  in_vectors(n, [&](const auto& get, const auto& put, Index i) __attribute__((always_inline)) {
+    const Vector s = get(sums + i), old = overwrite ? Vector{} : get(out + i);
+    put(out + i, w ? old + get(w + i) * s : old + s);
+  });
 }
 
 /// Some rows of A, or of B with v folded in.
@@ -96,11 +92,23 @@ TIEDLORA_INLINE void pack(const Matrix<P>& rows, Index first, Index n, float* pa
 
 /// h[t][k] (+)= row_k · x[t] for the ranks of a range and `count` tokens, over n <= dot_features features
 /// from where rows and x point. Weights are folded into the rows or into the tokens: whatever there is less
-/// of in the whole call.
+/// of in the whole call. All tokens go past one group of rows after the other.
 template <class P, class X>
 void dot_block(const Matrix<P>& rows, bool folds_rows, Range ranks, const X* const* x, float* const* h,
                Index count, Index n, bool add) {
-  alignas(64) float panel[dot_chains * dot_features];
+  alignas(64) float panel[dot_panel_rows * dot_features];
+  const auto in_place = [&](const auto* const* tokens, float* const* to, Index m) {
+    const auto tiles = [&](auto K, Index k) {
+      in_groups<dot_tokens>(0, m, [&](auto T, Index t) {
+        if constexpr (K <= dot_chains || T == 1)
+          dot_tile<K, T, false>(DotRows<P>{rows.row(k), rows.stride, lanes}, tokens + t, n, to + t, k, add);
+      });
+    };
+    if (m == 1 && !share_cache_sets(dot_rows_of_one_token, rows.stride * static_cast<Index>(sizeof(P))))
+      in_groups<dot_rows_of_one_token>(ranks.begin, ranks.end, tiles);
+    else
+      in_groups<dot_chains>(ranks.begin, ranks.end, tiles);
+  };
   if (rows.fold ? folds_rows : count >= pack_tokens) {
     in_groups<dot_chains>(ranks.begin, ranks.end, [&](auto K, Index k) {
       pack<K>(rows, k, n, panel);
@@ -108,27 +116,19 @@ void dot_block(const Matrix<P>& rows, bool folds_rows, Range ranks, const X* con
         dot_tile<K, T, true>(DotRows<float>{panel, lanes, K * lanes}, x + t, n, h + t, k, add);
       });
     });
-    return;
+  } else if (!rows.fold) {
+    in_place(x, h, count);
+  } else {
+    for (Index t = 0; t < count; t += dot_panel_rows) {
+      const Index m = std::min(dot_panel_rows, count - t);
+      const float* tokens[dot_panel_rows];
+      for (Index j = 0; j < m; ++j) {
+        tokens[j] = panel + j * dot_features;
+        scale(x[t + j], rows.fold, 1, panel + j * dot_features, n);
+      }
+      in_place(tokens, h + t, m);
+    }
   }
-  const auto over_ranks = [&](auto T, const auto* const* tokens, Index t) {
-    const auto tile = [&](auto K, Index k) {
-      dot_tile<K, T, false>(DotRows<P>{rows.row(k), rows.stride, lanes}, tokens, n, h + t, k, add);
-    };
-    if constexpr (T == 1) {
-      if (!shares_cache_sets(rows.stride * static_cast<Index>(sizeof(P))))
-        return in_groups<dot_rows_of_one_token>(ranks.begin, ranks.end, tile);
-    }
-    in_groups<dot_chains>(ranks.begin, ranks.end, tile);
-  };
-  if (!rows.fold) return in_groups<dot_tokens>(0, count, [&](auto T, Index t) { over_ranks(T, x + t, t); });
-  in_groups<std::min(dot_tokens, dot_chains)>(0, count, [&](auto T, Index t) {
-    const float* tokens[T];
-    for (unsigned j = 0; j < T; ++j) {
-      tokens[j] = panel + j * dot_features;
-      scale(x[t + j], rows.fold, 1, panel + j * dot_features, n);
-    }
-    over_ranks(T, tokens, t);
-  });
 }
 
 /// h = A x for several modules that read the same x: the part of x that is in the nearest caches serves all
@@ -165,49 +165,91 @@ void shrink(std::span<const Factors<const P>> modules, const Tokens<const X>& x,
   }
 }
 
+/// Whether to copy rows of tokens or of factors into a Panel, in a call of so many tokens. Registers for many
+/// outputs make one line of a row last long enough to fetch the next from the second cache.
+template <class T>
+bool packs_rows(const T* const* rows, Index count, Index tokens) {
+  if (many_registers || count < 2 || count > panel_ranks || tokens < pack_tokens) return false;
+  const auto address = [&](Index p) { return reinterpret_cast<std::intptr_t>(rows[p]); };
+  return is_narrow<T> || share_cache_sets(count, address(1) - address(0));
+}
+
+/// out_t (+)= w ∘ Σ_k c_t[k] row_k on n features from where the `count` <= panel_ranks rows and w point, for
+/// all tokens t.
+template <class Row, class Y, class Fill, class P>
+void sum_panel_into_tokens(const Row* const* rows, Index count, const Fill& fill, const P* w,
+                           const Tokens<Y>& out, bool overwrite, Index feature, Index n) {
+  const bool is_far = out.count * out.width * static_cast<Index>(sizeof(Y)) > far_bytes;
+  in_output_groups(out.count, count, [&](auto J, Index t) {
+    float c[J * panel_ranks];
+    for (unsigned j = 0; j < J; ++j) fill(t + j, 0, count, c + j * panel_ranks);
+    Y* outs[J];
+    point_at(out, t, Index{J}, feature, outs);
+    const auto sum = [&](auto into, auto weighted) {
+      sum_rows<J, into, weighted, panel_ranks>(SumRows<Row>{rows, count, c, 1}, outs, SumEpilogue<P>{.w = w},
+                                               n);
+    };
+    using Set = std::integral_constant<Into, Into::set>;
+    using Add = std::integral_constant<Into, Into::add>;
+    using AddFar = std::integral_constant<Into, Into::add_far>;
+    choose(
+        [&](auto weighted) {
+          if (overwrite)
+            sum(Set(), weighted);
+          else if (is_far)
+            sum(AddFar(), weighted);
+          else
+            sum(Add(), weighted);
+        },
+        w != nullptr);
+  });
+}
+
+/// The same for more rows than a panel holds: an output is rounded once, so the sums wait in float. rows(k,
+/// m, feature, p) says where the rows [k, k + m) have that feature.
+template <class P, class Y, class Rows, class Fill>
+void sum_panels_into_tokens(const Rows& rows, Index rank, const Fill& fill, const P* w, const Tokens<Y>& out,
+                            bool overwrite, Index feature, Index n) {
+  constexpr unsigned J = 4;
+  float sums[J][sum_features(panel_ranks)];
+  const P* row[panel_ranks];
+  for (Index t = 0; t < out.count; t += J) {
+    const Index tokens = std::min<Index>(J, out.count - t);
+    const Tokens<float> block = {sums[0], sum_features(panel_ranks), tokens, sum_features(panel_ranks)};
+    for (Index k = 0; k < rank; k += panel_ranks) {
+      const Index count = std::min(panel_ranks, rank - k);
+      rows(k, count, feature, row);
+      sum_panel_into_tokens(
+          row, count, [&](Index j, Index, Index m, float* c) { fill(t + j, k, m, c); },
+          static_cast<const P*>(nullptr), block, k == 0, 0, n);
+    }
+    for (Index j = 0; j < tokens; ++j) add_weighted(sums[j], w, out[t + j] + feature, n, overwrite);
+  }
+}
+
 /// out_t (+)= w ∘ Σ_k c_t[k] row_k on a range of features, for all tokens t. rows(k, n, feature, p) says
 /// where the rows [k, k + n) have that feature; fill(t, k, n, c) writes c_t[k …].
 template <class P, class Y, class Rows, class Fill>
 void sum_into_tokens(const Rows& rows, Index rank, const Fill& fill, const P* w, const Tokens<Y>& out,
                      bool overwrite, Range features) {
-  const Index chunk = sum_features(rank);
-  const bool is_far = out.count * out.width * static_cast<Index>(sizeof(Y)) > far_bytes;
   const P* row[panel_ranks];
+  if (rank <= panel_ranks) rows(0, rank, 0, row);
+  const bool packs = packs_rows<P>(row, rank, out.count);
+  const Index chunk = packs ? Panel::features(rank) : sum_features(rank);
   for (Index begin = features.begin; begin < features.end; begin += chunk) {
     const Index n = std::min(features.end - begin, chunk);
-    in_output_groups(out.count, rank, [&](auto J, Index t) {
-      float c[J * panel_ranks];
-      const auto sum = [&](auto into, auto weighted, Index k, auto* const* to, const P* weight) {
-        const Index count = std::min(panel_ranks, rank - k);
-        rows(k, count, begin, row);
-        for (unsigned j = 0; j < J; ++j) fill(t + j, k, count, c + j * panel_ranks);
-        sum_rows<J, into, weighted, panel_ranks>(SumRows<P>{row, count, c, 1}, to,
-                                                 SumEpilogue<P>{.w = weight}, n);
-      };
-      using Set = std::integral_constant<Into, Into::set>;
-      using Add = std::integral_constant<Into, Into::add>;
-      using AddFar = std::integral_constant<Into, Into::add_far>;
-      Y* outs[J];
-      point_at(out, t, Index{J}, begin, outs);
-      const P* weight = w ? w + begin : nullptr;
-      if (rank <= panel_ranks) {
-        if (overwrite)
-          choose([&](auto weighted) { sum(Set(), weighted, 0, outs, weight); }, w != nullptr);
-        else if (is_far)
-          choose([&](auto weighted) { sum(AddFar(), weighted, 0, outs, weight); }, w != nullptr);
-        else
-          choose([&](auto weighted) { sum(Add(), weighted, 0, outs, weight); }, w != nullptr);
-        return;
-      }
-      // An output is rounded once: sums of more ranks than a panel holds wait in float.
-      float block[J][sum_features(panel_ranks)];
-      float* blocks[J];
-      for (unsigned j = 0; j < J; ++j) blocks[j] = block[j];
-      sum(Set(), std::false_type(), 0, blocks, nullptr);
-      for (Index k = panel_ranks; k < rank; k += panel_ranks)
-        sum(Add(), std::false_type(), k, blocks, nullptr);
-      for (unsigned j = 0; j < J; ++j) add_weighted(blocks[j], weight, outs[j], n, overwrite);
-    });
+    const P* const weight = w ? w + begin : nullptr;
+    if (rank > panel_ranks) {
+      sum_panels_into_tokens(rows, rank, fill, weight, out, overwrite, begin, n);
+      continue;
+    }
+    rows(0, rank, begin, row);
+    if (packs) {
+      Panel panel;
+      sum_panel_into_tokens(panel.copy(row, rank, n), rank, fill, weight, out, overwrite, begin, n);
+    } else {
+      sum_panel_into_tokens(row, rank, fill, weight, out, overwrite, begin, n);
+    }
   }
 }
 

@@ -21,11 +21,20 @@ inline namespace TIEDLORA_ISA {
 using Bits = std::uint32_t __attribute__((vector_size(lanes * sizeof(std::uint32_t))));
 using NarrowBits = std::uint16_t __attribute__((vector_size(lanes * sizeof(std::uint16_t))));
 
-/// `mask` ? a : b, lane by lane; a mask's lanes are all ones or all zeros.
-TIEDLORA_INLINE Bits select(Bits mask, Bits a, Bits b) { return (mask & a) | (~mask & b); }
-TIEDLORA_INLINE Bits greater(Bits a, std::uint32_t b) { return std::bit_cast<Bits>(a > b); }
+using Mask = std::int32_t __attribute__((vector_size(lanes * sizeof(std::int32_t))));
 
-/// Sixteen bits to thirty-two and back, which keeps the lower half. GCC 12 takes many instructions to convert
+/// a > b, lane by lane, of numbers below 2^31: what instruction sets compare are signed numbers.
+TIEDLORA_INLINE Mask greater(Bits a, std::int32_t b) { return std::bit_cast<Mask>(a) > b; }
+TIEDLORA_INLINE Bits select(Mask mask, Bits a, Bits b) { return mask ? a : b; }
+TIEDLORA_INLINE Mask is_nan(Vector v) {
+#if defined(__AVX__) && !defined(__AVX512F__)
+  return std::bit_cast<Mask>(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+#else
+  return greater(std::bit_cast<Bits>(v) & 0x7fffffffu, 0x7f800000);
+#endif
+}
+
+/// Sixteen bits to thirty-two and back, for numbers below 2^16. GCC 12 takes many instructions to convert
 /// vectors of integers.
 #if defined(__AVX512F__)
 TIEDLORA_INLINE Bits to_32_bits(NarrowBits n) {
@@ -39,9 +48,9 @@ TIEDLORA_INLINE Bits to_32_bits(NarrowBits n) {
   return std::bit_cast<Bits>(_mm256_cvtepu16_epi32(std::bit_cast<__m128i>(n)));
 }
 TIEDLORA_INLINE NarrowBits to_16_bits(Bits b) {
-  const __m256i lower = std::bit_cast<__m256i>(b & 0xffffu);
+  const __m256i bits = std::bit_cast<__m256i>(b);
   return std::bit_cast<NarrowBits>(
-      _mm_packus_epi32(_mm256_castsi256_si128(lower), _mm256_extracti128_si256(lower, 1)));
+      _mm_packus_epi32(_mm256_castsi256_si128(bits), _mm256_extracti128_si256(bits, 1)));
 }
 #else
 TIEDLORA_INLINE Bits to_32_bits(NarrowBits n) { return __builtin_convertvector(n, Bits); }
@@ -56,7 +65,7 @@ TIEDLORA_INLINE NarrowBits narrow(Vector v, Eigen::bfloat16) {
   const Bits bits = std::bit_cast<Bits>(v);
   const Bits rounded = bits + (0x7fffu + ((bits >> 16) & 1u));
   const Bits quiet = bits | 0x400000u;  // a NaN must not be rounded up to infinity or down to a number
-  return to_16_bits(select(greater(bits & 0x7fffffffu, 0x7f800000u), quiet, rounded) >> 16);
+  return to_16_bits(select(is_nan(v), quiet, rounded) >> 16);
 }
 
 #if defined(__AVX512F__)
@@ -84,7 +93,7 @@ TIEDLORA_INLINE Vector widen(NarrowBits n, Eigen::half) {
   const Bits bits = to_32_bits(n), magnitude = (bits & 0x7fffu) << 13;
   // The product with 2^112 moves the bias, of subnormal numbers too.
   const Vector scaled = std::bit_cast<Vector>(magnitude) * 0x1p112f;
-  const Bits special = select(greater(magnitude, (0x7c00u << 13) - 1), Bits{} + 0x7f800000u, Bits{});
+  const Bits special = select(greater(magnitude, (0x7c00 << 13) - 1), Bits{} + 0x7f800000u, Bits{});
   return std::bit_cast<Vector>(std::bit_cast<Bits>(scaled) | special | ((bits & 0x8000u) << 16));
 }
 TIEDLORA_INLINE NarrowBits narrow(Vector v, Eigen::half) {
@@ -94,9 +103,9 @@ TIEDLORA_INLINE NarrowBits narrow(Vector v, Eigen::half) {
   const Bits small = std::bit_cast<Bits>(std::bit_cast<Vector>(magnitude) + 0.5f) - 0x3f000000u;
   const Bits large = Bits{} + 0x7c00u;  // from 65520 on
   const Bits nan = 0x7e00u | ((magnitude >> 13) & 0x3ffu);
-  Bits result = select(greater(magnitude, (113u << 23) - 1), normal, small);
-  result = select(greater(magnitude, 0x477fefffu), large, result);
-  result = select(greater(magnitude, 0x7f800000u), nan, result);
+  Bits result = select(greater(magnitude, (113 << 23) - 1), normal, small);
+  result = select(greater(magnitude, 0x477fefff), large, result);
+  result = select(greater(magnitude, 0x7f800000), nan, result);
   return to_16_bits(result | ((bits >> 16) & 0x8000u));
 }
 #endif
@@ -115,21 +124,57 @@ TIEDLORA_INLINE void store(T* p, Vector v) {
   std::memcpy(static_cast<void*>(p), &bits, sizeof bits);
 }
 
+/// The first n <= 4 numbers of 16 bits in one word, and back: through memory of other widths the processor
+/// would have to wait for its own stores.
+TIEDLORA_INLINE std::uint64_t load_word(const void* from, Index n) {
+  const auto* p = static_cast<const unsigned char*>(from);
+  std::uint64_t word = 0;
+  std::uint32_t two = 0;
+  std::uint16_t one = 0;
+  if (n >= 4) return std::memcpy(&word, p, sizeof word), word;
+  if (n & 2) std::memcpy(&two, p, sizeof two), p += sizeof two;
+  if (n & 1) std::memcpy(&one, p, sizeof one);
+  return n & 2 ? two | std::uint64_t{one} << 32 : one;
+}
+TIEDLORA_INLINE void store_word(void* to, std::uint64_t word, Index n) {
+  auto* p = static_cast<unsigned char*>(to);
+  if (n >= 4) return void(std::memcpy(p, &word, sizeof word));
+  const auto two = static_cast<std::uint32_t>(word);
+  if (n & 2) std::memcpy(p, &two, sizeof two), p += sizeof two, word >>= 32;
+  const auto one = static_cast<std::uint16_t>(word);
+  if (n & 1) std::memcpy(p, &one, sizeof one);
+}
+
 template <class T>
   requires(sizeof(T) == 2)
 TIEDLORA_INLINE Vector load_part(const T* p, Index n) {
-  NarrowBits bits = {};
-  std::uint16_t buffer[lanes] = {};
-  copy_part(reinterpret_cast<const std::uint16_t*>(p), buffer, n);
-  std::memcpy(&bits, buffer, sizeof bits);
+  std::uint64_t words[lanes / 4] = {};
+  TIEDLORA_UNROLL for (unsigned i = 0; i < lanes; i += 4) if (n > static_cast<Index>(i)) words[i / 4] =
+      load_word(p + i, n - i);
+  NarrowBits bits;
+  std::memcpy(&bits, words, sizeof bits);
   return widen(bits, T());
 }
 template <class T>
   requires(sizeof(T) == 2)
 TIEDLORA_INLINE void store_part(T* p, Vector v, Index n) {
-  T buffer[lanes];
-  store(buffer, v);
-  copy_part(buffer, p, n);
+  const NarrowBits bits = narrow(v, T());
+  std::uint64_t words[lanes / 4];
+  std::memcpy(words, &bits, sizeof bits);
+  TIEDLORA_UNROLL for (unsigned i = 0; i < lanes; i += 4) if (n > static_cast<Index>(i))
+      store_word(p + i, words[i / 4], n - i);
+}
+
+/// Calls body(get, put, i) for one vector of n numbers after the other; get and put take the last in part.
+template <class Body>
+TIEDLORA_INLINE void in_vectors(Index n, const Body& body) {
+  Index i = 0;
+  for (; i + static_cast<Index>(lanes) <= n; i += lanes)
+    body([](const auto* p) __attribute__((always_inline)) { return load(p); },
+         [](auto* p, Vector v) __attribute__((always_inline)) { store(p, v); }, i);
+  if (i < n)
+    body([&](const auto* p) __attribute__((always_inline)) { return load_part(p, n - i); },
+         [&](auto* p, Vector v) __attribute__((always_inline)) { store_part(p, v, n - i); }, i);
 }
 
 }  // namespace TIEDLORA_ISA

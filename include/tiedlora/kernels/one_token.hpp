@@ -2,6 +2,9 @@
 // once, in one pass that does all that either is needed for.
 #pragma once
 
+#include <algorithm>    // min
+#include <type_traits>  // integral_constant
+
 #include "narrow.hpp"
 #include "vector.hpp"
 
@@ -20,39 +23,59 @@ struct OneTokenRows {
   Index gradient_stride;
 };
 
+// K rows at a time, a cache line of each (32 registers hold four), or two lines of one.
+inline constexpr unsigned one_token_group = many_registers ? 4 : 2;
+template <unsigned K>
+inline constexpr unsigned one_token_vectors = K == 1 ? 4 : (vectors_per_line < 2 ? vectors_per_line : 2);
+
 /// For K rows over n features: dots[k] += row_k · e; z += Σ_k c_k row_k; gradient_k += c_k e. The order of a
-/// sum does not depend on K.
+/// sum follows from n and the row's group alone.
 template <unsigned K, bool has_dots, bool has_z, bool has_gradient, class P>
-TIEDLORA_KERNEL void one_token_rows(const OneTokenRows<P>& in, const float* e, float* z, float* dots,
+TIEDLORA_KERNEL void one_token_rows(const OneTokenRows<P> in, const float* e, float* z, float* dots,
                                     Index n) {
-  Vector dot[K] = {};
-  const auto step = [&](const auto& get, [[maybe_unused]] const auto& put,
-                        Index i) __attribute__((always_inline)) {
-    const Vector ei = get(e + i);
-    Vector zi = has_z ? get(z + i) : Vector{};
-    Vector g[K];
-    TIEDLORA_UNROLL for (unsigned k = 0; k < K; ++k) {
+  constexpr unsigned M = one_token_vectors<K>;
+  Vector dot[K][M] = {};
+  float c[K];
+  TIEDLORA_UNROLL for (unsigned k = 0; k < K; ++k) c[k] = in.c[k];
+  const auto step = [&](auto size, const auto& get, const auto& put, Index i) __attribute__((always_inline)) {
+    constexpr unsigned vectors = decltype(size)::value;
+    Vector ei[vectors], zi[vectors], g[K][vectors];
+    TIEDLORA_UNROLL for (unsigned m = 0; m < vectors; ++m) ei[m] = get(e + i + m * lanes);
+    if constexpr (has_z)
+      TIEDLORA_UNROLL for (unsigned m = 0; m < vectors; ++m) zi[m] = get(z + i + m * lanes);
+    TIEDLORA_UNROLL for (unsigned k = 0; k < K; ++k) TIEDLORA_UNROLL for (unsigned m = 0; m < vectors; ++m) {
+      const Index at = i + m * lanes;
       if constexpr (has_dots || has_z) {
-        const Vector row = get(in.rows + k * in.stride + i);
-        if constexpr (has_dots) dot[k] += row * ei;
-        if constexpr (has_z) zi += row * in.c[k];
+        const Vector row = in_register(get(in.rows + k * in.stride + at));
+        if constexpr (has_dots) dot[k][m] += row * ei[m];
+        if constexpr (has_z) zi[m] += row * c[k];
       }
-      if constexpr (has_gradient) g[k] = get(in.gradient + k * in.gradient_stride + i) + ei * in.c[k];
+      if constexpr (has_gradient) g[k][m] = get(in.gradient + k * in.gradient_stride + at) + ei[m] * c[k];
     }
-    if constexpr (has_gradient) {
-      TIEDLORA_UNROLL for (unsigned k = 0; k < K; ++k) put(in.gradient + k * in.gradient_stride + i, g[k]);
-    }
-    if constexpr (has_z) put(z + i, zi);
+    // All loads before all stores, as in sum_tile.
+    if constexpr (has_gradient)
+      TIEDLORA_UNROLL for (unsigned k = 0; k < K; ++k) TIEDLORA_UNROLL for (unsigned m = 0; m < vectors; ++m)
+          put(in.gradient + k * in.gradient_stride + i + m * lanes, g[k][m]);
+    if constexpr (has_z) TIEDLORA_UNROLL for (unsigned m = 0; m < vectors; ++m) put(z + i + m * lanes, zi[m]);
   };
+  const auto load_whole = [](const auto* p) __attribute__((always_inline)) { return load(p); };
+  const auto store_whole = [](float* p, Vector v) __attribute__((always_inline)) { store(p, v); };
   Index i = 0;
-  for (; i + static_cast<Index>(lanes) <= n; i += lanes)
-    step([](const auto* p) __attribute__((always_inline)) { return load(p); },
-         [](float* p, Vector v) __attribute__((always_inline)) { store(p, v); }, i);
-  if (i < n)
-    step([&](const auto* p) __attribute__((always_inline)) { return load_part(p, n - i); },
-         [&](float* p, Vector v) __attribute__((always_inline)) { store_part(p, v, n - i); }, i);
+  for (; i + static_cast<Index>(M * lanes) <= n; i += M * lanes)
+    step(std::integral_constant<unsigned, M>(), load_whole, store_whole, i);
+  for (; i < n; i += lanes) {
+    const Index part = std::min<Index>(n - i, lanes);
+    step(
+        std::integral_constant<unsigned, 1>(),
+        [part](const auto* p) __attribute__((always_inline)) { return load_part(p, part); },
+        [part](float* p, Vector v) __attribute__((always_inline)) { store_part(p, v, part); }, i);
+  }
   if constexpr (has_dots) {
-    TIEDLORA_UNROLL for (unsigned k = 0; k < K; ++k) dots[k] += sum(dot[k]);
+    TIEDLORA_UNROLL for (unsigned k = 0; k < K; ++k) {
+      Vector all = dot[k][0];
+      TIEDLORA_UNROLL for (unsigned m = 1; m < M; ++m) all += dot[k][m];
+      dots[k] += sum(all);
+    }
   }
 }
 

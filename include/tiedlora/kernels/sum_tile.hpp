@@ -12,13 +12,14 @@ namespace kernels {
 inline namespace TIEDLORA_ISA {
 
 // A tile is J outputs of M vectors each. Sums of many rows fill the registers; sums of few leave a third of
-// them free, so that the next tile begins while this one's results are stored. A few outputs get long runs of
-// features, so that each row is read 512 bytes at a time.
+// them free, so that the next tile begins while this one's results are stored. With 16 registers a tile is a
+// cache line wide, which it takes from each row once. A few outputs get long runs of features, so that each
+// row is read at least 256 bytes at a time.
 template <unsigned J>
 inline constexpr unsigned sum_vectors = many_registers ? (J == 8   ? 3
                                                           : J == 4 ? 4
                                                                    : 8)
-                                                       : (J == 4   ? 3
+                                                       : (J >= 4   ? 2
                                                           : J == 2 ? 4
                                                                    : 8);
 
@@ -52,7 +53,7 @@ struct SumEpilogue {
 /// M vectors (or the first `part` features of one) of J outputs, from feature `at` on.
 template <unsigned J, unsigned M, Into into, bool weighted, Index c_stride, bool whole, class In, class Out,
           class P>
-TIEDLORA_INLINE void sum_tile(const SumRows<In>& in, Out* const* out, const SumEpilogue<P>& e, Index at,
+TIEDLORA_INLINE void sum_tile(const SumRows<In>& in, Out* const (&out)[J], const SumEpilogue<P>& e, Index at,
                               Index part) {
   const auto get = [&](const auto* p) __attribute__((always_inline)) {
     if constexpr (whole)
@@ -67,19 +68,20 @@ TIEDLORA_INLINE void sum_tile(const SumRows<In>& in, Out* const* out, const SumE
       store_part(p, v, part);
   };
   if constexpr (into == Into::add_far && M > 1) {
-    TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m)
-        prefetch(out[j] + at + (2 * M + m) * lanes);
+    TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j)
+        TIEDLORA_UNROLL for (unsigned m = 0; m < M; m += vectors_per_line)
+            prefetch(out[j] + at + (2 * M + m) * lanes);
   }
   Vector acc[J][M] = {};
   const float* c = in.c;
   for (Index p = 0; p < in.count; ++p, c += in.step) {
     const In* row = in.rows[p] + at;
     // The next stripe of this row: too far away for the hardware to see that it will be wanted.
-    if constexpr (c_stride == 1 && whole && J >= 4) {
+    if constexpr (many_registers && c_stride == 1 && whole && J >= 4) {
       TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) prefetch(row + (M + m) * lanes);
     }
     Vector b[M];
-    TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) b[m] = get(row + m * lanes);
+    TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) b[m] = in_register(get(row + m * lanes));
     TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m)
         acc[j][m] += b[m] * c[static_cast<Index>(j) * c_stride];
   }
@@ -120,8 +122,10 @@ TIEDLORA_INLINE void sum_tile(const SumRows<In>& in, Out* const* out, const SumE
 
 /// sum_tile over n features.
 template <unsigned J, Into into, bool weighted, Index c_stride, class In, class Out, class P>
-TIEDLORA_KERNEL void sum_rows(const SumRows<In>& in, Out* const* out, const SumEpilogue<P>& e, Index n) {
+TIEDLORA_KERNEL void sum_rows(const SumRows<In> in, Out* const* outs, const SumEpilogue<P> e, Index n) {
   constexpr unsigned M = sum_vectors<J>;
+  Out* out[J];  // here no store can change them
+  TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) out[j] = outs[j];
   Index i = 0;
   for (; i + static_cast<Index>(M * lanes) <= n; i += M * lanes)
     sum_tile<J, M, into, weighted, c_stride, true>(in, out, e, i, 0);

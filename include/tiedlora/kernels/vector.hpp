@@ -2,6 +2,7 @@
 // for all.
 #pragma once
 
+#include <cstdint>  // int32_t
 #include <cstring>  // memcpy
 
 #include "../config.hpp"
@@ -44,23 +45,22 @@ inline constexpr bool many_registers = true;
 inline constexpr bool many_registers = false;
 #endif
 
+/// 64 bytes, the cache line of all these machines.
+inline constexpr unsigned vectors_per_line = 16 / lanes;
+
 using Vector = float __attribute__((vector_size(lanes * sizeof(float))));
 using Vector4 = float __attribute__((vector_size(16)));
 using Vector8 = float __attribute__((vector_size(32)));
 using Vector16 = float __attribute__((vector_size(64)));
 
-/// Copies the first n <= lanes elements in pieces of fixed size: the compilers make no calls of that.
-template <class T>
-TIEDLORA_INLINE void copy_part(const T* from, T* to, Index n) {
-  Index i = 0;
-  if (n & lanes) std::memcpy(static_cast<void*>(to), from, lanes * sizeof(T));
-  if constexpr (lanes > 8)
-    if (n & 8) std::memcpy(static_cast<void*>(to), from, 8 * sizeof(T)), i = 8;
-  if constexpr (lanes > 4)
-    if (n & 4) std::memcpy(static_cast<void*>(to + i), from + i, 4 * sizeof(T)), i += 4;
-  if (n & 2) std::memcpy(static_cast<void*>(to + i), from + i, 2 * sizeof(T)), i += 2;
-  if (n & 1) std::memcpy(static_cast<void*>(to + i), from + i, sizeof(T));
+#if !defined(__AVX__)
+/// Copies the first n <= 4 numbers in pieces of fixed size: the compilers make no calls of that.
+TIEDLORA_INLINE void copy_part(const float* from, float* to, Index n) {
+  if (n == 4) return void(std::memcpy(to, from, 4 * sizeof(float)));
+  if (n & 2) std::memcpy(to, from, 2 * sizeof(float)), from += 2, to += 2;
+  if (n & 1) std::memcpy(to, from, sizeof(float));
 }
+#endif
 
 TIEDLORA_INLINE Vector load(const float* p) {
   Vector v;
@@ -69,19 +69,39 @@ TIEDLORA_INLINE Vector load(const float* p) {
 }
 TIEDLORA_INLINE void store(float* p, Vector v) { std::memcpy(p, &v, sizeof v); }
 
+/// v, loaded once: GCC would load an operand from memory again for each product that it goes into.
+TIEDLORA_INLINE Vector in_register(Vector v) {
+#if defined(__x86_64__) && !defined(__clang__)
+  __asm__("" : "+v"(v));
+#endif
+  return v;
+}
+
 /// The first n <= lanes elements, then zeros.
 TIEDLORA_INLINE Vector load_part(const float* p, Index n) {
 #if defined(__AVX512F__)
   return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1u), p);
+#elif defined(__AVX__)
+  static constexpr std::int32_t mask[2 * lanes] = {-1, -1, -1, -1, -1, -1, -1, -1};
+  __m256i first_n;
+  std::memcpy(&first_n, mask + (static_cast<Index>(lanes) - n), sizeof first_n);
+  return _mm256_maskload_ps(p, first_n);
 #else
   float buffer[lanes] = {};
   copy_part(p, buffer, n);
   return load(buffer);
 #endif
 }
+/// Stores the first n <= lanes elements. (Masked stores of AVX take AMD's cores forty operations.)
 TIEDLORA_INLINE void store_part(float* p, Vector v, Index n) {
 #if defined(__AVX512F__)
   _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1u), v);
+#elif defined(__AVX__)
+  if (n == static_cast<Index>(lanes)) return store(p, v);
+  __m128 rest = _mm256_castps256_ps128(v);
+  if (n & 4) _mm_storeu_ps(p, rest), rest = _mm256_extractf128_ps(v, 1), p += 4;
+  if (n & 2) _mm_storel_pi(reinterpret_cast<__m64*>(p), rest), rest = _mm_movehl_ps(rest, rest), p += 2;
+  if (n & 1) _mm_store_ss(p, rest);
 #else
   float buffer[lanes];
   store(buffer, v);
