@@ -1,8 +1,7 @@
 // How the work is cut into blocks, and for which cache: everything in one place.
 #pragma once
 
-#include <algorithm>    // max
-#include <numeric>      // gcd
+#include <algorithm>    // max, min
 #include <type_traits>  // integral_constant
 
 #include "dot_tile.hpp"
@@ -48,10 +47,11 @@ inline constexpr Index panel_ranks = 256;
 /// Outputs larger than this are fetched ahead of their sums: more than a core's share of the last cache.
 inline constexpr Index far_bytes = 4 * 1024 * 1024;
 
-/// Whether so many rows, that many bytes apart, drive each other out of the first cache: of its eight lines
-/// for each address modulo 4096 half are left to them.
+/// Whether so many rows, that many bytes apart, drive each other out of the first cache, which has eight
+/// lines for each address modulo 4096; half of them are left to the rows.
 constexpr bool share_cache_sets(Index rows, Index stride_bytes) {
-  return rows * std::gcd(stride_bytes, Index{4096}) > 4 * 4096;
+  const Index power_of_two = stride_bytes & -stride_bytes;  // the largest that divides the stride
+  return rows * std::min<Index>(power_of_two, 4096) > 4 * 4096;
 }
 
 /// Features for which all rows of a panel stay in the second cache, at 256 KB, while tokens go past.

@@ -46,7 +46,7 @@ TIEDLORA_INLINE void tenant_tile(const SumRows<P>& in, const P* const* w, Y* con
   for (Index p = 0; p < in.count; ++p, c += in.step) {
     const P* row = in.rows[p] + at;
     Vector b[M];
-    TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) b[m] = get(row + m * lanes);
+    TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) b[m] = in_register(get(row + m * lanes));
     TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m)
         acc[j][m] += b[m] * c[static_cast<Index>(j) * panel_ranks];
   }
