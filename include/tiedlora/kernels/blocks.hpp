@@ -50,8 +50,12 @@ inline constexpr Index far_bytes = 4 * 1024 * 1024;
 /// Whether so many rows, that many bytes apart, drive each other out of the first cache, which has eight
 /// lines for each address modulo 4096; half of them are left to the rows.
 constexpr bool share_cache_sets(Index rows, Index stride_bytes) {
-  const Index power_of_two = stride_bytes & -stride_bytes;  // the largest that divides the stride
-  return rows * std::min<Index>(power_of_two, 4096) > 4 * 4096;
+  Index beside_the_first = 0;
+  for (Index p = 0; p < rows; ++p) {
+    const Index apart = p * stride_bytes & 4095;
+    beside_the_first += apart < 64 || apart > 4096 - 64;
+  }
+  return beside_the_first > 4;
 }
 
 /// Features for which all rows of a panel stay in the second cache, at 256 KB, while tokens go past.
