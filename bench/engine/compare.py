@@ -150,7 +150,7 @@ def draw(times, threads, path):
     styles = [("engine", "lora", "lc rgb '#0072B2' pt 5"), ("engine", "tl6", "lc rgb '#D55E00' pt 7"),
               ("llama.cpp", "lora", "lc rgb '#009E73' pt 9")]
     commands = f"set multiplot layout 1,{len(threads)}\nset xlabel 'rank'\nset yrange [0:*]\nset xtics (8, 16, 32)\nset xrange [4:36]\n"
-    commands += "set ylabel 'time added to a token, per cent'\nset key top left\n"
+    commands += "set ylabel 'time added to a token, per cent'\nset key below\n"
     for n in threads:
         curves = []
         for name, scheme, style in styles:
