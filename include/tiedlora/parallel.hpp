@@ -20,8 +20,6 @@ namespace tiedlora {
 inline namespace v1 {
 inline namespace TIEDLORA_ISA {
 
-inline namespace TIEDLORA_ISA {
-
 /// For a host whose parallel_for(n, body) calls body(i) for i = 0, …, n - 1 in its threads and returns when
 /// all are done: that is the barrier.
 template <class ParallelFor, class... Stages>
