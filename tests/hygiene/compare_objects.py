@@ -9,8 +9,11 @@ import sys
 # Ours, and Eigen's, whatever types they are of; std's own templates are not.
 ours = re.compile(r"_ZNK?(8tiedlora|5Eigen)")
 # What the compiler itself writes for these copies, moves or frees, computes nothing and can carry no tag.
-types = "Error|Module|ModuleList|LayoutOptions|Layout|NameRule|NameMap|Fusion|Failure|AdapterView|Gradients|AdamW"
-implicit = re.compile(rf"tiedlora::v1::({types})(<.*>)?::(~?\1\(|operator=\()")
+types = (
+    "Error|Module|ModuleList|LayoutOptions|Layout|NameRule|NameMap|Fusion|Failure|AdapterView|Gradients|AdamW|"
+    "Resident|Placement|AdapterSnapshot|AdapterSet|BatchPlan"
+)
+implicit = re.compile(rf"tiedlora::v1::(?:detail::)?({types})(<.*>)?::(~?\1\(|operator=\()")
 
 
 def output(*command):
