@@ -73,7 +73,7 @@ void sum_into_ranks(const X* const* rows, Index count, const Fill& fill, Index r
 template <class X>
 TIEDLORA_INLINE void add_products(const float* a, const X* b, float c, float* out, Index n) {
   in_vectors(n, [&](const auto& get, const auto& put, Index i) __attribute__((always_inline)) {
-    put(out + i, get(out + i) + get(a + i) * c * get(b + i));
+    put(out + i, multiply_add(get(a + i) * c, get(b + i), get(out + i)));
   });
 }
 
@@ -82,7 +82,7 @@ template <class P>
 TIEDLORA_INLINE void finish_dh(const float* h, const P* u, float c, float* du, float* dh, Index n) {
   in_vectors(n, [&](const auto& get, const auto& put, Index i) __attribute__((always_inline)) {
     const Vector d = get(dh + i) * c;
-    if (du) put(du + i, get(du + i) + get(h + i) * d);
+    if (du) put(du + i, multiply_add(get(h + i), d, get(du + i)));
     put(dh + i, u ? get(u + i) * d : d);
   });
 }

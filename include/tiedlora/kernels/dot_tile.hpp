@@ -43,7 +43,8 @@ TIEDLORA_KERNEL void dot_tile(DotRows<P> a, const X* const* x, Index n, float* c
     TIEDLORA_UNROLL for (unsigned k = 0; k < K; ++k) {
       Vector row = part && !padded ? load_part(a.data + k * a.row, part) : load(a.data + k * a.row);
       if constexpr (T > 1) row = in_register(row);
-      TIEDLORA_UNROLL for (unsigned t = 0; t < T; ++t) acc[k][chain][t] += row * b[t];
+      TIEDLORA_UNROLL for (unsigned t = 0; t < T; ++t) acc[k][chain][t] =
+          multiply_add(row, b[t], acc[k][chain][t]);
     }
     a.data += a.step;
   };

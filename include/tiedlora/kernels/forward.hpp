@@ -53,7 +53,7 @@ TIEDLORA_INLINE void point_at(const Tokens<T>& x, Index first, Index count, Inde
 template <class X, class P>
 TIEDLORA_INLINE void scale(const X* in, const P* weight, float c, float* out, Index n) {
   in_vectors(n, [&](const auto& get, const auto& put, Index i) __attribute__((always_inline)) {
-    put(out + i, (weight ? get(weight + i) * c : Vector{} + c) * get(in + i));
+    put(out + i, (weight ? get(weight + i) * c : broadcast(c)) * get(in + i));
   });
 }
 
@@ -62,7 +62,7 @@ template <class P, class Y>
 void add_weighted(const float* sums, const P* w, Y* out, Index n, bool overwrite) {
   in_vectors(n, [&](const auto& get, const auto& put, Index i) __attribute__((always_inline)) {
     const Vector s = get(sums + i), old = overwrite ? Vector{} : get(out + i);
-    put(out + i, w ? old + get(w + i) * s : old + s);
+    put(out + i, w ? multiply_add(get(w + i), s, old) : old + s);
   });
 }
 

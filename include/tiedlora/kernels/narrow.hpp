@@ -9,10 +9,6 @@
 
 #include "vector.hpp"
 
-#if defined(__aarch64__)
-#include <arm_neon.h>
-#endif
-
 namespace tiedlora {
 inline namespace v1 {
 namespace kernels {

@@ -47,10 +47,11 @@ TIEDLORA_KERNEL void one_token_rows(const OneTokenRows<P> in, const float* e, fl
       const Index at = i + m * lanes;
       if constexpr (has_dots || has_z) {
         const Vector row = in_register(get(in.rows + k * in.stride + at));
-        if constexpr (has_dots) dot[k][m] += row * ei[m];
-        if constexpr (has_z) zi[m] += row * c[k];
+        if constexpr (has_dots) dot[k][m] = multiply_add(row, ei[m], dot[k][m]);
+        if constexpr (has_z) zi[m] = multiply_add(row, c[k], zi[m]);
       }
-      if constexpr (has_gradient) g[k][m] = get(in.gradient + k * in.gradient_stride + at) + ei[m] * c[k];
+      if constexpr (has_gradient)
+        g[k][m] = multiply_add(ei[m], c[k], get(in.gradient + k * in.gradient_stride + at));
     }
     // All loads before all stores, as in sum_tile.
     if constexpr (has_gradient)

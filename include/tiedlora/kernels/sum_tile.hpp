@@ -83,7 +83,7 @@ TIEDLORA_INLINE void sum_tile(const SumRows<In>& in, Out* const (&out)[J], const
     Vector b[M];
     TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) b[m] = in_register(get(row + m * lanes));
     TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m)
-        acc[j][m] += b[m] * c[static_cast<Index>(j) * c_stride];
+        acc[j][m] = multiply_add(b[m], c[static_cast<Index>(j) * c_stride], acc[j][m]);
   }
   // All loads before all stores: rows a power of two apart look alike to the store buffer.
   constexpr bool has_product = into == Into::product || into == Into::both;
@@ -92,8 +92,8 @@ TIEDLORA_INLINE void sum_tile(const SumRows<In>& in, Out* const (&out)[J], const
     TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) {
       const Index i = at + m * lanes;
       products[m] = get(e.product + i);
-      TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) products[m] +=
-          get(e.factor + j * e.factor_stride + i) * acc[j][m];
+      TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) products[m] =
+          multiply_add(get(e.factor + j * e.factor_stride + i), acc[j][m], products[m]);
     }
   }
   TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) {
@@ -106,7 +106,7 @@ TIEDLORA_INLINE void sum_tile(const SumRows<In>& in, Out* const (&out)[J], const
         if constexpr (into == Into::set)
           acc[j][m] *= w;
         else
-          acc[j][m] = get(out[j] + i) + w * acc[j][m];
+          acc[j][m] = multiply_add(w, acc[j][m], get(out[j] + i));
       }
     } else if constexpr (into != Into::set) {
       TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) acc[j][m] += get(out[j] + i);

@@ -48,7 +48,7 @@ TIEDLORA_INLINE void tenant_tile(const SumRows<P>& in, const P* const* w, Y* con
     Vector b[M];
     TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) b[m] = in_register(get(row + m * lanes));
     TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m)
-        acc[j][m] += b[m] * c[static_cast<Index>(j) * panel_ranks];
+        acc[j][m] = multiply_add(b[m], c[static_cast<Index>(j) * panel_ranks], acc[j][m]);
   }
   // All loads before all stores, as in sum_tile.
   TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) {
@@ -56,7 +56,7 @@ TIEDLORA_INLINE void tenant_tile(const SumRows<P>& in, const P* const* w, Y* con
     if constexpr (overwrite)
       acc[j][m] *= weight;
     else
-      acc[j][m] = get(out[j] + at + m * lanes) + weight * acc[j][m];
+      acc[j][m] = multiply_add(weight, acc[j][m], get(out[j] + at + m * lanes));
   }
   TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) {
     if constexpr (whole)

@@ -2,6 +2,7 @@
 // for all.
 #pragma once
 
+#include <bit>      // bit_cast
 #include <cstdint>  // int32_t
 #include <cstring>  // memcpy
 
@@ -11,7 +12,9 @@
 #error "tiedlora needs a compiler with GNU vector extensions: GCC 12 or Clang 14, or later ones"
 #endif
 
-#if defined(__SSE__)
+#if defined(__aarch64__)
+#include <arm_neon.h>
+#elif defined(__SSE__)
 #include <immintrin.h>  // masked loads and stores, square root
 #endif
 
@@ -76,6 +79,25 @@ TIEDLORA_INLINE Vector in_register(Vector v) {
 #endif
   return v;
 }
+
+/// All lanes the same.
+TIEDLORA_INLINE Vector broadcast(float x) { return x - Vector{}; }
+
+/// a b + c, rounded once where the instruction set can. Said outright, for GCC splits some such sums in two
+/// when it tunes for a Zen (chains of one accumulator), and then a tail has other bits than a whole vector.
+TIEDLORA_INLINE Vector multiply_add(Vector a, Vector b, Vector c) {
+#if defined(__AVX512F__)
+  return _mm512_fmadd_ps(a, b, c);
+#elif defined(__FMA__)
+  return _mm256_fmadd_ps(a, b, c);
+#elif defined(__aarch64__)
+  return std::bit_cast<Vector>(
+      vfmaq_f32(std::bit_cast<float32x4_t>(c), std::bit_cast<float32x4_t>(a), std::bit_cast<float32x4_t>(b)));
+#else
+  return a * b + c;
+#endif
+}
+TIEDLORA_INLINE Vector multiply_add(Vector a, float b, Vector c) { return multiply_add(a, broadcast(b), c); }
 
 /// The first n <= lanes elements, then zeros.
 TIEDLORA_INLINE Vector load_part(const float* p, Index n) {
