@@ -67,9 +67,9 @@ inline void multiply(const Member& member, const Weight& w, const Activations& x
   const Range outputs = member.part(w.out, 16);  // 64 bytes: no two threads write one cache line
   switch (w.type) {
     case Weight::Type::Q4_1:
-      return detail::multiply<Q4_1>(w, x, count, outputs, y);
+      return detail::multiply<BlockQ4>(w, x, count, outputs, y);
     case Weight::Type::Q8_0:
-      return detail::multiply<Q8_0>(w, x, count, outputs, y);
+      return detail::multiply<BlockQ8>(w, x, count, outputs, y);
     case Weight::Type::F32:
       for (Index o = outputs.begin; o < outputs.end; ++o)
         for (Index t = 0; t < count; ++t)
@@ -81,9 +81,9 @@ inline void multiply(const Member& member, const Weight& w, const Activations& x
 inline void read_row(const Weight& w, Index i, float* out) {
   switch (w.type) {
     case Weight::Type::Q4_1:
-      return dequantize<Q4_1>(w.row(i), w.in, out);
+      return dequantize<BlockQ4>(w.row(i), w.in, out);
     case Weight::Type::Q8_0:
-      return dequantize<Q8_0>(w.row(i), w.in, out);
+      return dequantize<BlockQ8>(w.row(i), w.in, out);
     case Weight::Type::F32:
       std::memcpy(out, w.row(i), static_cast<std::size_t>(w.in) * sizeof *out);
   }

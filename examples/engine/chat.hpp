@@ -31,6 +31,7 @@ class Chat {
       }
   }
 
+  Token end_of_turn() const { return end_; }
   const std::string& default_system() const { return default_system_; }
 
   /// A first message, up to where the answer begins. What is in it, names of control tokens too, is text.

@@ -250,8 +250,7 @@ inline void converse(Session& session, std::istream& in, std::ostream& out, std:
       texts.push_back(session.text(session.tokens_of(line), use, 0));
     } else {
       std::vector<Token>& tokens = texts[0].tokens;
-      if (!session.tokenizer.is_end(tokens.back()))
-        tokens.push_back(*session.tokenizer.find_special("<|im_end|>"));
+      if (!session.tokenizer.is_end(tokens.back())) tokens.push_back(chat.end_of_turn());
       const std::vector<Token> next = chat.next(line);
       tokens.insert(tokens.end(), next.begin(), next.end());
     }

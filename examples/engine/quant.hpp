@@ -137,12 +137,12 @@ inline float total(const Lanes& sums) {
 // Dot products of one row of weights with N tokens.
 
 /// How a type lies in memory: what the kernel below needs to know of it.
-struct Q4_1 {
+struct BlockQ4 {
   static constexpr Index bytes = 20;
   static constexpr bool is_signed = false, has_offset = true;
   static Bytes load(const std::byte* block) { return load_nibbles(block + 4); }
 };
-struct Q8_0 {
+struct BlockQ8 {
   static constexpr Index bytes = 34;
   static constexpr bool is_signed = true, has_offset = false;
   static Bytes load(const std::byte* block) { return load_bytes(block + 2); }

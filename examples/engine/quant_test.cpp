@@ -96,7 +96,7 @@ std::string random_row(Dice& dice, Index width, Index bytes) {
     const Half d = to_half(static_cast<float>(dice.uniform(-0.02, 0.02)));
     const Half m = to_half(static_cast<float>(dice.uniform(-0.1, 0.1)));
     std::memcpy(row.data() + b, &d, 2);
-    if (bytes == Q4_1::bytes) std::memcpy(row.data() + b + 2, &m, 2);
+    if (bytes == BlockQ4::bytes) std::memcpy(row.data() + b + 2, &m, 2);
   }
   return row;
 }
@@ -139,8 +139,8 @@ void expect_products() {
     }
   }
 }
-TEST(DotProducts, OfQ4_1) { expect_products<Q4_1>(); }
-TEST(DotProducts, OfQ8_0) { expect_products<Q8_0>(); }
+TEST(DotProducts, OfQ4_1) { expect_products<BlockQ4>(); }
+TEST(DotProducts, OfQ8_0) { expect_products<BlockQ8>(); }
 
 TEST(DotProducts, AreExactWhereAllNumbersAre) {
   // d = 1, m = -8, numbers 0 … 15; activations whole, the largest 127: nothing is rounded.
@@ -161,7 +161,7 @@ TEST(DotProducts, AreExactWhereAllNumbersAre) {
   float scale = 0, sum = 0, result = 0;
   const Blocks blocks = {p.data(), &scale, &sum};
   quantize(x.data(), blocks, 0, 1);
-  dot_products<Q4_1, 1>(reinterpret_cast<const std::byte*>(row.data()), 32, &blocks, &result);
+  dot_products<BlockQ4, 1>(reinterpret_cast<const std::byte*>(row.data()), 32, &blocks, &result);
   EXPECT_EQ(result, expected);
 }
 
