@@ -65,7 +65,7 @@ void write(const std::filesystem::path& folder) {
     export_gguf(adapter, folder / (std::string(name) + ".gguf"),
                 gguf::llama({.heads = 9, .kv_heads = 3, .weights = order}));
   };
-  save("lora", trained(schemes::lora(), 8, 1), gguf::Order::gguf);
+  save("lora", trained(schemes::lora(), 32, 1), gguf::Order::gguf);
   save("tied", trained(schemes::tied_lora(), 16, 2), gguf::Order::gguf);
   save("tied_hugging_face", trained(schemes::tied_lora(), 16, 3), gguf::Order::hugging_face);
   save("vera_hugging_face", trained(schemes::vera(), 16, 4), gguf::Order::hugging_face);
