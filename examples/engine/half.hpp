@@ -30,7 +30,7 @@ inline float to_float(Half half) {
 /// To nearest, ties to even; what is too large becomes infinite.
 inline Half to_half(float value) {
 #if defined(__F16C__)
-  return static_cast<Half>(_cvtss_sh(value, _MM_FROUND_TO_NEAREST_INT));
+  return static_cast<Half>(_mm_cvtsi128_si32(_mm_cvtps_ph(_mm_set_ss(value), _MM_FROUND_TO_NEAREST_INT)));
 #else
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(value), magnitude = bits & 0x7fffffffu;
   const auto sign = static_cast<Half>(bits >> 16 & 0x8000u);

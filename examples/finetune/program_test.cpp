@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include <tiedlora/io/gguf.hpp>
 #include <tiedlora/io/native.hpp>
 #include <tiedlora/io/peft_load.hpp>
 #include <tiedlora/merge.hpp>
