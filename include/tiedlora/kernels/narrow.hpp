@@ -127,8 +127,14 @@ TIEDLORA_INLINE std::uint64_t load_word(const void* from, Index n) {
   std::uint64_t word = 0;
   std::uint32_t two = 0;
   std::uint16_t one = 0;
-  if (n >= 4) return std::memcpy(&word, p, sizeof word), word;
-  if (n & 2) std::memcpy(&two, p, sizeof two), p += sizeof two;
+  if (n >= 4) {
+    std::memcpy(&word, p, sizeof word);
+    return word;
+  }
+  if (n & 2) {
+    std::memcpy(&two, p, sizeof two);
+    p += sizeof two;
+  }
   if (n & 1) std::memcpy(&one, p, sizeof one);
   return n & 2 ? two | std::uint64_t{one} << 32 : one;
 }
@@ -136,7 +142,11 @@ TIEDLORA_INLINE void store_word(void* to, std::uint64_t word, Index n) {
   auto* p = static_cast<unsigned char*>(to);
   if (n >= 4) return void(std::memcpy(p, &word, sizeof word));
   const auto two = static_cast<std::uint32_t>(word);
-  if (n & 2) std::memcpy(p, &two, sizeof two), p += sizeof two, word >>= 32;
+  if (n & 2) {
+    std::memcpy(p, &two, sizeof two);
+    p += sizeof two;
+    word >>= 32;
+  }
   const auto one = static_cast<std::uint16_t>(word);
   if (n & 1) std::memcpy(p, &one, sizeof one);
 }

@@ -60,7 +60,11 @@ using Vector16 = float __attribute__((vector_size(64)));
 /// Copies the first n <= 4 numbers in pieces of fixed size: the compilers make no calls of that.
 TIEDLORA_INLINE void copy_part(const float* from, float* to, Index n) {
   if (n == 4) return void(std::memcpy(to, from, 4 * sizeof(float)));
-  if (n & 2) std::memcpy(to, from, 2 * sizeof(float)), from += 2, to += 2;
+  if (n & 2) {
+    std::memcpy(to, from, 2 * sizeof(float));
+    from += 2;
+    to += 2;
+  }
   if (n & 1) std::memcpy(to, from, sizeof(float));
 }
 #endif
