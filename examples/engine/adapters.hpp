@@ -44,14 +44,13 @@ inline tiedlora::ModuleList modules_of(const Model& model) {
 
 namespace detail {
 
-/// Rows of q and k as GGUF has them, for an adapter that has them as transformers does: within a head of 2n
-/// rows row i·n + j becomes 2j + i (i < 2, j < n).
+/// Rows of q and k as GGUF has them, for an adapter that has them as transformers does.
 template <class Column>
 void permute(Column column, Index heads) {
   const std::vector<float> old(column.begin(), column.end());
-  const auto size = static_cast<Index>(old.size()) / heads, half = size / 2;
-  for (Index row = 0; row < static_cast<Index>(old.size()); ++row)
-    column[row / size * size + row % half * 2 + row % size / half] = old[static_cast<std::size_t>(row)];
+  const auto rows = static_cast<Index>(old.size());
+  for (Index row = 0; row < rows; ++row)
+    column[row] = old[static_cast<std::size_t>(tiedlora::gguf::hugging_face_row(row, rows, heads))];
 }
 
 inline Index permuted_heads(const tiedlora::Module& module, const Sizes& sizes) {

@@ -58,13 +58,14 @@ inline namespace TIEDLORA_ISA {
 
 /// A stable identity of an Adapter or AdapterView: XXH64, seed 0, of what it computes and with which numbers,
 /// the same on every platform and instruction set, changed by any bit. Integers and doubles are 8 bytes, the
-/// lowest first (an absent field of a factor: 0); a text is its length and its bytes. In this order:
-///   1                                               the version of this definition
-///   "F32", "F64", "F16" or "BF16"                   the type of the numbers, so that a cast has another
-///   fingerprint A, B, v, u: present, trained, layers, modules   the scheme: 0 or 1, 0 or 1, Tying::layers,
-///   Across as a number the number of modules, and for each: name, layer, kind, input, in_features,
-///   out_features, rank, scaling the number of trained numbers, and these; the number of frozen numbers, and
-///   these (both in layout order)
+/// lowest first; a text is its length and its bytes. In this order:
+/// - 1, the version of this definition;
+/// - "F32", "F64", "F16" or "BF16", the type of the numbers, so that a cast has another fingerprint;
+/// - for A, B, v and u: present (0 or 1), trained (0 or 1), Tying::layers, Across as a number; four zeros
+///   where the factor is absent;
+/// - the number of modules, and for each: name, layer, kind, input, in_features, out_features, rank, scaling;
+/// - the number of trained numbers, and these; the number of frozen numbers, and these; in layout order.
+///
 /// How factors were initialised does not enter: a frozen factor that a file keeps as a seed counts by its
 /// values.
 template <class Source>

