@@ -73,7 +73,8 @@ inline void save_gguf_model(const std::filesystem::path& path, const transformer
   std::vector<tiedlora::gguf::Entry> entries;
   std::vector<float> rows;  // the permuted rows of the tensor that is being written
   for (const transformer::WeightEntry& entry : weights.entries()) {
-    const std::string file = naming.names.to_file(entry.name.substr(0, entry.name.rfind('.'))).value();
+    const std::string file =
+        naming.names.to_file(entry.name.substr(0, entry.name.rfind('.'))).value_or(entry.name);
     const Index heads = file.ends_with("attn_q")   ? config.heads
                         : file.ends_with("attn_k") ? config.kv_heads
                                                    : 0;

@@ -247,8 +247,8 @@ Adapter<P> freeze(const Adapter<P>& adapter, std::initializer_list<FactorId> fac
       detail::fail(detail::message("this scheme has no factor ", to_string(id), " to freeze"));
     if (id == FactorId::A) freeze_factor(scheme.A);
     if (id == FactorId::B) freeze_factor(scheme.B);
-    if (id == FactorId::u) freeze_factor(*scheme.u);
-    if (id == FactorId::v) freeze_factor(*scheme.v);
+    if (id == FactorId::u && scheme.u) freeze_factor(*scheme.u);
+    if (id == FactorId::v && scheme.v) freeze_factor(*scheme.v);
   }
   const Layout frozen_layout = layout.with_scheme(scheme);
   const auto frozen = std::make_shared<AlignedArray<P>>(frozen_layout.frozen_count());

@@ -208,7 +208,8 @@ Result<LoadedGguf<P>> try_read_lora(const File& file, const ModuleList& modules,
     const LoraPair* pair = match->of_module[static_cast<std::size_t>(m)];
     if (!pair) continue;
     const Index rank = pair->rank, out = pair->out_features;
-    const auto heads = try_heads(naming, *naming.names.to_file(modules[m].name), out);
+    const auto heads =
+        try_heads(naming, naming.names.to_file(modules[m].name).value_or(modules[m].name), out);
     if (!heads) return heads.failure();
     const Layout::Group &A = *layout->group(FactorId::A, m), &B = *layout->group(FactorId::B, m);
     const auto numbers = trainable.span().subspan(static_cast<std::size_t>(A.offset));

@@ -37,7 +37,8 @@ TIEDLORA_KERNEL void one_token_rows(const OneTokenRows<P> in, const float* e, fl
   Vector dot[K][M] = {};
   float c[K];
   TIEDLORA_UNROLL for (unsigned k = 0; k < K; ++k) c[k] = in.c[k];
-  const auto step = [&](auto size, const auto& get, const auto& put, Index i) __attribute__((always_inline)) {
+  const auto step = [&](auto size, const auto& get, [[maybe_unused]] const auto& put,
+                        Index i) __attribute__((always_inline)) {
     constexpr unsigned vectors = decltype(size)::value;
     Vector ei[vectors], zi[vectors], g[K][vectors];
     TIEDLORA_UNROLL for (unsigned m = 0; m < vectors; ++m) ei[m] = get(e + i + m * lanes);
