@@ -10,6 +10,21 @@ else()
   find_package(GTest REQUIRED)
 endif()
 
+# What nearly every test includes and takes seconds to parse, parsed once for each set of flags. The project's own headers
+# are not in it: tests show that those stand alone.
+function(tiedlora_add_test_headers name)
+  file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/${name}.cpp "")
+  add_library(${name} OBJECT ${CMAKE_CURRENT_BINARY_DIR}/${name}.cpp)
+  target_link_libraries(${name} PRIVATE tiedlora_development GTest::gtest_main)
+  target_precompile_headers(${name} PRIVATE <gtest/gtest.h> <Eigen/Core> <filesystem> <functional> <random>)
+endfunction()
+tiedlora_add_test_headers(tiedlora_test_headers)
+tiedlora_add_test_headers(tiedlora_kernel_test_headers)
+
+# Compiling tests takes far longer than running them, and with sanitizers that holds for the kernels' as well.
+set(tiedlora_test_options $<$<CONFIG:RelWithDebInfo>:-O0>)
+target_compile_options(tiedlora_test_headers PRIVATE ${tiedlora_test_options})
+
 # tiedlora_test(name source... [LABEL label]): one GoogleTest program, each of its tests known to ctest as
 # name.Suite.Test.
 # Helpers are included as "support/….hpp"; TIEDLORA_GOLDEN_DIR is the folder of committed reference values.
@@ -19,9 +34,11 @@ function(tiedlora_test name)
   target_link_libraries(${name} PRIVATE tiedlora_development GTest::gtest_main)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   target_compile_definitions(${name} PRIVATE TIEDLORA_GOLDEN_DIR="${PROJECT_SOURCE_DIR}/tests/golden")
-  # Compiling tests takes far longer than running them, and with sanitizers that holds for the kernels' as well.
   if(NOT arg_LABEL STREQUAL "kernels" OR CMAKE_CXX_FLAGS MATCHES "-fsanitize")
-    target_compile_options(${name} PRIVATE $<$<CONFIG:RelWithDebInfo>:-O0>)
+    target_compile_options(${name} PRIVATE ${tiedlora_test_options})
+    target_precompile_headers(${name} REUSE_FROM tiedlora_test_headers)
+  else()
+    target_precompile_headers(${name} REUSE_FROM tiedlora_kernel_test_headers)
   endif()
   gtest_discover_tests(${name} TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 120 PROPERTIES LABELS "${arg_LABEL}")
 endfunction()

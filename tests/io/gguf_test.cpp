@@ -111,6 +111,12 @@ TEST(Gguf, KeepsTensorsOfUnknownTypesUpToTheNext) {
   EXPECT_EQ(file->find_tensor("b")->bytes.size(), 4);
   EXPECT_EQ(file->find_tensor("c")->bytes.size(), 5);
   EXPECT_EQ(to_string(Type{99}), "?");
+
+  const auto none =
+      GgufBytes().head(2, 0).tensor("a", {5}, Type{99}, 0).tensor("b", {1}, Type::F32, 0).pad().raw("bbbb");
+  const auto of_none = gguf::try_parse(none.span());
+  ASSERT_TRUE(of_none) << of_none.error();
+  EXPECT_EQ(of_none->find_tensor("a")->bytes.size(), 0) << "the next begins where it does";
 }
 
 TEST(Gguf, ReadsWhatIsOddButRight) {

@@ -302,7 +302,7 @@ inline Status try_place(std::span<TensorInfo> infos, std::span<const std::byte> 
       return wrong("begins at byte ", offset, " of the data, but only ", data.size(),
                    " are there; the file is cut short");
     const std::uint64_t rest = data.size() - offset;
-    std::uint64_t size = i + 1 < infos.size() && infos[i + 1].offset > offset
+    std::uint64_t size = i + 1 < infos.size() && infos[i + 1].offset >= offset
                              ? std::min(infos[i + 1].offset - offset, rest)
                              : rest;
     end_is_known = find_type(tensor.type) != nullptr;

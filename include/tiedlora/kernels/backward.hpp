@@ -4,10 +4,11 @@
 // that every slicing gives the same bits.
 #pragma once
 
-#include <algorithm>  // copy_n, fill_n, max, min
-#include <cstddef>    // size_t
-#include <memory>     // align
-#include <span>       // span
+#include <algorithm>    // copy_n, fill_n, max, min
+#include <cstddef>      // size_t
+#include <memory>       // align
+#include <span>         // span
+#include <type_traits>  // true_type
 
 #include "forward.hpp"
 #include "one_token.hpp"
@@ -21,26 +22,20 @@ inline namespace TIEDLORA_ISA {
 /// G_k. out or the product may be null. c has the coefficients of one group of ranks after the other.
 template <class X, class P>
 void sum_panel_into_ranks(const X* const* rows, Index count, const float* c, Index ranks, float* out,
-                          Index out_stride, const SumEpilogue<P>& e, Index n) {
+                          Index out_stride, const IntoRanks<P>& into, Index n) {
   in_output_groups(ranks, count, [&](auto J, Index k) {
     float* outs[J];
     for (unsigned j = 0; j < J; ++j) outs[j] = out ? out + (k + j) * out_stride : nullptr;
-    SumEpilogue<P> epilogue = e;
-    if (e.factor) epilogue.factor += k * e.factor_stride;
-    const SumRows<X> in = {rows, count, c + k * count, J};
-    if (!out) return sum_rows<J, Into::product, false, 1>(in, outs, epilogue, n);
-    choose(
-        [&](auto weighted, auto has_product) {
-          sum_rows<J, has_product ? Into::both : Into::add, weighted, 1>(in, outs, epilogue, n);
-        },
-        e.w != nullptr, e.product != nullptr);
+    IntoRanks<P> part = into;
+    if (into.factor) part.factor += k * into.factor_stride;
+    sum_rows<J>(SumRows<X, 1>{rows, count, c + k * count}, outs, part, n);
   });
 }
 
 /// The same for any rank. The `count` rows are tokens; fill(t, k, n, c) writes c_t[k …].
 template <class X, class P, class Fill>
 void sum_into_ranks(const X* const* rows, Index count, const Fill& fill, Index rank, float* out,
-                    Index out_stride, const SumEpilogue<P>& e, Index n) {
+                    Index out_stride, const IntoRanks<P>& into, Index n) {
   const bool packs = rank >= pack_ranks && packs_rows(rows, count, count);
   const Index chunk = packs ? Panel::features(count) : n;
   float c[gradient_coefficients];
@@ -52,19 +47,19 @@ void sum_into_ranks(const X* const* rows, Index count, const Fill& fill, Index r
     });
     for (Index i = 0; i < n; i += chunk) {
       const Index m = std::min(chunk, n - i);
-      SumEpilogue<P> epilogue = e;
-      if (e.w) epilogue.w += i;
-      if (e.factor) epilogue.factor += first * e.factor_stride + i;
-      if (e.product) epilogue.product += i;
+      IntoRanks<P> part = into;
+      if (into.w) part.w += i;
+      if (into.factor) part.factor += first * into.factor_stride + i;
+      if (into.product) part.product += i;
       float* const to = out ? out + first * out_stride + i : nullptr;
       if (!packs) {
-        sum_panel_into_ranks(rows, count, c, ranks, to, out_stride, epilogue, m);
+        sum_panel_into_ranks(rows, count, c, ranks, to, out_stride, part, m);
         continue;
       }
       Panel panel;
       const X* row[block_tokens];
       for (Index t = 0; t < count; ++t) row[t] = rows[t] + i;
-      sum_panel_into_ranks(panel.copy(row, count, m), count, c, ranks, to, out_stride, epilogue, m);
+      sum_panel_into_ranks(panel.copy(row, count, m), count, c, ranks, to, out_stride, part, m);
     }
   }
 }
@@ -85,6 +80,21 @@ TIEDLORA_INLINE void finish_dh(const float* h, const P* u, float c, float* du, f
     if (du) put(du + i, multiply_add(get(h + i), d, get(du + i)));
     put(dh + i, u ? get(u + i) * d : d);
   });
+}
+
+/// Calls body with each flag as a compile-time constant.
+template <class Body, class... Flags>
+TIEDLORA_INLINE void choose(const Body& body, bool flag, Flags... flags) {
+  const auto go_on = [&](auto first) {
+    if constexpr (sizeof...(flags) == 0)
+      body(first);
+    else
+      choose([&](auto... rest) { body(first, rest...); }, flags...);
+  };
+  if (flag)
+    go_on(std::true_type());
+  else
+    go_on(std::false_type());
 }
 
 /// `rank` rows of a factor and its gradient in one pass; see one_token_rows. Null pointers: not wanted.
@@ -189,15 +199,15 @@ void expand_backward(const Factors<const P>& f, const Tokens<const float>& h, co
       }
       if (!adds_to_B_or_v || own.begin >= own.end) continue;
       point_at(dy, first, count, own.begin, rows);
-      const SumEpilogue<P> epilogue = {.w = f.v ? f.v + own.begin : nullptr,
-                                       .factor = f.B + own.begin,
-                                       .factor_stride = f.b_stride,
-                                       .product = gradient.v ? gradient.v + own.begin : nullptr};
+      const IntoRanks<P> into = {.w = f.v ? f.v + own.begin : nullptr,
+                                 .factor = f.B + own.begin,
+                                 .factor_stride = f.b_stride,
+                                 .product = gradient.v ? gradient.v + own.begin : nullptr};
       const auto fill = [&](Index t, Index k, Index m, float* c) {
         fill_expand(f, h, o, first + t, k, m, c);
       };
       sum_into_ranks(rows, count, fill, f.rank, gradient.B ? gradient.B + own.begin : nullptr,
-                     gradient.b_stride, epilogue, own.end - own.begin);
+                     gradient.b_stride, into, own.end - own.begin);
     }
   }
 
@@ -265,7 +275,7 @@ void add_gradients_of_A(std::span<const Factors<const P>> modules, const Tokens<
         };
         sum_into_ranks(rows, count, fill, ranks.end - ranks.begin,
                        gradients[m].A + ranks.begin * gradients[m].a_stride + i, gradients[m].a_stride,
-                       SumEpilogue<P>{}, n);
+                       IntoRanks<P>{}, n);
       }
     }
   }

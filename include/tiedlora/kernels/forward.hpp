@@ -4,11 +4,10 @@
 // tokens at once give the bits of T single tokens.
 #pragma once
 
-#include <algorithm>    // copy_n, max, min
-#include <cstddef>      // size_t
-#include <cstdint>      // intptr_t
-#include <span>         // span
-#include <type_traits>  // conditional, integral_constant, true_type
+#include <algorithm>  // copy_n, max, min
+#include <cstddef>    // size_t
+#include <cstdint>    // intptr_t
+#include <span>       // span
 
 #include "../calls.hpp"
 #include "../factors.hpp"
@@ -22,21 +21,6 @@ namespace kernels {
 inline namespace TIEDLORA_ISA {
 
 using detail::Range;
-
-/// Calls body with each flag as a compile-time constant.
-template <class Body, class... Flags>
-TIEDLORA_INLINE void choose(const Body& body, bool flag, Flags... flags) {
-  const auto go_on = [&](auto first) {
-    if constexpr (sizeof...(flags) == 0)
-      body(first);
-    else
-      choose([&](auto... rest) { body(first, rest...); }, flags...);
-  };
-  if (flag)
-    go_on(std::true_type());
-  else
-    go_on(std::false_type());
-}
 
 /// Where feature `feature` of the tokens [first, first + count) lies.
 template <class T>
@@ -179,29 +163,16 @@ bool packs_rows(const T* const* rows, Index count, Index tokens) {
 template <class Row, class Y, class Fill, class P>
 void sum_panel_into_tokens(const Row* const* rows, Index count, const Fill& fill, const P* w,
                            const Tokens<Y>& out, bool overwrite, Index feature, Index n) {
-  const bool is_far = out.count * out.width * static_cast<Index>(sizeof(Y)) > far_bytes;
+  const IntoTokens<P> into = {
+      .w = w,
+      .overwrite = overwrite,
+      .far = !overwrite && out.count * out.width * static_cast<Index>(sizeof(Y)) > far_bytes};
   in_output_groups(out.count, count, [&](auto J, Index t) {
     float c[J * panel_ranks];
     for (unsigned j = 0; j < J; ++j) fill(t + j, 0, count, c + j * panel_ranks);
     Y* outs[J];
     point_at(out, t, Index{J}, feature, outs);
-    const auto sum = [&](auto into, auto weighted) {
-      sum_rows<J, into, weighted, panel_ranks>(SumRows<Row>{rows, count, c, 1}, outs, SumEpilogue<P>{.w = w},
-                                               n);
-    };
-    using Set = std::integral_constant<Into, Into::set>;
-    using Add = std::integral_constant<Into, Into::add>;
-    using AddFar = std::integral_constant<Into, Into::add_far>;
-    choose(
-        [&](auto weighted) {
-          if (overwrite)
-            sum(Set(), weighted);
-          else if (is_far)
-            sum(AddFar(), weighted);
-          else
-            sum(Add(), weighted);
-        },
-        w != nullptr);
+    sum_rows<J>(SumRows<Row, panel_ranks>{rows, count, c}, outs, into, n);
   });
 }
 

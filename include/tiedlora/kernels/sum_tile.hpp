@@ -23,38 +23,101 @@ inline constexpr unsigned sum_vectors = many_registers ? (J == 8   ? 3
                                                           : J == 2 ? 4
                                                                    : 8);
 
-/// What becomes of the sums.
-enum class Into {
-  set,      ///< out[j] = w ∘ G[j]
-  add,      ///< out[j] += w ∘ G[j]
-  add_far,  ///< the same, to outputs that come from beyond the second cache and are fetched ahead
-  product,  ///< product += Σ_j factor[j] ∘ G[j]: dv
-  both      ///< add and product: dB and dv
-};
-
-/// The rows that are summed, and the coefficient of row p in output j: c[p · step + j · J_stride].
-template <class In>
+/// The rows that are summed, and the coefficient of row p in output j: c[p + j · c_stride], or with a
+/// c_stride of 1 those of all J outputs side by side, c[p · J + j].
+template <class In, Index c_stride>
 struct SumRows {
   const In* const* rows;
   Index count;
   const float* c;
-  Index step;
 };
 
-/// Operands beside the sums themselves; null pointers where they are not used.
+// What becomes of the sums is a type: fetch_ahead<M>(out, at) before a tile of M vectors from feature `at`
+// on, and finish(acc, get, put, out, at), which may change the sums and says whether to store them; get and
+// put move vectors, perhaps in part. What varies within a type costs a branch for each tile, always the same:
+// a template for each case would be most of what this library takes to compile.
+
+/// acc[j][m] = value(j, feature, acc[j][m])
+template <unsigned J, unsigned M, class Value>
+TIEDLORA_INLINE void replace(Vector (&acc)[J][M], Index at, const Value& value) {
+  TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j)
+      acc[j][m] = value(j, at + m * lanes, acc[j][m]);
+}
+
+/// The lines of rows that the tile after the next one will touch.
+template <unsigned M, class T>
+TIEDLORA_INLINE void prefetch_tile(const T* row, Index at) {
+  TIEDLORA_UNROLL for (unsigned m = 0; m < M; m += vectors_per_line) prefetch(row + at + (2 * M + m) * lanes);
+}
+
+/// out[j] += w ∘ G[j], or out[j] = w ∘ G[j].
 template <class P>
-struct SumEpilogue {
-  const P* w = nullptr;       ///< one weight per feature
+struct IntoTokens {
+  const P* w;  ///< one weight per feature; null: ones
+  bool overwrite;
+  bool far;  ///< outputs come from beyond the second cache: fetch them ahead
+
+  template <unsigned M, unsigned J, class Out>
+  TIEDLORA_INLINE void fetch_ahead(Out* const (&out)[J], Index at) const {
+    if (far) TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) prefetch_tile<M>(out[j], at);
+  }
+  template <unsigned J, unsigned M, class Get, class Put, class Out>
+  TIEDLORA_INLINE bool finish(Vector (&acc)[J][M], const Get& get, const Put&, Out* const (&out)[J],
+                              Index at) const {
+    if (w && overwrite)
+      replace(acc, at,
+              [&](unsigned, Index i, Vector g) __attribute__((always_inline)) { return get(w + i) * g; });
+    else if (w)
+      replace(acc, at, [&](unsigned j, Index i, Vector g) __attribute__((always_inline)) {
+        return multiply_add(get(w + i), g, get(out[j] + i));
+      });
+    else if (!overwrite)
+      replace(acc, at, [&](unsigned j, Index i, Vector g) __attribute__((always_inline)) {
+        return g + get(out[j] + i);
+      });
+    return true;
+  }
+};
+
+/// out[j] += w ∘ G[j], which is dB or dA, and product += Σ_j factor[j] ∘ G[j], which is dv.
+template <class P>
+struct IntoRanks {
+  const P* w = nullptr;       ///< one weight per feature; null: ones
   const P* factor = nullptr;  ///< rows of B
   Index factor_stride = 0;
-  float* product = nullptr;  ///< dv
+  float* product = nullptr;  ///< null: not wanted
+
+  template <unsigned M, unsigned J>
+  TIEDLORA_INLINE void fetch_ahead(float* const (&)[J], Index) const {}
+  template <unsigned J, unsigned M, class Get, class Put>
+  TIEDLORA_INLINE bool finish(Vector (&acc)[J][M], const Get& get, const Put& put, float* const (&out)[J],
+                              Index at) const {
+    Vector sums[M];
+    if (product) {
+      TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) {
+        const Index i = at + m * lanes;
+        sums[m] = get(product + i);
+        TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) sums[m] =
+            multiply_add(get(factor + j * factor_stride + i), acc[j][m], sums[m]);
+      }
+    }
+    if (w && out[0])
+      replace(acc, at, [&](unsigned j, Index i, Vector g) __attribute__((always_inline)) {
+        return multiply_add(get(w + i), g, get(out[j] + i));
+      });
+    else if (out[0])
+      replace(acc, at, [&](unsigned j, Index i, Vector g) __attribute__((always_inline)) {
+        return g + get(out[j] + i);
+      });
+    if (product) TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) put(product + at + m * lanes, sums[m]);
+    return out[0] != nullptr;
+  }
 };
 
 /// M vectors (or the first `part` features of one) of J outputs, from feature `at` on.
-template <unsigned J, unsigned M, Into into, bool weighted, Index c_stride, bool whole, class In, class Out,
-          class P>
-TIEDLORA_INLINE void sum_tile(const SumRows<In>& in, Out* const (&out)[J], const SumEpilogue<P>& e, Index at,
-                              Index part) {
+template <unsigned J, unsigned M, bool whole, class In, Index c_stride, class Out, class Into>
+TIEDLORA_INLINE void sum_tile(const SumRows<In, c_stride>& in, Out* const (&out)[J], const Into& into,
+                              Index at, Index part) {
   const auto get = [&](const auto* p) __attribute__((always_inline)) {
     if constexpr (whole)
       return load(p);
@@ -67,70 +130,36 @@ TIEDLORA_INLINE void sum_tile(const SumRows<In>& in, Out* const (&out)[J], const
     else
       store_part(p, v, part);
   };
-  if constexpr (into == Into::add_far && M > 1) {
-    TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j)
-        TIEDLORA_UNROLL for (unsigned m = 0; m < M; m += vectors_per_line)
-            prefetch(out[j] + at + (2 * M + m) * lanes);
-  }
+  if constexpr (whole) into.template fetch_ahead<M>(out, at);
   Vector acc[J][M] = {};
   const float* c = in.c;
-  for (Index p = 0; p < in.count; ++p, c += in.step) {
+  for (Index p = 0; p < in.count; ++p, c += c_stride == 1 ? J : 1) {
     const In* row = in.rows[p] + at;
     // The next stripe of this row: too far away for the hardware to see that it will be wanted.
     if constexpr (many_registers && c_stride == 1 && whole && J >= 4) {
       TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) prefetch(row + (M + m) * lanes);
     }
     Vector b[M];
-    TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) b[m] = in_register(get(row + m * lanes));
+    TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) b[m] =
+        J > 1 ? in_register(get(row + m * lanes)) : get(row + m * lanes);
     TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m)
         acc[j][m] = multiply_add(b[m], c[static_cast<Index>(j) * c_stride], acc[j][m]);
   }
   // All loads before all stores: rows a power of two apart look alike to the store buffer.
-  constexpr bool has_product = into == Into::product || into == Into::both;
-  Vector products[M];
-  if constexpr (has_product) {
-    TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) {
-      const Index i = at + m * lanes;
-      products[m] = get(e.product + i);
-      TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) products[m] =
-          multiply_add(get(e.factor + j * e.factor_stride + i), acc[j][m], products[m]);
-    }
-  }
-  TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) {
-    const Index i = at + m * lanes;
-    if constexpr (into == Into::product) {
-      put(e.product + i, products[m]);
-    } else if constexpr (weighted) {
-      const Vector w = get(e.w + i);
-      TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) {
-        if constexpr (into == Into::set)
-          acc[j][m] *= w;
-        else
-          acc[j][m] = multiply_add(w, acc[j][m], get(out[j] + i));
-      }
-    } else if constexpr (into != Into::set) {
-      TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) acc[j][m] += get(out[j] + i);
-    }
-  }
-  if constexpr (into == Into::product) return;
-  if constexpr (has_product) {
-    TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) put(e.product + at + m * lanes, products[m]);
-  }
+  if (!into.finish(acc, get, put, out, at)) return;
   TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m)
       put(out[j] + at + m * lanes, acc[j][m]);
 }
 
 /// sum_tile over n features.
-template <unsigned J, Into into, bool weighted, Index c_stride, class In, class Out, class P>
-TIEDLORA_KERNEL void sum_rows(const SumRows<In> in, Out* const* outs, const SumEpilogue<P> e, Index n) {
+template <unsigned J, class In, Index c_stride, class Out, class Into>
+TIEDLORA_KERNEL void sum_rows(const SumRows<In, c_stride> in, Out* const* outs, const Into into, Index n) {
   constexpr unsigned M = sum_vectors<J>;
   Out* out[J];  // here no store can change them
   TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) out[j] = outs[j];
   Index i = 0;
-  for (; i + static_cast<Index>(M * lanes) <= n; i += M * lanes)
-    sum_tile<J, M, into, weighted, c_stride, true>(in, out, e, i, 0);
-  for (; i < n; i += lanes)
-    sum_tile<J, 1, into, weighted, c_stride, false>(in, out, e, i, std::min<Index>(n - i, lanes));
+  for (; i + static_cast<Index>(M * lanes) <= n; i += M * lanes) sum_tile<J, M, true>(in, out, into, i, 0);
+  for (; i < n; i += lanes) sum_tile<J, 1, false>(in, out, into, i, std::min<Index>(n - i, lanes));
 }
 
 }  // namespace TIEDLORA_ISA

@@ -2,8 +2,7 @@
 // of them, the order of every sum that of expand for one adapter.
 #pragma once
 
-#include <algorithm>    // min
-#include <type_traits>  // false_type, integral_constant
+#include <algorithm>  // min
 
 #include "../factors.hpp"
 #include "../options.hpp"
@@ -24,58 +23,34 @@ struct Tenants {
   Index v;                 ///< likewise
 };
 
-/// M vectors (or the first `part` features of one) of J outputs, from feature `at` on: sum_tile with a vector
-/// of weights for each output.
-template <unsigned J, unsigned M, bool overwrite, bool far, bool whole, class P, class Y>
-TIEDLORA_INLINE void tenant_tile(const SumRows<P>& in, const P* const* w, Y* const* out, Index at,
-                                 Index part) {
-  const auto get = [&](const auto* p) __attribute__((always_inline)) {
-    if constexpr (whole)
-      return load(p);
-    else
-      return load_part(p, part);
-  };
-  if constexpr (far && whole) {
-    TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) {
-      prefetch(w[j] + at + (2 * M + m) * lanes);
-      prefetch(out[j] + at + (2 * M + m) * lanes);
-    }
-  }
-  Vector acc[J][M] = {};
-  const float* c = in.c;
-  for (Index p = 0; p < in.count; ++p, c += in.step) {
-    const P* row = in.rows[p] + at;
-    Vector b[M];
-    TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) b[m] = in_register(get(row + m * lanes));
-    TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m)
-        acc[j][m] = multiply_add(b[m], c[static_cast<Index>(j) * panel_ranks], acc[j][m]);
-  }
-  // All loads before all stores, as in sum_tile.
-  TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) {
-    const Vector weight = get(w[j] + at + m * lanes);
-    if constexpr (overwrite)
-      acc[j][m] *= weight;
-    else
-      acc[j][m] = multiply_add(weight, acc[j][m], get(out[j] + at + m * lanes));
-  }
-  TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) {
-    if constexpr (whole)
-      store(out[j] + at + m * lanes, acc[j][m]);
-    else
-      store_part(out[j] + at + m * lanes, acc[j][m], part);
-  }
-}
+/// As IntoTokens, with a vector of weights for each output.
+template <class P>
+struct IntoTenants {
+  const P* const* weights;
+  bool overwrite;
+  bool far;
 
-/// tenant_tile over n features.
-template <unsigned J, bool overwrite, bool far, class P, class Y>
-TIEDLORA_KERNEL void tenant_rows(const SumRows<P>& in, const P* const* w, Y* const* out, Index n) {
-  constexpr unsigned M = sum_vectors<J>;
-  Index i = 0;
-  for (; i + static_cast<Index>(M * lanes) <= n; i += M * lanes)
-    tenant_tile<J, M, overwrite, far, true>(in, w, out, i, 0);
-  for (; i < n; i += lanes)
-    tenant_tile<J, 1, overwrite, far, false>(in, w, out, i, std::min<Index>(n - i, lanes));
-}
+  template <unsigned M, unsigned J, class Out>
+  TIEDLORA_INLINE void fetch_ahead(Out* const (&out)[J], Index at) const {
+    if (far) TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) {
+        prefetch_tile<M>(out[j], at);
+        prefetch_tile<M>(weights[j], at);
+      }
+  }
+  template <unsigned J, unsigned M, class Get, class Put, class Out>
+  TIEDLORA_INLINE bool finish(Vector (&acc)[J][M], const Get& get, const Put&, Out* const (&out)[J],
+                              Index at) const {
+    if (overwrite)
+      replace(acc, at, [&](unsigned j, Index i, Vector g) __attribute__((always_inline)) {
+        return get(weights[j] + i) * g;
+      });
+    else
+      replace(acc, at, [&](unsigned j, Index i, Vector g) __attribute__((always_inline)) {
+        return multiply_add(get(weights[j] + i), g, get(out[j] + i));
+      });
+    return true;
+  }
+};
 
 /// y_t (+)= c_t v_t ∘ B (u_t ∘ h_t) for all tokens t.
 template <class P, class Y>
@@ -103,28 +78,20 @@ void expand(const Factors<const P>& f, const Tenants<P>& tenants, const Tokens<c
         const Index count = std::min(panel_ranks, f.rank - k);
         rows(k, count, begin, row);
         for (unsigned j = 0; j < J; ++j) fill(t + j, k, count, c + j * panel_ranks);
-        return SumRows<P>{row, count, c, 1};
+        return SumRows<P, panel_ranks>{row, count, c};
       };
       Y* outs[J];
       const P* weights[J];
       point_at(y, t, Index{J}, begin, outs);
       for (unsigned j = 0; j < J; ++j) weights[j] = tenants.arrays[t + j] + tenants.v + begin;
-      if (f.rank <= panel_ranks) {
-        choose(
-            [&](auto overwrite, auto far) { tenant_rows<J, overwrite, far>(sums_of(0), weights, outs, n); },
-            o.overwrite, is_far);
-        return;
-      }
+      if (f.rank <= panel_ranks)
+        return sum_rows<J>(sums_of(0), outs, IntoTenants<P>{weights, o.overwrite, is_far}, n);
       // As in sum_into_tokens: an output is rounded once.
       float block[J][sum_features(panel_ranks)];
       float* blocks[J];
       for (unsigned j = 0; j < J; ++j) blocks[j] = block[j];
-      for (Index k = 0; k < f.rank; k += panel_ranks) {
-        if (k == 0)
-          sum_rows<J, Into::set, false, panel_ranks>(sums_of(k), blocks, SumEpilogue<P>{}, n);
-        else
-          sum_rows<J, Into::add, false, panel_ranks>(sums_of(k), blocks, SumEpilogue<P>{}, n);
-      }
+      for (Index k = 0; k < f.rank; k += panel_ranks)
+        sum_rows<J>(sums_of(k), blocks, IntoTokens<P>{.w = nullptr, .overwrite = k == 0, .far = false}, n);
       for (unsigned j = 0; j < J; ++j) add_weighted(blocks[j], weights[j], outs[j], n, o.overwrite);
     });
   }
