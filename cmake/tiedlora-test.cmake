@@ -10,13 +10,18 @@ else()
   find_package(GTest REQUIRED)
 endif()
 
-# What nearly every test includes and takes seconds to parse, parsed once for each set of flags. The project's own headers
-# are not in it: tests show that those stand alone.
+# The kernels, compiled once: see there.
+add_library(tiedlora_kernel_instances STATIC ${PROJECT_SOURCE_DIR}/tests/support/kernel_instances.cpp)
+target_link_libraries(tiedlora_kernel_instances PRIVATE tiedlora_development)
+
+# What nearly every test includes and takes seconds to parse, parsed once for each set of flags, and which kernels are
+# compiled elsewhere.
 function(tiedlora_add_test_headers name)
   file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/${name}.cpp "")
   add_library(${name} OBJECT ${CMAKE_CURRENT_BINARY_DIR}/${name}.cpp)
   target_link_libraries(${name} PRIVATE tiedlora_development GTest::gtest_main)
-  target_precompile_headers(${name} PRIVATE <gtest/gtest.h> <Eigen/Core> <filesystem> <functional> <random>)
+  target_precompile_headers(${name} PRIVATE <gtest/gtest.h> <Eigen/Core> <filesystem> <functional> <random>
+                            ${PROJECT_SOURCE_DIR}/tests/support/kernel_instances.hpp)
 endfunction()
 tiedlora_add_test_headers(tiedlora_test_headers)
 tiedlora_add_test_headers(tiedlora_kernel_test_headers)
@@ -24,6 +29,9 @@ tiedlora_add_test_headers(tiedlora_kernel_test_headers)
 # Compiling tests takes far longer than running them, and with sanitizers that holds for the kernels' as well.
 set(tiedlora_test_options $<$<CONFIG:RelWithDebInfo>:-O0>)
 target_compile_options(tiedlora_test_headers PRIVATE ${tiedlora_test_options})
+if(CMAKE_CXX_FLAGS MATCHES "-fsanitize")
+  target_compile_options(tiedlora_kernel_instances PRIVATE ${tiedlora_test_options})
+endif()
 
 # tiedlora_test(name source... [LABEL label]): one GoogleTest program, each of its tests known to ctest as
 # name.Suite.Test.
@@ -31,7 +39,7 @@ target_compile_options(tiedlora_test_headers PRIVATE ${tiedlora_test_options})
 function(tiedlora_test name)
   cmake_parse_arguments(arg "" LABEL "" ${ARGN})
   add_executable(${name} ${arg_UNPARSED_ARGUMENTS})
-  target_link_libraries(${name} PRIVATE tiedlora_development GTest::gtest_main)
+  target_link_libraries(${name} PRIVATE tiedlora_development tiedlora_kernel_instances GTest::gtest_main)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   target_compile_definitions(${name} PRIVATE TIEDLORA_GOLDEN_DIR="${PROJECT_SOURCE_DIR}/tests/golden")
   if(NOT arg_LABEL STREQUAL "kernels" OR CMAKE_CXX_FLAGS MATCHES "-fsanitize")

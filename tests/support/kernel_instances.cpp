@@ -1,0 +1,2 @@
+#define TIEDLORA_INSTANCE template
+#include "kernel_instances.hpp"

@@ -1,0 +1,67 @@
+// The kernels that are not inlined, for all types in memory. Tests know them as compiled elsewhere
+// (kernel_instances.cpp, once for each build), for they are most of what a test takes to compile.
+#pragma once
+
+#include <Eigen/Core>
+#include <tiedlora/forward_backward.hpp>
+
+#ifndef TIEDLORA_INSTANCE
+#define TIEDLORA_INSTANCE extern template
+#endif
+
+#define TIEDLORA_SUM_ROWS(J, In, c_stride, Out, Into)                       \
+  TIEDLORA_INSTANCE void tiedlora::kernels::sum_rows<J, In, c_stride, Out>( \
+      tiedlora::kernels::SumRows<In, c_stride>, Out* const*, tiedlora::kernels::Into, tiedlora::Index);
+#define TIEDLORA_DOT_TILE(K, T, padded, P, X)                                                        \
+  TIEDLORA_INSTANCE void tiedlora::kernels::dot_tile<K, T, padded>(tiedlora::kernels::DotRows<P>,    \
+                                                                   const X* const*, tiedlora::Index, \
+                                                                   float* const*, tiedlora::Index, bool);
+#define TIEDLORA_ONE_TOKEN(K, has_dots, has_z, has_gradient, P)                               \
+  TIEDLORA_INSTANCE void tiedlora::kernels::one_token_rows<K, has_dots, has_z, has_gradient>( \
+      tiedlora::kernels::OneTokenRows<P>, const float*, float*, float*, tiedlora::Index);
+
+#define TIEDLORA_SUMS(In, c_stride, Out, Into)  \
+  TIEDLORA_SUM_ROWS(1, In, c_stride, Out, Into) \
+  TIEDLORA_SUM_ROWS(2, In, c_stride, Out, Into) \
+  TIEDLORA_SUM_ROWS(4, In, c_stride, Out, Into) \
+  TIEDLORA_SUM_ROWS((tiedlora::kernels::many_registers ? 8 : 6), In, c_stride, Out, Into)
+#define TIEDLORA_DOTS_OF(K, padded, P, X) \
+  TIEDLORA_DOT_TILE(K, 1, padded, P, X)   \
+  TIEDLORA_DOT_TILE(K, 2, padded, P, X)   \
+  TIEDLORA_DOT_TILE(K, (tiedlora::kernels::many_registers ? 4 : 3), padded, P, X)
+#define TIEDLORA_DOTS(padded, P, X) \
+  TIEDLORA_DOTS_OF(1, padded, P, X) TIEDLORA_DOTS_OF(2, padded, P, X) TIEDLORA_DOTS_OF(4, padded, P, X)
+#define TIEDLORA_ONE_TOKEN_PASSES(has_dots, has_z, has_gradient, P) \
+  TIEDLORA_ONE_TOKEN(1, has_dots, has_z, has_gradient, P)           \
+  TIEDLORA_ONE_TOKEN(2, has_dots, has_z, has_gradient, P)
+
+// Parameters P, tokens X.
+#define TIEDLORA_KERNELS(P, X)                                       \
+  TIEDLORA_SUMS(P, tiedlora::kernels::panel_ranks, X, IntoTokens<P>) \
+  TIEDLORA_SUMS(X, 1, float, IntoRanks<P>)                           \
+  TIEDLORA_DOTS(false, P, X) TIEDLORA_DOT_TILE(8, 1, false, P, X)
+#define TIEDLORA_KERNELS_OF_PARAMETERS(P)          \
+  TIEDLORA_KERNELS(P, float)                       \
+  TIEDLORA_KERNELS(P, Eigen::half)                 \
+  TIEDLORA_KERNELS(P, Eigen::bfloat16)             \
+  TIEDLORA_ONE_TOKEN_PASSES(true, true, true, P)   \
+  TIEDLORA_ONE_TOKEN_PASSES(true, true, false, P)  \
+  TIEDLORA_ONE_TOKEN_PASSES(true, false, true, P)  \
+  TIEDLORA_ONE_TOKEN_PASSES(true, false, false, P) \
+  TIEDLORA_ONE_TOKEN_PASSES(false, true, true, P)  \
+  TIEDLORA_ONE_TOKEN_PASSES(false, true, false, P) \
+  TIEDLORA_ONE_TOKEN_PASSES(false, false, true, P)
+// A panel of narrow parameters is in float, and so are packed rows.
+#define TIEDLORA_KERNELS_OF_PANELS(P)                                              \
+  TIEDLORA_SUMS(float, tiedlora::kernels::panel_ranks, float, IntoTokens<P>)       \
+  TIEDLORA_SUMS(float, tiedlora::kernels::panel_ranks, Eigen::half, IntoTokens<P>) \
+  TIEDLORA_SUMS(float, tiedlora::kernels::panel_ranks, Eigen::bfloat16, IntoTokens<P>)
+
+TIEDLORA_KERNELS_OF_PARAMETERS(float)
+TIEDLORA_KERNELS_OF_PARAMETERS(Eigen::half)
+TIEDLORA_KERNELS_OF_PARAMETERS(Eigen::bfloat16)
+TIEDLORA_KERNELS_OF_PANELS(Eigen::half)
+TIEDLORA_KERNELS_OF_PANELS(Eigen::bfloat16)
+TIEDLORA_DOTS(true, float, float)
+TIEDLORA_DOTS(true, float, Eigen::half)
+TIEDLORA_DOTS(true, float, Eigen::bfloat16)
