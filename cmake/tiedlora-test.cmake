@@ -10,9 +10,17 @@ else()
   find_package(GTest REQUIRED)
 endif()
 
-# The kernels, compiled once: see there.
+# Compiling tests takes far longer than running them, and with sanitizers that holds for the kernels' as well.
+set(tiedlora_test_options $<$<CONFIG:RelWithDebInfo>:-O0>)
+set(tiedlora_kernel_test_options)
+if(CMAKE_CXX_FLAGS MATCHES "-fsanitize")
+  set(tiedlora_kernel_test_options ${tiedlora_test_options})
+endif()
+
+# The kernels, compiled once for all tests.
 add_library(tiedlora_kernel_instances STATIC ${PROJECT_SOURCE_DIR}/tests/support/kernel_instances.cpp)
 target_link_libraries(tiedlora_kernel_instances PRIVATE tiedlora_development)
+target_compile_options(tiedlora_kernel_instances PRIVATE ${tiedlora_kernel_test_options})
 
 # What nearly every test includes and takes seconds to parse, parsed once for each set of flags, and which kernels are
 # compiled elsewhere.
@@ -20,18 +28,12 @@ function(tiedlora_add_test_headers name)
   file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/${name}.cpp "")
   add_library(${name} OBJECT ${CMAKE_CURRENT_BINARY_DIR}/${name}.cpp)
   target_link_libraries(${name} PRIVATE tiedlora_development GTest::gtest_main)
+  target_compile_options(${name} PRIVATE ${ARGN})
   target_precompile_headers(${name} PRIVATE <gtest/gtest.h> <Eigen/Core> <filesystem> <functional> <random>
                             ${PROJECT_SOURCE_DIR}/tests/support/kernel_instances.hpp)
 endfunction()
-tiedlora_add_test_headers(tiedlora_test_headers)
-tiedlora_add_test_headers(tiedlora_kernel_test_headers)
-
-# Compiling tests takes far longer than running them, and with sanitizers that holds for the kernels' as well.
-set(tiedlora_test_options $<$<CONFIG:RelWithDebInfo>:-O0>)
-target_compile_options(tiedlora_test_headers PRIVATE ${tiedlora_test_options})
-if(CMAKE_CXX_FLAGS MATCHES "-fsanitize")
-  target_compile_options(tiedlora_kernel_instances PRIVATE ${tiedlora_test_options})
-endif()
+tiedlora_add_test_headers(tiedlora_test_headers ${tiedlora_test_options})
+tiedlora_add_test_headers(tiedlora_kernel_test_headers ${tiedlora_kernel_test_options})
 
 # tiedlora_test(name source... [LABEL label]): one GoogleTest program, each of its tests known to ctest as
 # name.Suite.Test.
@@ -42,11 +44,12 @@ function(tiedlora_test name)
   target_link_libraries(${name} PRIVATE tiedlora_development tiedlora_kernel_instances GTest::gtest_main)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   target_compile_definitions(${name} PRIVATE TIEDLORA_GOLDEN_DIR="${PROJECT_SOURCE_DIR}/tests/golden")
-  if(NOT arg_LABEL STREQUAL "kernels" OR CMAKE_CXX_FLAGS MATCHES "-fsanitize")
+  if(arg_LABEL STREQUAL "kernels")
+    target_compile_options(${name} PRIVATE ${tiedlora_kernel_test_options})
+    target_precompile_headers(${name} REUSE_FROM tiedlora_kernel_test_headers)
+  else()
     target_compile_options(${name} PRIVATE ${tiedlora_test_options})
     target_precompile_headers(${name} REUSE_FROM tiedlora_test_headers)
-  else()
-    target_precompile_headers(${name} REUSE_FROM tiedlora_kernel_test_headers)
   endif()
   gtest_discover_tests(${name} TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 120 PROPERTIES LABELS "${arg_LABEL}")
 endfunction()

@@ -1,5 +1,6 @@
-// The kernels that are not inlined, for all types in memory. Tests know them as compiled elsewhere
-// (kernel_instances.cpp, once for each build), for they are most of what a test takes to compile.
+// The kernels that are not inlined, for all types in memory (of 32 registers not every size of tile, which
+// costs time and nothing else). Tests know them as compiled elsewhere (kernel_instances.cpp, once for each
+// build), for they are most of what a test takes to compile.
 #pragma once
 
 #include <Eigen/Core>
