@@ -13,6 +13,10 @@
 #define TIEDLORA_SUM_ROWS(J, In, c_stride, Out, Into)                       \
   TIEDLORA_INSTANCE void tiedlora::kernels::sum_rows<J, In, c_stride, Out>( \
       tiedlora::kernels::SumRows<In, c_stride>, Out* const*, tiedlora::kernels::Into, tiedlora::Index);
+#define TIEDLORA_FEW_ROWS(R, In, Out, Into)                                                                  \
+  TIEDLORA_INSTANCE void tiedlora::kernels::few_rows<R, In, Out>(const In* const*, tiedlora::Index,          \
+                                                                 const float*, Out* const*, tiedlora::Index, \
+                                                                 tiedlora::kernels::Into, tiedlora::Index);
 #define TIEDLORA_DOT_TILE(K, T, padded, P, X)                                                        \
   TIEDLORA_INSTANCE void tiedlora::kernels::dot_tile<K, T, padded>(tiedlora::kernels::DotRows<P>,    \
                                                                    const X* const*, tiedlora::Index, \
@@ -26,6 +30,10 @@
   TIEDLORA_SUM_ROWS(2, In, c_stride, Out, Into) \
   TIEDLORA_SUM_ROWS(4, In, c_stride, Out, Into) \
   TIEDLORA_SUM_ROWS((tiedlora::kernels::many_registers ? 8 : 6), In, c_stride, Out, Into)
+#define TIEDLORA_FEW(In, Out, Into)   \
+  TIEDLORA_FEW_ROWS(1, In, Out, Into) \
+  TIEDLORA_FEW_ROWS(2, In, Out, Into) \
+  TIEDLORA_FEW_ROWS(4, In, Out, Into)
 #define TIEDLORA_DOTS_OF(K, padded, P, X) \
   TIEDLORA_DOT_TILE(K, 1, padded, P, X)   \
   TIEDLORA_DOT_TILE(K, 2, padded, P, X)   \
@@ -40,6 +48,9 @@
 #define TIEDLORA_KERNELS(P, X)                                       \
   TIEDLORA_SUMS(P, tiedlora::kernels::panel_ranks, X, IntoTokens<P>) \
   TIEDLORA_SUMS(X, 1, float, IntoRanks<P>)                           \
+  TIEDLORA_FEW(P, X, IntoTokens<P>)                                  \
+  TIEDLORA_FEW(X, float, IntoRanks<P>)                               \
+  TIEDLORA_FEW_ROWS(8, X, float, IntoRanks<P>)                       \
   TIEDLORA_DOTS(false, P, X) TIEDLORA_DOT_TILE(8, 1, false, P, X)
 #define TIEDLORA_KERNELS_OF_PARAMETERS(P)          \
   TIEDLORA_KERNELS(P, float)                       \

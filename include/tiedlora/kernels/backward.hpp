@@ -18,24 +18,47 @@ inline namespace v1 {
 namespace kernels {
 inline namespace TIEDLORA_ISA {
 
-/// out_k += w ∘ G_k with G_k = Σ_t c_t[k] row_t on n features, for some ranks k; product += Σ_k factor_k ∘
-/// G_k. out or the product may be null. c has the coefficients of one group of ranks after the other.
+/// out_k += w ∘ G_k with G_k = Σ_t c_t[k] row_t on n features, for some ranks k, if into.adds; product += Σ_k
+/// factor_k ∘ G_k, if that is not null. c has the coefficients of one group of ranks after the other.
 template <class X, class P>
 void sum_panel_into_ranks(const X* const* rows, Index count, const float* c, Index ranks, float* out,
                           Index out_stride, const IntoRanks<P>& into, Index n) {
   in_output_groups(ranks, count, [&](auto J, Index k) {
     float* outs[J];
-    for (unsigned j = 0; j < J; ++j) outs[j] = out ? out + (k + j) * out_stride : nullptr;
+    for (unsigned j = 0; j < J; ++j) outs[j] = into.adds ? out + (k + j) * out_stride : into.product;
     IntoRanks<P> part = into;
     if (into.factor) part.factor += k * into.factor_stride;
     sum_rows<J>(SumRows<X, 1>{rows, count, c + k * count}, outs, part, n);
   });
 }
 
-/// The same for any rank. The `count` rows are tokens; fill(t, k, n, c) writes c_t[k …].
+/// The same for any rank and `count` <= few_tokens tokens; fill(t, k, n, c) writes c_t[k …].
+template <class X, class P, class Fill>
+void few_rows_into_ranks(const X* const* rows, Index count, const Fill& fill, Index rank, float* out,
+                         Index out_stride, const IntoRanks<P>& into, Index n) {
+  const Index at_once = few_outputs_at_once(out_stride * static_cast<Index>(sizeof(float)));
+  with_few_rows<few_tokens>(count, [&](auto R) {
+    for (Index first = 0; first < rank; first += at_once) {
+      const Index ranks = std::min(at_once, rank - first);
+      float of_token[few_outputs], c[few_outputs * R] = {};
+      float* outs[few_outputs];
+      for (Index t = 0; t < count; ++t) {
+        fill(t, first, ranks, of_token);
+        for (Index k = 0; k < ranks; ++k) c[k * R + t] = of_token[k];
+      }
+      for (Index k = 0; k < ranks; ++k) outs[k] = into.adds ? out + (first + k) * out_stride : into.product;
+      IntoRanks<P> part = into;
+      if (into.factor) part.factor += first * into.factor_stride;
+      few_rows<R>(rows, count, c, outs, ranks, part, n);
+    }
+  });
+}
+
+/// The same for any number of tokens in a block.
 template <class X, class P, class Fill>
 void sum_into_ranks(const X* const* rows, Index count, const Fill& fill, Index rank, float* out,
                     Index out_stride, const IntoRanks<P>& into, Index n) {
+  if (count <= few_tokens) return few_rows_into_ranks(rows, count, fill, rank, out, out_stride, into, n);
   const bool packs = rank >= pack_ranks && packs_rows(rows, count, count);
   const Index chunk = packs ? Panel::features(count) : n;
   float c[gradient_coefficients];
@@ -51,7 +74,7 @@ void sum_into_ranks(const X* const* rows, Index count, const Fill& fill, Index r
       if (into.w) part.w += i;
       if (into.factor) part.factor += first * into.factor_stride + i;
       if (into.product) part.product += i;
-      float* const to = out ? out + first * out_stride + i : nullptr;
+      float* const to = into.adds ? out + first * out_stride + i : nullptr;
       if (!packs) {
         sum_panel_into_ranks(rows, count, c, ranks, to, out_stride, part, m);
         continue;
@@ -202,7 +225,8 @@ void expand_backward(const Factors<const P>& f, const Tokens<const float>& h, co
       const IntoRanks<P> into = {.w = f.v ? f.v + own.begin : nullptr,
                                  .factor = f.B + own.begin,
                                  .factor_stride = f.b_stride,
-                                 .product = gradient.v ? gradient.v + own.begin : nullptr};
+                                 .product = gradient.v ? gradient.v + own.begin : nullptr,
+                                 .adds = gradient.B != nullptr};
       const auto fill = [&](Index t, Index k, Index m, float* c) {
         fill_expand(f, h, o, first + t, k, m, c);
       };

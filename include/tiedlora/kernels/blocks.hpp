@@ -5,6 +5,7 @@
 #include <type_traits>  // integral_constant
 
 #include "dot_tile.hpp"
+#include "few_rows.hpp"
 #include "sum_tile.hpp"
 
 namespace tiedlora {
@@ -58,6 +59,13 @@ constexpr bool share_cache_sets(Index rows, Index stride_bytes) {
   return beside_the_first > 4;
 }
 
+/// Outputs that go past few rows at a time: the more, the less it costs to load these. But where they share
+/// cache sets so few that their lines, those of the rows and those of B beside dB stay until the last.
+inline constexpr Index few_outputs = 32;
+constexpr Index few_outputs_at_once(Index stride_bytes) {
+  return share_cache_sets(few_outputs, stride_bytes) ? 4 : few_outputs;
+}
+
 /// Features for which all rows of a panel stay in the second cache, at 256 KB, while tokens go past.
 constexpr Index sum_features(Index rank) { return std::max<Index>(64 * 1024 / rank / 64 * 64, 512); }
 
@@ -106,6 +114,14 @@ TIEDLORA_INLINE void in_groups(Index begin, Index end, const Body& body) {
   for (; end - i >= static_cast<Index>(Largest); i += Largest)
     body(std::integral_constant<unsigned, Largest>(), i);
   if constexpr (Largest > 1) in_groups<next>(i, end, body);
+}
+
+/// Calls body(R) with the smallest R of Most, …, 4, 2, 1 that is not below `rows`.
+template <unsigned Most, class Body>
+TIEDLORA_INLINE void with_few_rows(Index rows, const Body& body) {
+  if constexpr (Most > 1)
+    if (rows <= static_cast<Index>(Most / 2)) return with_few_rows<Most / 2>(rows, body);
+  body(std::integral_constant<unsigned, Most>());
 }
 
 /// Outputs of sum_tile in groups, by how many rows are summed.

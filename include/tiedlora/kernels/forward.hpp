@@ -149,13 +149,39 @@ void shrink(std::span<const Factors<const P>> modules, const Tokens<const X>& x,
   }
 }
 
+/// From the first of some rows to the second, in bytes.
+template <class T>
+Index bytes_apart(const T* first, const T* second) {
+  return reinterpret_cast<std::intptr_t>(second) - reinterpret_cast<std::intptr_t>(first);
+}
+
 /// Whether to copy rows of tokens or of factors into a Panel, in a call of so many tokens. Registers for many
 /// outputs make one line of a row last long enough to fetch the next from the second cache.
 template <class T>
 bool packs_rows(const T* const* rows, Index count, Index tokens) {
-  if (many_registers || count < 2 || count > panel_ranks || tokens < pack_tokens) return false;
-  const auto address = [&](Index p) { return reinterpret_cast<std::intptr_t>(rows[p]); };
-  return is_narrow<T> || share_cache_sets(count, address(1) - address(0));
+  if (many_registers || count <= few_ranks || count > panel_ranks || tokens < pack_tokens) return false;
+  return is_narrow<T> || share_cache_sets(count, bytes_apart(rows[0], rows[1]));
+}
+
+/// sum_panel_into_tokens for `count` <= few_ranks rows; into(t) says what becomes of the sums of the tokens
+/// from t on.
+template <class Row, class Y, class Fill, class Into>
+void few_rows_into_tokens(const Row* const* rows, Index count, const Fill& fill, const Tokens<Y>& out,
+                          const Into& into, Index feature, Index n) {
+  const Index at_once = out.count > 1 ? few_outputs_at_once(bytes_apart(out[0], out[1])) : 1;
+  with_few_rows<few_ranks>(count, [&](auto R) {
+    for (Index first = 0; first < out.count; first += at_once) {
+      const Index tokens = std::min(at_once, out.count - first);
+      float c[few_outputs * R];
+      Y* outs[few_outputs];
+      for (Index t = 0; t < tokens; ++t) {
+        fill(first + t, 0, count, c + t * R);
+        for (Index p = count; p < static_cast<Index>(R); ++p) c[t * R + p] = 0;
+      }
+      point_at(out, first, tokens, feature, outs);
+      few_rows<R>(rows, count, c, outs, tokens, into(first), n);
+    }
+  });
 }
 
 /// out_t (+)= w ∘ Σ_k c_t[k] row_k on n features from where the `count` <= panel_ranks rows and w point, for
@@ -167,6 +193,8 @@ void sum_panel_into_tokens(const Row* const* rows, Index count, const Fill& fill
       .w = w,
       .overwrite = overwrite,
       .far = !overwrite && out.count * out.width * static_cast<Index>(sizeof(Y)) > far_bytes};
+  if (count <= few_ranks)
+    return few_rows_into_tokens(rows, count, fill, out, [&](Index) { return into; }, feature, n);
   in_output_groups(out.count, count, [&](auto J, Index t) {
     float c[J * panel_ranks];
     for (unsigned j = 0; j < J; ++j) fill(t + j, 0, count, c + j * panel_ranks);

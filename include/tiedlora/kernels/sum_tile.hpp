@@ -11,14 +11,12 @@ inline namespace v1 {
 namespace kernels {
 inline namespace TIEDLORA_ISA {
 
-// A tile is J outputs of M vectors each. Sums of many rows fill the registers; sums of few leave a third of
-// them free, so that the next tile begins while this one's results are stored. With 16 registers a tile is a
-// cache line wide, which it takes from each row once. A few outputs get long runs of features, so that each
-// row is read at least 256 bytes at a time.
+// A tile is J outputs of M vectors each. Sums of many rows fill the registers; sums of few leave half of them
+// free, so that the next tile begins while this one's results are stored. With 16 registers a tile is a cache
+// line wide, which it takes from each row once. A few outputs get long runs of features, so that each row is
+// read at least 256 bytes at a time.
 template <unsigned J>
-inline constexpr unsigned sum_vectors = many_registers ? (J == 8   ? 3
-                                                          : J == 4 ? 4
-                                                                   : 8)
+inline constexpr unsigned sum_vectors = many_registers ? (J >= 4 ? 3 : 8)
                                                        : (J >= 4   ? 2
                                                           : J == 2 ? 4
                                                                    : 8);
@@ -32,22 +30,23 @@ struct SumRows {
   const float* c;
 };
 
-// What becomes of the sums is a type: fetch_ahead<M>(out, at) before a tile of M vectors from feature `at`
-// on, and finish(acc, get, put, out, at), which may change the sums and says whether to store them; get and
-// put move vectors, perhaps in part. What varies within a type costs a branch for each tile, always the same:
-// a template for each case would be most of what this library takes to compile.
+// What becomes of the sums is a type: fetch_ahead<M>(out, at) before a tile of M vectors of the outputs, and
+// finish(acc, get, put, out, at), which may change the sums and says whether to store them; `out` and
+// feature `at` are where the tile is, get and put move vectors, perhaps in part. What varies within a type
+// costs a branch for each tile, always the same: a template for each case would be most of what this library
+// takes to compile.
 
-/// acc[j][m] = value(j, feature, acc[j][m])
+/// acc[j][m] = value(j, m · lanes, acc[j][m])
 template <unsigned J, unsigned M, class Value>
-TIEDLORA_INLINE void replace(Vector (&acc)[J][M], Index at, const Value& value) {
+TIEDLORA_INLINE void replace(Vector (&acc)[J][M], const Value& value) {
   TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j)
-      acc[j][m] = value(j, at + m * lanes, acc[j][m]);
+      acc[j][m] = value(j, m * lanes, acc[j][m]);
 }
 
-/// The lines of rows that the tile after the next one will touch.
+/// The lines of a row that the tile after the next one will touch.
 template <unsigned M, class T>
-TIEDLORA_INLINE void prefetch_tile(const T* row, Index at) {
-  TIEDLORA_UNROLL for (unsigned m = 0; m < M; m += vectors_per_line) prefetch(row + at + (2 * M + m) * lanes);
+TIEDLORA_INLINE void prefetch_tile(const T* row) {
+  TIEDLORA_UNROLL for (unsigned m = 0; m < M; m += vectors_per_line) prefetch(row + (2 * M + m) * lanes);
 }
 
 /// out[j] += w ∘ G[j], or out[j] = w ∘ G[j].
@@ -58,23 +57,23 @@ struct IntoTokens {
   bool far;  ///< outputs come from beyond the second cache: fetch them ahead
 
   template <unsigned M, unsigned J, class Out>
-  TIEDLORA_INLINE void fetch_ahead(Out* const (&out)[J], Index at) const {
-    if (far) TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) prefetch_tile<M>(out[j], at);
+  TIEDLORA_INLINE void fetch_ahead(Out* const (&out)[J], Index) const {
+    if (far) TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) prefetch_tile<M>(out[j]);
   }
   template <unsigned J, unsigned M, class Get, class Put, class Out>
   TIEDLORA_INLINE bool finish(Vector (&acc)[J][M], const Get& get, const Put&, Out* const (&out)[J],
                               Index at) const {
+    const P* const weight = w ? opaque(w + at) : nullptr;
     if (w && overwrite)
-      replace(acc, at,
-              [&](unsigned, Index i, Vector g) __attribute__((always_inline)) { return get(w + i) * g; });
+      replace(acc, [&](unsigned, Index i, Vector g)
+                       __attribute__((always_inline)) { return get(weight + i) * g; });
     else if (w)
-      replace(acc, at, [&](unsigned j, Index i, Vector g) __attribute__((always_inline)) {
-        return multiply_add(get(w + i), g, get(out[j] + i));
+      replace(acc, [&](unsigned j, Index i, Vector g) __attribute__((always_inline)) {
+        return multiply_add(get(weight + i), g, get(out[j] + i));
       });
     else if (!overwrite)
-      replace(acc, at, [&](unsigned j, Index i, Vector g) __attribute__((always_inline)) {
-        return g + get(out[j] + i);
-      });
+      replace(acc, [&](unsigned j, Index i, Vector g)
+                       __attribute__((always_inline)) { return g + get(out[j] + i); });
     return true;
   }
 };
@@ -86,6 +85,7 @@ struct IntoRanks {
   const P* factor = nullptr;  ///< rows of B
   Index factor_stride = 0;
   float* product = nullptr;  ///< null: not wanted
+  bool adds = true;          ///< false: only the product is wanted, and no out is touched
 
   template <unsigned M, unsigned J>
   TIEDLORA_INLINE void fetch_ahead(float* const (&)[J], Index) const {}
@@ -101,16 +101,16 @@ struct IntoRanks {
             multiply_add(get(factor + j * factor_stride + i), acc[j][m], sums[m]);
       }
     }
-    if (w && out[0])
-      replace(acc, at, [&](unsigned j, Index i, Vector g) __attribute__((always_inline)) {
-        return multiply_add(get(w + i), g, get(out[j] + i));
+    const P* const weight = w ? opaque(w + at) : nullptr;
+    if (adds && w)
+      replace(acc, [&](unsigned j, Index i, Vector g) __attribute__((always_inline)) {
+        return multiply_add(get(weight + i), g, get(out[j] + i));
       });
-    else if (out[0])
-      replace(acc, at, [&](unsigned j, Index i, Vector g) __attribute__((always_inline)) {
-        return g + get(out[j] + i);
-      });
+    else if (adds)
+      replace(acc, [&](unsigned j, Index i, Vector g)
+                       __attribute__((always_inline)) { return g + get(out[j] + i); });
     if (product) TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) put(product + at + m * lanes, sums[m]);
-    return out[0] != nullptr;
+    return adds;
   }
 };
 
@@ -130,7 +130,9 @@ TIEDLORA_INLINE void sum_tile(const SumRows<In, c_stride>& in, Out* const (&out)
     else
       store_part(p, v, part);
   };
-  if constexpr (whole) into.template fetch_ahead<M>(out, at);
+  Out* to[J];
+  TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) to[j] = out[j] + at;
+  if constexpr (whole) into.template fetch_ahead<M>(to, at);
   Vector acc[J][M] = {};
   const float* c = in.c;
   for (Index p = 0; p < in.count; ++p, c += c_stride == 1 ? J : 1) {
@@ -146,9 +148,10 @@ TIEDLORA_INLINE void sum_tile(const SumRows<In, c_stride>& in, Out* const (&out)
         acc[j][m] = multiply_add(b[m], c[static_cast<Index>(j) * c_stride], acc[j][m]);
   }
   // All loads before all stores: rows a power of two apart look alike to the store buffer.
-  if (!into.finish(acc, get, put, out, at)) return;
+  TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) to[j] = opaque(to[j]);
+  if (!into.finish(acc, get, put, to, at)) return;
   TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m)
-      put(out[j] + at + m * lanes, acc[j][m]);
+      put(to[j] + m * lanes, acc[j][m]);
 }
 
 /// sum_tile over n features.

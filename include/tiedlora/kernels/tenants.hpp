@@ -33,24 +33,32 @@ struct IntoTenants {
   template <unsigned M, unsigned J, class Out>
   TIEDLORA_INLINE void fetch_ahead(Out* const (&out)[J], Index at) const {
     if (far) TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) {
-        prefetch_tile<M>(out[j], at);
-        prefetch_tile<M>(weights[j], at);
+        prefetch_tile<M>(out[j]);
+        prefetch_tile<M>(weights[j] + at);
       }
   }
   template <unsigned J, unsigned M, class Get, class Put, class Out>
   TIEDLORA_INLINE bool finish(Vector (&acc)[J][M], const Get& get, const Put&, Out* const (&out)[J],
                               Index at) const {
     if (overwrite)
-      replace(acc, at, [&](unsigned j, Index i, Vector g) __attribute__((always_inline)) {
-        return get(weights[j] + i) * g;
-      });
+      replace(acc, [&](unsigned j, Index i, Vector g)
+                       __attribute__((always_inline)) { return get(weights[j] + at + i) * g; });
     else
-      replace(acc, at, [&](unsigned j, Index i, Vector g) __attribute__((always_inline)) {
-        return multiply_add(get(weights[j] + i), g, get(out[j] + i));
+      replace(acc, [&](unsigned j, Index i, Vector g) __attribute__((always_inline)) {
+        return multiply_add(get(weights[j] + at + i), g, get(out[j] + i));
       });
     return true;
   }
 };
+
+template <unsigned R, unsigned M, bool whole, class Out, class P>
+TIEDLORA_INLINE void add_few_rows(FewRows<R, M, whole>& rows, const float* c, Out* const* outs, Index count,
+                                  const IntoTenants<P>& into) {
+  for (Index j = 0; j < count; ++j, c += R) {
+    FewRows<R, M, whole> own = rows;
+    add_few_rows(own, c, outs + j, 1, IntoTokens<P>{into.weights[j], into.overwrite, into.far});
+  }
+}
 
 /// y_t (+)= c_t v_t ∘ B (u_t ∘ h_t) for all tokens t.
 template <class P, class Y>
@@ -72,6 +80,19 @@ void expand(const Factors<const P>& f, const Tenants<P>& tenants, const Tokens<c
   const P* row[panel_ranks];
   for (Index begin = 0; begin < f.out_features; begin += chunk) {
     const Index n = std::min(f.out_features - begin, chunk);
+    if (f.rank <= few_ranks) {
+      rows(0, f.rank, begin, row);
+      const P* weights[few_outputs];
+      few_rows_into_tokens(
+          row, f.rank, fill, y,
+          [&](Index first) {
+            for (Index t = 0; t < std::min(few_outputs, y.count - first); ++t)
+              weights[t] = tenants.arrays[first + t] + tenants.v + begin;
+            return IntoTenants<P>{weights, o.overwrite, is_far};
+          },
+          begin, n);
+      continue;
+    }
     in_output_groups(y.count, f.rank, [&](auto J, Index t) {
       float c[J * panel_ranks];
       const auto sums_of = [&](Index k) {

@@ -84,6 +84,16 @@ TIEDLORA_INLINE Vector in_register(Vector v) {
   return v;
 }
 
+/// p, of which the compiler knows no more: GCC would keep p + 64, p + 128, … for each output of a tile, far
+/// more than it has registers for.
+template <class T>
+TIEDLORA_INLINE T* opaque(T* p) {
+#if !defined(__clang__)
+  __asm__("" : "+r"(p));
+#endif
+  return p;
+}
+
 /// All lanes the same.
 TIEDLORA_INLINE Vector broadcast(float x) { return x - Vector{}; }
 
