@@ -50,6 +50,11 @@ void add_weighted(const float* sums, const P* w, Y* out, Index n, bool overwrite
   });
 }
 
+/// From the first of some rows to the second, in bytes.
+inline Index bytes_apart(const void* first, const void* second) {
+  return reinterpret_cast<std::intptr_t>(second) - reinterpret_cast<std::intptr_t>(first);
+}
+
 /// Some rows of A, or of B with v folded in.
 template <class P>
 struct Matrix {
@@ -59,6 +64,20 @@ struct Matrix {
 
   const P* row(Index k) const { return data + k * stride; }
 };
+
+/// Whether the rows and tokens of one tile are more than the eight lines that the first cache has for each
+/// address modulo 4096.
+template <class P, class X>
+bool overflow_cache_set(const Matrix<P>& rows, Range ranks, const X* const* x, Index count) {
+  Index lines = 0;
+  const auto add = [&](const auto* p) {
+    const Index apart = bytes_apart(x[0], p) & 4095;
+    lines += apart < 64 || apart > 4096 - 64;
+  };
+  for (Index k = ranks.begin; k < std::min<Index>(ranks.begin + dot_chains, ranks.end); ++k) add(rows.row(k));
+  for (Index t = 0; t < std::min<Index>(dot_tokens, count); ++t) add(x[t]);
+  return lines > 8;
+}
 
 /// The vectors of K rows in turn, the last filled up with zeros.
 template <unsigned K, class P>
@@ -93,7 +112,9 @@ void dot_block(const Matrix<P>& rows, bool folds_rows, Range ranks, const X* con
     else
       in_groups<dot_chains>(ranks.begin, ranks.end, tiles);
   };
-  if (rows.fold ? folds_rows : count >= pack_tokens) {
+  // Rows are copied to fold weights in, to widen them once for all tokens, or out of the tokens' way.
+  if (rows.fold ? folds_rows
+                : count >= pack_tokens && (is_narrow<P> || overflow_cache_set(rows, ranks, x, count))) {
     in_groups<dot_chains>(ranks.begin, ranks.end, [&](auto K, Index k) {
       pack<K>(rows, k, n, panel);
       in_groups<dot_tokens>(0, count, [&](auto T, Index t) {
@@ -147,12 +168,6 @@ void shrink(std::span<const Factors<const P>> modules, const Tokens<const X>& x,
       if (h[m][t] != h[first][t])
         std::copy_n(h[first][t] + ranks.begin, ranks.end - ranks.begin, h[m][t] + ranks.begin);
   }
-}
-
-/// From the first of some rows to the second, in bytes.
-template <class T>
-Index bytes_apart(const T* first, const T* second) {
-  return reinterpret_cast<std::intptr_t>(second) - reinterpret_cast<std::intptr_t>(first);
 }
 
 /// Whether to copy rows of tokens or of factors into a Panel, in a call of so many tokens. Registers for many
