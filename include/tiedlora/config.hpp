@@ -42,15 +42,21 @@
 #else
 #define TIEDLORA_ISA_HALF
 #endif
+#if defined(__AVX512BF16__)
+#define TIEDLORA_ISA_BFLOAT16 _bf16
+#else
+#define TIEDLORA_ISA_BFLOAT16
+#endif
 #if TIEDLORA_EXCEPTIONS
 #define TIEDLORA_ISA_ERRORS _throwing
 #else
 #define TIEDLORA_ISA_ERRORS _aborting
 #endif
-#define TIEDLORA_CONCAT_(a, b, c, d) a##b##c##d
-#define TIEDLORA_CONCAT(a, b, c, d) TIEDLORA_CONCAT_(a, b, c, d)
-#define TIEDLORA_ISA \
-  TIEDLORA_CONCAT(TIEDLORA_ISA_VECTOR, TIEDLORA_ISA_FMA, TIEDLORA_ISA_HALF, TIEDLORA_ISA_ERRORS)
+#define TIEDLORA_CONCAT_(a, b, c, d, e) a##b##c##d##e
+#define TIEDLORA_CONCAT(a, b, c, d, e) TIEDLORA_CONCAT_(a, b, c, d, e)
+#define TIEDLORA_ISA                                                                               \
+  TIEDLORA_CONCAT(TIEDLORA_ISA_VECTOR, TIEDLORA_ISA_FMA, TIEDLORA_ISA_HALF, TIEDLORA_ISA_BFLOAT16, \
+                  TIEDLORA_ISA_ERRORS)
 #define TIEDLORA_STRING_(x) #x
 #define TIEDLORA_STRING(x) TIEDLORA_STRING_(x)
 #define TIEDLORA_ISA_TAG __attribute__((abi_tag(TIEDLORA_STRING(TIEDLORA_ISA))))
@@ -63,7 +69,7 @@ using Index = std::ptrdiff_t;
 
 inline namespace TIEDLORA_ISA {
 
-/// The instruction set this translation unit was compiled for, e.g. "avx512_fma_f16c_throwing".
+/// The instruction set this translation unit was compiled for, e.g. "avx512_fma_f16c_bf16_throwing".
 /// A plain build on x86-64 is SSE2 and several times slower than -march=native.
 constexpr const char* kernel_isa() { return TIEDLORA_STRING(TIEDLORA_ISA); }
 

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <limits>
+#include <string_view>
 #include <tiedlora/forward_backward.hpp>
 #include <vector>
 
@@ -116,6 +117,14 @@ void expect_read() {
 TEST(Conversions, EveryHalfIsRead) { expect_read<half>(); }
 TEST(Conversions, EveryBfloat16IsRead) { expect_read<bfloat16>(); }
 
+// An instruction set with a conversion to bfloat16 makes numbers below the least normal one zero.
+template <class T>
+Index stored(float value, Index nearest) {
+  const bool flushes =
+      std::is_same_v<T, bfloat16> && std::string_view(kernel_isa()).find("_bf16") != std::string_view::npos;
+  return flushes && std::abs(value) < std::numeric_limits<float>::min() ? 0 : nearest;
+}
+
 // Every number, the points halfway to the next and what lies to both sides of those are rounded to the
 // nearest, halfway to the even one, as y and as dx.
 template <class T>
@@ -155,9 +164,10 @@ void expect_rounded() {
       for (Index i = 0; i < width; ++i) {
         const auto bits = Eigen::numext::bit_cast<std::uint16_t>(out(i, t));
         const auto n = static_cast<std::size_t>(t);
-        ASSERT_TRUE(same(meaning<T>(bits), meaning<T>(expected[n])))
-            << values[n] << " became " << meaning<T>(bits) << ", bits " << bits << " instead of "
-            << expected[n] << ", at feature " << i;
+        const Index nearest = stored<T>(values[n], expected[n]);
+        ASSERT_TRUE(same(meaning<T>(bits), meaning<T>(nearest)))
+            << values[n] << " became " << meaning<T>(bits) << ", bits " << bits << " instead of " << nearest
+            << ", at feature " << i;
       }
   }
 }

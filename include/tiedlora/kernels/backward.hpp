@@ -59,7 +59,7 @@ template <class X, class P, class Fill>
 void sum_into_ranks(const X* const* rows, Index count, const Fill& fill, Index rank, float* out,
                     Index out_stride, const IntoRanks<P>& into, Index n) {
   if (count <= few_tokens) return few_rows_into_ranks(rows, count, fill, rank, out, out_stride, into, n);
-  const bool packs = rank >= pack_ranks && packs_rows(rows, count, count);
+  const bool packs = !many_registers && rank >= pack_ranks && packs_rows(rows, count, count);
   const Index chunk = packs ? Panel::features(count) : n;
   float c[gradient_coefficients];
   const Index most = gradient_coefficients / count;

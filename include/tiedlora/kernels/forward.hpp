@@ -170,12 +170,13 @@ void shrink(std::span<const Factors<const P>> modules, const Tokens<const X>& x,
   }
 }
 
-/// Whether to copy rows of tokens or of factors into a Panel, in a call of so many tokens. Registers for many
-/// outputs make one line of a row last long enough to fetch the next from the second cache.
+/// Whether to copy rows of tokens or of factors into a Panel, in a call of so many tokens: to widen them
+/// once, or out of each other's way. (With 32 registers one line of a row lasts long enough to fetch the next
+/// from the second cache.)
 template <class T>
 bool packs_rows(const T* const* rows, Index count, Index tokens) {
-  if (many_registers || count <= few_ranks || count > panel_ranks || tokens < pack_tokens) return false;
-  return is_narrow<T> || share_cache_sets(count, bytes_apart(rows[0], rows[1]));
+  if (count <= few_ranks || count > panel_ranks || tokens < pack_tokens) return false;
+  return is_narrow<T> || (!many_registers && share_cache_sets(count, bytes_apart(rows[0], rows[1])));
 }
 
 /// sum_panel_into_tokens for `count` <= few_ranks rows; into(t) says what becomes of the sums of the tokens
