@@ -11,12 +11,14 @@ inline namespace v1 {
 namespace kernels {
 inline namespace TIEDLORA_ISA {
 
-// A tile is J outputs of M vectors each. Sums of many rows fill the registers; sums of few leave half of them
-// free, so that the next tile begins while this one's results are stored. With 16 registers a tile is a cache
-// line wide, which it takes from each row once. A few outputs get long runs of features, so that each row is
-// read at least 256 bytes at a time.
+// A tile is J outputs of M vectors each. Sums of many rows fill the registers; sums of few leave a third of
+// them free, so that the next tile begins while this one's results are stored. With 16 registers a tile is a
+// cache line wide, which it takes from each row once. A few outputs get long runs of features, so that each
+// row is read at least 256 bytes at a time.
 template <unsigned J>
-inline constexpr unsigned sum_vectors = many_registers ? (J >= 4 ? 3 : 8)
+inline constexpr unsigned sum_vectors = many_registers ? (J == 8   ? 3
+                                                          : J == 4 ? 4
+                                                                   : 8)
                                                        : (J >= 4   ? 2
                                                           : J == 2 ? 4
                                                                    : 8);
