@@ -2,6 +2,7 @@
 
 #include <string>
 #include <tiedlora/io/peft_config.hpp>
+#include <tiedlora/io/peft_match.hpp>
 
 #include "support/io_files.hpp"
 

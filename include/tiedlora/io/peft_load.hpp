@@ -28,6 +28,7 @@
 #include "file.hpp"
 #include "module_names.hpp"
 #include "peft_config.hpp"
+#include "peft_match.hpp"
 #include "peft_tensors.hpp"
 #include "quote.hpp"
 #include "safetensors.hpp"
