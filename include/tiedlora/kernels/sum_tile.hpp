@@ -140,7 +140,7 @@ TIEDLORA_INLINE void sum_tile(const SumRows<In, c_stride>& in, Out* const (&out)
   for (Index p = 0; p < in.count; ++p, c += c_stride == 1 ? J : 1) {
     const In* row = in.rows[p] + at;
     // The next stripe of this row: too far away for the hardware to see that it will be wanted.
-    if constexpr (many_registers && c_stride == 1 && whole && J >= 4) {
+    if constexpr (many_registers && whole && (J == 8 || (J == 4 && c_stride == 1))) {
       TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) prefetch(row + (M + m) * lanes);
     }
     Vector b[M];
