@@ -48,14 +48,17 @@ inline constexpr Index panel_ranks = 256;
 /// Outputs larger than this are fetched ahead of their sums: more than a core's share of the last cache.
 inline constexpr Index far_bytes = 4 * 1024 * 1024;
 
+/// Whether two lines that many bytes apart lie at one place of the first cache, or nearly.
+constexpr bool shares_cache_set(Index bytes_apart) {
+  const Index apart = bytes_apart & 4095;
+  return apart < 64 || apart > 4096 - 64;
+}
+
 /// Whether so many rows, that many bytes apart, drive each other out of the first cache, which has eight
 /// lines for each address modulo 4096; half of them are left to the rows.
 constexpr bool share_cache_sets(Index rows, Index stride_bytes) {
   Index beside_the_first = 0;
-  for (Index p = 0; p < rows; ++p) {
-    const Index apart = p * stride_bytes & 4095;
-    beside_the_first += apart < 64 || apart > 4096 - 64;
-  }
+  for (Index p = 0; p < rows; ++p) beside_the_first += shares_cache_set(p * stride_bytes);
   return beside_the_first > 4;
 }
 

@@ -70,10 +70,7 @@ struct Matrix {
 template <class P, class X>
 bool overflow_cache_set(const Matrix<P>& rows, Range ranks, const X* const* x, Index count) {
   Index lines = 0;
-  const auto add = [&](const auto* p) {
-    const Index apart = bytes_apart(x[0], p) & 4095;
-    lines += apart < 64 || apart > 4096 - 64;
-  };
+  const auto add = [&](const auto* p) { lines += shares_cache_set(bytes_apart(x[0], p)); };
   for (Index k = ranks.begin; k < std::min<Index>(ranks.begin + dot_chains, ranks.end); ++k) add(rows.row(k));
   for (Index t = 0; t < std::min<Index>(dot_tokens, count); ++t) add(x[t]);
   return lines > 8;
