@@ -16,7 +16,7 @@ inline namespace v1 {
 namespace gguf {
 namespace detail {
 
-/// Reads a file from its begin. What is not there stops it; `done()` must be looked at.
+/// Reads a file from its begin. What is not there stops it; `failed()` must be looked at.
 class Reader {
  public:
   explicit Reader(std::span<const std::byte> bytes) : bytes_(bytes) {}

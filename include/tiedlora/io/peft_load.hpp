@@ -25,9 +25,8 @@
 #include "../random.hpp"
 #include "../result.hpp"
 #include "../scheme.hpp"
-#include "file.hpp"
-#include "module_names.hpp"
 #include "peft_config.hpp"
+#include "peft_folder.hpp"
 #include "peft_match.hpp"
 #include "peft_tensors.hpp"
 #include "quote.hpp"
@@ -63,45 +62,7 @@ struct LoadedPeft {
 
 namespace detail {
 
-/// An open folder: its config, and its tensors where they lie in the mapped file.
-struct PeftFolder {
-  PeftConfig config;
-  safetensors::File file;
-  PeftTensors tensors;
-};
-
 inline namespace TIEDLORA_ISA {
-
-inline constexpr const char* peft_config_name = "adapter_config.json";
-inline constexpr const char* peft_weights_name = "adapter_model.safetensors";
-
-inline Result<PeftFolder> try_open_peft(const std::filesystem::path& folder, const PeftLoadOptions& options) {
-  const std::filesystem::path config_path = folder / peft_config_name, path = folder / peft_weights_name;
-  const Result<MappedFile> text = MappedFile::try_open(config_path);
-  if (!text) return text.failure();
-  const auto bytes = text->bytes();
-  constexpr std::size_t most = std::size_t{16} << 20;
-  if (bytes.size() > most)
-    return Failure{message(in_quotes(config_path.string()), " has ", bytes.size(), " bytes; at most ", most,
-                           " are read")};
-  Result<PeftConfig> config =
-      try_parse_peft_config({reinterpret_cast<const char*>(bytes.data()), bytes.size()},
-                            {.base_is_residual = options.base_is_residual});
-  if (!config) return Failure{message(in_quotes(config_path.string()), " ", config.error())};
-
-  std::error_code ignored;
-  if (!std::filesystem::exists(path, ignored) &&
-      std::filesystem::exists(folder / "adapter_model.bin", ignored))
-    return Failure{
-        message(in_quotes(folder.string()),
-                " has its weights in adapter_model.bin, a Python pickle, which can run code when it "
-                "is read; save it as safetensors with PEFT (save_pretrained)")};
-  Result<safetensors::File> file = safetensors::try_open(path);
-  if (!file) return file.failure();
-  Result<PeftTensors> tensors = try_peft_tensors(*file, *config);
-  if (!tensors) return Failure{message(in_quotes(path.string()), " ", tensors.error())};
-  return PeftFolder{*std::move(config), *std::move(file), *std::move(tensors)};
-}
 
 /// Which tensors belong to which of the host's modules.
 struct PeftMatch {
@@ -375,25 +336,6 @@ Result<LoadedPeft<P>> try_read_peft(const PeftFolder& folder, const ModuleList& 
   return LoadedPeft<P>{*std::move(adapter), std::move(match->report), folder.config};
 }
 
-/// The modules that a LoRA's tensors tell of: the layer is the first number in the name, the kind its last
-/// component. Which modules read the same x is not known.
-inline Result<ModuleList> try_infer_modules(const PeftFolder& folder) {
-  if (folder.config.type != PeftConfig::Type::lora)
-    return Failure{"is a VeRA, whose tensors do not tell the modules' shapes: give the host's module list"};
-  std::vector<Module> found;
-  for (const PeftModule& tensors : folder.tensors.modules) {
-    if (tensors.inner->shape.size() != 2 || tensors.outer->shape.size() != 2)
-      return Failure{message("module ", in_quotes(tensors.name), " has ", in_quotes(tensors.inner->name),
-                             " of ", shape_text(*tensors.inner), " and ", in_quotes(tensors.outer->name),
-                             " of ", shape_text(*tensors.outer), "; only matrices can be read")};
-    Module module = module_of_name(tensors.name);
-    module.in_features = tensors.inner->shape[1];
-    module.out_features = tensors.outer->shape[0];
-    found.push_back(std::move(module));
-  }
-  return try_list_of(std::move(found));
-}
-
 }  // namespace TIEDLORA_ISA
 }  // namespace detail
 
@@ -409,7 +351,8 @@ inline namespace TIEDLORA_ISA {
 template <class P>
 Result<LoadedPeft<P>> try_load_peft(const std::filesystem::path& folder, const ModuleList& modules,
                                     const PeftLoadOptions& options = {}) {
-  const Result<detail::PeftFolder> open = detail::try_open_peft(folder, options);
+  const Result<detail::PeftFolder> open =
+      detail::try_open_peft(folder, {.base_is_residual = options.base_is_residual});
   if (!open) return open.failure();
   Result<LoadedPeft<P>> loaded = detail::try_read_peft<P>(*open, modules, options);
   if (!loaded) return Failure{detail::message(detail::in_quotes(folder.string()), ": ", loaded.error())};
@@ -426,7 +369,8 @@ LoadedPeft<P> load_peft(const std::filesystem::path& folder, const ModuleList& m
 template <class P>
 Result<LoadedPeft<P>> try_load_peft(const std::filesystem::path& folder,
                                     const PeftLoadOptions& options = {}) {
-  const Result<detail::PeftFolder> open = detail::try_open_peft(folder, options);
+  const Result<detail::PeftFolder> open =
+      detail::try_open_peft(folder, {.base_is_residual = options.base_is_residual});
   if (!open) return open.failure();
   const Result<ModuleList> modules = detail::try_infer_modules(*open);
   if (!modules) return Failure{detail::message(detail::in_quotes(folder.string()), " ", modules.error())};
