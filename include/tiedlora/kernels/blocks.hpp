@@ -69,8 +69,22 @@ constexpr Index few_outputs_at_once(Index stride_bytes) {
   return share_cache_sets(few_outputs, stride_bytes) ? 4 : few_outputs;
 }
 
-/// Features for which all rows of a panel stay in the second cache, at 256 KB, while tokens go past.
-constexpr Index sum_features(Index rank) { return std::max<Index>(64 * 1024 / rank / 64 * 64, 512); }
+/// Features of a sum over more than panel_ranks rows, for which a panel of them stays in the second cache.
+inline constexpr Index panels_features = 512;
+
+/// So many rows are more than a prefetcher follows. A single token, which has nothing else to hide a distant
+/// factor behind, takes few of them at a time, a page of each: no more than stay in one set of the first
+/// cache beside the sums, for they are often a power of two apart.
+inline constexpr Index many_rows = 32;
+inline constexpr Index rows_of_one_token = 6;
+inline constexpr Index one_token_features = 1024;
+
+/// Features for which all rows stay in the second cache, at 256 KB, while tokens go past.
+constexpr Index sum_features(Index rank, Index tokens) {
+  if (rank > panel_ranks) return panels_features;
+  if (tokens == 1 && rank >= many_rows) return one_token_features;
+  return std::max<Index>(64 * 1024 / rank / 64 * 64, panels_features);
+}
 
 /// What a Panel holds, 48 KB of stack: three lines of panel_ranks rows, or twenty-three of gradient_tokens.
 inline constexpr Index panel_floats = 12 * 1024;
@@ -130,7 +144,6 @@ TIEDLORA_INLINE void with_few_rows(Index rows, const Body& body) {
 /// Outputs of sum_tile in groups, by how many rows are summed.
 template <class Body>
 TIEDLORA_INLINE void in_output_groups(Index outputs, Index rows, const Body& body) {
-  constexpr Index many_rows = 32;
   if (rows >= many_rows)
     in_groups<many_registers ? 8 : 6>(0, outputs, body);
   else

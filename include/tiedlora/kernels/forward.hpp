@@ -14,6 +14,7 @@
 #include "../options.hpp"
 #include "../tokens.hpp"
 #include "blocks.hpp"
+#include "one_token.hpp"
 
 namespace tiedlora {
 inline namespace v1 {
@@ -45,8 +46,11 @@ TIEDLORA_INLINE void scale(const X* in, const P* weight, float c, float* out, In
 template <class P, class Y>
 void add_weighted(const float* sums, const P* w, Y* out, Index n, bool overwrite) {
   in_vectors(n, [&](const auto& get, const auto& put, Index i) __attribute__((always_inline)) {
-    const Vector s = get(sums + i), old = overwrite ? Vector{} : get(out + i);
-    put(out + i, w ? multiply_add(get(w + i), s, old) : old + s);
+    const Vector s = get(sums + i);
+    if (overwrite)
+      put(out + i, w ? get(w + i) * s : s);
+    else
+      put(out + i, w ? multiply_add(get(w + i), s, get(out + i)) : s + get(out + i));
   });
 }
 
@@ -197,6 +201,16 @@ void few_rows_into_tokens(const Row* const* rows, Index count, const Fill& fill,
   });
 }
 
+/// sum_panel_into_tokens for one token and many rows.
+template <class Row, class P, class Y>
+void many_rows_into_token(const Row* const* rows, Index count, const float* c, const P* w, Y* out,
+                          bool overwrite, Index n) {
+  alignas(64) float sums[one_token_features];
+  std::fill_n(sums, n, 0.0f);
+  in_groups<rows_of_one_token>(0, count, [&](auto K, Index k) { add_rows<K>(rows + k, c + k, sums, n); });
+  add_weighted(sums, w, out, n, overwrite);
+}
+
 /// out_t (+)= w ∘ Σ_k c_t[k] row_k on n features from where the `count` <= panel_ranks rows and w point, for
 /// all tokens t.
 template <class Row, class Y, class Fill, class P>
@@ -208,6 +222,11 @@ void sum_panel_into_tokens(const Row* const* rows, Index count, const Fill& fill
       .far = !overwrite && out.count * out.width * static_cast<Index>(sizeof(Y)) > far_bytes};
   if (count <= few_ranks)
     return few_rows_into_tokens(rows, count, fill, out, [&](Index) { return into; }, feature, n);
+  if (out.count == 1 && count >= many_rows) {
+    float c[panel_ranks];
+    fill(0, 0, count, c);
+    return many_rows_into_token(rows, count, c, w, out[0] + feature, overwrite, n);
+  }
   in_output_groups(out.count, count, [&](auto J, Index t) {
     float c[J * panel_ranks];
     for (unsigned j = 0; j < J; ++j) fill(t + j, 0, count, c + j * panel_ranks);
@@ -223,11 +242,11 @@ template <class P, class Y, class Rows, class Fill>
 void sum_panels_into_tokens(const Rows& rows, Index rank, const Fill& fill, const P* w, const Tokens<Y>& out,
                             bool overwrite, Index feature, Index n) {
   constexpr unsigned J = 4;
-  float sums[J][sum_features(panel_ranks)];
+  float sums[J][panels_features];
   const P* row[panel_ranks];
   for (Index t = 0; t < out.count; t += J) {
     const Index tokens = std::min<Index>(J, out.count - t);
-    const Tokens<float> block = {sums[0], sum_features(panel_ranks), tokens, sum_features(panel_ranks)};
+    const Tokens<float> block = {sums[0], panels_features, tokens, panels_features};
     for (Index k = 0; k < rank; k += panel_ranks) {
       const Index count = std::min(panel_ranks, rank - k);
       rows(k, count, feature, row);
@@ -247,7 +266,7 @@ void sum_into_tokens(const Rows& rows, Index rank, const Fill& fill, const P* w,
   const P* row[panel_ranks];
   if (rank <= panel_ranks) rows(0, rank, 0, row);
   const bool packs = packs_rows<P>(row, rank, out.count);
-  const Index chunk = packs ? Panel::features(rank) : sum_features(rank);
+  const Index chunk = packs ? Panel::features(rank) : sum_features(rank, out.count);
   for (Index begin = features.begin; begin < features.end; begin += chunk) {
     const Index n = std::min(features.end - begin, chunk);
     const P* const weight = w ? w + begin : nullptr;

@@ -1,5 +1,5 @@
-// Backward of a single token: nothing is reused, so every row of a factor and of its gradient is touched
-// once, in one pass that does all that either is needed for.
+// A single token: nothing is reused, so what matters is how the rows of a factor, and of its gradient, come
+// from wherever they are. Backward touches each row once, in one pass that does all that it is needed for.
 #pragma once
 
 #include <algorithm>    // min
@@ -12,6 +12,22 @@ namespace tiedlora {
 inline namespace v1 {
 namespace kernels {
 inline namespace TIEDLORA_ISA {
+
+/// sums += Σ_k c[k] row_k for K rows of n features, one product after the other.
+template <unsigned K, class P>
+TIEDLORA_KERNEL void add_rows(const P* const* rows, const float* c, float* sums, Index n) {
+  const P* row[K];
+  Vector coefficient[K];
+  TIEDLORA_UNROLL for (unsigned k = 0; k < K; ++k) {
+    row[k] = rows[k];
+    coefficient[k] = in_register(broadcast(c[k]));
+  }
+  in_vectors(n, [&](const auto& get, const auto& put, Index i) __attribute__((always_inline)) {
+    Vector sum = get(sums + i);
+    TIEDLORA_UNROLL for (unsigned k = 0; k < K; ++k) sum = multiply_add(get(row[k] + i), coefficient[k], sum);
+    put(sums + i, sum);
+  });
+}
 
 /// Rows of a factor (B or A), of its gradient, and the number that goes with each row.
 template <class P>

@@ -76,7 +76,7 @@ void expand(const Factors<const P>& f, const Tenants<P>& tenants, const Tokens<c
 
   // Outputs and weights, of which each token may have its own.
   const bool is_far = y.count * y.width * static_cast<Index>(sizeof(Y) + sizeof(P)) > far_bytes;
-  const Index chunk = sum_features(f.rank);
+  const Index chunk = sum_features(f.rank, y.count);
   const P* row[panel_ranks];
   for (Index begin = 0; begin < f.out_features; begin += chunk) {
     const Index n = std::min(f.out_features - begin, chunk);
@@ -108,7 +108,7 @@ void expand(const Factors<const P>& f, const Tenants<P>& tenants, const Tokens<c
       if (f.rank <= panel_ranks)
         return sum_rows<J>(sums_of(0), outs, IntoTenants<P>{weights, o.overwrite, is_far}, n);
       // As in sum_into_tokens: an output is rounded once.
-      float block[J][sum_features(panel_ranks)];
+      float block[J][panels_features];
       float* blocks[J];
       for (unsigned j = 0; j < J; ++j) blocks[j] = block[j];
       for (Index k = 0; k < f.rank; k += panel_ranks)
