@@ -90,18 +90,18 @@ void sum_into_ranks(const X* const* rows, Index count, const Fill& fill, Index r
 /// out += c · a ∘ b
 template <class X>
 TIEDLORA_INLINE void add_products(const float* a, const X* b, float c, float* out, Index n) {
-  in_vectors(n, [&](const auto& get, const auto& put, Index i) __attribute__((always_inline)) {
-    put(out + i, multiply_add(get(a + i) * c, get(b + i), get(out + i)));
+  in_vectors(n, [&](const auto& io, Index i) __attribute__((always_inline)) {
+    io.store(out + i, multiply_add(io.load(a + i) * c, io.load(b + i), io.load(out + i)));
   });
 }
 
 /// d = c · dh, du += h ∘ d, dh = u ∘ d for one token. du may be null.
 template <class P>
 TIEDLORA_INLINE void finish_dh(const float* h, const P* u, float c, float* du, float* dh, Index n) {
-  in_vectors(n, [&](const auto& get, const auto& put, Index i) __attribute__((always_inline)) {
-    const Vector d = get(dh + i) * c;
-    if (du) put(du + i, multiply_add(get(h + i), d, get(du + i)));
-    put(dh + i, u ? get(u + i) * d : d);
+  in_vectors(n, [&](const auto& io, Index i) __attribute__((always_inline)) {
+    const Vector d = io.load(dh + i) * c;
+    if (du) io.store(du + i, multiply_add(io.load(h + i), d, io.load(du + i)));
+    io.store(dh + i, u ? io.load(u + i) * d : d);
   });
 }
 

@@ -23,34 +23,18 @@ inline constexpr Index few_tokens = 8;
 template <unsigned R>
 inline constexpr unsigned few_vectors = (many_registers ? 4 : 2) / (R == 8 ? 2 : 1);
 
-/// M vectors (or the first `part` features of one) from feature `at` on: the rows there, the last R - count
-/// of them zero, and how to move numbers.
+/// M vectors (or part of one) from feature `at` on: the rows there, the last R - count of them zero.
 template <unsigned R, unsigned M, bool whole>
 struct FewRows {
   Index at;
-  Index part;
+  Access<whole> io;
   Vector row[R][M];
 
   template <class In>
   TIEDLORA_INLINE FewRows(const In* const* rows, Index count, Index feature, Index features)
-      : at(feature), part(features) {
+      : at(feature), io{features} {
     TIEDLORA_UNROLL for (unsigned p = 0; p < R; ++p) TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m)
-        row[p][m] = p < count ? get(rows[p] + at + m * lanes) : Vector{};
-  }
-
-  template <class T>
-  TIEDLORA_INLINE Vector get(const T* p) const {
-    if constexpr (whole)
-      return load(p);
-    else
-      return load_part(p, part);
-  }
-  template <class T>
-  TIEDLORA_INLINE void put(T* p, Vector v) const {
-    if constexpr (whole)
-      store(p, v);
-    else
-      store_part(p, v, part);
+        row[p][m] = p < count ? io.load(rows[p] + at + m * lanes) : Vector{};
   }
 
   /// acc += Σ_p c[p] row[p]
@@ -66,7 +50,7 @@ TIEDLORA_INLINE void add_few_rows(FewRows<R, M, whole>& rows, const float* c, Ou
                                   const IntoTokens<P>& into) {
   if (into.w) {
     TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) {
-      const Vector w = rows.get(into.w + rows.at + m * lanes);
+      const Vector w = rows.io.load(into.w + rows.at + m * lanes);
       TIEDLORA_UNROLL for (unsigned p = 0; p < R; ++p) rows.row[p][m] *= w;
     }
   }
@@ -77,9 +61,9 @@ TIEDLORA_INLINE void add_few_rows(FewRows<R, M, whole>& rows, const float* c, Ou
     if (whole && into.far) prefetch_tile<M>(out);
     Vector acc[M];
     TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) acc[m] =
-        into.overwrite ? Vector{} : rows.get(out + m * lanes);
+        into.overwrite ? Vector{} : rows.io.load(out + m * lanes);
     rows.add_to(acc, c);
-    TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) rows.put(out + m * lanes, acc[m]);
+    TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) rows.io.store(out + m * lanes, acc[m]);
   }
 }
 
@@ -89,8 +73,8 @@ TIEDLORA_INLINE void add_few_rows(FewRows<R, M, whole>& rows, const float* c, fl
                                   const IntoRanks<P>& into) {
   Vector w[M], product[M];
   TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) {
-    w[m] = into.w ? rows.get(into.w + rows.at + m * lanes) : broadcast(1);
-    product[m] = into.product ? rows.get(into.product + rows.at + m * lanes) : Vector{};
+    w[m] = into.w ? rows.io.load(into.w + rows.at + m * lanes) : broadcast(1);
+    product[m] = into.product ? rows.io.load(into.product + rows.at + m * lanes) : Vector{};
     TIEDLORA_UNROLL for (unsigned p = 0; p < R; ++p) rows.row[p][m] = in_register(rows.row[p][m]);
   }
   for (Index k = 0; k < count; ++k, c += R) {
@@ -99,16 +83,17 @@ TIEDLORA_INLINE void add_few_rows(FewRows<R, M, whole>& rows, const float* c, fl
     if (into.product) {
       const P* const factor = into.factor + k * into.factor_stride + rows.at;
       TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) product[m] =
-          multiply_add(rows.get(factor + m * lanes), acc[m], product[m]);
+          multiply_add(rows.io.load(factor + m * lanes), acc[m], product[m]);
     }
     if (!into.adds) continue;
     float* const out = outs[k] + rows.at;
     TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) acc[m] =
-        multiply_add(w[m], acc[m], rows.get(out + m * lanes));
-    TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) rows.put(out + m * lanes, acc[m]);
+        multiply_add(w[m], acc[m], rows.io.load(out + m * lanes));
+    TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) rows.io.store(out + m * lanes, acc[m]);
   }
   if (into.product)
-    TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) rows.put(into.product + rows.at + m * lanes, product[m]);
+    TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m)
+        rows.io.store(into.product + rows.at + m * lanes, product[m]);
 }
 
 /// `row_count` <= R rows into `count` outputs, over n features. c has R coefficients for each output, zeros

@@ -37,20 +37,20 @@ TIEDLORA_INLINE void point_at(const Tokens<T>& x, Index first, Index count, Inde
 /// out[i] = c · weight[i] · in[i]; without weight c · in[i].
 template <class X, class P>
 TIEDLORA_INLINE void scale(const X* in, const P* weight, float c, float* out, Index n) {
-  in_vectors(n, [&](const auto& get, const auto& put, Index i) __attribute__((always_inline)) {
-    put(out + i, (weight ? get(weight + i) * c : broadcast(c)) * get(in + i));
+  in_vectors(n, [&](const auto& io, Index i) __attribute__((always_inline)) {
+    io.store(out + i, (weight ? io.load(weight + i) * c : broadcast(c)) * io.load(in + i));
   });
 }
 
 /// out[i] (+)= w[i] · sums[i]; without w sums[i].
 template <class P, class Y>
 void add_weighted(const float* sums, const P* w, Y* out, Index n, bool overwrite) {
-  in_vectors(n, [&](const auto& get, const auto& put, Index i) __attribute__((always_inline)) {
-    const Vector s = get(sums + i);
+  in_vectors(n, [&](const auto& io, Index i) __attribute__((always_inline)) {
+    const Vector s = io.load(sums + i);
     if (overwrite)
-      put(out + i, w ? get(w + i) * s : s);
+      io.store(out + i, w ? io.load(w + i) * s : s);
     else
-      put(out + i, w ? multiply_add(get(w + i), s, get(out + i)) : s + get(out + i));
+      io.store(out + i, w ? multiply_add(io.load(w + i), s, io.load(out + i)) : s + io.load(out + i));
   });
 }
 

@@ -187,16 +187,33 @@ TIEDLORA_INLINE void store_part(T* p, Vector v, Index n) {
       store_word(p + i, words[i / 4], n - i);
 }
 
-/// Calls body(get, put, i) for one vector of n numbers after the other; get and put take the last in part.
+/// Moves vectors: whole ones, or the first `part` numbers of one.
+template <bool whole>
+struct Access {
+  Index part = lanes;
+
+  template <class T>
+  TIEDLORA_INLINE Vector load(const T* p) const {
+    if constexpr (whole)
+      return kernels::load(p);
+    else
+      return load_part(p, part);
+  }
+  template <class T>
+  TIEDLORA_INLINE void store(T* p, Vector v) const {
+    if constexpr (whole)
+      kernels::store(p, v);
+    else
+      store_part(p, v, part);
+  }
+};
+
+/// Calls body(access, i) for one vector of n numbers after the other, the last perhaps in part.
 template <class Body>
 TIEDLORA_INLINE void in_vectors(Index n, const Body& body) {
   Index i = 0;
-  for (; i + static_cast<Index>(lanes) <= n; i += lanes)
-    body([](const auto* p) __attribute__((always_inline)) { return load(p); },
-         [](auto* p, Vector v) __attribute__((always_inline)) { store(p, v); }, i);
-  if (i < n)
-    body([&](const auto* p) __attribute__((always_inline)) { return load_part(p, n - i); },
-         [&](auto* p, Vector v) __attribute__((always_inline)) { store_part(p, v, n - i); }, i);
+  for (; i + static_cast<Index>(lanes) <= n; i += lanes) body(Access<true>(), i);
+  if (i < n) body(Access<false>{n - i}, i);
 }
 
 }  // namespace TIEDLORA_ISA

@@ -22,10 +22,11 @@ TIEDLORA_KERNEL void add_rows(const P* const* rows, const float* c, float* sums,
     row[k] = rows[k];
     coefficient[k] = in_register(broadcast(c[k]));
   }
-  in_vectors(n, [&](const auto& get, const auto& put, Index i) __attribute__((always_inline)) {
-    Vector sum = get(sums + i);
-    TIEDLORA_UNROLL for (unsigned k = 0; k < K; ++k) sum = multiply_add(get(row[k] + i), coefficient[k], sum);
-    put(sums + i, sum);
+  in_vectors(n, [&](const auto& io, Index i) __attribute__((always_inline)) {
+    Vector sum = io.load(sums + i);
+    TIEDLORA_UNROLL for (unsigned k = 0; k < K; ++k) sum =
+        multiply_add(io.load(row[k] + i), coefficient[k], sum);
+    io.store(sums + i, sum);
   });
 }
 
@@ -53,41 +54,34 @@ TIEDLORA_KERNEL void one_token_rows(const OneTokenRows<P> in, const float* e, fl
   Vector dot[K][M] = {};
   float c[K];
   TIEDLORA_UNROLL for (unsigned k = 0; k < K; ++k) c[k] = in.c[k];
-  const auto step = [&](auto size, const auto& get, [[maybe_unused]] const auto& put,
-                        Index i) __attribute__((always_inline)) {
+  const auto step = [&](auto size, const auto& io, Index i) __attribute__((always_inline)) {
     constexpr unsigned vectors = decltype(size)::value;
     Vector ei[vectors], zi[vectors], g[K][vectors];
-    TIEDLORA_UNROLL for (unsigned m = 0; m < vectors; ++m) ei[m] = get(e + i + m * lanes);
+    TIEDLORA_UNROLL for (unsigned m = 0; m < vectors; ++m) ei[m] = io.load(e + i + m * lanes);
     if constexpr (has_z)
-      TIEDLORA_UNROLL for (unsigned m = 0; m < vectors; ++m) zi[m] = get(z + i + m * lanes);
+      TIEDLORA_UNROLL for (unsigned m = 0; m < vectors; ++m) zi[m] = io.load(z + i + m * lanes);
     TIEDLORA_UNROLL for (unsigned k = 0; k < K; ++k) TIEDLORA_UNROLL for (unsigned m = 0; m < vectors; ++m) {
       const Index at = i + m * lanes;
       if constexpr (has_dots || has_z) {
-        const Vector row = in_register(get(in.rows + k * in.stride + at));
+        const Vector row = in_register(io.load(in.rows + k * in.stride + at));
         if constexpr (has_dots) dot[k][m] = multiply_add(row, ei[m], dot[k][m]);
         if constexpr (has_z) zi[m] = multiply_add(row, c[k], zi[m]);
       }
       if constexpr (has_gradient)
-        g[k][m] = multiply_add(ei[m], c[k], get(in.gradient + k * in.gradient_stride + at));
+        g[k][m] = multiply_add(ei[m], c[k], io.load(in.gradient + k * in.gradient_stride + at));
     }
     // All loads before all stores, as in sum_tile.
     if constexpr (has_gradient)
       TIEDLORA_UNROLL for (unsigned k = 0; k < K; ++k) TIEDLORA_UNROLL for (unsigned m = 0; m < vectors; ++m)
-          put(in.gradient + k * in.gradient_stride + i + m * lanes, g[k][m]);
-    if constexpr (has_z) TIEDLORA_UNROLL for (unsigned m = 0; m < vectors; ++m) put(z + i + m * lanes, zi[m]);
+          io.store(in.gradient + k * in.gradient_stride + i + m * lanes, g[k][m]);
+    if constexpr (has_z)
+      TIEDLORA_UNROLL for (unsigned m = 0; m < vectors; ++m) io.store(z + i + m * lanes, zi[m]);
   };
-  const auto load_whole = [](const auto* p) __attribute__((always_inline)) { return load(p); };
-  const auto store_whole = [](float* p, Vector v) __attribute__((always_inline)) { store(p, v); };
   Index i = 0;
   for (; i + static_cast<Index>(M * lanes) <= n; i += M * lanes)
-    step(std::integral_constant<unsigned, M>(), load_whole, store_whole, i);
-  for (; i < n; i += lanes) {
-    const Index part = std::min<Index>(n - i, lanes);
-    step(
-        std::integral_constant<unsigned, 1>(),
-        [part](const auto* p) __attribute__((always_inline)) { return load_part(p, part); },
-        [part](float* p, Vector v) __attribute__((always_inline)) { store_part(p, v, part); }, i);
-  }
+    step(std::integral_constant<unsigned, M>(), Access<true>(), i);
+  for (; i < n; i += lanes)
+    step(std::integral_constant<unsigned, 1>(), Access<false>{std::min<Index>(n - i, lanes)}, i);
   if constexpr (has_dots) {
     TIEDLORA_UNROLL for (unsigned k = 0; k < K; ++k) {
       Vector all = dot[k][0];

@@ -33,10 +33,9 @@ struct SumRows {
 };
 
 // What becomes of the sums is a type: fetch_ahead<M>(out, at) before a tile of M vectors of the outputs, and
-// finish(acc, get, put, out, at), which may change the sums and says whether to store them; `out` and
-// feature `at` are where the tile is, get and put move vectors, perhaps in part. What varies within a type
-// costs a branch for each tile, always the same: a template for each case would be most of what this library
-// takes to compile.
+// finish(acc, io, out, at), which may change the sums and says whether to store them; `out` and feature `at`
+// are where the tile is, io is an Access. What varies within a type costs a branch for each tile, always the
+// same: a template for each case would be most of what this library takes to compile.
 
 /// acc[j][m] = value(j, m · lanes, acc[j][m])
 template <unsigned J, unsigned M, class Value>
@@ -62,20 +61,19 @@ struct IntoTokens {
   TIEDLORA_INLINE void fetch_ahead(Out* const (&out)[J], Index) const {
     if (far) TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) prefetch_tile<M>(out[j]);
   }
-  template <unsigned J, unsigned M, class Get, class Put, class Out>
-  TIEDLORA_INLINE bool finish(Vector (&acc)[J][M], const Get& get, const Put&, Out* const (&out)[J],
-                              Index at) const {
+  template <unsigned J, unsigned M, class Io, class Out>
+  TIEDLORA_INLINE bool finish(Vector (&acc)[J][M], const Io& io, Out* const (&out)[J], Index at) const {
     const P* const weight = w ? opaque(w + at) : nullptr;
     if (w && overwrite)
       replace(acc, [&](unsigned, Index i, Vector g)
-                       __attribute__((always_inline)) { return get(weight + i) * g; });
+                       __attribute__((always_inline)) { return io.load(weight + i) * g; });
     else if (w)
       replace(acc, [&](unsigned j, Index i, Vector g) __attribute__((always_inline)) {
-        return multiply_add(get(weight + i), g, get(out[j] + i));
+        return multiply_add(io.load(weight + i), g, io.load(out[j] + i));
       });
     else if (!overwrite)
       replace(acc, [&](unsigned j, Index i, Vector g)
-                       __attribute__((always_inline)) { return g + get(out[j] + i); });
+                       __attribute__((always_inline)) { return g + io.load(out[j] + i); });
     return true;
   }
 };
@@ -91,27 +89,26 @@ struct IntoRanks {
 
   template <unsigned M, unsigned J>
   TIEDLORA_INLINE void fetch_ahead(float* const (&)[J], Index) const {}
-  template <unsigned J, unsigned M, class Get, class Put>
-  TIEDLORA_INLINE bool finish(Vector (&acc)[J][M], const Get& get, const Put& put, float* const (&out)[J],
-                              Index at) const {
+  template <unsigned J, unsigned M, class Io>
+  TIEDLORA_INLINE bool finish(Vector (&acc)[J][M], const Io& io, float* const (&out)[J], Index at) const {
     Vector sums[M];
     if (product) {
       TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) {
         const Index i = at + m * lanes;
-        sums[m] = get(product + i);
+        sums[m] = io.load(product + i);
         TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) sums[m] =
-            multiply_add(get(factor + j * factor_stride + i), acc[j][m], sums[m]);
+            multiply_add(io.load(factor + j * factor_stride + i), acc[j][m], sums[m]);
       }
     }
     const P* const weight = w ? opaque(w + at) : nullptr;
     if (adds && w)
       replace(acc, [&](unsigned j, Index i, Vector g) __attribute__((always_inline)) {
-        return multiply_add(get(weight + i), g, get(out[j] + i));
+        return multiply_add(io.load(weight + i), g, io.load(out[j] + i));
       });
     else if (adds)
       replace(acc, [&](unsigned j, Index i, Vector g)
-                       __attribute__((always_inline)) { return g + get(out[j] + i); });
-    if (product) TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) put(product + at + m * lanes, sums[m]);
+                       __attribute__((always_inline)) { return g + io.load(out[j] + i); });
+    if (product) TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) io.store(product + at + m * lanes, sums[m]);
     return adds;
   }
 };
@@ -120,18 +117,7 @@ struct IntoRanks {
 template <unsigned J, unsigned M, bool whole, class In, Index c_stride, class Out, class Into>
 TIEDLORA_INLINE void sum_tile(const SumRows<In, c_stride>& in, Out* const (&out)[J], const Into& into,
                               Index at, Index part) {
-  const auto get = [&](const auto* p) __attribute__((always_inline)) {
-    if constexpr (whole)
-      return load(p);
-    else
-      return load_part(p, part);
-  };
-  const auto put = [&](auto* p, Vector v) __attribute__((always_inline)) {
-    if constexpr (whole)
-      store(p, v);
-    else
-      store_part(p, v, part);
-  };
+  const Access<whole> io = {part};
   Out* to[J];
   TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) to[j] = out[j] + at;
   if constexpr (whole) into.template fetch_ahead<M>(to, at);
@@ -145,15 +131,15 @@ TIEDLORA_INLINE void sum_tile(const SumRows<In, c_stride>& in, Out* const (&out)
     }
     Vector b[M];
     TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) b[m] =
-        J > 1 ? in_register(get(row + m * lanes)) : get(row + m * lanes);
+        J > 1 ? in_register(io.load(row + m * lanes)) : io.load(row + m * lanes);
     TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m)
         acc[j][m] = multiply_add(b[m], c[static_cast<Index>(j) * c_stride], acc[j][m]);
   }
   // All loads before all stores: rows a power of two apart look alike to the store buffer.
   TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) to[j] = opaque(to[j]);
-  if (!into.finish(acc, get, put, to, at)) return;
+  if (!into.finish(acc, io, to, at)) return;
   TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m)
-      put(to[j] + m * lanes, acc[j][m]);
+      io.store(to[j] + m * lanes, acc[j][m]);
 }
 
 /// sum_tile over n features.

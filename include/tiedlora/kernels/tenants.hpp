@@ -37,15 +37,14 @@ struct IntoTenants {
         prefetch_tile<M>(weights[j] + at);
       }
   }
-  template <unsigned J, unsigned M, class Get, class Put, class Out>
-  TIEDLORA_INLINE bool finish(Vector (&acc)[J][M], const Get& get, const Put&, Out* const (&out)[J],
-                              Index at) const {
+  template <unsigned J, unsigned M, class Io, class Out>
+  TIEDLORA_INLINE bool finish(Vector (&acc)[J][M], const Io& io, Out* const (&out)[J], Index at) const {
     if (overwrite)
       replace(acc, [&](unsigned j, Index i, Vector g)
-                       __attribute__((always_inline)) { return get(weights[j] + at + i) * g; });
+                       __attribute__((always_inline)) { return io.load(weights[j] + at + i) * g; });
     else
       replace(acc, [&](unsigned j, Index i, Vector g) __attribute__((always_inline)) {
-        return multiply_add(get(weights[j] + at + i), g, get(out[j] + i));
+        return multiply_add(io.load(weights[j] + at + i), g, io.load(out[j] + i));
       });
     return true;
   }
