@@ -113,6 +113,19 @@ def ratio_section(results, group, times, key):
     return table(head, [[name, *sum((by.get(b, blank) for b in builds), [])] for name, by in rows.items()])
 
 
+def shares_section(results, group, ratios):
+    """The ratios of every row of a group, builds side by side."""
+    builds = [b for b in results.builds() if results.rows(group, b)]
+    if not builds:
+        return ""
+    rows = {}
+    for row in results.rows(group):
+        rows.setdefault(row.name, {})[row.build] = [row[f"x.{ratio}"] for ratio in ratios]
+    blank = [""] * len(ratios)
+    return table([group, *(f"{NAMES[b]}: {ratio}" for b in builds for ratio in ratios)],
+                 [[name, *sum((by.get(b, blank) for b in builds), [])] for name, by in rows.items()])  # fmt: skip
+
+
 def types_section(results, build):
     kinds = ("bfloat16", "half", "float_bfloat16", "float_half")
     head = [f"types ({NAMES[build]})", "float, µs", *(f"× {kind}" for kind in kinds), "float is bound by"]
@@ -224,6 +237,19 @@ Share of the roofline · times faster than the better of Eigen with care and Ope
 
 {grid}
 
+## The four halves
+
+Share of the multiply-add peak at which the products of the formula would take as long.
+
+{halves}
+
+### Distant factors
+
+One token through modules of plain LoRA, so many that no cache holds them: time of a plain loop that reads the factor over
+that of the half that works with it.
+
+{distant}
+
 ## bfloat16 and half
 
 Times faster than float: all numbers narrow, or the activations alone beside float parameters.
@@ -295,6 +321,8 @@ def write_page(results, drawn):
         roofline_plots=pictures("roofline"),
         growth_plots=pictures("growth"),
         grid="\n\n".join(grids),
+        halves=shares_section(results, "halves", ("shrink", "expand", "expand_backward", "shrink_backward")),
+        distant=shares_section(results, "distant", ("shrink", "expand")),
         types="\n\n".join(types_section(results, b) for b in both),
         widths=ratio_section(results, "widths", ("odd", "round"), "slower"),
         threads=ratio_section(results, "threads", ("one", "two"), "faster"),

@@ -11,6 +11,7 @@
 #include "alone_bench.hpp"
 #include "batch_bench.hpp"
 #include "grid_bench.hpp"
+#include "halves_bench.hpp"
 #include "layers_bench.hpp"
 #include "machine_bench.hpp"
 #include "program.hpp"
@@ -29,6 +30,7 @@ int main(int argc, char** argv) {
         if (plan.alone) return bench::add_alone(plan);
         bench::add_machine(plan);
         bench::add_grid(plan);
+        bench::add_halves(plan);
         bench::add_variants(plan);
         bench::add_layers(plan);
         bench::add_threads(plan);
