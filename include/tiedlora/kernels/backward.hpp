@@ -12,6 +12,7 @@
 
 #include "forward.hpp"
 #include "one_token.hpp"
+#include "rank_one.hpp"
 
 namespace tiedlora {
 inline namespace v1 {
@@ -178,6 +179,20 @@ void expand_backward_one(const Factors<const P>& f, const float* h, const Dy* dy
   if (dh) finish_dh(from(h), from(f.u), 1, from(gradient.u), from(dh), ranks.end - ranks.begin);
 }
 
+/// For rank 1, n features from where rows and B point, and some tokens: h[t][0] (+)= Σ (v ∘ B) dy_t, and with
+/// G = Σ_t c[t] dy_t, dv += B ∘ G and dB += v ∘ G.
+template <class P, class Dy>
+void expand_backward_of_rank_one(const P* B, const P* v, const Dy* const* dy, const float* c, Index count,
+                                 float* dB, float* dv, float* const* h, Index n, bool add) {
+  alignas(64) float row[backward_features], sums[backward_features];
+  scale(B, v, 1, row, n);
+  std::fill_n(sums, n, 0.0f);
+  in_groups<rank_one_tokens>(
+      0, count, [&](auto T, Index t) { rank_one_tile<T>(row, dy + t, c + t, sums, h + t, n, add); });
+  if (dv) add_products(sums, B, 1, dv, n);
+  if (dB) add_weighted(sums, v, dB, n, false);
+}
+
 /// The sums of du over unit after unit of tokens, rank numbers each.
 inline float* du_of_units(const CallOptions& o) {
   void* scratch = o.scratch.data();
@@ -212,6 +227,18 @@ void expand_backward(const Factors<const P>& f, const Tokens<const float>& h, co
       const Index count = std::min(block_tokens, dy.count - first);
       const Range own_tokens = {std::max(first, tokens.begin), std::min(first + count, tokens.end)};
       const Dy* rows[block_tokens];
+      // Slices share the two passes in different ways.
+      if (wants_dh && adds_to_B_or_v && f.rank == 1 && o.slice.nth == 1) {
+        float* hs[block_tokens];
+        float c[block_tokens];
+        point_at(dy, first, count, i, rows);
+        point_at(dhs, first, count, 0, hs);
+        for (Index t = 0; t < count; ++t) fill_expand(f, h, o, first + t, 0, 1, c + t);
+        expand_backward_of_rank_one(f.B + i, f.v ? f.v + i : nullptr, rows, c, count,
+                                    gradient.B ? gradient.B + i : nullptr,
+                                    gradient.v ? gradient.v + i : nullptr, hs, n, i > 0);
+        continue;
+      }
       if (wants_dh && own_tokens.begin < own_tokens.end) {
         const Index own_count = own_tokens.end - own_tokens.begin;
         float* hs[block_tokens];
