@@ -48,26 +48,19 @@ inline void measure_distant(Report& report, Index d, Index rank, const Pace& pac
   const tiedlora::Adapter<float> adapter = make_adapter(make_layout(lora.make(), modules, {d, d, rank, 1}));
   Activations<float> a({d, d, rank, 1});
   const auto each = [&](const char* name, const auto& call) {
-    return Contender{name, [&adapter, modules, call, next = Index{0}](long calls) mutable {
-                       const double start = thread_seconds();
-                       for (long i = 0; i < calls; ++i, next = (next + 1) % modules) {
-                         call(adapter.factors(next));
-                         benchmark::ClobberMemory();
-                       }
-                       return thread_seconds() - start;
-                     }};
+    return contender(name, [&adapter, modules, call, next = Index{0}]() mutable {
+      call(adapter.factors(next));
+      next = (next + 1) % modules;
+    });
   };
   const auto numbers = [](const float* p, Index n) { return std::span(p, static_cast<std::size_t>(n)); };
-  const std::vector<Times> times =
-      race({each("shrink", [&](const auto& f) { tiedlora::shrink(f, a.x, a.h); }),
-            each("read_A", [&](const auto& f) { read(numbers(f.A, f.rank * f.a_stride)); }),
-            each("expand", [&](const auto& f) { tiedlora::expand(f, a.h, a.y); }),
-            each("read_B", [&](const auto& f) { read(numbers(f.B, f.rank * f.b_stride)); })},
-           pace);
-  report.time("shrink", times[0]);
-  report.time("read_A", times[1]);
-  report.time("expand", times[2]);
-  report.time("read_B", times[3]);
+  const std::vector<Contender> contenders = {
+      each("shrink", [&](const auto& f) { tiedlora::shrink(f, a.x, a.h); }),
+      each("read_A", [&](const auto& f) { read(numbers(f.A, f.rank * f.a_stride)); }),
+      each("expand", [&](const auto& f) { tiedlora::expand(f, a.h, a.y); }),
+      each("read_B", [&](const auto& f) { read(numbers(f.B, f.rank * f.b_stride)); })};
+  const std::vector<Times> times = race(contenders, pace);
+  for (std::size_t i = 0; i < times.size(); ++i) report.time(contenders[i].name, times[i]);
   report.ratio("shrink", times[1] / times[0]);
   report.ratio("expand", times[3] / times[2]);
 }

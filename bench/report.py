@@ -98,32 +98,19 @@ def grid_section(results, group, build):
     return "\n\n".join(parts)
 
 
-def ratio_section(results, group, times, key):
-    """Times and one ratio of every row of a group, builds side by side."""
+def ratio_section(results, group, times, ratios):
+    """Times and ratios of every row of a group, builds side by side."""
     builds = [b for b in results.builds() if results.rows(group, b)]
     if not builds:
         return ""
-    head = [group]
-    for build in builds:
-        head += [f"{NAMES[build]}: {name}, µs" for name in times] + [key]
+    columns = [*(f"{name}, µs" for name in times), *ratios]
     rows = {}
     for row in results.rows(group):
-        rows.setdefault(row.name, {})[row.build] = [f"{row[f'us.{t}'].median:.4g}" for t in times] + [row[f"x.{key}"]]
-    blank = [""] * (len(times) + 1)
+        numbers = [f"{row[f'us.{t}'].median:.4g}" for t in times]
+        rows.setdefault(row.name, {})[row.build] = numbers + [row[f"x.{ratio}"] for ratio in ratios]
+    blank = [""] * len(columns)
+    head = [group, *(f"{NAMES[build]}: {column}" for build in builds for column in columns)]
     return table(head, [[name, *sum((by.get(b, blank) for b in builds), [])] for name, by in rows.items()])
-
-
-def shares_section(results, group, ratios):
-    """The ratios of every row of a group, builds side by side."""
-    builds = [b for b in results.builds() if results.rows(group, b)]
-    if not builds:
-        return ""
-    rows = {}
-    for row in results.rows(group):
-        rows.setdefault(row.name, {})[row.build] = [row[f"x.{ratio}"] for ratio in ratios]
-    blank = [""] * len(ratios)
-    return table([group, *(f"{NAMES[b]}: {ratio}" for b in builds for ratio in ratios)],
-                 [[name, *sum((by.get(b, blank) for b in builds), [])] for name, by in rows.items()])  # fmt: skip
 
 
 def types_section(results, build):
@@ -321,13 +308,13 @@ def write_page(results, drawn):
         roofline_plots=pictures("roofline"),
         growth_plots=pictures("growth"),
         grid="\n\n".join(grids),
-        halves=shares_section(results, "halves", ("shrink", "expand", "expand_backward", "shrink_backward")),
-        distant=shares_section(results, "distant", ("shrink", "expand")),
+        halves=ratio_section(results, "halves", (), ("shrink", "expand", "expand_backward", "shrink_backward")),
+        distant=ratio_section(results, "distant", (), ("shrink", "expand")),
         types="\n\n".join(types_section(results, b) for b in both),
-        widths=ratio_section(results, "widths", ("odd", "round"), "slower"),
-        threads=ratio_section(results, "threads", ("one", "two"), "faster"),
+        widths=ratio_section(results, "widths", ("odd", "round"), ("slower",)),
+        threads=ratio_section(results, "threads", ("one", "two"), ("faster",)),
         layers_plots=pictures("layers"),
-        layers="\n\n".join(ratio_section(results, g, ("tied", "untied"), "tied_faster") for g in ("layers", "decode")),
+        layers="\n\n".join(ratio_section(results, g, ("tied", "untied"), ("tied_faster",)) for g in ("layers", "decode")),
         batch="\n\n".join(part for b in results.builds() if (part := batch_section(results, b))),
         tenants=tenants_section(results),
         peers=peers_section(results),
