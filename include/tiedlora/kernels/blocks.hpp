@@ -46,7 +46,9 @@ inline constexpr Index pack_ranks = 8;
 inline constexpr Index panel_ranks = 256;
 
 /// Outputs larger than this are fetched ahead of their sums: more than a core's share of the last cache.
+/// Those larger than the second come from memory, which likes long runs.
 inline constexpr Index far_bytes = 4 * 1024 * 1024;
+inline constexpr Index memory_bytes = 16 * 1024 * 1024;
 
 /// Whether two lines that many bytes apart lie at one place of the first cache, or nearly.
 constexpr bool shares_cache_set(Index bytes_apart) {
@@ -62,12 +64,16 @@ constexpr bool share_cache_sets(Index rows, Index stride_bytes) {
   return beside_the_first > 4;
 }
 
-/// Outputs that go past few rows at a time: the more, the less it costs to load these. But where they share
-/// cache sets so few that their lines, those of the rows and those of B beside dB stay until the last.
+/// Outputs that go past a stripe of few rows at a time: the more, the less it costs to load these. But where
+/// they share cache sets so few that their lines, those of the rows and those of B beside dB stay until the
+/// last.
 inline constexpr Index few_outputs = 32;
 constexpr Index few_outputs_at_once(Index stride_bytes) {
   return share_cache_sets(few_outputs, stride_bytes) ? 4 : few_outputs;
 }
+
+/// Features of few rows in the first cache, at 16 KB, that outputs go past side by side.
+inline constexpr Index few_rows_features = 1024;
 
 /// Features of a sum over more than panel_ranks rows, for which a panel of them stays in the second cache.
 inline constexpr Index panels_features = 512;

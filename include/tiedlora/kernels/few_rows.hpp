@@ -113,6 +113,33 @@ TIEDLORA_KERNEL void few_rows(const In* const* rows, Index row_count, const floa
   }
 }
 
+/// Outputs that go side by side past rows in the first cache: their coefficients fill the registers.
+inline constexpr unsigned side_by_side = many_registers ? 4 : 2;
+
+/// out_j += Σ_p c_j[p] row_p, or out_j = …, for R rows and J outputs over n features. Bits as those of
+/// few_rows without w.
+template <unsigned R, unsigned J, class Out>
+TIEDLORA_KERNEL void few_rows_side_by_side(const float* const* rows, const float* c, Out* const* outs,
+                                           bool overwrite, Index n) {
+  Vector coefficient[J][R];
+  const float* row[R];
+  Out* out[J];
+  TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) {
+    out[j] = outs[j];
+    TIEDLORA_UNROLL for (unsigned p = 0; p < R; ++p) coefficient[j][p] = in_register(broadcast(c[j * R + p]));
+  }
+  TIEDLORA_UNROLL for (unsigned p = 0; p < R; ++p) row[p] = rows[p];
+  in_vectors(n, [&](const auto& io, Index i) __attribute__((always_inline)) {
+    Vector acc[J];
+    TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) acc[j] = overwrite ? Vector{} : io.load(out[j] + i);
+    TIEDLORA_UNROLL for (unsigned p = 0; p < R; ++p) {
+      const Vector r = in_register(io.load(row[p] + i));
+      TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) acc[j] = multiply_add(r, coefficient[j][p], acc[j]);
+    }
+    TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) io.store(out[j] + i, acc[j]);
+  });
+}
+
 }  // namespace TIEDLORA_ISA
 }  // namespace kernels
 }  // namespace v1

@@ -180,6 +180,15 @@ bool packs_rows(const T* const* rows, Index count, Index tokens) {
   return is_narrow<T> || (!many_registers && share_cache_sets(count, bytes_apart(rows[0], rows[1])));
 }
 
+/// Coefficients of `count` <= R rows for some tokens, R for each: zeros for the rows that are not there.
+template <unsigned R, class Fill>
+void fill_few(const Fill& fill, Index count, Index first, Index tokens, float* c) {
+  for (Index t = 0; t < tokens; ++t, c += R) {
+    fill(first + t, 0, count, c);
+    for (Index p = count; p < static_cast<Index>(R); ++p) c[p] = 0;
+  }
+}
+
 /// sum_panel_into_tokens for `count` <= few_ranks rows; into(t) says what becomes of the sums of the tokens
 /// from t on.
 template <class Row, class Y, class Fill, class Into>
@@ -191,14 +200,44 @@ void few_rows_into_tokens(const Row* const* rows, Index count, const Fill& fill,
       const Index tokens = std::min(at_once, out.count - first);
       float c[few_outputs * R];
       Y* outs[few_outputs];
-      for (Index t = 0; t < tokens; ++t) {
-        fill(first + t, 0, count, c + t * R);
-        for (Index p = count; p < static_cast<Index>(R); ++p) c[t * R + p] = 0;
-      }
+      fill_few<R>(fill, count, first, tokens, c);
       point_at(out, first, tokens, feature, outs);
       few_rows<R>(rows, count, c, outs, tokens, into(first), n);
     }
   });
+}
+
+/// The same with copied rows, w folded in, past which some tokens go side by side.
+template <class Row, class Y, class Fill, class P>
+void few_rows_into_tokens_side_by_side(const Row* const* rows, Index count, const Fill& fill, const P* w,
+                                       const Tokens<Y>& out, bool overwrite, Index feature, Index n) {
+  with_few_rows<few_ranks>(count, [&](auto R) {
+    alignas(64) float folded[R][few_rows_features] = {};
+    const float* row[R];
+    for (unsigned p = 0; p < R; ++p) row[p] = folded[p];
+    for (Index i = 0; i < n; i += few_rows_features) {
+      const Index m = std::min(few_rows_features, n - i);
+      for (Index p = 0; p < count; ++p) scale(rows[p] + i, w ? w + i : nullptr, 1, folded[p], m);
+      for (Index first = 0; first < out.count; first += few_outputs) {
+        const Index tokens = std::min(few_outputs, out.count - first);
+        float c[few_outputs * R];
+        Y* outs[few_outputs];
+        fill_few<R>(fill, count, first, tokens, c);
+        point_at(out, first, tokens, feature + i, outs);
+        in_groups<side_by_side>(0, tokens, [&](auto J, Index t) {
+          few_rows_side_by_side<R, J>(row, c + t * R, outs + t, overwrite, m);
+        });
+      }
+    }
+  });
+}
+
+/// Whether it pays to copy few rows for these tokens: because these share cache sets, and do not have to come
+/// from memory.
+template <class Y>
+bool side_by_side_pays(const Tokens<Y>& out) {
+  return out.count > 1 && out.count * out.width * static_cast<Index>(sizeof(Y)) <= memory_bytes &&
+         share_cache_sets(std::min(few_outputs, out.count), bytes_apart(out[0], out[1]));
 }
 
 /// sum_panel_into_tokens for one token and many rows.
@@ -220,6 +259,8 @@ void sum_panel_into_tokens(const Row* const* rows, Index count, const Fill& fill
       .w = w,
       .overwrite = overwrite,
       .far = !overwrite && out.count * out.width * static_cast<Index>(sizeof(Y)) > far_bytes};
+  if (count <= few_ranks && side_by_side_pays(out))
+    return few_rows_into_tokens_side_by_side(rows, count, fill, w, out, overwrite, feature, n);
   if (count <= few_ranks)
     return few_rows_into_tokens(rows, count, fill, out, [&](Index) { return into; }, feature, n);
   if (out.count == 1 && count >= many_rows) {
