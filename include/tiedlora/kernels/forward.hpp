@@ -212,12 +212,18 @@ template <class Row, class Y, class Fill, class P>
 void few_rows_into_tokens_side_by_side(const Row* const* rows, Index count, const Fill& fill, const P* w,
                                        const Tokens<Y>& out, bool overwrite, Index feature, Index n) {
   with_few_rows<few_ranks>(count, [&](auto R) {
-    alignas(64) float folded[R][few_rows_features] = {};
+    // Off the outputs' place in a page, and off each other's: a load waits for a store before it whose lower
+    // twelve bits are the same.
+    constexpr Index stride = few_rows_features + 256;
+    alignas(64) float buffer[R * stride + 1024];
+    const Index off = (bytes_apart(buffer, out[0] + feature) + 512) & 4032;
+    float* const folded = buffer + off / static_cast<Index>(sizeof(float));
     const float* row[R];
-    for (unsigned p = 0; p < R; ++p) row[p] = folded[p];
+    for (unsigned p = 0; p < R; ++p) row[p] = folded + p * stride;
+    for (Index p = count; p < static_cast<Index>(R); ++p) std::fill_n(folded + p * stride, stride, 0.0f);
     for (Index i = 0; i < n; i += few_rows_features) {
       const Index m = std::min(few_rows_features, n - i);
-      for (Index p = 0; p < count; ++p) scale(rows[p] + i, w ? w + i : nullptr, 1, folded[p], m);
+      for (Index p = 0; p < count; ++p) scale(rows[p] + i, w ? w + i : nullptr, 1, folded + p * stride, m);
       for (Index first = 0; first < out.count; first += few_outputs) {
         const Index tokens = std::min(few_outputs, out.count - first);
         float c[few_outputs * R];
