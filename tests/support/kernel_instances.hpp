@@ -10,20 +10,21 @@
 #define TIEDLORA_INSTANCE extern template
 #endif
 
-#define TIEDLORA_SUM_ROWS(J, In, c_stride, Out, Into)                       \
-  TIEDLORA_INSTANCE void tiedlora::kernels::sum_rows<J, In, c_stride, Out>( \
-      tiedlora::kernels::SumRows<In, c_stride>, Out* const*, tiedlora::kernels::Into, tiedlora::Index);
+#define TIEDLORA_SUM_ROWS(J, In, c_stride, Out, Into)                                        \
+  TIEDLORA_INSTANCE void tiedlora::kernels::sum_rows<J, In, c_stride, Out>(                  \
+      const tiedlora::kernels::SumRows<In, c_stride>&, Out* const*, tiedlora::kernels::Into, \
+      tiedlora::Index);
 #define TIEDLORA_FEW_ROWS(R, In, Out, Into)                                                                  \
   TIEDLORA_INSTANCE void tiedlora::kernels::few_rows<R, In, Out>(const In* const*, tiedlora::Index,          \
                                                                  const float*, Out* const*, tiedlora::Index, \
                                                                  tiedlora::kernels::Into, tiedlora::Index);
-#define TIEDLORA_DOT_TILE(K, T, padded, P, X)                                                        \
-  TIEDLORA_INSTANCE void tiedlora::kernels::dot_tile<K, T, padded>(tiedlora::kernels::DotRows<P>,    \
-                                                                   const X* const*, tiedlora::Index, \
+#define TIEDLORA_DOT_TILE(K, T, padded, P, X)                                                            \
+  TIEDLORA_INSTANCE void tiedlora::kernels::dot_tile<K, T, padded>(const tiedlora::kernels::DotRows<P>&, \
+                                                                   const X* const*, tiedlora::Index,     \
                                                                    float* const*, tiedlora::Index, bool);
 #define TIEDLORA_ONE_TOKEN(K, has_dots, has_z, has_gradient, P)                               \
   TIEDLORA_INSTANCE void tiedlora::kernels::one_token_rows<K, has_dots, has_z, has_gradient>( \
-      tiedlora::kernels::OneTokenRows<P>, const float*, float*, float*, tiedlora::Index);
+      const tiedlora::kernels::OneTokenRows<P>&, const float*, float*, float*, tiedlora::Index);
 
 #define TIEDLORA_SUMS(In, c_stride, Out, Into)  \
   TIEDLORA_SUM_ROWS(1, In, c_stride, Out, Into) \

@@ -30,9 +30,10 @@ struct DotRows {
 /// out[t][first + k] (+)= Σ_i a[k][i] x[t][i] for K rows of a and T tokens over n features. The order of each
 /// sum follows from K and n alone.
 template <unsigned K, unsigned T, bool padded, class P, class X>
-TIEDLORA_KERNEL void dot_tile(DotRows<P> a, const X* const* x, Index n, float* const* out, Index first,
-                              bool add) {
+TIEDLORA_KERNEL void dot_tile(const DotRows<P>& rows, const X* const* x, Index n, float* const* out,
+                              Index first, bool add) {
   constexpr unsigned chains = K < dot_chains ? dot_chains / K : 1;
+  DotRows<P> a = rows;
   Vector acc[K][chains][T] = {};
   const X* xs[T];
   TIEDLORA_UNROLL for (unsigned t = 0; t < T; ++t) xs[t] = x[t];

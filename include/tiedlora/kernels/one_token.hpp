@@ -48,9 +48,10 @@ inline constexpr unsigned one_token_vectors = K == 1 ? 4 : (vectors_per_line < 2
 /// For K rows over n features: dots[k] += row_k · e; z += Σ_k c_k row_k; gradient_k += c_k e. The order of a
 /// sum follows from n and the row's group alone.
 template <unsigned K, bool has_dots, bool has_z, bool has_gradient, class P>
-TIEDLORA_KERNEL void one_token_rows(const OneTokenRows<P> in, const float* e, float* z, float* dots,
+TIEDLORA_KERNEL void one_token_rows(const OneTokenRows<P>& from, const float* e, float* z, float* dots,
                                     Index n) {
   constexpr unsigned M = one_token_vectors<K>;
+  const OneTokenRows<P> in = from;
   Vector dot[K][M] = {};
   float c[K];
   TIEDLORA_UNROLL for (unsigned k = 0; k < K; ++k) c[k] = in.c[k];

@@ -144,7 +144,8 @@ TIEDLORA_INLINE void sum_tile(const SumRows<In, c_stride>& in, Out* const (&out)
 
 /// sum_tile over n features.
 template <unsigned J, class In, Index c_stride, class Out, class Into>
-TIEDLORA_KERNEL void sum_rows(const SumRows<In, c_stride> in, Out* const* outs, const Into into, Index n) {
+TIEDLORA_KERNEL void sum_rows(const SumRows<In, c_stride>& from, Out* const* outs, const Into into, Index n) {
+  const SumRows<In, c_stride> in = from;
   constexpr unsigned M = sum_vectors<J>;
   Out* out[J];  // here no store can change them
   TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) out[j] = outs[j];
