@@ -4,14 +4,13 @@
 // that every slicing gives the same bits.
 #pragma once
 
-#include <algorithm>    // copy_n, fill_n, max, min
-#include <cstddef>      // size_t
-#include <memory>       // align
-#include <span>         // span
-#include <type_traits>  // true_type
+#include <algorithm>  // any_of, copy_n, fill_n, max, min
+#include <cstddef>    // size_t
+#include <memory>     // align
+#include <span>       // span
 
 #include "forward.hpp"
-#include "one_token.hpp"
+#include "one_token_backward.hpp"
 #include "rank_one.hpp"
 
 namespace tiedlora {
@@ -86,97 +85,6 @@ void sum_into_ranks(const X* const* rows, Index count, const Fill& fill, Index r
       sum_panel_into_ranks(panel.copy(row, count, m), count, c, ranks, to, out_stride, part, m);
     }
   }
-}
-
-/// out += c · a ∘ b
-template <class X>
-TIEDLORA_INLINE void add_products(const float* a, const X* b, float c, float* out, Index n) {
-  in_vectors(n, [&](const auto& io, Index i) __attribute__((always_inline)) {
-    io.store(out + i, multiply_add(io.load(a + i) * c, io.load(b + i), io.load(out + i)));
-  });
-}
-
-/// d = c · dh, du += h ∘ d, dh = u ∘ d for one token. du may be null.
-template <class P>
-TIEDLORA_INLINE void finish_dh(const float* h, const P* u, float c, float* du, float* dh, Index n) {
-  in_vectors(n, [&](const auto& io, Index i) __attribute__((always_inline)) {
-    const Vector d = io.load(dh + i) * c;
-    if (du) io.store(du + i, multiply_add(io.load(h + i), d, io.load(du + i)));
-    io.store(dh + i, u ? io.load(u + i) * d : d);
-  });
-}
-
-/// Calls body with each flag as a compile-time constant.
-template <class Body, class... Flags>
-TIEDLORA_INLINE void choose(const Body& body, bool flag, Flags... flags) {
-  const auto go_on = [&](auto first) {
-    if constexpr (sizeof...(flags) == 0)
-      body(first);
-    else
-      choose([&](auto... rest) { body(first, rest...); }, flags...);
-  };
-  if (flag)
-    go_on(std::true_type());
-  else
-    go_on(std::false_type());
-}
-
-/// `rank` rows of a factor and its gradient in one pass; see one_token_rows. Null pointers: not wanted.
-template <class P>
-void one_token_pass(const OneTokenRows<P>& in, Index rank, const float* e, float* z, float* dots, Index n) {
-  in_groups<one_token_group>(0, rank, [&](auto K, Index k) {
-    OneTokenRows<P> part = in;
-    part.rows += k * in.stride;
-    part.c += k;
-    if (in.gradient) part.gradient += k * in.gradient_stride;
-    choose(
-        [&](auto has_dots, auto has_z, auto has_gradient) {
-          one_token_rows<K, has_dots, has_z, has_gradient>(part, e, z, dots ? dots + k : nullptr, n);
-        },
-        dots != nullptr, z != nullptr, in.gradient != nullptr);
-  });
-}
-
-/// expand_backward for one token, where B or v is trained; dh may be null. One call does all, or a slice its
-/// ranks of dh and its features of dB and dv.
-template <class P, class Dy>
-void expand_backward_one(const Factors<const P>& f, const float* h, const Dy* dy,
-                         const Factors<float>& gradient, float* dh, float c, Range ranks, Range features) {
-  const bool is_whole = ranks.end - ranks.begin == f.rank && features.end - features.begin == f.out_features;
-  if (dh) std::fill_n(dh + ranks.begin, ranks.end - ranks.begin, 0.0f);
-  for (Index i = 0; i < f.out_features; i += backward_features) {
-    const Index n = std::min(backward_features, f.out_features - i);
-    const Range own = {std::max(i, features.begin), std::min(i + n, features.end)};
-    alignas(64) float e[backward_features], z[backward_features];
-    if (dh || gradient.B) scale(dy + i, f.v ? f.v + i : nullptr, c, e, n);
-    if (gradient.v) std::fill_n(z, n, 0.0f);
-    // The features [begin, begin + m) of this chunk; dots, dB and z as far as wanted.
-    const auto pass = [&](Range k, float* dots, bool wants_B, bool wants_z, Index begin, Index m) {
-      for (Index first = k.begin; first < k.end; first += panel_ranks) {
-        const Index count = std::min(panel_ranks, k.end - first);
-        float s[panel_ranks];
-        scale(h + first, f.u ? f.u + first : nullptr, 1, s, count);
-        const Index at = first * f.b_stride + begin;
-        const OneTokenRows<P> rows = {
-            .rows = f.B + at,
-            .stride = f.b_stride,
-            .c = s,
-            .gradient = wants_B && gradient.B ? gradient.B + first * gradient.b_stride + begin : nullptr,
-            .gradient_stride = gradient.b_stride};
-        one_token_pass(rows, count, e + (begin - i), wants_z && gradient.v ? z + (begin - i) : nullptr,
-                       dots ? dots + first : nullptr, m);
-      }
-    };
-    // A slice has whole rows of dB: a part of every row would be taken from another core's cache.
-    if (dh || gradient.B || is_whole) pass(ranks, dh, true, is_whole, i, n);
-    if (!is_whole && gradient.v && own.begin < own.end)
-      pass({0, f.rank}, nullptr, false, true, own.begin, own.end - own.begin);
-    if (!gradient.v || own.begin >= own.end) continue;
-    // dv += c dy ∘ z
-    add_products(z + (own.begin - i), dy + own.begin, c, gradient.v + own.begin, own.end - own.begin);
-  }
-  const auto from = [&](auto* p) { return p ? p + ranks.begin : nullptr; };
-  if (dh) finish_dh(from(h), from(f.u), 1, from(gradient.u), from(dh), ranks.end - ranks.begin);
 }
 
 /// For rank 1, n features from where rows and B point, and some tokens: h[t][0] (+)= Σ (v ∘ B) dy_t, and with
@@ -293,16 +201,6 @@ inline void finish_expand_backward(Index rank, Index tokens, float* du, const Ca
                  ranks.end - ranks.begin, false);
 }
 
-/// c[i] = dh[k + i] of token t, summed over the modules from m on that share m's A.
-template <class Modules, class Dhs>
-TIEDLORA_INLINE void fill_dh(const Modules& modules, const Dhs& dh, std::size_t m, Index t, Index k, Index n,
-                             float* c) {
-  std::copy_n(dh[m][t] + k, n, c);
-  for (std::size_t other = m + 1; other < modules.size(); ++other)
-    if (detail::first_with_same_A(modules, other) == m)
-      for (Index i = 0; i < n; ++i) c[i] += dh[other][t][k + i];
-}
-
 /// dA += dh xᵀ for every A among the modules that is trained; each block of x serves all of them.
 template <class P, class X>
 void add_gradients_of_A(std::span<const Factors<const P>> modules, const Tokens<const X>& x,
@@ -346,9 +244,7 @@ void add_dx(std::span<const Factors<const P>> modules, std::span<const Tokens<co
       if (from < to) body(m, from - begin, to - from, from - first);
       begin += modules[m].rank;
     }
-    return begin;
   };
-  const Index rank = for_parts(0, 0, [](auto...) {});
   const auto rows = [&](Index first, Index count, Index feature, const P** out) {
     for_parts(first, count, [&](std::size_t m, Index k, Index n, Index at) {
       for (Index p = 0; p < n; ++p) out[at + p] = modules[m].A + (k + p) * modules[m].a_stride + feature;
@@ -360,7 +256,7 @@ void add_dx(std::span<const Factors<const P>> modules, std::span<const Tokens<co
       fill_dh(modules, dh, m, first_token + t, k, n, c + at);
     });
   };
-  sum_into_tokens<P>(rows, rank, fill, static_cast<const P*>(nullptr),
+  sum_into_tokens<P>(rows, rank_of_all(modules), fill, static_cast<const P*>(nullptr),
                      dx.tokens(tokens.begin, tokens.end - tokens.begin), o.overwrite, features);
 }
 
@@ -369,8 +265,20 @@ template <class P, class X, class Dx>
 void shrink_backward(std::span<const Factors<const P>> modules, const X& x,
                      std::span<const Tokens<const float>> dh, std::span<const Factors<float>> gradients,
                      const Dx& dx, const CallOptions& o) {
-  if constexpr (!detail::is_none<X>) add_gradients_of_A<P>(modules, x, dh, gradients, o);
-  if constexpr (!detail::is_none<Dx>) add_dx<P>(modules, dh, dx, o);
+  constexpr bool has_x = !detail::is_none<X>, wants_dx = !detail::is_none<Dx>;
+  bool made_dx = false;
+  if constexpr (has_x) {
+    if (x.count == 1 && std::ranges::any_of(gradients, [](const auto& g) { return g.A != nullptr; })) {
+      made_dx = wants_dx && rank_of_all(modules) <= panel_ranks;
+      detail::element_or<float, Dx>* out = nullptr;
+      if constexpr (wants_dx) out = made_dx ? dx[0] : nullptr;
+      shrink_backward_one(modules, x[0], dh, gradients, out, o);
+    } else {
+      add_gradients_of_A<P>(modules, x, dh, gradients, o);
+    }
+  }
+  if constexpr (wants_dx)
+    if (!made_dx) add_dx<P>(modules, dh, dx, o);
 }
 
 }  // namespace TIEDLORA_ISA
