@@ -51,6 +51,26 @@ TEST(AlignedArray, IsZeroAndAligned) {
   expect_error([] { AlignedArray<double>(std::numeric_limits<Index>::max() / 4); }, {"address space"});
 }
 
+std::uintptr_t place_in_page(const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 4096; }
+
+TEST(AlignedArray, BeginsInItsQuarterOfAPageIfLarge) {
+  constexpr Index size = 8 * 1024;
+  const PageQuarter quarters[] = {PageQuarter::first, PageQuarter::second, PageQuarter::third,
+                                  PageQuarter::fourth};
+  for (std::size_t quarter = 0; quarter < 4; ++quarter) {
+    AlignedArray<float> array(size, quarters[quarter]);
+    EXPECT_EQ(place_in_page(array.data()), quarter * 1024);
+    array.data()[size - 1] = 7;
+    const AlignedArray<float> copy = array;
+    EXPECT_EQ(place_in_page(copy.data()), quarter * 1024);
+    EXPECT_EQ(copy.data()[size - 1], 7);
+    array = AlignedArray<float>(size);
+    EXPECT_EQ(place_in_page(array.data()), 1024);
+    EXPECT_EQ(place_in_page(AlignedArray<float>::for_overwrite(size, quarters[quarter]).data()),
+              quarter * 1024);
+  }
+}
+
 TEST(AlignedArray, CopiesAreDeepAndMovesKeepPointers) {
   AlignedArray<int> a(3);
   a.data()[1] = 7;
@@ -66,6 +86,12 @@ TEST(AlignedArray, CopiesAreDeepAndMovesKeepPointers) {
   AlignedArray<int>& self = copy;
   copy = self;
   EXPECT_EQ(copy.data()[1], 7);
+}
+
+TEST(Adapter, HasItsNumbersElsewhereInAPageThanItsGradients) {
+  const Layout layout(one_kind(1, 1024, 1024), schemes::lora(), 4);
+  EXPECT_NE(place_in_page(Adapter<float>(layout).trainable().data()),
+            place_in_page(Gradients<float>(layout).values().data()));
 }
 
 TEST(Adapter, StartsAtZeroInAlignedMemory) {

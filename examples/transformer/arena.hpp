@@ -21,7 +21,7 @@ class Arena {
     size_ += (count + line - 1) / line * line;
   }
   void allocate() {
-    memory_ = tiedlora::AlignedArray<T>(size_);
+    memory_ = tiedlora::AlignedArray<T>(size_, tiedlora::PageQuarter::first);
     for (const auto& [pointer, offset] : pending_) *pointer = memory_.data() + offset;
     pending_.clear();
   }

@@ -193,7 +193,7 @@ class Gradients {
   using Scalar = G;
 
   TIEDLORA_ISA_TAG explicit Gradients(Layout layout)
-      : layout_(std::move(layout)), values_(layout_.trainable_count()) {}
+      : layout_(std::move(layout)), values_(layout_.trainable_count(), PageQuarter::third) {}
 
   const Layout& layout() const { return layout_; }
   std::span<G> values() { return values_.span(); }

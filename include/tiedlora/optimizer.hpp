@@ -247,8 +247,8 @@ class AdamW {
         options_(options),
         rates_{options.learning_rate.value_or(recommended_rates(layout_.scheme()).learning_rate),
                options.rates.value_or(recommended_rates(layout_.scheme()).factors)},
-        first_moment_(layout_.trainable_count()),
-        second_moment_(layout_.trainable_count()) {}
+        first_moment_(layout_.trainable_count(), PageQuarter::fourth),
+        second_moment_(layout_.trainable_count(), PageQuarter::first) {}
 
   Layout layout_;
   AdamWOptions options_;
