@@ -18,10 +18,10 @@
   TIEDLORA_INSTANCE void tiedlora::kernels::few_rows<R, In, Out>(const In* const*, tiedlora::Index,          \
                                                                  const float*, Out* const*, tiedlora::Index, \
                                                                  tiedlora::kernels::Into, tiedlora::Index);
-#define TIEDLORA_DOT_TILE(K, T, padded, P, X)                                                            \
-  TIEDLORA_INSTANCE void tiedlora::kernels::dot_tile<K, T, padded>(const tiedlora::kernels::DotRows<P>&, \
-                                                                   const X* const*, tiedlora::Index,     \
-                                                                   float* const*, tiedlora::Index, bool);
+#define TIEDLORA_DOT_TILE(K, T, padded, P, X)                                                \
+  TIEDLORA_INSTANCE void tiedlora::kernels::dot_tile<K, T, padded, false>(                   \
+      const tiedlora::kernels::DotRows<P>&, const X* const*, tiedlora::Index, float* const*, \
+      tiedlora::Index, bool);
 #define TIEDLORA_ONE_TOKEN(K, has_dots, has_z, has_gradient, P)                               \
   TIEDLORA_INSTANCE void tiedlora::kernels::one_token_rows<K, has_dots, has_z, has_gradient>( \
       const tiedlora::kernels::OneTokenRows<P>&, const float*, float*, float*, tiedlora::Index);

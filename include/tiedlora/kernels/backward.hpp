@@ -90,13 +90,14 @@ void sum_into_ranks(const X* const* rows, Index count, const Fill& fill, Index r
 /// For rank 1, n features from where rows and B point, and some tokens: h[t][0] (+)= Σ (v ∘ B) dy_t, and with
 /// G = Σ_t c[t] dy_t, dv += B ∘ G and dB += v ∘ G.
 template <class P, class Dy>
-void expand_backward_of_rank_one(const P* B, const P* v, const Dy* const* dy, const float* c, Index count,
-                                 float* dB, float* dv, float* const* h, Index n, bool add) {
+void expand_backward_of_rank_one(const P* B, const P* v, const Dy* const* dy, Index next, const float* c,
+                                 Index count, float* dB, float* dv, float* const* h, Index n, bool add) {
   alignas(64) float row[backward_features], sums[backward_features];
   scale(B, v, 1, row, n);
   std::fill_n(sums, n, 0.0f);
-  in_groups<rank_one_tokens>(
-      0, count, [&](auto T, Index t) { rank_one_tile<T>(row, dy + t, c + t, sums, h + t, n, add); });
+  in_groups<rank_one_tokens>(0, count, [&](auto T, Index t) {
+    rank_one_tile<T>(row, dy + t, T * next, c + t, sums, h + t, n, add);
+  });
   if (dv) add_products(sums, B, 1, dv, n);
   if (dB) add_weighted(sums, v, dB, n, false);
 }
@@ -142,7 +143,7 @@ void expand_backward(const Factors<const P>& f, const Tokens<const float>& h, co
         point_at(dy, first, count, i, rows);
         point_at(dhs, first, count, 0, hs);
         for (Index t = 0; t < count; ++t) fill_expand(f, h, o, first + t, 0, 1, c + t);
-        expand_backward_of_rank_one(f.B + i, f.v ? f.v + i : nullptr, rows, c, count,
+        expand_backward_of_rank_one(f.B + i, f.v ? f.v + i : nullptr, rows, next_from_afar(dy), c, count,
                                     gradient.B ? gradient.B + i : nullptr,
                                     gradient.v ? gradient.v + i : nullptr, hs, n, i > 0);
         continue;
@@ -152,8 +153,8 @@ void expand_backward(const Factors<const P>& f, const Tokens<const float>& h, co
         float* hs[block_tokens];
         point_at(dy, own_tokens.begin, own_count, i, rows);
         point_at(dhs, own_tokens.begin, own_count, 0, hs);
-        dot_block<P>({f.B + i, f.b_stride, f.v ? f.v + i : nullptr}, folds_rows, ranks, rows, hs, own_count,
-                     n, i > 0);
+        dot_block<P>({f.B + i, f.b_stride, f.v ? f.v + i : nullptr}, folds_rows, ranks, rows,
+                     next_from_afar(dy), hs, own_count, n, i > 0);
       }
       if (!adds_to_B_or_v || own.begin >= own.end) continue;
       point_at(dy, first, count, own.begin, rows);

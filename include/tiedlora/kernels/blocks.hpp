@@ -29,6 +29,12 @@ inline constexpr Index backward_features = 1024;
 /// (Cores with 32 registers have larger ones.)
 inline constexpr Index block_tokens = many_registers ? 128 : 64;
 
+/// Tokens of which so many features, of `bytes` each, take no more room than that.
+constexpr Index block_of(Index features, Index bytes) {
+  const Index fit = block_tokens * backward_features * static_cast<Index>(sizeof(float)) / (features * bytes);
+  return std::min(block_tokens, (fit + dot_tokens - 1) / dot_tokens * dot_tokens);
+}
+
 /// Tokens that share one read and write of a gradient where they come from far: few enough rows for the
 /// prefetcher, many enough to earn the write.
 inline constexpr Index gradient_tokens = 32;
@@ -45,8 +51,8 @@ inline constexpr Index pack_ranks = 8;
 /// tokens are 8 KB of stack.
 inline constexpr Index panel_ranks = 256;
 
-/// Outputs larger than this are fetched ahead of their sums: more than a core's share of the last cache.
-/// Those larger than the second come from memory, which likes long runs.
+/// Tokens larger than this in all are fetched ahead of their products and sums: more than a core's share of
+/// the last cache. Those larger than the second come from memory, which likes long runs.
 inline constexpr Index far_bytes = 4 * 1024 * 1024;
 inline constexpr Index memory_bytes = 16 * 1024 * 1024;
 

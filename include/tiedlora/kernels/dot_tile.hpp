@@ -25,11 +25,13 @@ struct DotRows {
   const P* data;
   Index row;
   Index step;
+  Index ahead = 0;  ///< from a token to the one to fetch meanwhile
 };
 
 /// out[t][first + k] (+)= Σ_i a[k][i] x[t][i] for K rows of a and T tokens over n features. The order of each
-/// sum follows from K and n alone.
-template <unsigned K, unsigned T, bool padded, class P, class X>
+/// sum follows from K and n alone. While it `fetches`, the features rows.ahead of these tokens' are brought
+/// into the second cache.
+template <unsigned K, unsigned T, bool padded, bool fetches, class P, class X>
 TIEDLORA_KERNEL void dot_tile(const DotRows<P>& rows, const X* const* x, Index n, float* const* out,
                               Index first, bool add) {
   constexpr unsigned chains = K < dot_chains ? dot_chains / K : 1;
@@ -38,6 +40,8 @@ TIEDLORA_KERNEL void dot_tile(const DotRows<P>& rows, const X* const* x, Index n
   const X* xs[T];
   TIEDLORA_UNROLL for (unsigned t = 0; t < T; ++t) xs[t] = x[t];
   const auto multiply = [&](unsigned chain, Index i, Index part) __attribute__((always_inline)) {
+    if constexpr (fetches)
+      TIEDLORA_UNROLL for (unsigned t = 0; t < T; ++t) prefetch_from_afar(xs[t] + i + a.ahead);
     Vector b[T];
     TIEDLORA_UNROLL for (unsigned t = 0; t < T; ++t) b[t] =
         in_register(part ? load_part(xs[t] + i, part) : load(xs[t] + i));

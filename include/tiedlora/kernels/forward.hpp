@@ -4,10 +4,11 @@
 // tokens at once give the bits of T single tokens.
 #pragma once
 
-#include <algorithm>  // copy_n, max, min
-#include <cstddef>    // size_t
-#include <cstdint>    // intptr_t
-#include <span>       // span
+#include <algorithm>    // copy_n, max, min
+#include <cstddef>      // size_t
+#include <cstdint>      // intptr_t
+#include <span>         // span
+#include <type_traits>  // false_type, true_type
 
 #include "../calls.hpp"
 #include "../factors.hpp"
@@ -32,6 +33,18 @@ TIEDLORA_INLINE void point_at(const Tokens<T>& x, Index first, Index count, Inde
     T* p = x[first] + feature;
     for (Index t = 0; t < count; ++t, p += x.stride) out[t] = p;
   }
+}
+
+/// Of all tokens together.
+template <class T>
+Index bytes_of(const Tokens<T>& x) {
+  return x.count * x.width * static_cast<Index>(sizeof(T));
+}
+
+/// From one token to the next if they are equally far apart and come from beyond the second cache, else 0.
+template <class T>
+Index next_from_afar(const Tokens<T>& x) {
+  return x.pointers || x.rows || bytes_of(x) <= far_bytes ? 0 : x.stride;
 }
 
 /// out[i] = c · weight[i] · in[i]; without weight c · in[i].
@@ -96,16 +109,28 @@ TIEDLORA_INLINE void pack(const Matrix<P>& rows, Index first, Index n, float* pa
 
 /// h[t][k] (+)= row_k · x[t] for the ranks of a range and `count` tokens, over n <= dot_features features
 /// from where rows and x point. Weights are folded into the rows or into the tokens: whatever there is less
-/// of in the whole call. All tokens go past one group of rows after the other.
+/// of in the whole call. All tokens go past one group of rows after the other; `next` is from one to the next
+/// if they come from afar (0: they do not), for the first group to fetch them.
 template <class P, class X>
-void dot_block(const Matrix<P>& rows, bool folds_rows, Range ranks, const X* const* x, float* const* h,
-               Index count, Index n, bool add) {
+void dot_block(const Matrix<P>& rows, bool folds_rows, Range ranks, const X* const* x, Index next,
+               float* const* h, Index count, Index n, bool add) {
   alignas(64) float panel[dot_panel_rows * dot_features];
-  const auto in_place = [&](const auto* const* tokens, float* const* to, Index m) {
+  const auto tile = [&]<class Row>(auto K, auto T, auto padded, DotRows<Row> a, const auto* const* tokens,
+                                   Index from_next, float* const* to, Index k) {
+    if constexpr (T == dot_tokens) {
+      if (from_next && k == ranks.begin) {
+        a.ahead = T * from_next;
+        return dot_tile<K, T, padded, true>(a, tokens, n, to, k, add);
+      }
+    }
+    dot_tile<K, T, padded, false>(a, tokens, n, to, k, add);
+  };
+  const auto in_place = [&](const auto* const* tokens, Index from_next, float* const* to, Index m) {
     const auto tiles = [&](auto K, Index k) {
       in_groups<dot_tokens>(0, m, [&](auto T, Index t) {
         if constexpr (K <= dot_chains || T == 1)
-          dot_tile<K, T, false>(DotRows<P>{rows.row(k), rows.stride, lanes}, tokens + t, n, to + t, k, add);
+          tile(K, T, std::false_type(), DotRows<P>{rows.row(k), rows.stride, lanes}, tokens + t, from_next,
+               to + t, k);
       });
     };
     if (m == 1 && !share_cache_sets(dot_rows_of_one_token, rows.stride * static_cast<Index>(sizeof(P))))
@@ -119,11 +144,11 @@ void dot_block(const Matrix<P>& rows, bool folds_rows, Range ranks, const X* con
     in_groups<dot_chains>(ranks.begin, ranks.end, [&](auto K, Index k) {
       pack<K>(rows, k, n, panel);
       in_groups<dot_tokens>(0, count, [&](auto T, Index t) {
-        dot_tile<K, T, true>(DotRows<float>{panel, lanes, K * lanes}, x + t, n, h + t, k, add);
+        tile(K, T, std::true_type(), DotRows<float>{panel, lanes, K * lanes}, x + t, next, h + t, k);
       });
     });
   } else if (!rows.fold) {
-    in_place(x, h, count);
+    in_place(x, next, h, count);
   } else {
     for (Index t = 0; t < count; t += dot_panel_rows) {
       const Index m = std::min(dot_panel_rows, count - t);
@@ -132,7 +157,7 @@ void dot_block(const Matrix<P>& rows, bool folds_rows, Range ranks, const X* con
         tokens[j] = panel + j * dot_features;
         scale(x[t + j], rows.fold, 1, panel + j * dot_features, n);
       }
-      in_place(tokens, h + t, m);
+      in_place(tokens, 0, h + t, m);
     }
   }
 }
@@ -143,20 +168,20 @@ template <class P, class X>
 void shrink(std::span<const Factors<const P>> modules, const Tokens<const X>& x,
             std::span<const Tokens<float>> h, const CallOptions& o) {
   for (Index i = 0; i < x.width; i += dot_features) {
-    const Index n = std::min(dot_features, x.width - i);
-    for (Index first = 0; first < x.count; first += block_tokens) {
+    const Index n = std::min(dot_features, x.width - i), block = block_of(n, sizeof(X));
+    for (Index first = 0; first < x.count; first += block) {
       for (std::size_t m = 0; m < modules.size(); ++m) {
         const Factors<const P>& f = modules[m];
         if (f.rank == 0 || detail::first_with_same_A(modules, m) != m) continue;
         const auto [tokens, ranks] = detail::shares_of_shrink(x.count, f.rank, o.slice);
         const Index begin = std::max(first, tokens.begin);
-        const Index count = std::min(first + block_tokens, tokens.end) - begin;
+        const Index count = std::min(first + block, tokens.end) - begin;
         if (count <= 0) continue;
         const X* xs[block_tokens];
         float* hs[block_tokens];
         point_at(x, begin, count, i, xs);
         point_at(h[m], begin, count, 0, hs);
-        dot_block<P>({f.A + i, f.a_stride}, false, ranks, xs, hs, count, n, i > 0);
+        dot_block<P>({f.A + i, f.a_stride}, false, ranks, xs, next_from_afar(x), hs, count, n, i > 0);
       }
     }
   }
@@ -207,10 +232,11 @@ void few_rows_into_tokens(const Row* const* rows, Index count, const Fill& fill,
   });
 }
 
-/// The same with copied rows, w folded in, past which some tokens go side by side.
+/// The same with copied rows, w folded in, past which one token goes or some side by side.
 template <class Row, class Y, class Fill, class P>
 void few_rows_into_tokens_side_by_side(const Row* const* rows, Index count, const Fill& fill, const P* w,
-                                       const Tokens<Y>& out, bool overwrite, Index feature, Index n) {
+                                       const Tokens<Y>& out, Index at_once, bool overwrite, Index feature,
+                                       Index n) {
   with_few_rows<few_ranks>(count, [&](auto R) {
     // Off the outputs' place in a page, and off each other's: a load waits for a store before it whose lower
     // twelve bits are the same.
@@ -230,20 +256,30 @@ void few_rows_into_tokens_side_by_side(const Row* const* rows, Index count, cons
         Y* outs[few_outputs];
         fill_few<R>(fill, count, first, tokens, c);
         point_at(out, first, tokens, feature + i, outs);
-        in_groups<side_by_side>(0, tokens, [&](auto J, Index t) {
+        const auto past_rows = [&](auto J, Index t) {
           few_rows_side_by_side<R, J>(row, c + t * R, outs + t, overwrite, m);
-        });
+        };
+        if (at_once == 1)
+          in_groups<1>(0, tokens, past_rows);
+        else
+          in_groups<side_by_side>(0, tokens, past_rows);
       }
     }
   });
 }
 
-/// Whether it pays to copy few rows for these tokens: because these share cache sets, and do not have to come
-/// from memory.
+/// How many tokens should go side by side past copies of few rows; 0 where the rows had better be in
+/// registers. Tokens that share cache sets do, unless they have to come from memory. Whole ones from beyond
+/// the second cache do, because 32 stripes at a time are more than a prefetcher follows; from memory one
+/// after the other.
 template <class Y>
-bool side_by_side_pays(const Tokens<Y>& out) {
-  return out.count > 1 && out.count * out.width * static_cast<Index>(sizeof(Y)) <= memory_bytes &&
-         share_cache_sets(std::min(few_outputs, out.count), bytes_apart(out[0], out[1]));
+Index tokens_side_by_side(const Tokens<Y>& out) {
+  if (out.count <= 1) return 0;
+  const bool share = share_cache_sets(std::min(few_outputs, out.count), bytes_apart(out[0], out[1])),
+             from_memory = bytes_of(out) > memory_bytes;
+  if (bytes_of(out) > far_bytes && out.width <= few_rows_features)
+    return share || from_memory ? 1 : side_by_side;
+  return share && !from_memory ? side_by_side : 0;
 }
 
 /// sum_panel_into_tokens for one token and many rows.
@@ -261,14 +297,15 @@ void many_rows_into_token(const Row* const* rows, Index count, const float* c, c
 template <class Row, class Y, class Fill, class P>
 void sum_panel_into_tokens(const Row* const* rows, Index count, const Fill& fill, const P* w,
                            const Tokens<Y>& out, bool overwrite, Index feature, Index n) {
-  const IntoTokens<P> into = {
-      .w = w,
-      .overwrite = overwrite,
-      .far = !overwrite && out.count * out.width * static_cast<Index>(sizeof(Y)) > far_bytes};
-  if (count <= few_ranks && side_by_side_pays(out))
-    return few_rows_into_tokens_side_by_side(rows, count, fill, w, out, overwrite, feature, n);
-  if (count <= few_ranks)
+  const IntoTokens<P> into = {.w = w,
+                              .overwrite = overwrite,
+                              .far = !overwrite && bytes_of(out) > far_bytes,
+                              .next = bytes_of(out) > memory_bytes ? next_from_afar(out) : 0};
+  if (count <= few_ranks) {
+    if (const Index at_once = tokens_side_by_side(out))
+      return few_rows_into_tokens_side_by_side(rows, count, fill, w, out, at_once, overwrite, feature, n);
     return few_rows_into_tokens(rows, count, fill, out, [&](Index) { return into; }, feature, n);
+  }
   if (out.count == 1 && count >= many_rows) {
     float c[panel_ranks];
     fill(0, 0, count, c);

@@ -15,10 +15,11 @@ inline namespace TIEDLORA_ISA {
 inline constexpr unsigned rank_one_tokens = many_registers ? 4 : 2;
 
 /// out[t][0] (+)= Σ_i row[i] x[t][i] and sums[i] += Σ_t c[t] x[t][i] for T tokens over n features. Bits as
-/// those of dot_tile for one row, and of sum_tile for one output.
+/// those of dot_tile for one row, and of sum_tile for one output. As there it may
+/// fetch what lies `ahead`; 0: it does not.
 template <unsigned T, class X>
-TIEDLORA_KERNEL void rank_one_tile(const float* row, const X* const* x, const float* c, float* sums,
-                                   float* const* out, Index n, bool add) {
+TIEDLORA_KERNEL void rank_one_tile(const float* row, const X* const* x, Index ahead, const float* c,
+                                   float* sums, float* const* out, Index n, bool add) {
   constexpr unsigned chains = dot_chains;
   Vector dot[chains][T] = {};
   Vector coefficient[T];
@@ -28,6 +29,7 @@ TIEDLORA_KERNEL void rank_one_tile(const float* row, const X* const* x, const fl
     coefficient[t] = broadcast(c[t]);
   }
   const auto step = [&](unsigned chain, const auto& io, Index i) __attribute__((always_inline)) {
+    if (ahead) TIEDLORA_UNROLL for (unsigned t = 0; t < T; ++t) prefetch_from_afar(xs[t] + i + ahead);
     const Vector r = in_register(io.load(row + i));
     Vector sum = io.load(sums + i);
     TIEDLORA_UNROLL for (unsigned t = 0; t < T; ++t) {

@@ -55,11 +55,18 @@ template <class P>
 struct IntoTokens {
   const P* w;  ///< one weight per feature; null: ones
   bool overwrite;
-  bool far;  ///< outputs come from beyond the second cache: fetch them ahead
+  bool far;        ///< outputs come from beyond the second cache: fetch them ahead
+  Index next = 0;  ///< they come from memory, the next this far on: fetch those of the tile after this one
 
   template <unsigned M, unsigned J, class Out>
   TIEDLORA_INLINE void fetch_ahead(Out* const (&out)[J], Index) const {
-    if (far) TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) prefetch_tile<M>(out[j]);
+    if (far && next) {
+      TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j)
+          TIEDLORA_UNROLL for (unsigned m = 0; m < M; m += vectors_per_line)
+              prefetch(out[j] + static_cast<Index>(J) * next + m * lanes);
+    } else if (far) {
+      TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) prefetch_tile<M>(out[j]);
+    }
   }
   template <unsigned J, unsigned M, class Io, class Out>
   TIEDLORA_INLINE bool finish(Vector (&acc)[J][M], const Io& io, Out* const (&out)[J], Index at) const {
