@@ -2,6 +2,7 @@
 // request does not change its answer.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <iostream>
 
 #include "support/bits.hpp"
@@ -15,8 +16,9 @@ using namespace tiedlora;
 using Eigen::bfloat16;
 using Eigen::half;
 
+// Against parts of so many tokens, and two of other sizes.
 template <class P, class X, class Y>
-void expect_invariance(ModuleRun<P, X, Y>& run) {
+void expect_invariance(ModuleRun<P, X, Y>& run, Index part = 1) {
   SCOPED_TRACE(run.text);
   using Acc = accumulator_t<P>;
   const auto f = run.factors();
@@ -25,7 +27,6 @@ void expect_invariance(ModuleRun<P, X, Y>& run) {
   forward(f, run.x, y, h, run.options);
   forward(f, run.x, y_without_h, run.options);
   ASSERT_TRUE(same_bits(y_without_h, y));
-  // Token by token, and in two parts: other numbers of tokens, other places.
   const auto expect_part = [&](Index first, Index count) {
     SCOPED_TRACE(testing::Message() << count << " tokens from " << first);
     const CallOptions options = [&] {
@@ -40,7 +41,8 @@ void expect_invariance(ModuleRun<P, X, Y>& run) {
     ASSERT_TRUE(same_bits(h_part, Matrix<Acc>(h.middleCols(first, count))));
     ASSERT_TRUE(same_bits(y_part, Matrix<Y>(y.middleCols(first, count))));
   };
-  for (Index t = 0; t < run.count && !testing::Test::HasFailure(); ++t) expect_part(t, 1);
+  for (Index t = 0; t < run.count && !testing::Test::HasFailure(); t += part)
+    expect_part(t, std::min(part, run.count - t));
   const Index cut = run.count / 3;
   expect_part(0, cut), expect_part(cut, run.count - cut);
 }
@@ -82,9 +84,9 @@ TEST(BatchInvariance, Bfloat16Parameters) {
 TEST(BatchInvariance, Double) { sweep<double, double, double>(10'000); }
 
 template <class P, class X>
-void expect_invariance_of(const OneModule& what, Index tokens, std::uint64_t seed) {
+void expect_invariance_of(const OneModule& what, Index tokens, std::uint64_t seed, Index part = 1) {
   ModuleRun<P, X, X> run(what, tokens, seed);
-  expect_invariance(run);
+  expect_invariance(run, part);
 }
 
 TEST(BatchInvariance, BeyondTheBlocksOfFeaturesRanksAndTokens) {
@@ -99,6 +101,17 @@ TEST(BatchInvariance, BeyondTheBlocksOfFeaturesRanksAndTokens) {
   }
   expect_invariance_of<float, float>({.in = 10, .out = 12, .rank = 8}, 600, ++seed);
   expect_invariance_of<half, half>({.in = 10, .out = 12, .rank = 8}, 600, ++seed);
+}
+
+// More than 4 MB and more than 16 MB of x and y: kernels::far_bytes and memory_bytes.
+TEST(BatchInvariance, TokensFromBeyondTheCaches) {
+  std::uint64_t seed = 12'000;
+  for (const Index rank : {1, 3, 9}) {
+    expect_invariance_of<float, float>({.in = 600, .out = 577, .rank = rank}, 1900, ++seed, 97);
+    expect_invariance_of<float, float>({.in = 600, .out = 600, .rank = rank}, 7100, ++seed, 701);
+    expect_invariance_of<float, float>({.in = 1024, .out = 1024, .rank = rank}, 1100, ++seed, 97);
+    expect_invariance_of<bfloat16, bfloat16>({.in = 1300, .out = 1024, .rank = rank}, 2100, ++seed, 97);
+  }
 }
 
 }  // namespace

@@ -179,7 +179,7 @@ void shrink_backward_one(std::span<const Factors<const P>> modules, const X* x,
                               .c = nullptr,
                               .gradient = gradients[m].A ? gradients[m].A + i : nullptr,
                               .gradient_stride = gradients[m].a_stride};
-      if (rows.gradient || is_whole)
+      if (rows.gradient || (is_whole && wants_z))
         one_token_pass(rows, ranks, fill, e, is_whole ? own_z : nullptr, nullptr, n);
       if (is_whole || !wants_z) continue;
       rows.rows += own.begin - i;
