@@ -269,17 +269,15 @@ void few_rows_into_tokens_side_by_side(const Row* const* rows, Index count, cons
 }
 
 /// How many tokens should go side by side past copies of few rows; 0 where the rows had better be in
-/// registers. Tokens that share cache sets do, unless they have to come from memory. Whole ones from beyond
-/// the second cache do, because 32 stripes at a time are more than a prefetcher follows; from memory one
-/// after the other.
+/// registers. Whole tokens from beyond the second cache go one after the other, because stripes of 32 are
+/// more than a prefetcher follows. Others do where they share cache sets, unless they have to come from
+/// memory.
 template <class Y>
 Index tokens_side_by_side(const Tokens<Y>& out) {
   if (out.count <= 1) return 0;
-  const bool share = share_cache_sets(std::min(few_outputs, out.count), bytes_apart(out[0], out[1])),
-             from_memory = bytes_of(out) > memory_bytes;
-  if (bytes_of(out) > far_bytes && out.width <= few_rows_features)
-    return share || from_memory ? 1 : side_by_side;
-  return share && !from_memory ? side_by_side : 0;
+  if (bytes_of(out) > far_bytes && out.width <= few_rows_features) return 1;
+  const bool share = share_cache_sets(std::min(few_outputs, out.count), bytes_apart(out[0], out[1]));
+  return share && bytes_of(out) <= memory_bytes ? side_by_side : 0;
 }
 
 /// sum_panel_into_tokens for one token and many rows.
