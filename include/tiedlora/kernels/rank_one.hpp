@@ -15,8 +15,8 @@ inline namespace TIEDLORA_ISA {
 inline constexpr unsigned rank_one_tokens = many_registers ? 4 : 2;
 
 /// out[t][0] (+)= Σ_i row[i] x[t][i] and sums[i] += Σ_t c[t] x[t][i] for T tokens over n features. Bits as
-/// those of dot_tile for one row, and of sum_tile for one output. As there it may
-/// fetch what lies `ahead`; 0: it does not.
+/// those of dot_tile for one row, and of sum_tile for one output. Meanwhile it fetches
+/// the features so far `ahead` of these tokens'; 0: it does not.
 template <unsigned T, class X>
 TIEDLORA_KERNEL void rank_one_tile(const float* row, const X* const* x, Index ahead, const float* c,
                                    float* sums, float* const* out, Index n, bool add) {
