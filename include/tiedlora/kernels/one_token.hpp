@@ -46,7 +46,7 @@ template <unsigned K>
 inline constexpr unsigned one_token_vectors = K == 1 ? 4 : (vectors_per_line < 2 ? vectors_per_line : 2);
 
 /// For K rows over n features: dots[k] += row_k · e; z += Σ_k c_k row_k; gradient_k += c_k e. The order of a
-/// sum follows from n and the row's group alone.
+/// sum follows from n and the row's group alone. What is not wanted may be null, and e beside z alone.
 template <unsigned K, bool has_dots, bool has_z, bool has_gradient, class P>
 TIEDLORA_KERNEL void one_token_rows(const OneTokenRows<P>& from, const float* e, float* z, float* dots,
                                     Index n) {
@@ -58,7 +58,8 @@ TIEDLORA_KERNEL void one_token_rows(const OneTokenRows<P>& from, const float* e,
   const auto step = [&](auto size, const auto& io, Index i) __attribute__((always_inline)) {
     constexpr unsigned vectors = decltype(size)::value;
     Vector ei[vectors], zi[vectors], g[K][vectors];
-    TIEDLORA_UNROLL for (unsigned m = 0; m < vectors; ++m) ei[m] = io.load(e + i + m * lanes);
+    if constexpr (has_dots || has_gradient)
+      TIEDLORA_UNROLL for (unsigned m = 0; m < vectors; ++m) ei[m] = io.load(e + i + m * lanes);
     if constexpr (has_z)
       TIEDLORA_UNROLL for (unsigned m = 0; m < vectors; ++m) zi[m] = io.load(z + i + m * lanes);
     TIEDLORA_UNROLL for (unsigned k = 0; k < K; ++k) TIEDLORA_UNROLL for (unsigned m = 0; m < vectors; ++m) {

@@ -2,7 +2,7 @@
 // half wants of them. Slices, which share ranks for gradients and features for outputs, make two.
 #pragma once
 
-#include <algorithm>    // copy_n, fill_n, max, min
+#include <algorithm>    // clamp, copy_n, fill_n, min
 #include <cstddef>      // size_t
 #include <span>         // span
 #include <type_traits>  // is_same, true_type
@@ -80,43 +80,57 @@ void one_token_pass(const OneTokenRows<P>& rows, Range ranks, const Fill& fill, 
   }
 }
 
+/// On n features of a factor: `ranks` of its gradient and of the dots, and z from all `rank` of them on the
+/// features `own`. One pass makes it all for a whole call. A slice takes two, and rows of the gradient whole:
+/// a part of every row would come from another core's cache.
+template <class P, class Fill>
+void one_token_passes(const OneTokenRows<P>& rows, Index rank, Range ranks, Range own, const Fill& fill,
+                      const float* e, float* z, float* dots, Index n) {
+  const bool whole = ranks.end - ranks.begin == rank && own.end - own.begin == n;
+  float* const whole_z = whole ? z : nullptr;
+  if (dots || rows.gradient || whole_z) one_token_pass(rows, ranks, fill, e, whole_z, dots, n);
+  if (whole || !z) return;
+  OneTokenRows<P> part = rows;
+  part.rows += own.begin;
+  part.gradient = nullptr;
+  one_token_pass(part, {0, rank}, fill, nullptr, z + own.begin, nullptr, own.end - own.begin);
+}
+
+/// Those of the n features from i on that are in `features`, counted from i.
+inline Range own_part(Range features, Index i, Index n) {
+  const Index begin = std::clamp(features.begin - i, Index{0}, n);
+  return {begin, std::clamp(features.end - i, begin, n)};
+}
+
 /// expand_backward for one token, where B or v is trained; dh may be null. One call does all, or a slice its
 /// ranks of dh and dB and its features of dv.
 template <class P, class Dy>
 void expand_backward_one(const Factors<const P>& f, const float* h, const Dy* dy,
                          const Factors<float>& gradient, float* dh, float c, Range ranks, Range features) {
-  const bool is_whole = ranks.end - ranks.begin == f.rank && features.end - features.begin == f.out_features;
   // Without v the other side takes c, and dy is used as it is.
   const float c_of_h = f.v ? 1 : c;
   const auto fill = [&](Index k, Index n, float* s) { scale(h + k, f.u ? f.u + k : nullptr, c_of_h, s, n); };
   if (dh) std::fill_n(dh + ranks.begin, ranks.end - ranks.begin, 0.0f);
   for (Index i = 0; i < f.out_features; i += backward_features) {
     const Index n = std::min(backward_features, f.out_features - i);
-    const Range own = {std::max(i, features.begin), std::min(i + n, features.end)};
-    const bool wants_z = gradient.v && own.begin < own.end;
+    const Range own = own_part(features, i, n);
+    const Index own_n = own.end - own.begin;
     alignas(64) float buffer[backward_features], z[backward_features];
-    float* const own_z = wants_z ? z + (own.begin - i) : nullptr;
     const float* e = buffer;
     if (!f.v)
       e = in_floats(dy + i, buffer, n);
     else if (dh || gradient.B)
       scale(dy + i, f.v + i, c, buffer, n);
-    if (wants_z) std::fill_n(z, n, 0.0f);
-    OneTokenRows<P> rows = {.rows = f.B + i,
-                            .stride = f.b_stride,
-                            .c = nullptr,
-                            .gradient = gradient.B ? gradient.B + i : nullptr,
-                            .gradient_stride = gradient.b_stride};
-    // A slice has whole rows of dB: a part of every row would be taken from another core's cache.
-    if (dh || gradient.B || is_whole) one_token_pass(rows, ranks, fill, e, is_whole ? own_z : nullptr, dh, n);
-    if (!wants_z) continue;
-    if (!is_whole) {
-      rows.rows += own.begin - i;
-      rows.gradient = nullptr;
-      one_token_pass(rows, {0, f.rank}, fill, nullptr, own_z, nullptr, own.end - own.begin);
-    }
+    const bool wants_z = gradient.v && own_n > 0;
+    if (wants_z) std::fill_n(z + own.begin, own_n, 0.0f);
+    const OneTokenRows<P> rows = {.rows = f.B + i,
+                                  .stride = f.b_stride,
+                                  .c = nullptr,
+                                  .gradient = gradient.B ? gradient.B + i : nullptr,
+                                  .gradient_stride = gradient.b_stride};
+    one_token_passes(rows, f.rank, ranks, own, fill, e, wants_z ? z : nullptr, dh, n);
     // dv += c dy ∘ z
-    add_products(own_z, dy + own.begin, c, gradient.v + own.begin, own.end - own.begin);
+    if (wants_z) add_products(z + own.begin, dy + i + own.begin, c, gradient.v + i + own.begin, own_n);
   }
   const auto from = [&](auto* p) { return p ? p + ranks.begin : nullptr; };
   if (dh) finish_dh(from(h), from(f.u), c_of_h, from(gradient.u), from(dh), ranks.end - ranks.begin);
@@ -149,45 +163,35 @@ void shrink_backward_one(std::span<const Factors<const P>> modules, const X* x,
                          Dx* dx, const CallOptions& o) {
   const Index width = modules[0].in_features;
   const Range features = detail::part_of_features(width, o.slice);
-  const bool is_whole = o.slice.nth == 1;
   // As add_dx: few rows are added to dx one by one, the sum of many when it is complete.
-  const bool adds_sum = !o.overwrite && rank_of_all(modules) > few_ranks;
-  const bool in_place = std::is_same_v<Dx, float> && !adds_sum;
+  const bool adds_sum = !o.overwrite && rank_of_all(modules) > few_ranks, from_zero = o.overwrite || adds_sum;
   for (Index i = 0; i < width; i += backward_features) {
     const Index n = std::min(backward_features, width - i);
-    const Range own = {std::max(i, features.begin), std::min(i + n, features.end)};
+    const Range own = own_part(features, i, n);
     const Index own_n = own.end - own.begin;
-    const bool wants_z = dx && own_n > 0;
-    alignas(64) float buffer[backward_features], z[backward_features];
+    alignas(64) float buffer[backward_features], sums[backward_features];
     const float* const e = in_floats(x + i, buffer, n);
-    float* own_z = nullptr;
-    if (wants_z) {
-      own_z = z + (own.begin - i);
-      if constexpr (std::is_same_v<Dx, float>)
-        if (in_place) own_z = dx + own.begin;
-      if (o.overwrite || adds_sum)
-        std::fill_n(own_z, own_n, 0.0f);
-      else if (!in_place)
-        scale(dx + own.begin, static_cast<const P*>(nullptr), 1, own_z, own_n);
-    }
+    const bool wants_z = dx && own_n > 0;
+    float* z = wants_z ? sums : nullptr;
+    if constexpr (std::is_same_v<Dx, float>)
+      if (wants_z && !adds_sum) z = dx + i;
+    if (wants_z && from_zero)
+      std::fill_n(z + own.begin, own_n, 0.0f);
+    else if (z == sums)
+      scale(dx + i + own.begin, static_cast<const P*>(nullptr), 1, z + own.begin, own_n);
     for (std::size_t m = 0; m < modules.size(); ++m) {
       if (modules[m].rank == 0 || detail::first_with_same_A(modules, m) != m) continue;
       const auto fill = [&](Index k, Index l, float* c) { fill_dh(modules, dh, m, 0, k, l, c); };
-      const Range ranks = detail::part_in_units(modules[m].rank, dot_chains, o.slice);
-      OneTokenRows<P> rows = {.rows = modules[m].A + i,
-                              .stride = modules[m].a_stride,
-                              .c = nullptr,
-                              .gradient = gradients[m].A ? gradients[m].A + i : nullptr,
-                              .gradient_stride = gradients[m].a_stride};
-      if (rows.gradient || (is_whole && wants_z))
-        one_token_pass(rows, ranks, fill, e, is_whole ? own_z : nullptr, nullptr, n);
-      if (is_whole || !wants_z) continue;
-      rows.rows += own.begin - i;
-      rows.gradient = nullptr;
-      one_token_pass(rows, {0, modules[m].rank}, fill, nullptr, own_z, nullptr, own_n);
+      const OneTokenRows<P> rows = {.rows = modules[m].A + i,
+                                    .stride = modules[m].a_stride,
+                                    .c = nullptr,
+                                    .gradient = gradients[m].A ? gradients[m].A + i : nullptr,
+                                    .gradient_stride = gradients[m].a_stride};
+      one_token_passes(rows, modules[m].rank, detail::part_in_units(modules[m].rank, dot_chains, o.slice),
+                       own, fill, e, z, nullptr, n);
     }
-    if (wants_z && !in_place)
-      add_weighted(own_z, static_cast<const P*>(nullptr), dx + own.begin, own_n, !adds_sum);
+    if (z == sums)
+      add_weighted(z + own.begin, static_cast<const P*>(nullptr), dx + i + own.begin, own_n, !adds_sum);
   }
 }
 
