@@ -114,5 +114,45 @@ TEST(BatchInvariance, TokensFromBeyondTheCaches) {
   }
 }
 
+// Of the second half of backward: dx is the same bits for T tokens at once and one by one, with A trained
+// (where a single token has a pass of its own) and frozen.
+template <class P, class X>
+void expect_invariance_of_dx(Index in, Index rank, bool overwrite, std::uint64_t seed) {
+  SCOPED_TRACE(testing::Message() << in << " features, rank " << rank << ", seed " << seed);
+  const Index count = 7;
+  Dice dice(seed);
+  const auto draw = [&]<class T>(Index rows, Index columns, T) {
+    return Matrix<T>(dice.matrix<double>(rows, columns).template cast<T>());
+  };
+  const Matrix<P> A = draw(in, rank, P()), B = draw(3, rank, P());
+  const Matrix<X> x = draw(in, count, X()), dx = draw(in, count, X());
+  const Matrix<float> dh = draw(rank, count, float());
+  const Factors<const P> f = {A.data(), in, B.data(), 3, nullptr, nullptr, 1, rank, in, 3, 0, "m"};
+  Matrix<float> dA = Matrix<float>::Zero(in, rank);
+  Factors<float> trained = {dA.data(), in, nullptr, 3, nullptr, nullptr, 1, rank, in, 3, 0, "m"},
+                 frozen = trained;
+  frozen.A = nullptr;
+  const CallOptions options = {.overwrite = overwrite};
+  Matrix<X> at_once = dx;
+  shrink_backward(f, x, dh, trained, at_once, options);
+  for (const auto& gradients : {trained, frozen}) {
+    Matrix<X> one_by_one = dx;
+    for (Index t = 0; t < count; ++t)
+      shrink_backward(f, x.middleCols(t, 1), dh.middleCols(t, 1), gradients, one_by_one.middleCols(t, 1),
+                      options);
+    ASSERT_TRUE(same_bits(one_by_one, at_once)) << (gradients.A ? "A trained" : "A frozen");
+  }
+}
+
+TEST(BatchInvariance, DxOfTheSecondHalfOfBackward) {
+  std::uint64_t seed = 13'000;
+  for (const Index rank : {1, 2, 3, 4, 5, 8, 31, 32, 33, 256, 257})
+    for (const Index in : {5, 64, 577, 2050})
+      for (const bool overwrite : {false, true}) {
+        expect_invariance_of_dx<float, float>(in, rank, overwrite, ++seed);
+        expect_invariance_of_dx<bfloat16, half>(in, rank, overwrite, ++seed);
+      }
+}
+
 }  // namespace
 }  // namespace tiedlora_test

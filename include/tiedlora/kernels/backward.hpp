@@ -4,14 +4,14 @@
 // that every slicing gives the same bits.
 #pragma once
 
-#include <algorithm>  // any_of, copy_n, fill_n, max, min
+#include <algorithm>  // all_of, any_of, copy_n, fill_n, max, min
 #include <cstddef>    // size_t
 #include <memory>     // align
 #include <span>       // span
 
 #include "forward.hpp"
+#include "one_pass.hpp"
 #include "one_token_backward.hpp"
-#include "rank_one.hpp"
 
 namespace tiedlora {
 inline namespace v1 {
@@ -54,10 +54,38 @@ void few_rows_into_ranks(const X* const* rows, Index count, const Fill& fill, In
   });
 }
 
+/// The same for R <= long_run_ranks ranks and n <= backward_features: tokens go past the sums in long runs.
+template <unsigned R, class X, class P, class Fill>
+void sum_in_long_runs(const X* const* rows, Index count, const Fill& fill, float* out, Index out_stride,
+                      const IntoRanks<P>& into, Index n) {
+  alignas(64) float buffer[R * sums_stride + page_floats];
+  float* sums[R];
+  for (unsigned k = 0; k < R; ++k) {
+    sums[k] = away_from(rows[0], buffer) + k * sums_stride;
+    std::fill_n(sums[k], n, 0.0f);
+  }
+  in_groups<long_run_tokens>(0, count, [&](auto T, Index t) {
+    float of_token[R], c[R * T];
+    for (unsigned j = 0; j < T; ++j) {
+      fill(t + j, 0, R, of_token);
+      for (unsigned k = 0; k < R; ++k) c[k * T + j] = of_token[k];
+    }
+    few_rows_side_by_side<T, R>(rows + t, c, sums, false, n);
+  });
+  for (unsigned k = 0; k < R; ++k) {
+    if (into.product) add_products(sums[k], into.factor + k * into.factor_stride, 1, into.product, n);
+    if (into.adds) add_weighted(sums[k], into.w, out + k * out_stride, n, false);
+  }
+}
+
 /// The same for any number of tokens in a block.
 template <class X, class P, class Fill>
 void sum_into_ranks(const X* const* rows, Index count, const Fill& fill, Index rank, float* out,
                     Index out_stride, const IntoRanks<P>& into, Index n) {
+  if (rank <= long_run_ranks) {
+    return with_few_rows<long_run_ranks>(
+        rank, [&](auto R) { sum_in_long_runs<R>(rows, count, fill, out, out_stride, into, n); });
+  }
   if (count <= few_tokens) return few_rows_into_ranks(rows, count, fill, rank, out, out_stride, into, n);
   const bool packs = !many_registers && rank >= pack_ranks && packs_rows(rows, count, count);
   const Index chunk = packs ? Panel::features(count) : n;
@@ -87,19 +115,26 @@ void sum_into_ranks(const X* const* rows, Index count, const Fill& fill, Index r
   }
 }
 
-/// For rank 1, n features from where rows and B point, and some tokens: h[t][0] (+)= Σ (v ∘ B) dy_t, and with
-/// G = Σ_t c[t] dy_t, dv += B ∘ G and dB += v ∘ G.
-template <class P, class Dy>
-void expand_backward_of_rank_one(const P* B, const P* v, const Dy* const* dy, Index next, const float* c,
-                                 Index count, float* dB, float* dv, float* const* h, Index n, bool add) {
-  alignas(64) float row[backward_features], sums[backward_features];
-  scale(B, v, 1, row, n);
-  std::fill_n(sums, n, 0.0f);
-  in_groups<rank_one_tokens>(0, count, [&](auto T, Index t) {
-    rank_one_tile<T>(row, dy + t, T * next, c + t, sums, h + t, n, add);
+/// For R ranks, n features from where B, v, dB and dv point, and some tokens: h_t[k] (+)= Σ (v ∘ B_k) dy_t,
+/// and with G_k = Σ_t c_t[k] dy_t, dv += Σ_k B_k ∘ G_k and dB_k += v ∘ G_k.
+template <unsigned R, class P, class Dy>
+void expand_backward_in_one_pass(const P* B, Index b_stride, const P* v, const Dy* const* dy, Index next,
+                                 const float* c, Index count, float* dB, Index db_stride, float* dv,
+                                 float* const* h, Index n, bool add) {
+  constexpr unsigned stride = sums_stride;
+  alignas(64) float rows[R * stride], buffer[R * stride + page_floats];
+  float* const sums = away_from(dy[0], buffer);
+  for (unsigned k = 0; k < R; ++k) {
+    scale(B + k * b_stride, v, 1, rows + k * stride, n);
+    std::fill_n(sums + k * stride, n, 0.0f);
+  }
+  in_groups<one_pass_tokens>(0, count, [&](auto T, Index t) {
+    one_pass_tile<R, T>(rows, dy + t, T * next, c + t * R, sums, stride, h + t, n, add);
   });
-  if (dv) add_products(sums, B, 1, dv, n);
-  if (dB) add_weighted(sums, v, dB, n, false);
+  for (unsigned k = 0; k < R; ++k) {
+    if (dv) add_products(sums + k * stride, B + k * b_stride, 1, dv, n);
+    if (dB) add_weighted(sums + k * stride, v, dB + k * db_stride, n, false);
+  }
 }
 
 /// The sums of du over unit after unit of tokens, rank numbers each.
@@ -137,15 +172,17 @@ void expand_backward(const Factors<const P>& f, const Tokens<const float>& h, co
       const Range own_tokens = {std::max(first, tokens.begin), std::min(first + count, tokens.end)};
       const Dy* rows[block_tokens];
       // Slices share the two passes in different ways.
-      if (wants_dh && adds_to_B_or_v && f.rank == 1 && o.slice.nth == 1) {
-        float* hs[block_tokens];
-        float c[block_tokens];
+      if (wants_dh && adds_to_B_or_v && f.rank <= one_pass_ranks && o.slice.nth == 1) {
+        float *hs[block_tokens], c[block_tokens * one_pass_ranks];
         point_at(dy, first, count, i, rows);
         point_at(dhs, first, count, 0, hs);
-        for (Index t = 0; t < count; ++t) fill_expand(f, h, o, first + t, 0, 1, c + t);
-        expand_backward_of_rank_one(f.B + i, f.v ? f.v + i : nullptr, rows, next_from_afar(dy), c, count,
-                                    gradient.B ? gradient.B + i : nullptr,
-                                    gradient.v ? gradient.v + i : nullptr, hs, n, i > 0);
+        for (Index t = 0; t < count; ++t) fill_expand(f, h, o, first + t, 0, f.rank, c + t * f.rank);
+        with_few_rows<one_pass_ranks>(f.rank, [&](auto R) {
+          expand_backward_in_one_pass<R>(f.B + i, f.b_stride, f.v ? f.v + i : nullptr, rows,
+                                         next_from_afar(dy), c, count, gradient.B ? gradient.B + i : nullptr,
+                                         gradient.b_stride, gradient.v ? gradient.v + i : nullptr, hs, n,
+                                         i > 0);
+        });
         continue;
       }
       if (wants_dh && own_tokens.begin < own_tokens.end) {
@@ -178,11 +215,13 @@ void expand_backward(const Factors<const P>& f, const Tokens<const float>& h, co
     const Index n = std::min(panel_ranks, ranks.end - k);
     const P* const u = f.u ? f.u + k : nullptr;
     for (Index first = tokens.begin; first < tokens.end; first += detail::du_tokens) {
-      float du[panel_ranks];
-      if (gradient.u) std::fill_n(du, n, 0.0f);
-      for (Index t = first; t < std::min(first + detail::du_tokens, tokens.end); ++t)
-        finish_dh(h[t] + k, u, detail::token_scaling<float>(f, o, t), gradient.u ? du : nullptr, dhs[t] + k,
-                  n);
+      const Index count = std::min(detail::du_tokens, tokens.end - first);
+      const float* hs[detail::du_tokens] = {};
+      float *to[detail::du_tokens], c[detail::du_tokens], du[panel_ranks];
+      if (gradient.u) point_at(h, first, count, k, hs), std::fill_n(du, n, 0.0f);
+      point_at(dhs, first, count, k, to);
+      for (Index t = 0; t < count; ++t) c[t] = detail::token_scaling<float>(f, o, first + t);
+      finish_dh(hs, u, c, gradient.u ? du : nullptr, to, count, n);
       if (!gradient.u) continue;
       if (units)
         std::copy_n(du, n, units + first / detail::du_tokens * f.rank + k);
@@ -210,16 +249,20 @@ void add_gradients_of_A(std::span<const Factors<const P>> modules, const Tokens<
   // Few tokens: whole rows of dA, as in expand_backward_one.
   const bool shares_ranks = !detail::shares_tokens_backward(x.count);
   const Range features = shares_ranks ? Range{0, x.width} : detail::part_of_features(x.width, o.slice);
+  const bool in_long_runs =
+      std::ranges::all_of(modules, [](const auto& f) { return f.rank <= long_run_ranks; });
+  const Index block = in_long_runs ? block_tokens : gradient_tokens;
   for (Index i = features.begin; i < features.end; i += backward_features) {
     const Index n = std::min(backward_features, features.end - i);
-    for (Index first = 0; first < x.count; first += gradient_tokens) {
-      const Index count = std::min(gradient_tokens, x.count - first);
-      const X* rows[gradient_tokens];
+    for (Index first = 0; first < x.count; first += block) {
+      const Index count = std::min(block, x.count - first);
+      const X* rows[block_tokens];
       point_at(x, first, count, i, rows);
       for (std::size_t m = 0; m < modules.size(); ++m) {
-        if (!gradients[m].A || modules[m].rank == 0 || detail::first_with_same_A(modules, m) != m) continue;
+        if (!gradients[m].A || detail::first_with_same_A(modules, m) != m) continue;
         const Range ranks = shares_ranks ? detail::part_in_units(modules[m].rank, dot_chains, o.slice)
                                          : Range{0, modules[m].rank};
+        if (ranks.begin == ranks.end) continue;
         const auto fill = [&](Index t, Index k, Index l, float* c) {
           fill_dh(modules, dh, m, first + t, ranks.begin + k, l, c);
         };

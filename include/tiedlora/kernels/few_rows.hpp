@@ -120,11 +120,11 @@ inline constexpr unsigned side_by_side = many_registers ? 4 : 2;
 
 /// out_j += Σ_p c_j[p] row_p, or out_j = …, for R rows and J outputs over n features. Bits as those of
 /// few_rows without w.
-template <unsigned R, unsigned J, class Out>
-TIEDLORA_KERNEL void few_rows_side_by_side(const float* const* rows, const float* c, Out* const* outs,
+template <unsigned R, unsigned J, class In, class Out>
+TIEDLORA_KERNEL void few_rows_side_by_side(const In* const* rows, const float* c, Out* const* outs,
                                            bool overwrite, Index n) {
   Vector coefficient[J][R];
-  const float* row[R];
+  const In* row[R];
   Out* out[J];
   TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) {
     out[j] = outs[j];

@@ -6,7 +6,6 @@
 
 #include <algorithm>    // copy_n, max, min
 #include <cstddef>      // size_t
-#include <cstdint>      // intptr_t
 #include <span>         // span
 #include <type_traits>  // false_type, true_type
 
@@ -35,16 +34,27 @@ TIEDLORA_INLINE void point_at(const Tokens<T>& x, Index first, Index count, Inde
   }
 }
 
-/// Of all tokens together.
+/// Where tokens are taken to come from, by the size of all of them: from beyond the second cache, from
+/// memory.
 template <class T>
-Index bytes_of(const Tokens<T>& x) {
-  return x.count * x.width * static_cast<Index>(sizeof(T));
+bool from_afar(const Tokens<T>& x) {
+  return x.count * x.width * static_cast<Index>(sizeof(T)) > far_bytes;
+}
+template <class T>
+bool from_memory(const Tokens<T>& x) {
+  return x.count * x.width * static_cast<Index>(sizeof(T)) > memory_bytes;
 }
 
-/// From one token to the next if they are equally far apart and come from beyond the second cache, else 0.
+/// From one token to the next where they are equally far apart, else 0.
+template <class T>
+Index next_token(const Tokens<T>& x) {
+  return x.pointers || x.rows ? 0 : x.stride;
+}
+
+/// The same where they come from afar, for the next ones to be fetched; else 0.
 template <class T>
 Index next_from_afar(const Tokens<T>& x) {
-  return x.pointers || x.rows || bytes_of(x) <= far_bytes ? 0 : x.stride;
+  return from_afar(x) ? next_token(x) : 0;
 }
 
 /// out[i] = c · weight[i] · in[i]; without weight c · in[i].
@@ -65,11 +75,6 @@ void add_weighted(const float* sums, const P* w, Y* out, Index n, bool overwrite
     else
       io.store(out + i, w ? multiply_add(io.load(w + i), s, io.load(out + i)) : s + io.load(out + i));
   });
-}
-
-/// From the first of some rows to the second, in bytes.
-inline Index bytes_apart(const void* first, const void* second) {
-  return reinterpret_cast<std::intptr_t>(second) - reinterpret_cast<std::intptr_t>(first);
 }
 
 /// Some rows of A, or of B with v folded in.
@@ -133,7 +138,7 @@ void dot_block(const Matrix<P>& rows, bool folds_rows, Range ranks, const X* con
                to + t, k);
       });
     };
-    if (m == 1 && !share_cache_sets(dot_rows_of_one_token, rows.stride * static_cast<Index>(sizeof(P))))
+    if (m == 1 && takes_most_rows(ranks.end - ranks.begin, n, rows.stride * static_cast<Index>(sizeof(P))))
       in_groups<dot_rows_of_one_token>(ranks.begin, ranks.end, tiles);
     else
       in_groups<dot_chains>(ranks.begin, ranks.end, tiles);
@@ -201,7 +206,7 @@ void shrink(std::span<const Factors<const P>> modules, const Tokens<const X>& x,
 /// from the second cache.)
 template <class T>
 bool packs_rows(const T* const* rows, Index count, Index tokens) {
-  if (count <= few_ranks || count > panel_ranks || tokens < pack_tokens) return false;
+  if (count <= few_ranks || tokens < pack_tokens) return false;
   return is_narrow<T> || (!many_registers && share_cache_sets(count, bytes_apart(rows[0], rows[1])));
 }
 
@@ -238,12 +243,9 @@ void few_rows_into_tokens_side_by_side(const Row* const* rows, Index count, cons
                                        const Tokens<Y>& out, Index at_once, bool overwrite, Index feature,
                                        Index n) {
   with_few_rows<few_ranks>(count, [&](auto R) {
-    // Off the outputs' place in a page, and off each other's: a load waits for a store before it whose lower
-    // twelve bits are the same.
     constexpr Index stride = few_rows_features + 256;
-    alignas(64) float buffer[R * stride + 1024];
-    const Index off = (bytes_apart(buffer, out[0] + feature) + 512) & 4032;
-    float* const folded = buffer + off / static_cast<Index>(sizeof(float));
+    alignas(64) float buffer[R * stride + page_floats];
+    float* const folded = away_from(out[0] + feature, buffer);
     const float* row[R];
     for (unsigned p = 0; p < R; ++p) row[p] = folded + p * stride;
     for (Index p = count; p < static_cast<Index>(R); ++p) std::fill_n(folded + p * stride, stride, 0.0f);
@@ -270,14 +272,15 @@ void few_rows_into_tokens_side_by_side(const Row* const* rows, Index count, cons
 
 /// How many tokens should go side by side past copies of few rows; 0 where the rows had better be in
 /// registers. Whole tokens from beyond the second cache go one after the other, because stripes of 32 are
-/// more than a prefetcher follows. Others do where they share cache sets, unless they have to come from
-/// memory.
+/// more than a prefetcher follows. Others do where there are enough of them for the copies, or where they
+/// share cache sets, unless they have to come from memory.
 template <class Y>
 Index tokens_side_by_side(const Tokens<Y>& out) {
   if (out.count <= 1) return 0;
-  if (bytes_of(out) > far_bytes && out.width <= few_rows_features) return 1;
-  const bool share = share_cache_sets(std::min(few_outputs, out.count), bytes_apart(out[0], out[1]));
-  return share && bytes_of(out) <= memory_bytes ? side_by_side : 0;
+  if (from_afar(out) && out.width <= few_rows_features) return 1;
+  if (from_memory(out)) return 0;
+  const bool many = out.count >= pack_tokens;
+  return many || share_cache_sets(out.count, bytes_apart(out[0], out[1])) ? side_by_side : 0;
 }
 
 /// sum_panel_into_tokens for one token and many rows.
@@ -297,8 +300,8 @@ void sum_panel_into_tokens(const Row* const* rows, Index count, const Fill& fill
                            const Tokens<Y>& out, bool overwrite, Index feature, Index n) {
   const IntoTokens<P> into = {.w = w,
                               .overwrite = overwrite,
-                              .far = !overwrite && bytes_of(out) > far_bytes,
-                              .next = bytes_of(out) > memory_bytes ? next_from_afar(out) : 0};
+                              .far = !overwrite && from_afar(out),
+                              .next = from_memory(out) ? next_token(out) : 0};
   if (count <= few_ranks) {
     if (const Index at_once = tokens_side_by_side(out))
       return few_rows_into_tokens_side_by_side(rows, count, fill, w, out, at_once, overwrite, feature, n);
@@ -346,8 +349,11 @@ template <class P, class Y, class Rows, class Fill>
 void sum_into_tokens(const Rows& rows, Index rank, const Fill& fill, const P* w, const Tokens<Y>& out,
                      bool overwrite, Range features) {
   const P* row[panel_ranks];
-  if (rank <= panel_ranks) rows(0, rank, 0, row);
-  const bool packs = packs_rows<P>(row, rank, out.count);
+  bool packs = false;
+  if (rank <= panel_ranks) {
+    rows(0, rank, 0, row);
+    packs = packs_rows<P>(row, rank, out.count);
+  }
   const Index chunk = packs ? Panel::features(rank) : sum_features(rank, out.count);
   for (Index begin = features.begin; begin < features.end; begin += chunk) {
     const Index n = std::min(features.end - begin, chunk);

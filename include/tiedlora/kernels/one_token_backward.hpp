@@ -31,13 +31,22 @@ TIEDLORA_INLINE void add_products(const float* a, const X* b, float c, float* ou
   });
 }
 
-/// d = c · dh, du += h ∘ d, dh = u ∘ d for one token. du may be null.
+/// d_t = c_t dh_t, du += Σ_t h_t ∘ d_t, dh_t = u ∘ d_t for `count` <= du_tokens tokens and n ranks. du may be
+/// null. All of dh is loaded before any is stored: where ranks are few, one vector reaches into the next
+/// token, and a load from behind part of a vector waits until that has been written to the cache.
 template <class P>
-TIEDLORA_INLINE void finish_dh(const float* h, const P* u, float c, float* du, float* dh, Index n) {
+void finish_dh(const float* const* h, const P* u, const float* c, float* du, float* const* dh, Index count,
+               Index n) {
   in_vectors(n, [&](const auto& io, Index i) __attribute__((always_inline)) {
-    const Vector d = io.load(dh + i) * c;
-    if (du) io.store(du + i, multiply_add(io.load(h + i), d, io.load(du + i)));
-    io.store(dh + i, u ? io.load(u + i) * d : d);
+    Vector d[detail::du_tokens];
+    for (Index t = 0; t < count; ++t) d[t] = io.load(dh[t] + i) * c[t];
+    if (du) {
+      Vector sum = io.load(du + i);
+      for (Index t = 0; t < count; ++t) sum = multiply_add(io.load(h[t] + i), d[t], sum);
+      io.store(du + i, sum);
+    }
+    const Vector weight = u ? io.load(u + i) : broadcast(1);
+    for (Index t = 0; t < count; ++t) io.store(dh[t] + i, weight * d[t]);
   });
 }
 
@@ -132,8 +141,10 @@ void expand_backward_one(const Factors<const P>& f, const float* h, const Dy* dy
     // dv += c dy ∘ z
     if (wants_z) add_products(z + own.begin, dy + i + own.begin, c, gradient.v + i + own.begin, own_n);
   }
+  if (!dh) return;
   const auto from = [&](auto* p) { return p ? p + ranks.begin : nullptr; };
-  if (dh) finish_dh(from(h), from(f.u), c_of_h, from(gradient.u), from(dh), ranks.end - ranks.begin);
+  h = from(h), dh = from(dh);
+  finish_dh(&h, from(f.u), &c_of_h, from(gradient.u), &dh, 1, ranks.end - ranks.begin);
 }
 
 /// c[i] = dh[k + i] of token t, summed over the modules from m on that share m's A.

@@ -98,7 +98,7 @@ struct IntoRanks {
   TIEDLORA_INLINE void fetch_ahead(float* const (&)[J], Index) const {}
   template <unsigned J, unsigned M, class Io>
   TIEDLORA_INLINE bool finish(Vector (&acc)[J][M], const Io& io, float* const (&out)[J], Index at) const {
-    Vector sums[M];
+    Vector sums[M] = {};
     if (product) {
       TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) {
         const Index i = at + m * lanes;
