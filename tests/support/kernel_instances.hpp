@@ -18,8 +18,11 @@
   TIEDLORA_INSTANCE void tiedlora::kernels::few_rows<R, In, Out>(const In* const*, tiedlora::Index,          \
                                                                  const float*, Out* const*, tiedlora::Index, \
                                                                  tiedlora::kernels::Into, tiedlora::Index);
-#define TIEDLORA_DOT_TILE(K, T, padded, P, X)                                                \
-  TIEDLORA_INSTANCE void tiedlora::kernels::dot_tile<K, T, padded, false>(                   \
+#define TIEDLORA_SIDE_BY_SIDE(R, J, In, Out)                                      \
+  TIEDLORA_INSTANCE void tiedlora::kernels::few_rows_side_by_side<R, J, In, Out>( \
+      const In* const*, const float*, Out* const*, bool, tiedlora::Index);
+#define TIEDLORA_DOT_TILE(K, T, padded, fetches, P, X)                                       \
+  TIEDLORA_INSTANCE void tiedlora::kernels::dot_tile<K, T, padded, fetches>(                 \
       const tiedlora::kernels::DotRows<P>&, const X* const*, tiedlora::Index, float* const*, \
       tiedlora::Index, bool);
 #define TIEDLORA_ONE_TOKEN(K, has_dots, has_z, has_gradient, P)                               \
@@ -35,10 +38,15 @@
   TIEDLORA_FEW_ROWS(1, In, Out, Into) \
   TIEDLORA_FEW_ROWS(2, In, Out, Into) \
   TIEDLORA_FEW_ROWS(4, In, Out, Into)
-#define TIEDLORA_DOTS_OF(K, padded, P, X) \
-  TIEDLORA_DOT_TILE(K, 1, padded, P, X)   \
-  TIEDLORA_DOT_TILE(K, 2, padded, P, X)   \
-  TIEDLORA_DOT_TILE(K, (tiedlora::kernels::many_registers ? 4 : 3), padded, P, X)
+#define TIEDLORA_ROWS_SIDE_BY_SIDE(J, In, Out) \
+  TIEDLORA_SIDE_BY_SIDE(1, J, In, Out)         \
+  TIEDLORA_SIDE_BY_SIDE(2, J, In, Out)         \
+  TIEDLORA_SIDE_BY_SIDE(4, J, In, Out)
+#define TIEDLORA_DOTS_OF(K, padded, P, X)                                                \
+  TIEDLORA_DOT_TILE(K, 1, padded, false, P, X)                                           \
+  TIEDLORA_DOT_TILE(K, 2, padded, false, P, X)                                           \
+  TIEDLORA_DOT_TILE(K, (tiedlora::kernels::many_registers ? 4 : 3), padded, false, P, X) \
+  TIEDLORA_DOT_TILE(K, tiedlora::kernels::dot_tokens, padded, true, P, X)
 #define TIEDLORA_DOTS(padded, P, X) \
   TIEDLORA_DOTS_OF(1, padded, P, X) TIEDLORA_DOTS_OF(2, padded, P, X) TIEDLORA_DOTS_OF(4, padded, P, X)
 #define TIEDLORA_ONE_TOKEN_PASSES(has_dots, has_z, has_gradient, P) \
@@ -52,7 +60,7 @@
   TIEDLORA_FEW(P, X, IntoTokens<P>)                                  \
   TIEDLORA_FEW(X, float, IntoRanks<P>)                               \
   TIEDLORA_FEW_ROWS(8, X, float, IntoRanks<P>)                       \
-  TIEDLORA_DOTS(false, P, X) TIEDLORA_DOT_TILE(8, 1, false, P, X)
+  TIEDLORA_DOTS(false, P, X) TIEDLORA_DOT_TILE(8, 1, false, false, P, X)
 #define TIEDLORA_KERNELS_OF_PARAMETERS(P)          \
   TIEDLORA_KERNELS(P, float)                       \
   TIEDLORA_KERNELS(P, Eigen::half)                 \
@@ -78,3 +86,16 @@ TIEDLORA_KERNELS_OF_PANELS(Eigen::bfloat16)
 TIEDLORA_DOTS(true, float, float)
 TIEDLORA_DOTS(true, float, Eigen::half)
 TIEDLORA_DOTS(true, float, Eigen::bfloat16)
+
+// Tokens go past copies of rows; gradients of few ranks are added up over tokens.
+#define TIEDLORA_PAST_COPIES(Out)           \
+  TIEDLORA_ROWS_SIDE_BY_SIDE(1, float, Out) \
+  TIEDLORA_ROWS_SIDE_BY_SIDE(2, float, Out) \
+  TIEDLORA_ROWS_SIDE_BY_SIDE(4, float, Out)
+TIEDLORA_PAST_COPIES(float)
+TIEDLORA_PAST_COPIES(Eigen::half)
+TIEDLORA_PAST_COPIES(Eigen::bfloat16)
+TIEDLORA_ROWS_SIDE_BY_SIDE(1, Eigen::half, float)
+TIEDLORA_ROWS_SIDE_BY_SIDE(2, Eigen::half, float)
+TIEDLORA_ROWS_SIDE_BY_SIDE(1, Eigen::bfloat16, float)
+TIEDLORA_ROWS_SIDE_BY_SIDE(2, Eigen::bfloat16, float)
