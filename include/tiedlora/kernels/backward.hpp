@@ -218,7 +218,10 @@ void expand_backward(const Factors<const P>& f, const Tokens<const float>& h, co
       const Index count = std::min(detail::du_tokens, tokens.end - first);
       const float* hs[detail::du_tokens] = {};
       float *to[detail::du_tokens], c[detail::du_tokens], du[panel_ranks];
-      if (gradient.u) point_at(h, first, count, k, hs), std::fill_n(du, n, 0.0f);
+      if (gradient.u) {
+        point_at(h, first, count, k, hs);
+        std::fill_n(du, n, 0.0f);
+      }
       point_at(dhs, first, count, k, to);
       for (Index t = 0; t < count; ++t) c[t] = detail::token_scaling<float>(f, o, first + t);
       finish_dh(hs, u, c, gradient.u ? du : nullptr, to, count, n);

@@ -143,7 +143,8 @@ void expand_backward_one(const Factors<const P>& f, const float* h, const Dy* dy
   }
   if (!dh) return;
   const auto from = [&](auto* p) { return p ? p + ranks.begin : nullptr; };
-  h = from(h), dh = from(dh);
+  h = from(h);
+  dh = from(dh);
   finish_dh(&h, from(f.u), &c_of_h, from(gradient.u), &dh, 1, ranks.end - ranks.begin);
 }
 
