@@ -81,8 +81,9 @@ void one_token_pass(const OneTokenRows<P>& rows, Range ranks, const Fill& fill, 
       if (rows.gradient) some.gradient += (first + k) * rows.gradient_stride;
       choose(
           [&](auto has_dots, auto has_z, auto has_gradient) {
-            one_token_rows<K, has_dots, has_z, has_gradient>(some, e, z, dots ? dots + first + k : nullptr,
-                                                             n);
+            if constexpr (has_dots || has_z || has_gradient)
+              one_token_rows<K, has_dots, has_z, has_gradient>(some, e, z, dots ? dots + first + k : nullptr,
+                                                               n);
           },
           dots != nullptr, z != nullptr, rows.gradient != nullptr);
     });
