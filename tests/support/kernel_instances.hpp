@@ -20,7 +20,7 @@
                                                                  tiedlora::kernels::Into, tiedlora::Index);
 #define TIEDLORA_SIDE_BY_SIDE(R, J, In, Out)                                      \
   TIEDLORA_INSTANCE void tiedlora::kernels::few_rows_side_by_side<R, J, In, Out>( \
-      const In* const*, const float*, Out* const*, bool, tiedlora::Index);
+      const In* const*, tiedlora::Index, const float*, Out* const*, bool, tiedlora::Index);
 #define TIEDLORA_DOT_TILE(K, T, padded, fetches, P, X)                                       \
   TIEDLORA_INSTANCE void tiedlora::kernels::dot_tile<K, T, padded, fetches>(                 \
       const tiedlora::kernels::DotRows<P>&, const X* const*, tiedlora::Index, float* const*, \

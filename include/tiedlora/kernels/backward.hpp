@@ -19,16 +19,18 @@ namespace kernels {
 inline namespace TIEDLORA_ISA {
 
 /// out_k += w ∘ G_k with G_k = Σ_t c_t[k] row_t on n features, for some ranks k, if into.adds; product += Σ_k
-/// factor_k ∘ G_k, if that is not null. c has the coefficients of one group of ranks after the other.
+/// factor_k ∘ G_k, if that is not null. c has the coefficients of one group of ranks after the other. `next`
+/// is from one row to the next if they come from afar (0: they do not), for the first group to fetch as many
+/// behind these.
 template <class X, class P>
-void sum_panel_into_ranks(const X* const* rows, Index count, const float* c, Index ranks, float* out,
-                          Index out_stride, const IntoRanks<P>& into, Index n) {
+void sum_panel_into_ranks(const X* const* rows, Index next, Index count, const float* c, Index ranks,
+                          float* out, Index out_stride, const IntoRanks<P>& into, Index n) {
   in_output_groups(ranks, count, [&](auto J, Index k) {
     float* outs[J];
     for (unsigned j = 0; j < J; ++j) outs[j] = into.adds ? out + (k + j) * out_stride : into.product;
     IntoRanks<P> part = into;
     if (into.factor) part.factor += k * into.factor_stride;
-    sum_rows<J>(SumRows<X, 1>{rows, count, c + k * count}, outs, part, n);
+    sum_rows<J>(SumRows<X, 1>{rows, count, c + k * count, k == 0 ? count * next : 0}, outs, part, n);
   });
 }
 
@@ -54,15 +56,26 @@ void few_rows_into_ranks(const X* const* rows, Index count, const Fill& fill, In
   });
 }
 
-/// The same for R <= long_run_ranks ranks and n <= backward_features: tokens go past the sums in long runs.
+/// out_k += w ∘ sums_k for R ranks, if into.adds; product += Σ_k factor_k ∘ sums_k, if that is not null.
+template <unsigned R, class P>
+void sums_into_ranks(const float* sums, float* out, Index out_stride, const IntoRanks<P>& into, Index n) {
+  for (unsigned k = 0; k < R; ++k, sums += sums_stride) {
+    if (into.product) add_products(sums, into.factor + k * into.factor_stride, 1, into.product, n);
+    if (into.adds) add_weighted(sums, into.w, out + k * out_stride, n, false);
+  }
+}
+
+/// The same as sum_panel_into_ranks for R <= long_run_ranks ranks and n <= backward_features: tokens go past
+/// the sums in long runs.
 template <unsigned R, class X, class P, class Fill>
-void sum_in_long_runs(const X* const* rows, Index count, const Fill& fill, float* out, Index out_stride,
-                      const IntoRanks<P>& into, Index n) {
+void sum_in_long_runs(const X* const* rows, Index next, Index count, const Fill& fill, float* out,
+                      Index out_stride, const IntoRanks<P>& into, Index n) {
   alignas(64) float buffer[R * sums_stride + page_floats];
-  float* sums[R];
+  float* const sums = away_from(rows[0], buffer);
+  float* outs[R];
   for (unsigned k = 0; k < R; ++k) {
-    sums[k] = away_from(rows[0], buffer) + k * sums_stride;
-    std::fill_n(sums[k], n, 0.0f);
+    outs[k] = sums + k * sums_stride;
+    std::fill_n(outs[k], n, 0.0f);
   }
   in_groups<long_run_tokens>(0, count, [&](auto T, Index t) {
     float of_token[R], c[R * T];
@@ -70,21 +83,18 @@ void sum_in_long_runs(const X* const* rows, Index count, const Fill& fill, float
       fill(t + j, 0, R, of_token);
       for (unsigned k = 0; k < R; ++k) c[k * T + j] = of_token[k];
     }
-    few_rows_side_by_side<T, R>(rows + t, c, sums, false, n);
+    few_rows_side_by_side<T, R>(rows + t, T * next, c, outs, false, n);
   });
-  for (unsigned k = 0; k < R; ++k) {
-    if (into.product) add_products(sums[k], into.factor + k * into.factor_stride, 1, into.product, n);
-    if (into.adds) add_weighted(sums[k], into.w, out + k * out_stride, n, false);
-  }
+  sums_into_ranks<R>(sums, out, out_stride, into, n);
 }
 
 /// The same for any number of tokens in a block.
 template <class X, class P, class Fill>
-void sum_into_ranks(const X* const* rows, Index count, const Fill& fill, Index rank, float* out,
+void sum_into_ranks(const X* const* rows, Index next, Index count, const Fill& fill, Index rank, float* out,
                     Index out_stride, const IntoRanks<P>& into, Index n) {
   if (rank <= long_run_ranks) {
     return with_few_rows<long_run_ranks>(
-        rank, [&](auto R) { sum_in_long_runs<R>(rows, count, fill, out, out_stride, into, n); });
+        rank, [&](auto R) { sum_in_long_runs<R>(rows, next, count, fill, out, out_stride, into, n); });
   }
   if (count <= few_tokens) return few_rows_into_ranks(rows, count, fill, rank, out, out_stride, into, n);
   const bool packs = !many_registers && rank >= pack_ranks && packs_rows(rows, count, count);
@@ -104,37 +114,34 @@ void sum_into_ranks(const X* const* rows, Index count, const Fill& fill, Index r
       if (into.product) part.product += i;
       float* const to = into.adds ? out + first * out_stride + i : nullptr;
       if (!packs) {
-        sum_panel_into_ranks(rows, count, c, ranks, to, out_stride, part, m);
+        sum_panel_into_ranks(rows, first == 0 ? next : 0, count, c, ranks, to, out_stride, part, m);
         continue;
       }
       Panel panel;
       const X* row[block_tokens];
       for (Index t = 0; t < count; ++t) row[t] = rows[t] + i;
-      sum_panel_into_ranks(panel.copy(row, count, m), count, c, ranks, to, out_stride, part, m);
+      sum_panel_into_ranks(panel.copy(row, count, m), 0, count, c, ranks, to, out_stride, part, m);
     }
   }
 }
 
-/// For R ranks, n features from where B, v, dB and dv point, and some tokens: h_t[k] (+)= Σ (v ∘ B_k) dy_t,
-/// and with G_k = Σ_t c_t[k] dy_t, dv += Σ_k B_k ∘ G_k and dB_k += v ∘ G_k.
+/// For R ranks, n features from where B, v (into.factor, into.w), dB and dv point, and some tokens: h_t[k]
+/// (+)= Σ (v ∘ B_k) dy_t, and with G_k = Σ_t c_t[k] dy_t, dv += Σ_k B_k ∘ G_k and dB_k += v ∘ G_k.
 template <unsigned R, class P, class Dy>
-void expand_backward_in_one_pass(const P* B, Index b_stride, const P* v, const Dy* const* dy, Index next,
-                                 const float* c, Index count, float* dB, Index db_stride, float* dv,
-                                 float* const* h, Index n, bool add) {
+void expand_backward_in_one_pass(const Dy* const* dy, Index next, const float* c, Index count,
+                                 float* const* h, float* dB, Index db_stride, const IntoRanks<P>& into,
+                                 Index n, bool add) {
   constexpr unsigned stride = sums_stride;
   alignas(64) float rows[R * stride], buffer[R * stride + page_floats];
   float* const sums = away_from(dy[0], buffer);
   for (unsigned k = 0; k < R; ++k) {
-    scale(B + k * b_stride, v, 1, rows + k * stride, n);
+    scale(into.factor + k * into.factor_stride, into.w, 1, rows + k * stride, n);
     std::fill_n(sums + k * stride, n, 0.0f);
   }
   in_groups<one_pass_tokens>(0, count, [&](auto T, Index t) {
     one_pass_tile<R, T>(rows, dy + t, T * next, c + t * R, sums, stride, h + t, n, add);
   });
-  for (unsigned k = 0; k < R; ++k) {
-    if (dv) add_products(sums + k * stride, B + k * b_stride, 1, dv, n);
-    if (dB) add_weighted(sums + k * stride, v, dB + k * db_stride, n, false);
-  }
+  sums_into_ranks<R>(sums, dB, db_stride, into, n);
 }
 
 /// The sums of du over unit after unit of tokens, rank numbers each.
@@ -167,6 +174,12 @@ void expand_backward(const Factors<const P>& f, const Tokens<const float>& h, co
   for (Index i = 0; i < f.out_features; i += backward_features) {
     const Index n = std::min(backward_features, f.out_features - i);
     const Range own = {std::max(i, features.begin), std::min(i + n, features.end)};
+    const IntoRanks<P> into = {.w = f.v ? f.v + own.begin : nullptr,
+                               .factor = f.B + own.begin,
+                               .factor_stride = f.b_stride,
+                               .product = gradient.v ? gradient.v + own.begin : nullptr,
+                               .adds = gradient.B != nullptr};
+    float* const dB = gradient.B ? gradient.B + own.begin : nullptr;
     for (Index first = 0; first < dy.count; first += block_tokens) {
       const Index count = std::min(block_tokens, dy.count - first);
       const Range own_tokens = {std::max(first, tokens.begin), std::min(first + count, tokens.end)};
@@ -178,10 +191,8 @@ void expand_backward(const Factors<const P>& f, const Tokens<const float>& h, co
         point_at(dhs, first, count, 0, hs);
         for (Index t = 0; t < count; ++t) fill_expand(f, h, o, first + t, 0, f.rank, c + t * f.rank);
         with_few_rows<one_pass_ranks>(f.rank, [&](auto R) {
-          expand_backward_in_one_pass<R>(f.B + i, f.b_stride, f.v ? f.v + i : nullptr, rows,
-                                         next_from_afar(dy), c, count, gradient.B ? gradient.B + i : nullptr,
-                                         gradient.b_stride, gradient.v ? gradient.v + i : nullptr, hs, n,
-                                         i > 0);
+          expand_backward_in_one_pass<R>(rows, next_from_afar(dy), c, count, hs, dB, gradient.b_stride, into,
+                                         n, i > 0);
         });
         continue;
       }
@@ -195,16 +206,10 @@ void expand_backward(const Factors<const P>& f, const Tokens<const float>& h, co
       }
       if (!adds_to_B_or_v || own.begin >= own.end) continue;
       point_at(dy, first, count, own.begin, rows);
-      const IntoRanks<P> into = {.w = f.v ? f.v + own.begin : nullptr,
-                                 .factor = f.B + own.begin,
-                                 .factor_stride = f.b_stride,
-                                 .product = gradient.v ? gradient.v + own.begin : nullptr,
-                                 .adds = gradient.B != nullptr};
       const auto fill = [&](Index t, Index k, Index m, float* c) {
         fill_expand(f, h, o, first + t, k, m, c);
       };
-      sum_into_ranks(rows, count, fill, f.rank, gradient.B ? gradient.B + own.begin : nullptr,
-                     gradient.b_stride, into, own.end - own.begin);
+      sum_into_ranks(rows, 0, count, fill, f.rank, dB, gradient.b_stride, into, own.end - own.begin);
     }
   }
 
@@ -269,7 +274,7 @@ void add_gradients_of_A(std::span<const Factors<const P>> modules, const Tokens<
         const auto fill = [&](Index t, Index k, Index l, float* c) {
           fill_dh(modules, dh, m, first + t, ranks.begin + k, l, c);
         };
-        sum_into_ranks(rows, count, fill, ranks.end - ranks.begin,
+        sum_into_ranks(rows, next_from_afar(x), count, fill, ranks.end - ranks.begin,
                        gradients[m].A + ranks.begin * gradients[m].a_stride + i, gradients[m].a_stride,
                        IntoRanks<P>{}, n);
       }

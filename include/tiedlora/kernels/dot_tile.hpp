@@ -28,6 +28,14 @@ struct DotRows {
   Index ahead = 0;  ///< from a token to the one to fetch meanwhile
 };
 
+/// The sum of the chains of token t, which come in twos and fours.
+template <unsigned chains, unsigned T>
+TIEDLORA_INLINE float sum_of_chains(const Vector (&acc)[chains][T], unsigned t) {
+  Vector all = acc[0][t] + acc[1][t];
+  if constexpr (chains == 4) all += acc[2][t] + acc[3][t];
+  return sum(all);
+}
+
 /// out[t][first + k] (+)= Σ_i a[k][i] x[t][i] for K rows of a and T tokens over n features. The order of each
 /// sum follows from K and n alone. While it `fetches`, the features rows.ahead of these tokens' are brought
 /// into the second cache.
@@ -76,9 +84,8 @@ TIEDLORA_KERNEL void dot_tile(const DotRows<P>& rows, const X* const* x, Index n
       }
     } else {
       TIEDLORA_UNROLL for (unsigned k = 0; k < K; ++k) {
-        Vector s = acc[k][0][t] + acc[k][1][t];
-        if constexpr (K == 1) s += acc[k][2][t] + acc[k][3][t];
-        to[k] = add ? to[k] + sum(s) : sum(s);
+        const float dot = sum_of_chains(acc[k], t);
+        to[k] = add ? to[k] + dot : dot;
       }
     }
   }

@@ -34,15 +34,20 @@ TIEDLORA_INLINE void point_at(const Tokens<T>& x, Index first, Index count, Inde
   }
 }
 
+template <class T>
+Index bytes_of(const Tokens<T>& x) {
+  return x.count * x.width * static_cast<Index>(sizeof(T));
+}
+
 /// Where tokens are taken to come from, by the size of all of them: from beyond the second cache, from
 /// memory.
 template <class T>
 bool from_afar(const Tokens<T>& x) {
-  return x.count * x.width * static_cast<Index>(sizeof(T)) > far_bytes;
+  return bytes_of(x) > far_bytes;
 }
 template <class T>
 bool from_memory(const Tokens<T>& x) {
-  return x.count * x.width * static_cast<Index>(sizeof(T)) > memory_bytes;
+  return bytes_of(x) > memory_bytes;
 }
 
 /// From one token to the next where they are equally far apart, else 0.
@@ -259,7 +264,7 @@ void few_rows_into_tokens_side_by_side(const Row* const* rows, Index count, cons
         fill_few<R>(fill, count, first, tokens, c);
         point_at(out, first, tokens, feature + i, outs);
         const auto past_rows = [&](auto J, Index t) {
-          few_rows_side_by_side<R, J>(row, c + t * R, outs + t, overwrite, m);
+          few_rows_side_by_side<R, J>(row, 0, c + t * R, outs + t, overwrite, m);
         };
         if (at_once == 1)
           in_groups<1>(0, tokens, past_rows);

@@ -56,9 +56,8 @@ TIEDLORA_KERNEL void one_pass_tile(const float* rows, const X* const* x, Index a
       step(k, Access<false>{n - i}, i), i = n;
   }
   TIEDLORA_UNROLL for (unsigned t = 0; t < T; ++t) TIEDLORA_UNROLL for (unsigned r = 0; r < R; ++r) {
-    Vector all = dot[r][0][t] + dot[r][1][t];
-    if constexpr (R == 1) all += dot[r][2][t] + dot[r][3][t];
-    out[t][r] = add ? out[t][r] + sum(all) : sum(all);
+    const float all = sum_of_chains(dot[r], t);
+    out[t][r] = add ? out[t][r] + all : all;
   }
 }
 

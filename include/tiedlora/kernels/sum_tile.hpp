@@ -30,6 +30,7 @@ struct SumRows {
   const In* const* rows;
   Index count;
   const float* c;
+  Index ahead = 0;  ///< from a row to the one to bring into the second cache meanwhile; 0: none
 };
 
 // What becomes of the sums is a type: fetch_ahead<M>(out, at) before a tile of M vectors of the outputs, and
@@ -135,6 +136,11 @@ TIEDLORA_INLINE void sum_tile(const SumRows<In, c_stride>& in, Out* const (&out)
     // The next stripe of this row: too far away for the hardware to see that it will be wanted.
     if constexpr (many_registers && whole && (J == 8 || (J == 4 && c_stride == 1))) {
       TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) prefetch(row + (M + m) * lanes);
+    }
+    if constexpr (whole && c_stride == 1) {
+      if (in.ahead)
+        TIEDLORA_UNROLL for (unsigned m = 0; m < M; m += vectors_per_line)
+            prefetch_from_afar(row + in.ahead + m * lanes);
     }
     Vector b[M];
     TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) b[m] =
