@@ -103,7 +103,7 @@ TEST(BatchInvariance, BeyondTheBlocksOfFeaturesRanksAndTokens) {
   expect_invariance_of<half, half>({.in = 10, .out = 12, .rank = 8}, 600, ++seed);
 }
 
-// More than 4 MB and more than 16 MB of x and y: kernels::far_bytes and memory_bytes.
+// More than kernels::far_bytes of x and y.
 TEST(BatchInvariance, TokensFromBeyondTheCaches) {
   std::uint64_t seed = 12'000;
   for (const Index rank : {1, 3, 9}) {

@@ -10,9 +10,9 @@
 #define TIEDLORA_INSTANCE extern template
 #endif
 
-#define TIEDLORA_SUM_ROWS(J, In, c_stride, Out, Into)                                        \
-  TIEDLORA_INSTANCE void tiedlora::kernels::sum_rows<J, In, c_stride, Out>(                  \
-      const tiedlora::kernels::SumRows<In, c_stride>&, Out* const*, tiedlora::kernels::Into, \
+#define TIEDLORA_SUM_ROWS(J, In, c_stride, fetches, Out, Into)                                        \
+  TIEDLORA_INSTANCE void tiedlora::kernels::sum_rows<J, In, c_stride, fetches, Out>(                  \
+      const tiedlora::kernels::SumRows<In, c_stride, fetches>&, Out* const*, tiedlora::kernels::Into, \
       tiedlora::Index);
 #define TIEDLORA_FEW_ROWS(R, In, Out, Into)                                                                  \
   TIEDLORA_INSTANCE void tiedlora::kernels::few_rows<R, In, Out>(const In* const*, tiedlora::Index,          \
@@ -20,7 +20,7 @@
                                                                  tiedlora::kernels::Into, tiedlora::Index);
 #define TIEDLORA_SIDE_BY_SIDE(R, J, In, Out)                                      \
   TIEDLORA_INSTANCE void tiedlora::kernels::few_rows_side_by_side<R, J, In, Out>( \
-      const In* const*, tiedlora::Index, const float*, Out* const*, bool, tiedlora::Index);
+      const In* const*, tiedlora::Index, const float*, Out* const*, tiedlora::Index, bool, tiedlora::Index);
 #define TIEDLORA_DOT_TILE(K, T, padded, fetches, P, X)                                       \
   TIEDLORA_INSTANCE void tiedlora::kernels::dot_tile<K, T, padded, fetches>(                 \
       const tiedlora::kernels::DotRows<P>&, const X* const*, tiedlora::Index, float* const*, \
@@ -29,11 +29,11 @@
   TIEDLORA_INSTANCE void tiedlora::kernels::one_token_rows<K, has_dots, has_z, has_gradient>( \
       const tiedlora::kernels::OneTokenRows<P>&, const float*, float*, float*, tiedlora::Index);
 
-#define TIEDLORA_SUMS(In, c_stride, Out, Into)  \
-  TIEDLORA_SUM_ROWS(1, In, c_stride, Out, Into) \
-  TIEDLORA_SUM_ROWS(2, In, c_stride, Out, Into) \
-  TIEDLORA_SUM_ROWS(4, In, c_stride, Out, Into) \
-  TIEDLORA_SUM_ROWS((tiedlora::kernels::many_registers ? 8 : 6), In, c_stride, Out, Into)
+#define TIEDLORA_SUMS(In, c_stride, fetches, Out, Into)  \
+  TIEDLORA_SUM_ROWS(1, In, c_stride, fetches, Out, Into) \
+  TIEDLORA_SUM_ROWS(2, In, c_stride, fetches, Out, Into) \
+  TIEDLORA_SUM_ROWS(4, In, c_stride, fetches, Out, Into) \
+  TIEDLORA_SUM_ROWS((tiedlora::kernels::many_registers ? 8 : 6), In, c_stride, fetches, Out, Into)
 #define TIEDLORA_FEW(In, Out, Into)   \
   TIEDLORA_FEW_ROWS(1, In, Out, Into) \
   TIEDLORA_FEW_ROWS(2, In, Out, Into) \
@@ -54,12 +54,13 @@
   TIEDLORA_ONE_TOKEN(2, has_dots, has_z, has_gradient, P)
 
 // Parameters P, tokens X.
-#define TIEDLORA_KERNELS(P, X)                                       \
-  TIEDLORA_SUMS(P, tiedlora::kernels::panel_ranks, X, IntoTokens<P>) \
-  TIEDLORA_SUMS(X, 1, float, IntoRanks<P>)                           \
-  TIEDLORA_FEW(P, X, IntoTokens<P>)                                  \
-  TIEDLORA_FEW(X, float, IntoRanks<P>)                               \
-  TIEDLORA_FEW_ROWS(8, X, float, IntoRanks<P>)                       \
+#define TIEDLORA_KERNELS(P, X)                                              \
+  TIEDLORA_SUMS(P, tiedlora::kernels::panel_ranks, false, X, IntoTokens<P>) \
+  TIEDLORA_SUMS(X, 1, false, float, IntoRanks<P>)                           \
+  TIEDLORA_SUMS(X, 1, true, float, IntoRanks<P>)                            \
+  TIEDLORA_FEW(P, X, IntoTokens<P>)                                         \
+  TIEDLORA_FEW(X, float, IntoRanks<P>)                                      \
+  TIEDLORA_FEW_ROWS(8, X, float, IntoRanks<P>)                              \
   TIEDLORA_DOTS(false, P, X) TIEDLORA_DOT_TILE(8, 1, false, false, P, X)
 #define TIEDLORA_KERNELS_OF_PARAMETERS(P)          \
   TIEDLORA_KERNELS(P, float)                       \
@@ -73,10 +74,10 @@
   TIEDLORA_ONE_TOKEN_PASSES(false, true, false, P) \
   TIEDLORA_ONE_TOKEN_PASSES(false, false, true, P)
 // A panel of narrow parameters is in float, and so are packed rows.
-#define TIEDLORA_KERNELS_OF_PANELS(P)                                              \
-  TIEDLORA_SUMS(float, tiedlora::kernels::panel_ranks, float, IntoTokens<P>)       \
-  TIEDLORA_SUMS(float, tiedlora::kernels::panel_ranks, Eigen::half, IntoTokens<P>) \
-  TIEDLORA_SUMS(float, tiedlora::kernels::panel_ranks, Eigen::bfloat16, IntoTokens<P>)
+#define TIEDLORA_KERNELS_OF_PANELS(P)                                                     \
+  TIEDLORA_SUMS(float, tiedlora::kernels::panel_ranks, false, float, IntoTokens<P>)       \
+  TIEDLORA_SUMS(float, tiedlora::kernels::panel_ranks, false, Eigen::half, IntoTokens<P>) \
+  TIEDLORA_SUMS(float, tiedlora::kernels::panel_ranks, false, Eigen::bfloat16, IntoTokens<P>)
 
 TIEDLORA_KERNELS_OF_PARAMETERS(float)
 TIEDLORA_KERNELS_OF_PARAMETERS(Eigen::half)

@@ -30,7 +30,10 @@ void sum_panel_into_ranks(const X* const* rows, Index next, Index count, const f
     for (unsigned j = 0; j < J; ++j) outs[j] = into.adds ? out + (k + j) * out_stride : into.product;
     IntoRanks<P> part = into;
     if (into.factor) part.factor += k * into.factor_stride;
-    sum_rows<J>(SumRows<X, 1>{rows, count, c + k * count, k == 0 ? count * next : 0}, outs, part, n);
+    if (k == 0 && next)
+      sum_rows<J>(SumRows<X, 1, true>{rows, count, c + k * count, count * next}, outs, part, n);
+    else
+      sum_rows<J>(SumRows<X, 1>{rows, count, c + k * count}, outs, part, n);
   });
 }
 
@@ -83,7 +86,7 @@ void sum_in_long_runs(const X* const* rows, Index next, Index count, const Fill&
       fill(t + j, 0, R, of_token);
       for (unsigned k = 0; k < R; ++k) c[k * T + j] = of_token[k];
     }
-    few_rows_side_by_side<T, R>(rows + t, T * next, c, outs, false, n);
+    few_rows_side_by_side<T, R>(rows + t, T * next, c, outs, 0, false, n);
   });
   sums_into_ranks<R>(sums, out, out_stride, into, n);
 }

@@ -59,10 +59,9 @@ inline constexpr Index pack_ranks = 8;
 /// tokens are 8 KB of stack.
 inline constexpr Index panel_ranks = 256;
 
-/// Tokens larger than this in all are fetched ahead of their products and sums: more than a core's share of
-/// the last cache. Those larger than the second come from memory, which likes long runs.
-inline constexpr Index far_bytes = 4 * 1024 * 1024;
-inline constexpr Index memory_bytes = 16 * 1024 * 1024;
+/// Tokens larger than this in all are fetched ahead of their products and sums: about a core's share of the
+/// last cache. (Fetching those that come from there anyway costs up to a fifth.)
+inline constexpr Index far_bytes = 3 * 1024 * 1024;
 
 /// From the first of two places to the second, in bytes.
 inline Index bytes_apart(const void* first, const void* second) {

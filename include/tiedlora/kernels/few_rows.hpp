@@ -119,10 +119,11 @@ TIEDLORA_KERNEL void few_rows(const In* const* rows, Index row_count, const floa
 inline constexpr unsigned side_by_side = many_registers ? 4 : 2;
 
 /// out_j += Σ_p c_j[p] row_p, or out_j = …, for R rows and J outputs over n features. Bits as those of
-/// few_rows without w. Meanwhile the features so far `ahead` of these rows' are fetched; 0: they are not.
+/// few_rows without w. Meanwhile what lies so far ahead of these rows and outputs is brought into the second
+/// cache; 0: nothing.
 template <unsigned R, unsigned J, class In, class Out>
-TIEDLORA_KERNEL void few_rows_side_by_side(const In* const* rows, Index ahead, const float* c,
-                                           Out* const* outs, bool overwrite, Index n) {
+TIEDLORA_KERNEL void few_rows_side_by_side(const In* const* rows, Index rows_ahead, const float* c,
+                                           Out* const* outs, Index outs_ahead, bool overwrite, Index n) {
   Vector coefficient[J][R];
   const In* row[R];
   Out* out[J];
@@ -132,7 +133,10 @@ TIEDLORA_KERNEL void few_rows_side_by_side(const In* const* rows, Index ahead, c
   }
   TIEDLORA_UNROLL for (unsigned p = 0; p < R; ++p) row[p] = rows[p];
   in_vectors(n, [&](const auto& io, Index i) __attribute__((always_inline)) {
-    if (ahead) TIEDLORA_UNROLL for (unsigned p = 0; p < R; ++p) prefetch_from_afar(row[p] + i + ahead);
+    if (rows_ahead)
+      TIEDLORA_UNROLL for (unsigned p = 0; p < R; ++p) prefetch_from_afar(row[p] + i + rows_ahead);
+    if (outs_ahead)
+      TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) prefetch_from_afar(out[j] + i + outs_ahead);
     Vector acc[J];
     TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) acc[j] = overwrite ? Vector{} : io.load(out[j] + i);
     TIEDLORA_UNROLL for (unsigned p = 0; p < R; ++p) {

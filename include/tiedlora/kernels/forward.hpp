@@ -34,20 +34,10 @@ TIEDLORA_INLINE void point_at(const Tokens<T>& x, Index first, Index count, Inde
   }
 }
 
-template <class T>
-Index bytes_of(const Tokens<T>& x) {
-  return x.count * x.width * static_cast<Index>(sizeof(T));
-}
-
-/// Where tokens are taken to come from, by the size of all of them: from beyond the second cache, from
-/// memory.
+/// Whether tokens are taken to come from beyond the second cache, by the size of all of them.
 template <class T>
 bool from_afar(const Tokens<T>& x) {
-  return bytes_of(x) > far_bytes;
-}
-template <class T>
-bool from_memory(const Tokens<T>& x) {
-  return bytes_of(x) > memory_bytes;
+  return x.count * x.width * static_cast<Index>(sizeof(T)) > far_bytes;
 }
 
 /// From one token to the next where they are equally far apart, else 0.
@@ -242,11 +232,11 @@ void few_rows_into_tokens(const Row* const* rows, Index count, const Fill& fill,
   });
 }
 
-/// The same with copied rows, w folded in, past which one token goes or some side by side.
+/// The same with copied rows, w folded in, past which some tokens go side by side.
 template <class Row, class Y, class Fill, class P>
 void few_rows_into_tokens_side_by_side(const Row* const* rows, Index count, const Fill& fill, const P* w,
-                                       const Tokens<Y>& out, Index at_once, bool overwrite, Index feature,
-                                       Index n) {
+                                       const Tokens<Y>& out, bool overwrite, Index feature, Index n) {
+  const Index next = overwrite ? 0 : next_from_afar(out);
   with_few_rows<few_ranks>(count, [&](auto R) {
     constexpr Index stride = few_rows_features + 256;
     alignas(64) float buffer[R * stride + page_floats];
@@ -264,28 +254,20 @@ void few_rows_into_tokens_side_by_side(const Row* const* rows, Index count, cons
         fill_few<R>(fill, count, first, tokens, c);
         point_at(out, first, tokens, feature + i, outs);
         const auto past_rows = [&](auto J, Index t) {
-          few_rows_side_by_side<R, J>(row, 0, c + t * R, outs + t, overwrite, m);
+          few_rows_side_by_side<R, J>(row, 0, c + t * R, outs + t, J * next, overwrite, m);
         };
-        if (at_once == 1)
-          in_groups<1>(0, tokens, past_rows);
-        else
-          in_groups<side_by_side>(0, tokens, past_rows);
+        in_groups<side_by_side>(0, tokens, past_rows);
       }
     }
   });
 }
 
-/// How many tokens should go side by side past copies of few rows; 0 where the rows had better be in
-/// registers. Whole tokens from beyond the second cache go one after the other, because stripes of 32 are
-/// more than a prefetcher follows. Others do where there are enough of them for the copies, or where they
-/// share cache sets, unless they have to come from memory.
+/// Whether tokens should go side by side past copies of few rows, or past rows in registers: where there are
+/// enough of them for the copies, or where they share cache sets.
 template <class Y>
-Index tokens_side_by_side(const Tokens<Y>& out) {
-  if (out.count <= 1) return 0;
-  if (from_afar(out) && out.width <= few_rows_features) return 1;
-  if (from_memory(out)) return 0;
-  const bool many = out.count >= pack_tokens;
-  return many || share_cache_sets(out.count, bytes_apart(out[0], out[1])) ? side_by_side : 0;
+bool go_side_by_side(const Tokens<Y>& out) {
+  if (out.count <= 1) return false;
+  return out.count >= pack_tokens || share_cache_sets(out.count, bytes_apart(out[0], out[1]));
 }
 
 /// sum_panel_into_tokens for one token and many rows.
@@ -303,13 +285,11 @@ void many_rows_into_token(const Row* const* rows, Index count, const float* c, c
 template <class Row, class Y, class Fill, class P>
 void sum_panel_into_tokens(const Row* const* rows, Index count, const Fill& fill, const P* w,
                            const Tokens<Y>& out, bool overwrite, Index feature, Index n) {
-  const IntoTokens<P> into = {.w = w,
-                              .overwrite = overwrite,
-                              .far = !overwrite && from_afar(out),
-                              .next = from_memory(out) ? next_token(out) : 0};
+  const IntoTokens<P> into = {
+      .w = w, .overwrite = overwrite, .far = !overwrite && from_afar(out), .next = next_token(out)};
   if (count <= few_ranks) {
-    if (const Index at_once = tokens_side_by_side(out))
-      return few_rows_into_tokens_side_by_side(rows, count, fill, w, out, at_once, overwrite, feature, n);
+    if (go_side_by_side(out))
+      return few_rows_into_tokens_side_by_side(rows, count, fill, w, out, overwrite, feature, n);
     return few_rows_into_tokens(rows, count, fill, out, [&](Index) { return into; }, feature, n);
   }
   if (out.count == 1 && count >= many_rows) {

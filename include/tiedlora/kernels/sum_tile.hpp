@@ -24,13 +24,14 @@ inline constexpr unsigned sum_vectors = many_registers ? (J == 8   ? 3
                                                                    : 8);
 
 /// The rows that are summed, and the coefficient of row p in output j: c[p + j · c_stride], or with a
-/// c_stride of 1 those of all J outputs side by side, c[p · J + j].
-template <class In, Index c_stride>
+/// c_stride of 1 those of all J outputs side by side, c[p · J + j]. If it `fetches`, what lies so far `ahead`
+/// of these rows is brought into the second cache meanwhile.
+template <class In, Index c_stride, bool fetches = false>
 struct SumRows {
   const In* const* rows;
   Index count;
   const float* c;
-  Index ahead = 0;  ///< from a row to the one to bring into the second cache meanwhile; 0: none
+  Index ahead = 0;
 };
 
 // What becomes of the sums is a type: fetch_ahead<M>(out, at) before a tile of M vectors of the outputs, and
@@ -57,17 +58,16 @@ struct IntoTokens {
   const P* w;  ///< one weight per feature; null: ones
   bool overwrite;
   bool far;        ///< outputs come from beyond the second cache: fetch them ahead
-  Index next = 0;  ///< they come from memory, the next this far on: fetch those of the tile after this one
+  Index next = 0;  ///< from one output to the next; 0: unknown
 
   template <unsigned M, unsigned J, class Out>
   TIEDLORA_INLINE void fetch_ahead(Out* const (&out)[J], Index) const {
-    if (far && next) {
-      TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j)
-          TIEDLORA_UNROLL for (unsigned m = 0; m < M; m += vectors_per_line)
-              prefetch(out[j] + static_cast<Index>(J) * next + m * lanes);
-    } else if (far) {
-      TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) prefetch_tile<M>(out[j]);
-    }
+    if (!far) return;
+    TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) prefetch_tile<M>(out[j]);
+    if (!next) return;
+    TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j)
+        TIEDLORA_UNROLL for (unsigned m = 0; m < M; m += vectors_per_line)
+            prefetch_from_afar(out[j] + static_cast<Index>(J) * next + m * lanes);
   }
   template <unsigned J, unsigned M, class Io, class Out>
   TIEDLORA_INLINE bool finish(Vector (&acc)[J][M], const Io& io, Out* const (&out)[J], Index at) const {
@@ -122,9 +122,9 @@ struct IntoRanks {
 };
 
 /// M vectors (or the first `part` features of one) of J outputs, from feature `at` on.
-template <unsigned J, unsigned M, bool whole, class In, Index c_stride, class Out, class Into>
-TIEDLORA_INLINE void sum_tile(const SumRows<In, c_stride>& in, Out* const (&out)[J], const Into& into,
-                              Index at, Index part) {
+template <unsigned J, unsigned M, bool whole, class In, Index c_stride, bool fetches, class Out, class Into>
+TIEDLORA_INLINE void sum_tile(const SumRows<In, c_stride, fetches>& in, Out* const (&out)[J],
+                              const Into& into, Index at, Index part) {
   const Access<whole> io = {part};
   Out* to[J];
   TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) to[j] = out[j] + at;
@@ -137,10 +137,9 @@ TIEDLORA_INLINE void sum_tile(const SumRows<In, c_stride>& in, Out* const (&out)
     if constexpr (many_registers && whole && (J == 8 || (J == 4 && c_stride == 1))) {
       TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) prefetch(row + (M + m) * lanes);
     }
-    if constexpr (whole && c_stride == 1) {
-      if (in.ahead)
-        TIEDLORA_UNROLL for (unsigned m = 0; m < M; m += vectors_per_line)
-            prefetch_from_afar(row + in.ahead + m * lanes);
+    if constexpr (whole && fetches) {
+      TIEDLORA_UNROLL for (unsigned m = 0; m < M; m += vectors_per_line)
+          prefetch_from_afar(row + in.ahead + m * lanes);
     }
     Vector b[M];
     TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) b[m] =
@@ -156,9 +155,10 @@ TIEDLORA_INLINE void sum_tile(const SumRows<In, c_stride>& in, Out* const (&out)
 }
 
 /// sum_tile over n features.
-template <unsigned J, class In, Index c_stride, class Out, class Into>
-TIEDLORA_KERNEL void sum_rows(const SumRows<In, c_stride>& from, Out* const* outs, const Into into, Index n) {
-  const SumRows<In, c_stride> in = from;
+template <unsigned J, class In, Index c_stride, bool fetches, class Out, class Into>
+TIEDLORA_KERNEL void sum_rows(const SumRows<In, c_stride, fetches>& from, Out* const* outs, const Into into,
+                              Index n) {
+  const SumRows<In, c_stride, fetches> in = from;
   constexpr unsigned M = sum_vectors<J>;
   Out* out[J];  // here no store can change them
   TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) out[j] = outs[j];
