@@ -1,8 +1,7 @@
 // Sums of few rows: the rows stay in registers while one output after the other goes past, so that products,
 // loads and stores come evenly mixed. (A tile of sum_tile has all its stores at its end: for few rows they
 // take as long as its products, and the processor does not look far enough ahead to do both at once.)
-// Many outputs, or those that share cache sets or come from afar, go past rows in the first cache instead,
-// one or some at a time.
+// Many outputs, or those that share cache sets, go past rows in the first cache instead, some at a time.
 #pragma once
 
 #include <algorithm>  // min
