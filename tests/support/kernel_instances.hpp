@@ -20,14 +20,14 @@
                                                                  tiedlora::kernels::Into, tiedlora::Index);
 #define TIEDLORA_SIDE_BY_SIDE(R, J, In, Out)                                      \
   TIEDLORA_INSTANCE void tiedlora::kernels::few_rows_side_by_side<R, J, In, Out>( \
-      const In* const*, tiedlora::Index, const float*, Out* const*, tiedlora::Index, bool, tiedlora::Index);
+      const In* const*, const float*, Out* const*, bool, tiedlora::Index, tiedlora::kernels::Ahead);
 #define TIEDLORA_DOT_TILE(K, T, padded, fetches, P, X)                                       \
   TIEDLORA_INSTANCE void tiedlora::kernels::dot_tile<K, T, padded, fetches>(                 \
       const tiedlora::kernels::DotRows<P>&, const X* const*, tiedlora::Index, float* const*, \
       tiedlora::Index, bool);
-#define TIEDLORA_ONE_TOKEN(K, has_dots, has_z, has_gradient, P)                               \
-  TIEDLORA_INSTANCE void tiedlora::kernels::one_token_rows<K, has_dots, has_z, has_gradient>( \
-      const tiedlora::kernels::OneTokenRows<P>&, const float*, float*, float*, tiedlora::Index);
+#define TIEDLORA_FACTOR_ROWS(K, T, has_dots, has_z, has_gradient, P)                          \
+  TIEDLORA_INSTANCE void tiedlora::kernels::factor_rows<K, T, has_dots, has_z, has_gradient>( \
+      const tiedlora::kernels::FactorRows<P>&, const tiedlora::kernels::FactorTokens<T>&, tiedlora::Index);
 
 #define TIEDLORA_SUMS(In, c_stride, fetches, Out, Into)  \
   TIEDLORA_SUM_ROWS(1, In, c_stride, fetches, Out, Into) \
@@ -49,9 +49,11 @@
   TIEDLORA_DOT_TILE(K, tiedlora::kernels::dot_tokens, padded, true, P, X)
 #define TIEDLORA_DOTS(padded, P, X) \
   TIEDLORA_DOTS_OF(1, padded, P, X) TIEDLORA_DOTS_OF(2, padded, P, X) TIEDLORA_DOTS_OF(4, padded, P, X)
-#define TIEDLORA_ONE_TOKEN_PASSES(has_dots, has_z, has_gradient, P) \
-  TIEDLORA_ONE_TOKEN(1, has_dots, has_z, has_gradient, P)           \
-  TIEDLORA_ONE_TOKEN(2, has_dots, has_z, has_gradient, P)
+#define TIEDLORA_FACTOR_PASSES(has_dots, has_z, has_gradient, P) \
+  TIEDLORA_FACTOR_ROWS(1, 1, has_dots, has_z, has_gradient, P)   \
+  TIEDLORA_FACTOR_ROWS(2, 1, has_dots, has_z, has_gradient, P)   \
+  TIEDLORA_FACTOR_ROWS(1, 2, has_dots, has_z, has_gradient, P)   \
+  TIEDLORA_FACTOR_ROWS(2, 2, has_dots, has_z, has_gradient, P)
 
 // Parameters P, tokens X.
 #define TIEDLORA_KERNELS(P, X)                                              \
@@ -62,17 +64,17 @@
   TIEDLORA_FEW(X, float, IntoRanks<P>)                                      \
   TIEDLORA_FEW_ROWS(8, X, float, IntoRanks<P>)                              \
   TIEDLORA_DOTS(false, P, X) TIEDLORA_DOT_TILE(8, 1, false, false, P, X)
-#define TIEDLORA_KERNELS_OF_PARAMETERS(P)          \
-  TIEDLORA_KERNELS(P, float)                       \
-  TIEDLORA_KERNELS(P, Eigen::half)                 \
-  TIEDLORA_KERNELS(P, Eigen::bfloat16)             \
-  TIEDLORA_ONE_TOKEN_PASSES(true, true, true, P)   \
-  TIEDLORA_ONE_TOKEN_PASSES(true, true, false, P)  \
-  TIEDLORA_ONE_TOKEN_PASSES(true, false, true, P)  \
-  TIEDLORA_ONE_TOKEN_PASSES(true, false, false, P) \
-  TIEDLORA_ONE_TOKEN_PASSES(false, true, true, P)  \
-  TIEDLORA_ONE_TOKEN_PASSES(false, true, false, P) \
-  TIEDLORA_ONE_TOKEN_PASSES(false, false, true, P)
+#define TIEDLORA_KERNELS_OF_PARAMETERS(P)       \
+  TIEDLORA_KERNELS(P, float)                    \
+  TIEDLORA_KERNELS(P, Eigen::half)              \
+  TIEDLORA_KERNELS(P, Eigen::bfloat16)          \
+  TIEDLORA_FACTOR_PASSES(true, true, true, P)   \
+  TIEDLORA_FACTOR_PASSES(true, true, false, P)  \
+  TIEDLORA_FACTOR_PASSES(true, false, true, P)  \
+  TIEDLORA_FACTOR_PASSES(true, false, false, P) \
+  TIEDLORA_FACTOR_PASSES(false, true, true, P)  \
+  TIEDLORA_FACTOR_PASSES(false, true, false, P) \
+  TIEDLORA_FACTOR_PASSES(false, false, true, P)
 // A panel of narrow parameters is in float, and so are packed rows.
 #define TIEDLORA_KERNELS_OF_PANELS(P)                                                     \
   TIEDLORA_SUMS(float, tiedlora::kernels::panel_ranks, false, float, IntoTokens<P>)       \
@@ -88,15 +90,16 @@ TIEDLORA_DOTS(true, float, float)
 TIEDLORA_DOTS(true, float, Eigen::half)
 TIEDLORA_DOTS(true, float, Eigen::bfloat16)
 
-// Tokens go past copies of rows; gradients of few ranks are added up over tokens.
-#define TIEDLORA_PAST_COPIES(Out)           \
-  TIEDLORA_ROWS_SIDE_BY_SIDE(1, float, Out) \
-  TIEDLORA_ROWS_SIDE_BY_SIDE(2, float, Out) \
-  TIEDLORA_ROWS_SIDE_BY_SIDE(4, float, Out)
-TIEDLORA_PAST_COPIES(float)
-TIEDLORA_PAST_COPIES(Eigen::half)
-TIEDLORA_PAST_COPIES(Eigen::bfloat16)
-TIEDLORA_ROWS_SIDE_BY_SIDE(1, Eigen::half, float)
-TIEDLORA_ROWS_SIDE_BY_SIDE(2, Eigen::half, float)
-TIEDLORA_ROWS_SIDE_BY_SIDE(1, Eigen::bfloat16, float)
-TIEDLORA_ROWS_SIDE_BY_SIDE(2, Eigen::bfloat16, float)
+// Tokens go past copies of rows, gradients past few tokens, and tokens past gradients of few ranks.
+#define TIEDLORA_ALL_SIDE_BY_SIDE(In, Out) \
+  TIEDLORA_ROWS_SIDE_BY_SIDE(1, In, Out)   \
+  TIEDLORA_ROWS_SIDE_BY_SIDE(2, In, Out)   \
+  TIEDLORA_ROWS_SIDE_BY_SIDE(4, In, Out)
+#define TIEDLORA_GRADIENTS_SIDE_BY_SIDE(In) \
+  TIEDLORA_ALL_SIDE_BY_SIDE(In, float)      \
+  TIEDLORA_SIDE_BY_SIDE(8, 1, In, float) TIEDLORA_SIDE_BY_SIDE(8, 2, In, float)
+TIEDLORA_ALL_SIDE_BY_SIDE(float, Eigen::half)
+TIEDLORA_ALL_SIDE_BY_SIDE(float, Eigen::bfloat16)
+TIEDLORA_GRADIENTS_SIDE_BY_SIDE(float)
+TIEDLORA_GRADIENTS_SIDE_BY_SIDE(Eigen::half)
+TIEDLORA_GRADIENTS_SIDE_BY_SIDE(Eigen::bfloat16)

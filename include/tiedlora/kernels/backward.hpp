@@ -9,9 +9,9 @@
 #include <memory>     // align
 #include <span>       // span
 
+#include "factor_pass.hpp"
 #include "forward.hpp"
 #include "one_pass.hpp"
-#include "one_token_backward.hpp"
 
 namespace tiedlora {
 inline namespace v1 {
@@ -37,12 +37,32 @@ void sum_panel_into_ranks(const X* const* rows, Index next, Index count, const f
   });
 }
 
-/// The same for any rank and `count` <= few_tokens tokens; fill(t, k, n, c) writes c_t[k …].
+/// out_k += Σ_t c_k[t] row_t for `count` <= R tokens, with R coefficients for each of some ranks, which go
+/// side by side past as many features of the tokens as stay in the first cache.
+template <unsigned R, class X>
+void ranks_side_by_side(const X* const* rows, Index count, const float* c, float* const* outs, Index ranks,
+                        Index n) {
+  constexpr Index chunk = side_by_side_numbers / R;
+  const X* row[R];
+  float* out[side_by_side<R>];
+  for (Index i = 0; i < n; i += chunk) {
+    for (Index t = 0; t < Index{R}; ++t) row[t] = rows[t < count ? t : 0] + i;
+    in_groups<side_by_side<R>>(0, ranks, [&](auto J, Index k) {
+      for (unsigned j = 0; j < J; ++j) out[j] = outs[k + j] + i;
+      few_rows_side_by_side<R, J>(row, c + k * R, out, false, std::min(chunk, n - i), Ahead{});
+    });
+  }
+}
+
+/// The same as sum_panel_into_ranks for any rank and `count` <= few_tokens tokens; fill(t, k, n, c) writes
+/// c_t[k …].
 template <class X, class P, class Fill>
 void few_rows_into_ranks(const X* const* rows, Index count, const Fill& fill, Index rank, float* out,
                          Index out_stride, const IntoRanks<P>& into, Index n) {
-  const Index at_once = few_outputs_at_once(out_stride * static_cast<Index>(sizeof(float)));
   with_few_rows<few_tokens>(count, [&](auto R) {
+    const bool go_side_by_side = side_by_side<R> > 1 && !into.w && !into.product;
+    const Index at_once =
+        go_side_by_side ? few_outputs : few_outputs_at_once(out_stride * static_cast<Index>(sizeof(float)));
     for (Index first = 0; first < rank; first += at_once) {
       const Index ranks = std::min(at_once, rank - first);
       float of_token[few_outputs], c[few_outputs * R] = {};
@@ -52,6 +72,10 @@ void few_rows_into_ranks(const X* const* rows, Index count, const Fill& fill, In
         for (Index k = 0; k < ranks; ++k) c[k * R + t] = of_token[k];
       }
       for (Index k = 0; k < ranks; ++k) outs[k] = into.adds ? out + (first + k) * out_stride : into.product;
+      if (go_side_by_side) {
+        ranks_side_by_side<R>(rows, count, c, outs, ranks, n);
+        continue;
+      }
       IntoRanks<P> part = into;
       if (into.factor) part.factor += first * into.factor_stride;
       few_rows<R>(rows, count, c, outs, ranks, part, n);
@@ -86,7 +110,7 @@ void sum_in_long_runs(const X* const* rows, Index next, Index count, const Fill&
       fill(t + j, 0, R, of_token);
       for (unsigned k = 0; k < R; ++k) c[k * T + j] = of_token[k];
     }
-    few_rows_side_by_side<T, R>(rows + t, T * next, c, outs, 0, false, n);
+    few_rows_side_by_side<T, R>(rows + t, c, outs, false, n, Ahead{.rows = T * next});
   });
   sums_into_ranks<R>(sums, out, out_stride, into, n);
 }
@@ -167,9 +191,12 @@ void expand_backward(const Factors<const P>& f, const Tokens<const float>& h, co
       shares_tokens ? detail::part_in_units(dy.count, detail::du_tokens, o.slice) : Range{0, dy.count};
   const Range ranks = shares_tokens ? Range{0, f.rank} : detail::part_in_units(f.rank, dot_chains, o.slice);
   const Range features = detail::part_of_features(f.out_features, o.slice);
-  if (dy.count == 1 && adds_to_B_or_v)
-    return expand_backward_one(f, h[0], dy[0], gradient, wants_dh ? dhs[0] : nullptr,
-                               detail::token_scaling<float>(f, o, 0), ranks, features);
+  const auto in_factor_pass = [&](auto T) {
+    expand_backward_in_factor_pass<T>(f, h, dy, gradient, wants_dh ? &dhs : nullptr, o, ranks, features);
+  };
+  if (adds_to_B_or_v && dy.count == 1) return in_factor_pass(std::integral_constant<unsigned, 1>());
+  if (adds_to_B_or_v && dy.count == 2 && f.rank > few_ranks)
+    return in_factor_pass(std::integral_constant<unsigned, 2>());
 
   // Both passes over a block of dy: d = Bᵀ (v ∘ dy), and with S = c u ∘ h the sums G = dy Sᵀ, dB += v ∘ G,
   // dv += Σ_k B_k ∘ G_k. The first reads it from afar, row by row, for the second.
@@ -277,9 +304,12 @@ void add_gradients_of_A(std::span<const Factors<const P>> modules, const Tokens<
         const auto fill = [&](Index t, Index k, Index l, float* c) {
           fill_dh(modules, dh, m, first + t, ranks.begin + k, l, c);
         };
-        sum_into_ranks(rows, next_from_afar(x), count, fill, ranks.end - ranks.begin,
-                       gradients[m].A + ranks.begin * gradients[m].a_stride + i, gradients[m].a_stride,
-                       IntoRanks<P>{}, n);
+        const Index rank = ranks.end - ranks.begin, stride = gradients[m].a_stride;
+        float* const dA = gradients[m].A + ranks.begin * stride + i;
+        if (count <= few_tokens)
+          few_rows_into_ranks(rows, count, fill, rank, dA, stride, IntoRanks<P>{}, n);
+        else
+          sum_into_ranks(rows, next_from_afar(x), count, fill, rank, dA, stride, IntoRanks<P>{}, n);
       }
     }
   }

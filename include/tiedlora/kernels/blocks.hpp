@@ -108,6 +108,10 @@ constexpr Index few_outputs_at_once(Index stride_bytes) {
 /// Features of few rows in the first cache, at 16 KB, that outputs go past side by side.
 inline constexpr Index few_rows_features = 1024;
 
+/// Numbers of few tokens, 8 KB, past which ranks of a gradient go side by side: the first cache has room for
+/// these too, where all share its sets.
+inline constexpr Index side_by_side_numbers = 2048;
+
 /// Features of a sum over more than panel_ranks rows, for which a panel of them stays in the second cache.
 inline constexpr Index panels_features = 512;
 

@@ -28,12 +28,31 @@ struct DotRows {
   Index ahead = 0;  ///< from a token to the one to fetch meanwhile
 };
 
-/// The sum of the chains of token t, which come in twos and fours.
-template <unsigned chains, unsigned T>
-TIEDLORA_INLINE float sum_of_chains(const Vector (&acc)[chains][T], unsigned t) {
-  Vector all = acc[0][t] + acc[1][t];
-  if constexpr (chains == 4) all += acc[2][t] + acc[3][t];
-  return sum(all);
+/// out[k] (+)= the sum of all chains and lanes of row k and token t. Chains come in powers of two.
+template <unsigned K, unsigned chains, unsigned T>
+TIEDLORA_INLINE void finish_dots(const Vector (&acc)[K][chains][T], unsigned t, float* out, bool add) {
+  Vector all[K];
+  TIEDLORA_UNROLL for (unsigned k = 0; k < K; ++k) {
+    all[k] = acc[k][0][t];
+    if constexpr (chains > 1) all[k] += acc[k][1][t];
+    if constexpr (chains == 4) all[k] += acc[k][2][t] + acc[k][3][t];
+  }
+  if constexpr (K % 4 == 0) {
+    TIEDLORA_UNROLL for (unsigned k = 0; k < K; k += 4) {
+      Vector4 result = sums(all[k], all[k + 1], all[k + 2], all[k + 3]);
+      if (add) {
+        Vector4 old;
+        std::memcpy(&old, out + k, sizeof old);
+        result += old;
+      }
+      std::memcpy(out + k, &result, sizeof result);
+    }
+  } else {
+    TIEDLORA_UNROLL for (unsigned k = 0; k < K; ++k) {
+      const float dot = sum(all[k]);
+      out[k] = add ? out[k] + dot : dot;
+    }
+  }
 }
 
 /// out[t][first + k] (+)= Σ_i a[k][i] x[t][i] for K rows of a and T tokens over n features. The order of each
@@ -47,48 +66,20 @@ TIEDLORA_KERNEL void dot_tile(const DotRows<P>& rows, const X* const* x, Index n
   Vector acc[K][chains][T] = {};
   const X* xs[T];
   TIEDLORA_UNROLL for (unsigned t = 0; t < T; ++t) xs[t] = x[t];
-  const auto multiply = [&](unsigned chain, Index i, Index part) __attribute__((always_inline)) {
+  in_chains<chains>(n, [&](unsigned chain, const auto& io, Index i) __attribute__((always_inline)) {
     if constexpr (fetches)
       TIEDLORA_UNROLL for (unsigned t = 0; t < T; ++t) prefetch_from_afar(xs[t] + i + a.ahead);
     Vector b[T];
-    TIEDLORA_UNROLL for (unsigned t = 0; t < T; ++t) b[t] =
-        in_register(part ? load_part(xs[t] + i, part) : load(xs[t] + i));
+    TIEDLORA_UNROLL for (unsigned t = 0; t < T; ++t) b[t] = in_register(io.load(xs[t] + i));
     TIEDLORA_UNROLL for (unsigned k = 0; k < K; ++k) {
-      Vector row = part && !padded ? load_part(a.data + k * a.row, part) : load(a.data + k * a.row);
+      Vector row = padded ? load(a.data + k * a.row) : io.load(a.data + k * a.row);
       if constexpr (T > 1) row = in_register(row);
       TIEDLORA_UNROLL for (unsigned t = 0; t < T; ++t) acc[k][chain][t] =
           multiply_add(row, b[t], acc[k][chain][t]);
     }
     a.data += a.step;
-  };
-  Index i = 0;
-  for (; i + chains * lanes <= n; i += chains * lanes)
-    TIEDLORA_UNROLL for (unsigned c = 0; c < chains; ++c) multiply(c, i + c * lanes, 0);
-  TIEDLORA_UNROLL for (unsigned c = 0; c < chains; ++c) {
-    if (i + lanes <= n)
-      multiply(c, i, 0), i += lanes;
-    else if (i < n)
-      multiply(c, i, n - i), i = n;
-  }
-  TIEDLORA_UNROLL for (unsigned t = 0; t < T; ++t) {
-    float* to = out[t] + first;
-    if constexpr (K % 4 == 0) {
-      TIEDLORA_UNROLL for (unsigned k = 0; k < K; k += 4) {
-        Vector4 result = sums(acc[k][0][t], acc[k + 1][0][t], acc[k + 2][0][t], acc[k + 3][0][t]);
-        if (add) {
-          Vector4 old;
-          std::memcpy(&old, to + k, sizeof old);
-          result += old;
-        }
-        std::memcpy(to + k, &result, sizeof result);
-      }
-    } else {
-      TIEDLORA_UNROLL for (unsigned k = 0; k < K; ++k) {
-        const float dot = sum_of_chains(acc[k], t);
-        to[k] = add ? to[k] + dot : dot;
-      }
-    }
-  }
+  });
+  TIEDLORA_UNROLL for (unsigned t = 0; t < T; ++t) finish_dots(acc, t, out[t] + first, add);
 }
 
 }  // namespace TIEDLORA_ISA

@@ -114,15 +114,22 @@ TIEDLORA_KERNEL void few_rows(const In* const* rows, Index row_count, const floa
   }
 }
 
-/// Outputs that go side by side past rows in the first cache: their coefficients fill the registers.
-inline constexpr unsigned side_by_side = many_registers ? 4 : 2;
+/// Outputs that go side by side past R rows in the first cache: their coefficients fill the registers.
+template <unsigned R>
+inline constexpr unsigned side_by_side = (many_registers ? 4 : 2) / (R == 8 ? 2 : 1);
+
+/// How far ahead to fetch; 0: not.
+struct Ahead {
+  Index rows = 0;
+  Index outs = 0;
+};
 
 /// out_j += Σ_p c_j[p] row_p, or out_j = …, for R rows and J outputs over n features. Bits as those of
 /// few_rows without w. Meanwhile what lies so far ahead of these rows and outputs is brought into the second
-/// cache; 0: nothing.
+/// cache.
 template <unsigned R, unsigned J, class In, class Out>
-TIEDLORA_KERNEL void few_rows_side_by_side(const In* const* rows, Index rows_ahead, const float* c,
-                                           Out* const* outs, Index outs_ahead, bool overwrite, Index n) {
+TIEDLORA_KERNEL void few_rows_side_by_side(const In* const* rows, const float* c, Out* const* outs,
+                                           bool overwrite, Index n, Ahead ahead) {
   Vector coefficient[J][R];
   const In* row[R];
   Out* out[J];
@@ -132,10 +139,10 @@ TIEDLORA_KERNEL void few_rows_side_by_side(const In* const* rows, Index rows_ahe
   }
   TIEDLORA_UNROLL for (unsigned p = 0; p < R; ++p) row[p] = rows[p];
   in_vectors(n, [&](const auto& io, Index i) __attribute__((always_inline)) {
-    if (rows_ahead)
-      TIEDLORA_UNROLL for (unsigned p = 0; p < R; ++p) prefetch_from_afar(row[p] + i + rows_ahead);
-    if (outs_ahead)
-      TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) prefetch_from_afar(out[j] + i + outs_ahead);
+    if (ahead.rows)
+      TIEDLORA_UNROLL for (unsigned p = 0; p < R; ++p) prefetch_from_afar(row[p] + i + ahead.rows);
+    if (ahead.outs)
+      TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) prefetch_from_afar(out[j] + i + ahead.outs);
     Vector acc[J];
     TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) acc[j] = overwrite ? Vector{} : io.load(out[j] + i);
     TIEDLORA_UNROLL for (unsigned p = 0; p < R; ++p) {

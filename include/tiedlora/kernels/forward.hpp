@@ -254,9 +254,9 @@ void few_rows_into_tokens_side_by_side(const Row* const* rows, Index count, cons
         fill_few<R>(fill, count, first, tokens, c);
         point_at(out, first, tokens, feature + i, outs);
         const auto past_rows = [&](auto J, Index t) {
-          few_rows_side_by_side<R, J>(row, 0, c + t * R, outs + t, J * next, overwrite, m);
+          few_rows_side_by_side<R, J>(row, c + t * R, outs + t, overwrite, m, Ahead{.outs = J * next});
         };
-        in_groups<side_by_side>(0, tokens, past_rows);
+        in_groups<side_by_side<R>>(0, tokens, past_rows);
       }
     }
   });

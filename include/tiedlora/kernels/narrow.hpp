@@ -216,6 +216,21 @@ TIEDLORA_INLINE void in_vectors(Index n, const Body& body) {
   if (i < n) body(Access<false>{n - i}, i);
 }
 
+/// The same as body(chain, access, i), the chains in turn.
+template <unsigned chains, class Body>
+TIEDLORA_INLINE void in_chains(Index n, const Body& body) {
+  Index i = 0;
+  for (; i + static_cast<Index>(chains * lanes) <= n; i += chains * lanes)
+    TIEDLORA_UNROLL for (unsigned chain = 0; chain < chains; ++chain)
+        body(chain, Access<true>(), i + chain * lanes);
+  TIEDLORA_UNROLL for (unsigned chain = 0; chain < chains; ++chain) {
+    if (i + static_cast<Index>(lanes) <= n)
+      body(chain, Access<true>(), i), i += lanes;
+    else if (i < n)
+      body(chain, Access<false>{n - i}, i), i = n;
+  }
+}
+
 }  // namespace TIEDLORA_ISA
 }  // namespace kernels
 }  // namespace v1

@@ -30,7 +30,7 @@ TIEDLORA_KERNEL void one_pass_tile(const float* rows, const X* const* x, Index a
     xs[t] = x[t];
     TIEDLORA_UNROLL for (unsigned r = 0; r < R; ++r) coefficient[r][t] = in_register(broadcast(c[t * R + r]));
   }
-  const auto step = [&](unsigned chain, const auto& io, Index i) __attribute__((always_inline)) {
+  in_chains<chains>(n, [&](unsigned chain, const auto& io, Index i) __attribute__((always_inline)) {
     if (ahead) TIEDLORA_UNROLL for (unsigned t = 0; t < T; ++t) prefetch_from_afar(xs[t] + i + ahead);
     Vector row[R], sum[R];
     TIEDLORA_UNROLL for (unsigned r = 0; r < R; ++r) {
@@ -45,20 +45,8 @@ TIEDLORA_KERNEL void one_pass_tile(const float* rows, const X* const* x, Index a
       }
     }
     TIEDLORA_UNROLL for (unsigned r = 0; r < R; ++r) io.store(sums + r * stride + i, sum[r]);
-  };
-  Index i = 0;
-  for (; i + static_cast<Index>(chains * lanes) <= n; i += chains * lanes)
-    TIEDLORA_UNROLL for (unsigned k = 0; k < chains; ++k) step(k, Access<true>(), i + k * lanes);
-  TIEDLORA_UNROLL for (unsigned k = 0; k < chains; ++k) {
-    if (i + static_cast<Index>(lanes) <= n)
-      step(k, Access<true>(), i), i += lanes;
-    else if (i < n)
-      step(k, Access<false>{n - i}, i), i = n;
-  }
-  TIEDLORA_UNROLL for (unsigned t = 0; t < T; ++t) TIEDLORA_UNROLL for (unsigned r = 0; r < R; ++r) {
-    const float all = sum_of_chains(dot[r], t);
-    out[t][r] = add ? out[t][r] + all : all;
-  }
+  });
+  TIEDLORA_UNROLL for (unsigned t = 0; t < T; ++t) finish_dots(dot, t, out[t], add);
 }
 
 }  // namespace TIEDLORA_ISA

@@ -1,5 +1,5 @@
-// Backward of a single token: a factor and its gradient go past once, in one pass that makes all that either
-// half wants of them. Slices, which share ranks for gradients and features for outputs, make two.
+// Backward of one token or two: a factor and its gradient go past once, in one pass that makes all that
+// either half wants of them. Slices, which share ranks for gradients and features for outputs, make two.
 #pragma once
 
 #include <algorithm>    // clamp, copy_n, fill_n, min
@@ -7,8 +7,8 @@
 #include <span>         // span
 #include <type_traits>  // is_same, true_type
 
+#include "factor_rows.hpp"
 #include "forward.hpp"
-#include "one_token.hpp"
 
 namespace tiedlora {
 inline namespace v1 {
@@ -65,27 +65,30 @@ TIEDLORA_INLINE void choose(const Body& body, bool flag, Flags... flags) {
     go_on(std::false_type());
 }
 
-/// Some ranks of a factor and its gradient in one pass; see one_token_rows. rows.c is fill(k, n, c)'s, which
-/// writes the coefficients of the ranks from k on. Null pointers: not wanted.
-template <class P, class Fill>
-void one_token_pass(const OneTokenRows<P>& rows, Range ranks, const Fill& fill, const float* e, float* z,
-                    float* dots, Index n) {
+/// Some ranks of a factor and its gradient in one pass; see factor_rows. fill(t, k, n, c) writes the
+/// coefficients of token t and the ranks from k on.
+template <class P, unsigned T, class Fill>
+void factor_pass(const FactorRows<P>& rows, const FactorTokens<T>& tokens, Range ranks, const Fill& fill,
+                 Index n) {
   for (Index first = ranks.begin; first < ranks.end; first += panel_ranks) {
     const Index count = std::min(panel_ranks, ranks.end - first);
-    float c[panel_ranks];
-    fill(first, count, c);
-    in_groups<one_token_group>(0, count, [&](auto K, Index k) {
-      OneTokenRows<P> some = rows;
+    float c[T][panel_ranks];
+    for (unsigned t = 0; t < T; ++t) fill(t, first, count, c[t]);
+    in_groups<factor_group>(0, count, [&](auto K, Index k) {
+      FactorRows<P> some = rows;
       some.rows += (first + k) * rows.stride;
-      some.c = c + k;
       if (rows.gradient) some.gradient += (first + k) * rows.gradient_stride;
+      FactorTokens<T> of = tokens;
+      for (unsigned t = 0; t < T; ++t) {
+        of.c[t] = c[t] + k;
+        if (of.dots[t]) of.dots[t] += first + k;
+      }
       choose(
           [&](auto has_dots, auto has_z, auto has_gradient) {
             if constexpr (has_dots || has_z || has_gradient)
-              one_token_rows<K, has_dots, has_z, has_gradient>(some, e, z, dots ? dots + first + k : nullptr,
-                                                               n);
+              factor_rows<K, T, has_dots, has_z, has_gradient>(some, of, n);
           },
-          dots != nullptr, z != nullptr, rows.gradient != nullptr);
+          of.dots[0] != nullptr, of.z[0] != nullptr, some.gradient != nullptr);
     });
   }
 }
@@ -93,17 +96,19 @@ void one_token_pass(const OneTokenRows<P>& rows, Range ranks, const Fill& fill, 
 /// On n features of a factor: `ranks` of its gradient and of the dots, and z from all `rank` of them on the
 /// features `own`. One pass makes it all for a whole call. A slice takes two, and rows of the gradient whole:
 /// a part of every row would come from another core's cache.
-template <class P, class Fill>
-void one_token_passes(const OneTokenRows<P>& rows, Index rank, Range ranks, Range own, const Fill& fill,
-                      const float* e, float* z, float* dots, Index n) {
-  const bool whole = ranks.end - ranks.begin == rank && own.end - own.begin == n;
-  float* const whole_z = whole ? z : nullptr;
-  if (dots || rows.gradient || whole_z) one_token_pass(rows, ranks, fill, e, whole_z, dots, n);
-  if (whole || !z) return;
-  OneTokenRows<P> part = rows;
-  part.rows += own.begin;
-  part.gradient = nullptr;
-  one_token_pass(part, {0, rank}, fill, nullptr, z + own.begin, nullptr, own.end - own.begin);
+template <class P, unsigned T, class Fill>
+void factor_passes(const FactorRows<P>& rows, const FactorTokens<T>& tokens, Index rank, Range ranks,
+                   Range own, const Fill& fill, Index n) {
+  if (ranks.end - ranks.begin == rank && own.end - own.begin == n)
+    return factor_pass(rows, tokens, ranks, fill, n);
+  FactorTokens<T> for_ranks = tokens, for_features = {};
+  for (unsigned t = 0; t < T; ++t) {
+    for_ranks.z[t] = nullptr;
+    if (tokens.z[t]) for_features.z[t] = tokens.z[t] + own.begin;
+  }
+  factor_pass(rows, for_ranks, ranks, fill, n);
+  const FactorRows<P> part = {rows.rows + own.begin, rows.stride, nullptr, 0};
+  factor_pass(part, for_features, {0, rank}, fill, own.end - own.begin);
 }
 
 /// Those of the n features from i on that are in `features`, counted from i.
@@ -112,41 +117,59 @@ inline Range own_part(Range features, Index i, Index n) {
   return {begin, std::clamp(features.end - i, begin, n)};
 }
 
-/// expand_backward for one token, where B or v is trained; dh may be null. One call does all, or a slice its
+/// expand_backward for T tokens, where B or v is trained; dh may be null. One call does all, or a slice its
 /// ranks of dh and dB and its features of dv.
-template <class P, class Dy>
-void expand_backward_one(const Factors<const P>& f, const float* h, const Dy* dy,
-                         const Factors<float>& gradient, float* dh, float c, Range ranks, Range features) {
-  // Without v the other side takes c, and dy is used as it is.
-  const float c_of_h = f.v ? 1 : c;
-  const auto fill = [&](Index k, Index n, float* s) { scale(h + k, f.u ? f.u + k : nullptr, c_of_h, s, n); };
-  if (dh) std::fill_n(dh + ranks.begin, ranks.end - ranks.begin, 0.0f);
+template <unsigned T, class P, class Dy>
+void expand_backward_in_factor_pass(const Factors<const P>& f, const Tokens<const float>& h,
+                                    const Tokens<const Dy>& dy, const Factors<float>& gradient,
+                                    const Tokens<float>* dh, const CallOptions& o, Range ranks,
+                                    Range features) {
+  FactorTokens<T> tokens = {};
+  float c[T], c_of_h[T];
+  for (unsigned t = 0; t < T; ++t) {
+    c[t] = detail::token_scaling<float>(f, o, t);
+    // Without v the other side takes c, and dy is used as it is.
+    c_of_h[t] = f.v ? 1 : c[t];
+    if (!dh) continue;
+    tokens.dots[t] = (*dh)[t];
+    std::fill_n(tokens.dots[t] + ranks.begin, ranks.end - ranks.begin, 0.0f);
+  }
+  const auto fill = [&](Index t, Index k, Index n, float* s) {
+    scale(h[t] + k, f.u ? f.u + k : nullptr, c_of_h[t], s, n);
+  };
   for (Index i = 0; i < f.out_features; i += backward_features) {
     const Index n = std::min(backward_features, f.out_features - i);
     const Range own = own_part(features, i, n);
     const Index own_n = own.end - own.begin;
-    alignas(64) float buffer[backward_features], z[backward_features];
-    const float* e = buffer;
-    if (!f.v)
-      e = in_floats(dy + i, buffer, n);
-    else if (dh || gradient.B)
-      scale(dy + i, f.v + i, c, buffer, n);
+    alignas(64) float e[T][backward_features], z[T][backward_features];
     const bool wants_z = gradient.v && own_n > 0;
-    if (wants_z) std::fill_n(z + own.begin, own_n, 0.0f);
-    const OneTokenRows<P> rows = {.rows = f.B + i,
-                                  .stride = f.b_stride,
-                                  .c = nullptr,
-                                  .gradient = gradient.B ? gradient.B + i : nullptr,
-                                  .gradient_stride = gradient.b_stride};
-    one_token_passes(rows, f.rank, ranks, own, fill, e, wants_z ? z : nullptr, dh, n);
-    // dv += c dy ∘ z
-    if (wants_z) add_products(z + own.begin, dy + i + own.begin, c, gradient.v + i + own.begin, own_n);
+    for (unsigned t = 0; t < T; ++t) {
+      tokens.e[t] = e[t];
+      if (!f.v)
+        tokens.e[t] = in_floats(dy[t] + i, e[t], n);
+      else if (dh || gradient.B)
+        scale(dy[t] + i, f.v + i, c[t], e[t], n);
+      if (!wants_z) continue;
+      tokens.z[t] = z[t];
+      std::fill_n(z[t] + own.begin, own_n, 0.0f);
+    }
+    const FactorRows<P> rows = {.rows = f.B + i,
+                                .stride = f.b_stride,
+                                .gradient = gradient.B ? gradient.B + i : nullptr,
+                                .gradient_stride = gradient.b_stride};
+    factor_passes(rows, tokens, f.rank, ranks, own, fill, n);
+    // dv += Σ_t c_t dy_t ∘ z_t
+    for (unsigned t = 0; t < T && wants_z; ++t)
+      add_products(z[t] + own.begin, dy[t] + i + own.begin, c[t], gradient.v + i + own.begin, own_n);
   }
   if (!dh) return;
   const auto from = [&](auto* p) { return p ? p + ranks.begin : nullptr; };
-  h = from(h);
-  dh = from(dh);
-  finish_dh(&h, from(f.u), &c_of_h, from(gradient.u), &dh, 1, ranks.end - ranks.begin);
+  const float* hs[T];
+  for (unsigned t = 0; t < T; ++t) {
+    hs[t] = from(h[t]);
+    tokens.dots[t] = from(tokens.dots[t]);
+  }
+  finish_dh(hs, from(f.u), c_of_h, from(gradient.u), tokens.dots, T, ranks.end - ranks.begin);
 }
 
 /// c[i] = dh[k + i] of token t, summed over the modules from m on that share m's A.
@@ -183,9 +206,10 @@ void shrink_backward_one(std::span<const Factors<const P>> modules, const X* x,
     const Range own = own_part(features, i, n);
     const Index own_n = own.end - own.begin;
     alignas(64) float buffer[backward_features], sums[backward_features];
-    const float* const e = in_floats(x + i, buffer, n);
     const bool wants_z = dx && own_n > 0;
-    float* z = wants_z ? sums : nullptr;
+    FactorTokens<1> token = {.e = {in_floats(x + i, buffer, n)}, .z = {}, .dots = {}, .c = {}};
+    float*& z = token.z[0];
+    if (wants_z) z = sums;
     if constexpr (std::is_same_v<Dx, float>)
       if (wants_z && !adds_sum) z = dx + i;
     if (wants_z && from_zero)
@@ -194,14 +218,13 @@ void shrink_backward_one(std::span<const Factors<const P>> modules, const X* x,
       scale(dx + i + own.begin, static_cast<const P*>(nullptr), 1, z + own.begin, own_n);
     for (std::size_t m = 0; m < modules.size(); ++m) {
       if (modules[m].rank == 0 || detail::first_with_same_A(modules, m) != m) continue;
-      const auto fill = [&](Index k, Index l, float* c) { fill_dh(modules, dh, m, 0, k, l, c); };
-      const OneTokenRows<P> rows = {.rows = modules[m].A + i,
-                                    .stride = modules[m].a_stride,
-                                    .c = nullptr,
-                                    .gradient = gradients[m].A ? gradients[m].A + i : nullptr,
-                                    .gradient_stride = gradients[m].a_stride};
-      one_token_passes(rows, modules[m].rank, detail::part_in_units(modules[m].rank, dot_chains, o.slice),
-                       own, fill, e, z, nullptr, n);
+      const auto fill = [&](Index t, Index k, Index l, float* c) { fill_dh(modules, dh, m, t, k, l, c); };
+      const FactorRows<P> rows = {.rows = modules[m].A + i,
+                                  .stride = modules[m].a_stride,
+                                  .gradient = gradients[m].A ? gradients[m].A + i : nullptr,
+                                  .gradient_stride = gradients[m].a_stride};
+      const Range ranks = detail::part_in_units(modules[m].rank, dot_chains, o.slice);
+      factor_passes(rows, token, modules[m].rank, ranks, own, fill, n);
     }
     if (z == sums)
       add_weighted(z + own.begin, static_cast<const P*>(nullptr), dx + i + own.begin, own_n, !adds_sum);
