@@ -38,7 +38,7 @@ constexpr Index block_of(Index features, Index bytes) {
 
 /// Tokens that share one read and write of a gradient where they come from far: few enough rows for the
 /// prefetcher, many enough to earn the write.
-inline constexpr Index gradient_tokens = 32;
+inline constexpr Index gradient_tokens = 64;
 
 /// So few sums are made with tokens in long runs, as the prefetcher likes them, some at a time, while the
 /// sums wait in the first cache. They lie half a page apart: a load waits for a store before it whose lower
@@ -129,7 +129,7 @@ constexpr Index sum_features(Index rank, Index tokens) {
   return std::max<Index>(64 * 1024 / rank / 64 * 64, panels_features);
 }
 
-/// What a Panel holds, 48 KB of stack: three lines of panel_ranks rows, or twenty-three of gradient_tokens.
+/// What a Panel holds, 48 KB of stack: three lines of panel_ranks rows, or eleven of gradient_tokens.
 inline constexpr Index panel_floats = 12 * 1024;
 
 /// Rows side by side, as floats: those that would drive each other out of the first cache, or whose numbers
