@@ -89,12 +89,13 @@ constexpr bool share_cache_sets(Index rows, Index stride_bytes) {
   return beside_the_first > 4;
 }
 
-/// Whether one token takes dot_rows_of_one_token rows of A at a time, over runs of so many features. From
-/// memory that is up to 1.3 times as fast as four; but of more rows that share cache sets, in runs of a page,
+/// Whether so few tokens take dot_most_rows rows of A at a time, over runs of so many features. (Four do not:
+/// four rows and four tokens fill the registers as well. Five are three and two.) From memory that is up to
+/// 1.3 times as fast for one token as four rows; but of more rows that share cache sets, in runs of a page,
 /// four come from the second cache 1.15 times as fast.
-constexpr bool takes_most_rows(Index ranks, Index features, Index stride_bytes) {
-  return ranks <= dot_rows_of_one_token || features > 1024 ||
-         !share_cache_sets(dot_rows_of_one_token, stride_bytes);
+constexpr bool takes_most_rows(Index tokens, Index ranks, Index features, Index stride_bytes) {
+  if (tokens > Index{dot_tokens_of_most_rows} && !(many_registers && tokens == 5)) return false;
+  return ranks <= dot_most_rows || features > 1024 || !share_cache_sets(dot_most_rows, stride_bytes);
 }
 
 /// Outputs that go past a stripe of few rows at a time: the more, the less it costs to load these. But where
@@ -166,14 +167,17 @@ class Panel {
   const float* rows_[panel_ranks];
 };
 
-/// Calls body(size, first) with the compile-time sizes Largest, …, 2, 1 until [begin, end) is covered.
-template <unsigned Largest, class Body>
+/// Calls body(size, first) with the compile-time sizes Largest, …, 2, 1 until [begin, end) is covered. With
+/// `threes` three are a group as well, and none is left alone: seven are four and three, five three and two.
+template <unsigned Largest, bool threes = false, class Body>
 TIEDLORA_INLINE void in_groups(Index begin, Index end, const Body& body) {
-  constexpr Index next = Largest == 6 ? 4 : Largest == 3 ? 2 : Largest / 2;
+  constexpr unsigned next = Largest == 6 ? 4 : Largest == 4 && threes ? 3 : Largest == 3 ? 2 : Largest / 2;
   Index i = begin;
-  for (; end - i >= static_cast<Index>(Largest); i += Largest)
-    body(std::integral_constant<unsigned, Largest>(), i);
-  if constexpr (Largest > 1) in_groups<next>(i, end, body);
+  const auto fits = [&](Index left) {
+    return left >= static_cast<Index>(Largest) && !(threes && Largest > 2 && left == Index{Largest} + 1);
+  };
+  for (; fits(end - i); i += Largest) body(std::integral_constant<unsigned, Largest>(), i);
+  if constexpr (Largest > 1) in_groups<next, threes>(i, end, body);
 }
 
 /// Calls body(R) with the smallest R of Most, …, 4, 2, 1 that is not below `rows`.
@@ -184,13 +188,14 @@ TIEDLORA_INLINE void with_few_rows(Index rows, const Body& body) {
   body(std::integral_constant<unsigned, Most>());
 }
 
-/// Outputs of sum_tile in groups, by how many rows are summed.
-template <class Body>
+/// Outputs of sum_tile in groups, by how many rows are summed. (With 16 registers a tile of three outputs is
+/// two vectors wide, and up to twice as slow as four and one where rows share cache sets.)
+template <bool threes, class Body>
 TIEDLORA_INLINE void in_output_groups(Index outputs, Index rows, const Body& body) {
   if (rows >= many_rows)
-    in_groups<many_registers ? 8 : 6>(0, outputs, body);
+    in_groups<many_registers ? 8 : 6, threes>(0, outputs, body);
   else
-    in_groups<4>(0, outputs, body);
+    in_groups<4, threes>(0, outputs, body);
 }
 
 }  // namespace TIEDLORA_ISA

@@ -12,10 +12,11 @@ inline namespace TIEDLORA_ISA {
 // A tile of rows × tokens has four chains of sums for each token: of four rows, or two chains of each of two
 // rows, or four of one. So one token alone keeps the multipliers busy, and six fill the registers (24 sums, 7
 // operands of 32; or 12 and 4 of 16). One token alone takes eight rows, of one chain each as four have: the
-// adding up at the end of each tile then costs half.
+// adding up at the end of each tile then costs half. With 32 registers so do two and three.
 inline constexpr unsigned dot_chains = 4;
 inline constexpr unsigned dot_tokens = many_registers ? 6 : 3;
-inline constexpr unsigned dot_rows_of_one_token = 8;
+inline constexpr unsigned dot_most_rows = 8;
+inline constexpr unsigned dot_tokens_of_most_rows = many_registers ? 3 : 1;
 
 /// Where a tile finds its rows: vector i of row k at data + k · row + i · step, n features in all. In place
 /// that is step = lanes; in a packed panel the vectors of the rows alternate and the last is filled with

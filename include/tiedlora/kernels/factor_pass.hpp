@@ -70,6 +70,7 @@ TIEDLORA_INLINE void choose(const Body& body, bool flag, Flags... flags) {
 template <class P, unsigned T, class Fill>
 void factor_pass(const FactorRows<P>& rows, const FactorTokens<T>& tokens, Range ranks, const Fill& fill,
                  Index n) {
+  if (!tokens.dots[0] && !tokens.z[0] && !rows.gradient) return;
   for (Index first = ranks.begin; first < ranks.end; first += panel_ranks) {
     const Index count = std::min(panel_ranks, ranks.end - first);
     float c[T][panel_ranks];

@@ -127,14 +127,14 @@ void dot_block(const Matrix<P>& rows, bool folds_rows, Range ranks, const X* con
   };
   const auto in_place = [&](const auto* const* tokens, Index from_next, float* const* to, Index m) {
     const auto tiles = [&](auto K, Index k) {
-      in_groups<dot_tokens>(0, m, [&](auto T, Index t) {
-        if constexpr (K <= dot_chains || T == 1)
+      in_groups<dot_tokens, true>(0, m, [&](auto T, Index t) {
+        if constexpr (K <= dot_chains || T <= dot_tokens_of_most_rows)
           tile(K, T, std::false_type(), DotRows<P>{rows.row(k), rows.stride, lanes}, tokens + t, from_next,
                to + t, k);
       });
     };
-    if (m == 1 && takes_most_rows(ranks.end - ranks.begin, n, rows.stride * static_cast<Index>(sizeof(P))))
-      in_groups<dot_rows_of_one_token>(ranks.begin, ranks.end, tiles);
+    if (takes_most_rows(m, ranks.end - ranks.begin, n, rows.stride * static_cast<Index>(sizeof(P))))
+      in_groups<dot_most_rows>(ranks.begin, ranks.end, tiles);
     else
       in_groups<dot_chains>(ranks.begin, ranks.end, tiles);
   };
@@ -143,7 +143,7 @@ void dot_block(const Matrix<P>& rows, bool folds_rows, Range ranks, const X* con
                 : count >= pack_tokens && (is_narrow<P> || overflow_cache_set(rows, ranks, x, count))) {
     in_groups<dot_chains>(ranks.begin, ranks.end, [&](auto K, Index k) {
       pack<K>(rows, k, n, panel);
-      in_groups<dot_tokens>(0, count, [&](auto T, Index t) {
+      in_groups<dot_tokens, true>(0, count, [&](auto T, Index t) {
         tile(K, T, std::true_type(), DotRows<float>{panel, lanes, K * lanes}, x + t, next, h + t, k);
       });
     });
@@ -297,7 +297,7 @@ void sum_panel_into_tokens(const Row* const* rows, Index count, const Fill& fill
     fill(0, 0, count, c);
     return many_rows_into_token(rows, count, c, w, out[0] + feature, overwrite, n);
   }
-  in_output_groups(out.count, count, [&](auto J, Index t) {
+  in_output_groups<many_registers>(out.count, count, [&](auto J, Index t) {
     float c[J * panel_ranks];
     for (unsigned j = 0; j < J; ++j) fill(t + j, 0, count, c + j * panel_ranks);
     Y* outs[J];

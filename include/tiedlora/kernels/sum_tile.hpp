@@ -17,7 +17,7 @@ inline namespace TIEDLORA_ISA {
 // row is read at least 256 bytes at a time.
 template <unsigned J>
 inline constexpr unsigned sum_vectors = many_registers ? (J == 8   ? 3
-                                                          : J == 4 ? 4
+                                                          : J >= 3 ? 4
                                                                    : 8)
                                                        : (J >= 4   ? 2
                                                           : J == 2 ? 4
