@@ -4,10 +4,11 @@
 // that every slicing gives the same bits.
 #pragma once
 
-#include <algorithm>  // all_of, any_of, copy_n, fill_n, max, min
-#include <cstddef>    // size_t
-#include <memory>     // align
-#include <span>       // span
+#include <algorithm>    // all_of, any_of, copy_n, fill_n, max, min
+#include <cstddef>      // size_t
+#include <memory>       // align
+#include <span>         // span
+#include <type_traits>  // integral_constant
 
 #include "factor_pass.hpp"
 #include "forward.hpp"
@@ -306,6 +307,7 @@ void add_gradients_of_A(std::span<const Factors<const P>> modules, const Tokens<
         };
         const Index rank = ranks.end - ranks.begin, stride = gradients[m].a_stride;
         float* const dA = gradients[m].A + ranks.begin * stride + i;
+        // One rank or two as well: sum_into_ranks adds those up in long runs, for the bits of one_pass_tile.
         if (count <= few_tokens)
           few_rows_into_ranks(rows, count, fill, rank, dA, stride, IntoRanks<P>{}, n);
         else

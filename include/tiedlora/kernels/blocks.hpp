@@ -189,7 +189,7 @@ TIEDLORA_INLINE void with_few_rows(Index rows, const Body& body) {
 }
 
 /// Outputs of sum_tile in groups, by how many rows are summed. (With 16 registers a tile of three outputs is
-/// two vectors wide, and up to twice as slow as four and one where rows share cache sets.)
+/// two vectors wide: seven as four and three took up to twice as long as six and one, where rows share sets.)
 template <bool threes, class Body>
 TIEDLORA_INLINE void in_output_groups(Index outputs, Index rows, const Body& body) {
   if (rows >= many_rows)
