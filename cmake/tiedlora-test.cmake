@@ -18,7 +18,11 @@ if(CMAKE_CXX_FLAGS MATCHES "-fsanitize")
 endif()
 
 # The kernels, compiled once for all tests.
-add_library(tiedlora_kernel_instances STATIC ${PROJECT_SOURCE_DIR}/tests/support/kernel_instances.cpp)
+add_library(tiedlora_kernel_instances STATIC)
+foreach(type IN ITEMS float half bfloat16)
+  target_sources(tiedlora_kernel_instances PRIVATE ${PROJECT_SOURCE_DIR}/tests/support/kernel_instances_${type}.cpp)
+endforeach()
+target_include_directories(tiedlora_kernel_instances PRIVATE ${PROJECT_SOURCE_DIR}/tests)
 target_link_libraries(tiedlora_kernel_instances PRIVATE tiedlora_development)
 target_compile_options(tiedlora_kernel_instances PRIVATE ${tiedlora_kernel_test_options})
 

@@ -10,8 +10,8 @@
 #include <vector>        // vector
 
 #include <fmt/format.h>
-#include <tiedlora/layout.hpp>  // Layout
-#include <tiedlora/scheme.hpp>  // Scheme, schemes
+#include <tiedlora/adapter/layout.hpp>  // Layout
+#include <tiedlora/adapter/scheme.hpp>  // Scheme, schemes
 
 #include "model.hpp"
 

@@ -7,8 +7,8 @@
 #include <vector>     // vector
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>          // join
-#include <tiedlora/modules.hpp>  // Module, ModuleList
+#include <fmt/ranges.h>                  // join
+#include <tiedlora/adapter/modules.hpp>  // Module, ModuleList
 
 namespace count_parameters {
 

@@ -10,9 +10,9 @@
 #include <vector>       // vector
 
 #include <fmt/format.h>
-#include <tiedlora/batch.hpp>
+#include <tiedlora/adapter/merge.hpp>
 #include <tiedlora/io.hpp>
-#include <tiedlora/merge.hpp>
+#include <tiedlora/serving.hpp>
 
 #include "model.hpp"
 

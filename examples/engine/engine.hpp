@@ -8,7 +8,7 @@
 #include <vector>            // vector
 
 #include <fmt/format.h>
-#include <tiedlora/batch.hpp>
+#include <tiedlora/serving.hpp>
 
 #include "activations.hpp"
 #include "attention.hpp"

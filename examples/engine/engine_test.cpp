@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <optional>
-#include <tiedlora/merge.hpp>
+#include <tiedlora/adapter/merge.hpp>
 
 #include "adapters.hpp"
 #include "support/io_files.hpp"

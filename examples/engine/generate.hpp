@@ -7,7 +7,7 @@
 #include <utility>    // move
 #include <vector>     // vector
 
-#include <tiedlora/batch.hpp>
+#include <tiedlora/serving.hpp>
 
 #include "attention.hpp"
 #include "engine.hpp"

@@ -7,9 +7,9 @@
 #include <string>       // string
 #include <string_view>  // string_view
 
-#include <tiedlora/io/gguf_export.hpp>
+#include <tiedlora/io/gguf/export.hpp>
 #include <tiedlora/io/native.hpp>
-#include <tiedlora/io/peft_save.hpp>
+#include <tiedlora/io/peft/save.hpp>
 
 #include "base_model.hpp"   // Base
 #include "model_files.hpp"  // save_model

@@ -10,7 +10,7 @@
 #include <vector>      // vector
 
 #include <nlohmann/json.hpp>
-#include <tiedlora/io/checkpoint.hpp>  // TrainingPosition
+#include <tiedlora/io/native.hpp>  // TrainingPosition
 #include <tiedlora/io/safetensors.hpp>
 #include <transformer/weights.hpp>
 

@@ -10,8 +10,8 @@
 #include <string>      // string
 #include <vector>      // vector
 
-#include <tiedlora/io/gguf_naming.hpp>
-#include <tiedlora/io/gguf_write.hpp>
+#include <tiedlora/io/gguf/naming.hpp>
+#include <tiedlora/io/gguf/write.hpp>
 #include <transformer/weights.hpp>
 
 namespace finetune {

@@ -12,10 +12,10 @@
 #include <thread>
 #include <vector>
 
+#include <tiedlora/adapter/merge.hpp>
 #include <tiedlora/io/gguf.hpp>
 #include <tiedlora/io/native.hpp>
-#include <tiedlora/io/peft_load.hpp>
-#include <tiedlora/merge.hpp>
+#include <tiedlora/io/peft/load.hpp>
 
 #include "files.hpp"
 #include "settings.hpp"

@@ -4,7 +4,7 @@
 #include <map>     // map
 #include <string>  // string
 
-#include <tiedlora/optimizer.hpp>  // recommended_rates
+#include <tiedlora/adapter/optimizer.hpp>  // recommended_rates
 
 #include "schemes.hpp"  // named_schemes
 

@@ -6,7 +6,7 @@
 #include <utility>    // pair
 #include <vector>     // vector
 
-#include <tiedlora/scheme.hpp>
+#include <tiedlora/adapter/scheme.hpp>
 
 namespace finetune {
 

@@ -10,7 +10,7 @@
 #include <vector>      // vector
 
 #include <nlohmann/json.hpp>
-#include <tiedlora/layout.hpp>  // Scheme, Index
+#include <tiedlora/adapter/layout.hpp>  // Scheme, Index
 #include <transformer/config.hpp>
 
 #include "rates.hpp"    // default_rates

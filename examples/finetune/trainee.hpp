@@ -9,8 +9,8 @@
 #include <utility>     // move
 
 #include <tiedlora/adapter.hpp>
-#include <tiedlora/io/checkpoint.hpp>
-#include <tiedlora/optimizer.hpp>
+#include <tiedlora/adapter/optimizer.hpp>
+#include <tiedlora/io/native.hpp>
 #include <transformer/modules.hpp>
 #include <transformer/transformer.hpp>
 

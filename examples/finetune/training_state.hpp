@@ -9,8 +9,8 @@
 #include <vector>      // vector
 
 #include <nlohmann/json.hpp>
-#include <tiedlora/error.hpp>
 #include <tiedlora/io/safetensors.hpp>
+#include <tiedlora/views/error.hpp>
 
 #include "schedule.hpp"  // EarlyStopping
 #include "trainee.hpp"   // Trainee, StepResult

@@ -6,10 +6,9 @@
 #include <string>     // string, to_string
 #include <vector>     // vector
 
-#include <tiedlora/layout.hpp>
+#include <tiedlora/adapter/layout.hpp>
 
 #include "activations.hpp"
-#include "block_gradients.hpp"
 #include "modules.hpp"
 
 namespace transformer {
@@ -39,7 +38,7 @@ class AdapterMap {
         if (layout.rank(*m) == 0) continue;
         modules_[l][s] = *m;
         assign_h(layout, l, s);
-        gradient_size += BlockGradients<float>::size(layout.rank(*m), ours.in_features, ours.out_features);
+        gradient_size += layout.rank(*m) * (ours.in_features + ours.out_features + 1) + ours.out_features;
       }
       gradient_size_ = std::max(gradient_size_, gradient_size);
     }
@@ -66,7 +65,7 @@ class AdapterMap {
       largest = std::max(largest, *std::max_element(ranks.begin(), ranks.end()));
     return largest;
   }
-  /// What BlockGradients of all adapters of a layer need for one block.
+  /// What tiedlora::BlockGradients of all adapters of a layer need for one block, at most.
   Index gradient_size() const { return gradient_size_; }
   /// The lowest layer with an adapter; the number of layers if there is none.
   Index lowest_layer() const {

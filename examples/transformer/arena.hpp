@@ -4,7 +4,7 @@
 #include <utility>  // pair
 #include <vector>   // vector
 
-#include <tiedlora/aligned_array.hpp>
+#include <tiedlora/adapter/aligned_array.hpp>
 
 #include "config.hpp"
 

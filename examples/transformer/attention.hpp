@@ -7,7 +7,7 @@
 #include <algorithm>  // min
 #include <cmath>      // sqrt, log
 
-#include <tiedlora/forward_backward.hpp>  // expand
+#include <tiedlora/ops.hpp>  // expand
 
 #include "token_matrix.hpp"
 

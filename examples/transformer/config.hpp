@@ -6,8 +6,8 @@
 #include <limits>   // numeric_limits
 #include <string>   // string, to_string
 
-#include <tiedlora/config.hpp>  // Index
-#include <tiedlora/error.hpp>   // Error
+#include <tiedlora/views/config.hpp>  // Index
+#include <tiedlora/views/error.hpp>   // Error
 
 namespace transformer {
 

@@ -141,7 +141,7 @@ void add_up_adapters(ThreadPool& pool, const Layer<T>& layer, Index blocks) {
   pool.parallel([&](int ith, int nth) {
     const Timed timed(Part::adapter_backward);
     for (const Linear<T>* linear : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down})
-      for (const AdapterSite<T>& site : linear->adapters()) site.gradient.add_up(blocks, ith, nth);
+      for (const AdapterSite<T>& site : linear->adapters()) site.gradient.add_up(blocks, {ith, nth});
   });
 }
 

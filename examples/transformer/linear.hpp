@@ -6,11 +6,9 @@
 #include <cstddef>  // size_t
 #include <span>     // span
 
-#include <tiedlora/adapter.hpp>           // Factors
-#include <tiedlora/forward_backward.hpp>  // expand, expand_backward
-#include <tiedlora/shared_input.hpp>      // shrink, shrink_backward
+#include <tiedlora/adapter.hpp>  // Factors
+#include <tiedlora/ops.hpp>      // expand, expand_backward
 
-#include "block_gradients.hpp"
 #include "product.hpp"
 #include "thread_pool.hpp"
 
@@ -20,9 +18,9 @@ namespace transformer {
 template <class T>
 struct AdapterSite {
   Index first_row = 0;
-  T* h = nullptr;                   ///< r×N, kept for backward; modules that share A share it
-  T* dh = nullptr;                  ///< r×N, scratch
-  BlockGradients<T> gradient = {};  ///< without that of A where a module before it has the same A
+  T* h = nullptr;                             ///< r×N, kept for backward; modules that share A share it
+  T* dh = nullptr;                            ///< r×N, scratch
+  tiedlora::BlockGradients<T> gradient = {};  ///< without that of A where a module before it has the same A
   bool trains_A = false;
   bool shares_A = false;  ///< with the module before it
 };

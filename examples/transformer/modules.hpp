@@ -7,7 +7,7 @@
 #include <string>       // string
 #include <string_view>  // string_view
 
-#include <tiedlora/modules.hpp>
+#include <tiedlora/adapter/modules.hpp>
 
 #include "config.hpp"
 

@@ -7,7 +7,7 @@
 
 #include <algorithm>  // min
 
-#include <tiedlora/forward_backward.hpp>  // shrink, expand, shrink_backward
+#include <tiedlora/ops.hpp>  // shrink, expand, shrink_backward
 
 #include "token_matrix.hpp"
 

@@ -3,6 +3,8 @@
 
 #include <algorithm>  // max
 
+#include <tiedlora/ops.hpp>  // token_block, token_blocks
+
 #include "config.hpp"
 
 namespace transformer {
@@ -29,16 +31,11 @@ struct Block {
   operator Range() const { return {begin, end}; }
 };
 
-/// How many blocks: short enough that what one step writes is still in the cache for the next, long enough
-/// for efficient products, eight at least where there are tokens enough.
-inline Index token_blocks(Index count) {
-  constexpr Index longest = 128;
-  return std::max({(count + longest - 1) / longest, std::min<Index>(count / 16, 8), Index{1}});
-}
+using tiedlora::token_blocks;
 
 inline Block token_block(Index count, Index index) {
-  const Range range = slice(count, static_cast<int>(index), static_cast<int>(token_blocks(count)));
-  return {range.begin, range.end, index};
+  const auto [begin, end] = tiedlora::token_block(count, index);
+  return {begin, end, index};
 }
 
 }  // namespace transformer

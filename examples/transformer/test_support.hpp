@@ -8,7 +8,7 @@
 #include <string>     // string
 #include <vector>     // vector
 
-#include <tiedlora/error.hpp>  // Error
+#include <tiedlora/views/error.hpp>  // Error
 
 #include "config.hpp"
 #include "random.hpp"

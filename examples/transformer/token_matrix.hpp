@@ -5,7 +5,7 @@
 
 #include <type_traits>  // conditional, is_const, remove_const
 
-#include <tiedlora/tokens.hpp>  // Tokens
+#include <tiedlora/views/tokens.hpp>  // Tokens
 
 #include "config.hpp"
 #include "range.hpp"

@@ -186,8 +186,10 @@ class Transformer {
         tiedlora::Factors<T> gradient = adapter_gradients->factors(m);
         site.trains_A = gradient.A != nullptr;
         if (site.shares_A) gradient.A = nullptr;
-        site.gradient = BlockGradients<T>(gradient, block_gradients);
-        block_gradients += site.gradient.size() * token_blocks(a.count());
+        const Index numbers = tiedlora::BlockGradients<T>::size(gradient) * token_blocks(a.count());
+        site.gradient = tiedlora::BlockGradients<T>(
+            gradient, a.count(), std::span(block_gradients, static_cast<std::size_t>(numbers)));
+        block_gradients += numbers;
         layer.trains_adapters = true;
       }
     };

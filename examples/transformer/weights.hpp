@@ -11,7 +11,7 @@
 #include <utility>      // move
 #include <vector>       // vector
 
-#include <tiedlora/aligned_array.hpp>
+#include <tiedlora/adapter/aligned_array.hpp>
 
 #include "config.hpp"
 #include "random.hpp"

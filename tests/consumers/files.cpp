@@ -4,7 +4,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <string>
-#include <tiedlora/bind_names.hpp>
+#include <tiedlora/adapter/bind_names.hpp>
 #include <tiedlora/io.hpp>
 #include <vector>
 

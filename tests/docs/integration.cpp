@@ -6,8 +6,8 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
-#include <tiedlora/batch.hpp>
 #include <tiedlora/io.hpp>
+#include <tiedlora/serving.hpp>
 #include <tiedlora/tiedlora.hpp>
 #include <unordered_map>
 #include <vector>

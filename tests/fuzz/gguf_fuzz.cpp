@@ -1,6 +1,6 @@
 // Any bytes as a GGUF file: what is accepted holds together, and loads if it is an adapter.
 #include <cstdlib>
-#include <tiedlora/io/gguf_adapter.hpp>
+#include <tiedlora/io/gguf.hpp>
 #include <vector>
 
 #include "fuzz.hpp"

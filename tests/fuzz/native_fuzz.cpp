@@ -1,6 +1,6 @@
 // Any bytes as a native file or checkpoint: what is accepted loads, and holds what its layout says.
 #include <cstdlib>
-#include <tiedlora/io/checkpoint.hpp>
+#include <tiedlora/io/native.hpp>
 
 #include "fuzz.hpp"
 

@@ -1,7 +1,7 @@
 // Any text as the metadata of a native file or of a checkpoint: what is accepted can be written and reads
 // back.
 #include <cstdlib>
-#include <tiedlora/io/checkpoint.hpp>
+#include <tiedlora/io/native.hpp>
 
 #include "fuzz.hpp"
 

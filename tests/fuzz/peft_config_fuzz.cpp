@@ -1,5 +1,5 @@
 // Any text as an adapter_config.json: what is accepted answers for any module, and its patterns take no time.
-#include <tiedlora/io/peft_match.hpp>
+#include <tiedlora/io/peft/match.hpp>
 
 #include "fuzz.hpp"
 

@@ -64,7 +64,6 @@ void use_module(const Adapter<P>& adapter, Index m, Results& results) {
   backward(f, x.view, h.view, dy.view, g, dx.view, {.scratch = scratch});
   backward(f, x.view, h.view, dy.view, g);
   expand_backward(f, h.view, dy.view, g, dh.view, {.scratch = scratch});
-  finish_expand_backward(f, dy.view, g, {.scratch = scratch});
   shrink_backward(f, x.view, dh.view, g, dx.view);
   const Dropout dropout = {.probability = 0.25, .seed = 3};
   forward(f, x.view, y.view, h.view, {.dropout = dropout});

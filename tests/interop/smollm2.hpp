@@ -2,7 +2,7 @@
 #pragma once
 
 #include <string>
-#include <tiedlora/modules.hpp>
+#include <tiedlora/adapter/modules.hpp>
 
 /// All seven of each layer, by the names that transformers has for them.
 inline tiedlora::ModuleList smollm2() {

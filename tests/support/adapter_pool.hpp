@@ -2,7 +2,7 @@
 #pragma once
 
 #include <string>
-#include <tiedlora/adapter_set.hpp>
+#include <tiedlora/serving.hpp>
 #include <vector>
 
 #include "support/deck.hpp"

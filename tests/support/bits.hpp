@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <span>
-#include <tiedlora/config.hpp>
+#include <tiedlora/views/config.hpp>
 
 namespace tiedlora_test {
 

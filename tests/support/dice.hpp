@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <iterator>
 #include <random>
-#include <tiedlora/config.hpp>
+#include <tiedlora/views/config.hpp>
 
 namespace tiedlora_test {
 

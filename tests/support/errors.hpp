@@ -6,7 +6,7 @@
 #include <initializer_list>
 #include <string>
 #include <string_view>
-#include <tiedlora/error.hpp>
+#include <tiedlora/views/error.hpp>
 
 namespace tiedlora_test {
 

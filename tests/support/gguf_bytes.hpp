@@ -6,7 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <tiedlora/io/gguf_types.hpp>
+#include <tiedlora/io/gguf/types.hpp>
 #include <vector>
 
 namespace tiedlora_test {

@@ -13,7 +13,7 @@
 #include <cstring>
 #include <stdexcept>
 #include <string>
-#include <tiedlora/tokens.hpp>
+#include <tiedlora/views/tokens.hpp>
 #include <vector>
 
 #include "support/dice.hpp"

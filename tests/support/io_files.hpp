@@ -10,7 +10,7 @@
 #include <random>
 #include <string>
 #include <string_view>
-#include <tiedlora/result.hpp>
+#include <tiedlora/adapter/result.hpp>
 
 namespace tiedlora_test {
 

@@ -6,7 +6,7 @@
 
 #include <cmath>
 #include <string>
-#include <tiedlora/forward_backward.hpp>
+#include <tiedlora/ops.hpp>
 #include <vector>
 
 #include "support/dice.hpp"
@@ -94,8 +94,7 @@ inline void compute_by_reference(const KernelCase& c, Numbers& n) {
   reference::shrink(f, in(n.x), out(n.h), o);
   reference::expand(f, in(n.h), out(n.y), o);
   reference::expand_backward(f, in(n.h), in(n.dy), g, out(n.dh), o);
-  if (g.A) reference::add_gradient_of_A(f, in(n.x), in(n.dh), g, o);
-  reference::add_dx(f, in(n.dh), out(n.dx), o);
+  reference::shrink_backward(f, in(n.x), in(n.dh), g, out(n.dx), o);
 }
 
 /// Whether `actual`, computed in Acc with at most that many roundings of each term and stored as T, is what

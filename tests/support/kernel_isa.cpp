@@ -1,5 +1,5 @@
 // Prints the instruction set that this build's kernels use, for the log.
 #include <cstdio>
-#include <tiedlora/config.hpp>
+#include <tiedlora/views/config.hpp>
 
 int main() { std::printf("Kernels: %s\n", tiedlora::kernel_isa()); }

@@ -5,7 +5,7 @@
 
 #include <iostream>
 #include <string>
-#include <tiedlora/forward_backward.hpp>
+#include <tiedlora/ops.hpp>
 #include <vector>
 
 #include "support/deck.hpp"

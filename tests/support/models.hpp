@@ -2,7 +2,7 @@
 #pragma once
 
 #include <string>
-#include <tiedlora/modules.hpp>
+#include <tiedlora/adapter/modules.hpp>
 
 #include "support/dice.hpp"
 

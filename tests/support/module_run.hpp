@@ -3,7 +3,7 @@
 
 #include <string>
 #include <tiedlora/adapter.hpp>
-#include <tiedlora/forward_backward.hpp>
+#include <tiedlora/ops.hpp>
 #include <vector>
 
 #include "support/one_module.hpp"

@@ -3,8 +3,8 @@
 
 #include <filesystem>
 #include <string>
+#include <tiedlora/adapter/modules.hpp>
 #include <tiedlora/io/peft.hpp>
-#include <tiedlora/modules.hpp>
 #include <utility>
 
 namespace tiedlora_test {

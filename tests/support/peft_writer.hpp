@@ -5,9 +5,9 @@
 #include <initializer_list>
 #include <list>
 #include <string>
-#include <tiedlora/io/json.hpp>
+#include <tiedlora/adapter/modules.hpp>
+#include <tiedlora/io/json/json.hpp>
 #include <tiedlora/io/safetensors.hpp>
-#include <tiedlora/modules.hpp>
 #include <utility>
 #include <vector>
 

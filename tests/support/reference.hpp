@@ -3,8 +3,8 @@
 #pragma once
 
 #include <cmath>
-#include <tiedlora/factors.hpp>
-#include <tiedlora/scalar.hpp>
+#include <tiedlora/views/factors.hpp>
+#include <tiedlora/views/scalar.hpp>
 
 #include "support/dice.hpp"
 #include "support/tolerance.hpp"

@@ -3,7 +3,7 @@
 
 #include <optional>
 #include <string>
-#include <tiedlora/scheme.hpp>
+#include <tiedlora/adapter/scheme.hpp>
 #include <vector>
 
 #include "support/dice.hpp"

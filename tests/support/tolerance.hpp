@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <tiedlora/config.hpp>
+#include <tiedlora/views/config.hpp>
 
 namespace tiedlora_test {
 

@@ -4,7 +4,7 @@
 
 #include <cmath>
 #include <limits>
-#include <tiedlora/forward_backward.hpp>
+#include <tiedlora/ops.hpp>
 #include <tiedlora/verify/gradient_check.hpp>
 
 #include "support/bits.hpp"

@@ -13,8 +13,8 @@
 #include <utility>       // exchange, move
 #include <vector>        // vector
 
-#include "../config.hpp"
-#include "../result.hpp"
+#include "../adapter/result.hpp"
+#include "../views/config.hpp"
 #include "quote.hpp"
 
 #ifndef TIEDLORA_POSIX
@@ -33,18 +33,14 @@
 #include <unistd.h>    // write, fsync, close
 #endif
 
-namespace tiedlora {
-inline namespace v1 {
+TIEDLORA_BEGIN_NAMESPACE
 
 namespace detail {
-inline namespace TIEDLORA_ISA {
-
 /// "PATH: WHAT: the system's reason". Reads errno.
 inline Failure file_failure(const std::filesystem::path& path, std::string_view what) {
   return {message(in_quotes(path.string()), " ", what, ": ", std::generic_category().message(errno))};
 }
 
-}  // namespace TIEDLORA_ISA
 }  // namespace detail
 
 /// The bytes of a file, for reading: mapped, so that only what is looked at is read from the disk, and
@@ -54,17 +50,17 @@ inline Failure file_failure(const std::filesystem::path& path, std::string_view 
 class MappedFile {
  public:
   MappedFile() = default;
-  TIEDLORA_ISA_TAG MappedFile(MappedFile&& other) noexcept
+  MappedFile(MappedFile&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)),
         size_(std::exchange(other.size_, 0)),
         copy_(std::move(other.copy_)) {}
-  TIEDLORA_ISA_TAG MappedFile& operator=(MappedFile other) noexcept {
+  MappedFile& operator=(MappedFile other) noexcept {
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);
     std::swap(copy_, other.copy_);
     return *this;
   }
-  TIEDLORA_ISA_TAG ~MappedFile() {
+  ~MappedFile() {
 #if TIEDLORA_POSIX
     if (data_) ::munmap(data_, size_);
 #endif
@@ -76,7 +72,7 @@ class MappedFile {
     return {static_cast<const std::byte*>(data_), size_};
   }
 
-  TIEDLORA_ISA_TAG static Result<MappedFile> try_open(const std::filesystem::path& path);
+  static Result<MappedFile> try_open(const std::filesystem::path& path);
 
  private:
   void* data_ = nullptr;
@@ -90,7 +86,7 @@ class MappedFile {
 /// killed process left is removed when the target is written the next time.
 class AtomicFile {
  public:
-  TIEDLORA_ISA_TAG AtomicFile(AtomicFile&& other) noexcept
+  AtomicFile(AtomicFile&& other) noexcept
       : target_(std::move(other.target_)),
         temporary_(std::exchange(other.temporary_, {})),
 #if TIEDLORA_POSIX
@@ -101,7 +97,7 @@ class AtomicFile {
   {
   }
   AtomicFile& operator=(AtomicFile&&) = delete;
-  TIEDLORA_ISA_TAG ~AtomicFile() {
+  ~AtomicFile() {
     if (temporary_.empty()) return;
     std::error_code ignored;
     std::filesystem::remove(temporary_, ignored);
@@ -110,20 +106,20 @@ class AtomicFile {
 
   /// A symbolic link is followed: the file that it points to is replaced. Refuses a target that is there and
   /// not a regular file. A file that is there keeps its permissions.
-  TIEDLORA_ISA_TAG static Result<AtomicFile> try_create(const std::filesystem::path& target);
+  static Result<AtomicFile> try_create(const std::filesystem::path& target);
 
-  TIEDLORA_ISA_TAG Status try_append(std::span<const std::byte> bytes);
-  TIEDLORA_ISA_TAG Status try_append(std::string_view text) {
+  Status try_append(std::span<const std::byte> bytes);
+  Status try_append(std::string_view text) {
     return try_append(std::as_bytes(std::span(text.data(), text.size())));
   }
 
   /// Flushes the file to the disk, puts it in the target's place and flushes the folder. Nothing can be
   /// appended afterwards.
-  TIEDLORA_ISA_TAG Status try_commit();
+  Status try_commit();
 
  private:
   AtomicFile() = default;
-  TIEDLORA_ISA_TAG bool close() {
+  bool close() {
 #if TIEDLORA_POSIX
     const int descriptor = std::exchange(descriptor_, -1);
     return descriptor < 0 || ::close(descriptor) == 0;
@@ -142,8 +138,6 @@ class AtomicFile {
 };
 
 namespace detail {
-inline namespace TIEDLORA_ISA {
-
 /// What the names of a target's temporary files begin with, cut so that they stay below 255 bytes.
 inline std::string temporary_prefix(const std::filesystem::path& target) {
   return "." + target.filename().string().substr(0, 200) + ".";
@@ -193,7 +187,6 @@ inline int create_temporary(const std::filesystem::path& target, std::filesystem
 }
 #endif
 
-}  // namespace TIEDLORA_ISA
 }  // namespace detail
 
 inline Result<MappedFile> MappedFile::try_open(const std::filesystem::path& path) {
@@ -303,8 +296,6 @@ inline Status AtomicFile::try_commit() {
   return success();
 }
 
-inline namespace TIEDLORA_ISA {
-
 /// Puts a text, or bytes, into a file as AtomicFile does.
 inline Status try_write_file(const std::filesystem::path& path, std::string_view text) {
   Result<AtomicFile> file = AtomicFile::try_create(path);
@@ -316,6 +307,4 @@ inline void write_file(const std::filesystem::path& path, std::string_view text)
   (void)detail::value_or_fail(try_write_file(path, text));
 }
 
-}  // namespace TIEDLORA_ISA
-}  // namespace v1
-}  // namespace tiedlora
+TIEDLORA_END_NAMESPACE

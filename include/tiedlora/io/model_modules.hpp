@@ -11,18 +11,17 @@
 #include <utility>      // move, pair, swap
 #include <vector>       // vector
 
-#include "../config.hpp"
-#include "../error.hpp"
-#include "../modules.hpp"
-#include "../result.hpp"
+#include "../adapter/modules.hpp"
+#include "../adapter/result.hpp"
+#include "../views/config.hpp"
+#include "../views/error.hpp"
 #include "file.hpp"
-#include "json.hpp"
+#include "json/json.hpp"
 #include "module_names.hpp"
 #include "quote.hpp"
-#include "safetensors.hpp"
+#include "safetensors/file.hpp"
 
-namespace tiedlora {
-inline namespace v1 {
+TIEDLORA_BEGIN_NAMESPACE
 
 struct ModelModulesOptions {
   /// The weights are in × out, as those of GPT-2's Conv1D (PEFT's fan_in_fan_out). The file does not tell.
@@ -30,8 +29,6 @@ struct ModelModulesOptions {
 };
 
 namespace detail {
-inline namespace TIEDLORA_ISA {
-
 /// The files of a model: the one given, or those of a folder as transformers writes it.
 inline Result<std::vector<std::filesystem::path>> try_model_files(const std::filesystem::path& path) {
   std::error_code ignored;
@@ -76,10 +73,7 @@ inline bool is_embedding(std::string_view kind) {
   return false;
 }
 
-}  // namespace TIEDLORA_ISA
 }  // namespace detail
-
-inline namespace TIEDLORA_ISA {
 
 /// The linear modules of a model from a safetensors file or a folder that transformers' save_pretrained
 /// wrote: every matrix NAME.weight but embeddings. The layer is the first number in the name, the kind its
@@ -117,6 +111,4 @@ inline ModuleList model_modules(const std::filesystem::path& path, const ModelMo
   return detail::value_or_fail(try_model_modules(path, options));
 }
 
-}  // namespace TIEDLORA_ISA
-}  // namespace v1
-}  // namespace tiedlora
+TIEDLORA_END_NAMESPACE

@@ -8,15 +8,12 @@
 #include <utility>      // move, pair
 #include <vector>       // vector
 
-#include "../config.hpp"
-#include "../modules.hpp"
-#include "../result.hpp"
+#include "../adapter/modules.hpp"
+#include "../adapter/result.hpp"
+#include "../views/config.hpp"
 
-namespace tiedlora {
-inline namespace v1 {
+TIEDLORA_BEGIN_NAMESPACE
 namespace detail {
-inline namespace TIEDLORA_ISA {
-
 /// Whether a name stands before another if numbers in them are compared as numbers: layer 2 before layer 10.
 inline bool natural_less(std::string_view a, std::string_view b) {
   const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
@@ -72,7 +69,5 @@ inline Result<ModuleList> try_list_of(std::vector<Module> found) {
   return modules;
 }
 
-}  // namespace TIEDLORA_ISA
 }  // namespace detail
-}  // namespace v1
-}  // namespace tiedlora
+TIEDLORA_END_NAMESPACE

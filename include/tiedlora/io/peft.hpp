@@ -1,5 +1,5 @@
 // Folders of Hugging Face PEFT: LoRA and VeRA, both ways.
 #pragma once
 
-#include "peft_load.hpp"
-#include "peft_save.hpp"
+#include "peft/load.hpp"
+#include "peft/save.hpp"

@@ -5,13 +5,10 @@
 #include <string>       // string
 #include <string_view>  // string_view
 
-#include "../config.hpp"
+#include "../views/config.hpp"
 
-namespace tiedlora {
-inline namespace v1 {
+TIEDLORA_BEGIN_NAMESPACE
 namespace detail {
-inline namespace TIEDLORA_ISA {
-
 /// The text in quotes, fit to be shown: control characters, with which a file could write to the terminal of
 /// whoever reads the message, become '?', and a long text is cut.
 inline std::string in_quotes(std::string_view text) {
@@ -24,7 +21,5 @@ inline std::string in_quotes(std::string_view text) {
   return result + (text.size() > longest ? "...\"" : "\"");
 }
 
-}  // namespace TIEDLORA_ISA
 }  // namespace detail
-}  // namespace v1
-}  // namespace tiedlora
+TIEDLORA_END_NAMESPACE

@@ -11,15 +11,14 @@
 #include <utility>     // move
 #include <vector>      // vector
 
-#include "../adapter.hpp"
-#include "../config.hpp"
-#include "../error.hpp"
-#include "../layout.hpp"
-#include "../random.hpp"
-#include "../scheme.hpp"
+#include "../adapter/adapter.hpp"
+#include "../adapter/layout.hpp"
+#include "../adapter/random.hpp"
+#include "../adapter/scheme.hpp"
+#include "../views/config.hpp"
+#include "../views/error.hpp"
 
-namespace tiedlora {
-inline namespace v1 {
+TIEDLORA_BEGIN_NAMESPACE
 namespace verify {
 
 /// Numbers that a loss depends on and what the code under test says its derivatives are. In double: with
@@ -49,7 +48,7 @@ struct GradientCheckRow {
 struct GradientCheck {
   std::vector<GradientCheckRow> rows;
 
-  TIEDLORA_ISA_TAG double relative_error() const {
+  double relative_error() const {
     double largest = 0;
     for (const GradientCheckRow& row : rows)
       largest = std::isnan(row.relative_error) ? row.relative_error : std::max(largest, row.relative_error);
@@ -57,7 +56,7 @@ struct GradientCheck {
   }
 
   /// A table to print.
-  TIEDLORA_ISA_TAG std::string table() const {
+  std::string table() const {
     std::string text = "variable              checked        of   relative error   largest error   at\n";
     for (const GradientCheckRow& row : rows) {
       char line[160];
@@ -68,8 +67,6 @@ struct GradientCheck {
     return text;
   }
 };
-
-inline namespace TIEDLORA_ISA {
 
 /// Compares given gradients with central differences, ∂L/∂p ≈ (L(p + h) - L(p - h)) / 2h, whose error is of
 /// order h² L''' + ε L / h. `loss` is called twice for each element checked and must be a pure function of
@@ -130,7 +127,5 @@ inline GradientCheck check_gradients(Adapter<double>& adapter, const Gradients<d
   return check_gradients(variables, loss, options);
 }
 
-}  // namespace TIEDLORA_ISA
 }  // namespace verify
-}  // namespace v1
-}  // namespace tiedlora
+TIEDLORA_END_NAMESPACE

@@ -1,0 +1,131 @@
+// What can be adapted: the host model's linear modules.
+#pragma once
+
+#include <cstdint>        // uint64_t
+#include <limits>         // numeric_limits
+#include <optional>       // optional
+#include <string>         // string
+#include <string_view>    // string_view
+#include <unordered_map>  // unordered_map
+#include <utility>        // move
+#include <vector>         // vector
+
+#include "../views/config.hpp"
+#include "../views/error.hpp"
+#include "result.hpp"
+
+TIEDLORA_BEGIN_NAMESPACE
+
+/// One linear module of the host model: y = W x with W of out_features × in_features.
+struct Module {
+  /// Full path, unique: what PEFT writes after "base_model.model.".
+  std::string name = {};
+  /// Which layer it belongs to; -1: none (lm_head, embeddings).
+  int layer = -1;
+  /// What modules of different layers have in common, e.g. "q_proj". Empty: the last component of name.
+  std::string kind = {};
+  /// Modules of one layer with equal labels read the same x. Empty: shared with nothing but its own kind.
+  std::string input = {};
+  Index in_features = 0;
+  Index out_features = 0;
+  bool operator==(const Module&) const = default;
+};
+
+/// The modules of a model, in the order in which they were added. (layer, kind) may repeat: experts.
+class ModuleList {
+ public:
+  /// Adds a module and returns its index. Throws Error, naming the module, if the name is empty or taken, a
+  /// size is not positive, out_features × in_features overflows, layer < -1, or a module of the same layer
+  /// claims the same input with other in_features.
+  Index add(Module module) { return detail::value_or_fail(try_add(std::move(module))); }
+
+  /// The same; a module that is refused leaves the list as it was and its reason in the Result.
+  Result<Index> try_add(Module module) {
+    using detail::message;
+    if (module.name.empty())
+      return Failure{
+          "a module has an empty name; give the full path, e.g. \"model.layers.0.self_attn.q_proj\""};
+    if (index_by_name_.count(module.name))
+      return Failure{message("module \"", module.name, "\" was already added; names must be unique")};
+    if (module.in_features <= 0 || module.out_features <= 0)
+      return Failure{message("module \"", module.name, "\" has shape ", module.out_features, "x",
+                             module.in_features, " (out x in); both sizes must be positive")};
+    if (module.out_features > std::numeric_limits<Index>::max() / module.in_features)
+      return Failure{message("module \"", module.name, "\": ", module.out_features, " x ", module.in_features,
+                             " (out x in) overflows the index type")};
+    if (module.layer < -1)
+      return Failure{message("module \"", module.name, "\" has layer ", module.layer,
+                             "; use -1 for a module outside the layers")};
+    if (module.kind.empty()) module.kind = module.name.substr(module.name.rfind('.') + 1);
+
+    // A label the user wrote and one private to a kind never coincide: they differ in their first letter.
+    const int input = intern(module.input.empty() ? "k" + module.kind : "i" + module.input);
+    const auto [reader, is_first] = first_reader_.try_emplace(pair_key(module.layer, input), size());
+    if (!is_first) {
+      const Module& other = modules_[static_cast<std::size_t>(reader->second)];
+      if (other.in_features != module.in_features)
+        return Failure{message("module \"", module.name, "\" has ", module.in_features,
+                               " in_features but reads the same input of layer ", module.layer, " as \"",
+                               other.name, "\" with ", other.in_features,
+                               "; give it an input label (and kind) of its own")};
+    }
+    const int kind = intern("k" + module.kind);
+    labels_.push_back({kind, input, occurrences_[pair_key(module.layer, kind)]++, reader->second});
+    index_by_name_.emplace(module.name, size());
+    modules_.push_back(std::move(module));
+    return size() - 1;
+  }
+
+  Index size() const { return static_cast<Index>(modules_.size()); }
+  const Module& operator[](Index m) const { return modules_[static_cast<std::size_t>(m)]; }
+  auto begin() const { return modules_.begin(); }
+  auto end() const { return modules_.end(); }
+
+  std::optional<Index> try_find(std::string_view name) const {
+    const auto found = index_by_name_.find(std::string(name));
+    if (found == index_by_name_.end()) return std::nullopt;
+    return found->second;
+  }
+
+  /// The index of the module of that name. Throws Error if there is none.
+  Index find(std::string_view name) const {
+    if (const auto m = try_find(name)) return *m;
+    detail::fail(not_found(name).message);
+  }
+
+  /// What to say where try_find finds nothing.
+  Failure not_found(std::string_view name) const {
+    return {detail::message(
+        "no module is named \"", name, "\" among the ", size(), " of this list",
+        size() ? detail::message(" (the first is \"", modules_.front().name, "\")") : std::string())};
+  }
+
+  /// Small integers that stand for a module's labels: equal exactly where the labels are. Independent of the
+  /// layer.
+  struct Labels {
+    int kind = 0;
+    int input = 0;
+    int occurrence =
+        0;  ///< How many modules of the same layer and kind stand before this one (the expert's number).
+    Index first_reader = 0;  ///< The first module of the list that reads the same x: it names that input.
+  };
+  const Labels& labels(Index m) const { return labels_[static_cast<std::size_t>(m)]; }
+
+ private:
+  static std::uint64_t pair_key(int layer, int label) {
+    return static_cast<std::uint64_t>(static_cast<std::uint32_t>(layer)) << 32 |
+           static_cast<std::uint32_t>(label);
+  }
+  int intern(const std::string& label) {
+    return label_ids_.try_emplace(label, static_cast<int>(label_ids_.size())).first->second;
+  }
+
+  std::vector<Module> modules_;
+  std::vector<Labels> labels_;
+  std::unordered_map<std::string, Index> index_by_name_;
+  std::unordered_map<std::string, int> label_ids_;
+  std::unordered_map<std::uint64_t, Index> first_reader_;  // of (layer, input)
+  std::unordered_map<std::uint64_t, int> occurrences_;     // of (layer, kind)
+};
+
+TIEDLORA_END_NAMESPACE

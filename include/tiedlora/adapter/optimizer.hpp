@@ -1,0 +1,327 @@
+// AdamW over the flat array, with rates per factor; gradient norm and clipping.
+#pragma once
+
+#include <algorithm>    // copy_n, fill_n, min
+#include <cmath>        // sqrt, pow, isfinite
+#include <cstddef>      // size_t
+#include <cstdint>      // int64_t
+#include <optional>     // optional
+#include <span>         // span
+#include <type_traits>  // is_same, type_identity
+#include <utility>      // move
+
+#if defined(__SSE__)
+#include <xmmintrin.h>  // square roots of four floats
+#endif
+
+#include "../views/config.hpp"
+#include "../views/error.hpp"
+#include "../views/scalar.hpp"
+#include "aligned_array.hpp"
+#include "initialize.hpp"
+#include "layout.hpp"
+#include "result.hpp"
+
+TIEDLORA_BEGIN_NAMESPACE
+
+/// One number for each factor.
+struct PerFactor {
+  double A = 1;
+  double B = 1;
+  double u = 1;
+  double v = 1;
+  double operator[](FactorId id) const {
+    return id == FactorId::A ? A : id == FactorId::B ? B : id == FactorId::u ? u : v;
+  }
+};
+
+/// Where to start a search for learning rates.
+struct LearningRates {
+  double learning_rate = 1e-3;
+  PerFactor factors = {};  ///< each factor's rate as a multiple of learning_rate
+};
+
+struct AdamWOptions {
+  /// Unset: that of recommended_rates.
+  std::optional<double> learning_rate = std::nullopt;
+  /// Each factor's rate as a multiple of learning_rate. Unset: those of recommended_rates.
+  std::optional<PerFactor> rates = std::nullopt;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-8;
+  /// Decoupled: p -= rate · decay · p. Each factor's as a multiple of weight_decay; u and v start at 1 and
+  /// are not decayed.
+  double weight_decay = 0;
+  PerFactor decays = {.A = 1, .B = 1, .u = 0, .v = 0};
+};
+
+/// What changes from step to step.
+struct StepOptions {
+  /// The schedule: times every learning rate.
+  double rate_factor = 1;
+  /// Times every gradient: the clip factor, 1 / loss scale, 1 / accumulated batches.
+  double gradient_scale = 1;
+};
+
+/// Norm of a gradient and whether all of it is finite.
+struct GradientStatistics {
+  double norm = 0;
+  bool finite = true;
+};
+
+/// What gradients must be multiplied with so that their norm is at most max_norm (torch's clip_grad_norm_).
+/// Look at GradientStatistics::finite first: a step with gradients that are not finite is to be left out, not
+/// clipped.
+inline double clip_factor(double norm, double max_norm) { return std::min(1.0, max_norm / (norm + 1e-6)); }
+
+/// Rates for a scheme by what it trains. In a tied adapter u and v, which start at one and are all that tells
+/// the layers apart, need a far higher rate than the A and B that all layers push at once; with one rate for
+/// all, tying stays well below LoRA. The numbers are the optima of the example's sweep at rank 16
+/// (examples/finetune/results/sweep.csv): a start for a sweep of your own, since other models, texts and
+/// ranks have others (LoRA's rises as its rank falls).
+inline LearningRates recommended_rates(const Scheme& scheme) {
+  const bool trains_matrices = scheme.A.trained || scheme.B.trained;
+  const bool trains_vectors = (scheme.u && scheme.u->trained) || (scheme.v && scheme.v->trained);
+  const bool ties = scheme.A.tying.layers != each_layer || scheme.B.tying.layers != each_layer;
+  if (!trains_matrices) return {.learning_rate = 5.6e-2};  // VeRA
+  if (trains_vectors) return {.learning_rate = 3.2e-3, .factors = {.A = 1, .B = 1, .u = 32, .v = 32}};  // TL6
+  return {.learning_rate = ties ? 1e-2 : 5.6e-3};  // TL5 and LoRA
+}
+
+/// Norm and finiteness in one pass; sums in double, in which squares of floats cannot overflow.
+template <class G>
+GradientStatistics gradient_statistics(std::span<const G> gradients) {
+  // Several sums side by side, in an order of our own: one alone would wait for each addition.
+  constexpr std::size_t sums = 16;
+  double squares[sums] = {}, nonfinite[sums] = {};
+  const auto add = [&](std::size_t sum, const G& gradient) {
+    const double value = static_cast<double>(gradient);
+    squares[sum] += value * value;
+    nonfinite[sum] += value * 0;  // 0, or NaN for an infinity or NaN
+  };
+  std::size_t i = 0;
+  for (; i + sums <= gradients.size(); i += sums)
+    for (std::size_t j = 0; j < sums; ++j) add(j, gradients[i + j]);
+  for (std::size_t j = 0; i + j < gradients.size(); ++j) add(j, gradients[i + j]);
+  for (std::size_t j = 1; j < sums; ++j) {
+    squares[0] += squares[j];
+    nonfinite[0] += nonfinite[j];
+  }
+  return {std::sqrt(squares[0]), nonfinite[0] == 0};
+}
+template <class G>
+GradientStatistics gradient_statistics(std::span<G> gradients) {
+  return gradient_statistics(std::span<const G>(gradients));
+}
+
+/// The numbers of one AdamW step (Loshchilov and Hutter, arXiv 1711.05101, as torch.optim.AdamW orders it).
+struct AdamWStep {
+  double rate;   ///< of this step, schedule included
+  double decay;  ///< weight decay, before it is multiplied with the rate
+  double beta1, beta2, epsilon;
+  double gradient_scale;
+  std::int64_t step;  ///< 1 in the first
+};
+
+/// The same as what is done with each number p, its moments m and v and its gradient g:
+///   g' = gradient_scale g
+///   m = beta1 m + rest1 g'     v = beta2 v + rest2 g'²     p = keep p - rate m / (root √v + epsilon)
+/// Plain and trivially copyable, in the type T of the parameters.
+template <class T>
+struct AdamWConstants {
+  T gradient_scale, beta1, rest1, beta2, rest2, keep, rate, root, epsilon;
+};
+
+template <class T>
+AdamWConstants<T> adamw_constants(const AdamWStep& s) {
+  const double correction1 = 1 - std::pow(s.beta1, static_cast<double>(s.step));
+  const double correction2 = 1 - std::pow(s.beta2, static_cast<double>(s.step));
+  return {.gradient_scale = static_cast<T>(s.gradient_scale),
+          .beta1 = static_cast<T>(s.beta1),
+          .rest1 = static_cast<T>(1 - s.beta1),
+          .beta2 = static_cast<T>(s.beta2),
+          .rest2 = static_cast<T>(1 - s.beta2),
+          .keep = static_cast<T>(1 - s.rate * s.decay),
+          .rate = static_cast<T>(s.rate / correction1),
+          .root = static_cast<T>(1 / std::sqrt(correction2)),
+          .epsilon = static_cast<T>(s.epsilon)};
+}
+
+namespace detail {
+
+/// Numbers that are updated at a time: of constant size, for the compiler to take in vectors.
+inline constexpr std::size_t adamw_block = 64;
+
+/// Square roots, correctly rounded. (With errno in its way no compiler makes vectors of std::sqrt.)
+inline void square_roots(const float* values, float* roots) {
+#if defined(__SSE__)
+  for (std::size_t i = 0; i < adamw_block; i += 4)
+    _mm_storeu_ps(roots + i, _mm_sqrt_ps(_mm_loadu_ps(values + i)));
+#else
+  for (std::size_t i = 0; i < adamw_block; ++i) roots[i] = std::sqrt(values[i]);
+#endif
+}
+template <class P>
+void square_roots(const P* values, P* roots) {
+  using std::sqrt;
+  for (std::size_t i = 0; i < adamw_block; ++i) roots[i] = sqrt(values[i]);
+}
+
+template <class P>
+void adamw_update_block(const AdamWConstants<P>& c, P* p, const P* g, P* m, P* v) {
+  P roots[adamw_block];
+  for (std::size_t i = 0; i < adamw_block; ++i) {
+    const P gradient = c.gradient_scale * g[i];
+    m[i] = c.beta1 * m[i] + c.rest1 * gradient;
+    v[i] = c.beta2 * v[i] + c.rest2 * gradient * gradient;
+  }
+  square_roots(v, roots);
+  for (std::size_t i = 0; i < adamw_block; ++i)
+    p[i] = c.keep * p[i] - c.rate * m[i] / (roots[i] * c.root + c.epsilon);
+}
+
+}  // namespace detail
+
+/// One step over a span of numbers with the same rates; state is first and second moment. For parameters
+/// outside a Layout, e.g. a host's own weights.
+template <class P>
+void adamw_update(const AdamWConstants<P>& constants, std::span<P> parameters,
+                  std::type_identity_t<std::span<const P>> gradients,
+                  std::type_identity_t<std::span<P>> first_moment,
+                  std::type_identity_t<std::span<P>> second_moment) {
+  static_assert(!is_narrow<P>,
+                "tiedlora: train in float or double and cast for serving: steps vanish in half and bfloat16");
+  // Copies of whole blocks, the last one filled up: all numbers are computed alike, wherever they stand.
+  constexpr std::size_t block = detail::adamw_block;
+  P p[block], g[block], m[block], v[block];
+  for (std::size_t i = 0; i < parameters.size(); i += block) {
+    const std::size_t n = std::min(block, parameters.size() - i);
+    if (n < block)
+      for (P* numbers : {p, g, m, v}) std::fill_n(numbers, block, P(0));
+    std::copy_n(parameters.data() + i, n, p), std::copy_n(gradients.data() + i, n, g);
+    std::copy_n(first_moment.data() + i, n, m), std::copy_n(second_moment.data() + i, n, v);
+    detail::adamw_update_block(constants, p, g, m, v);
+    std::copy_n(p, n, parameters.data() + i);
+    std::copy_n(m, n, first_moment.data() + i), std::copy_n(v, n, second_moment.data() + i);
+  }
+}
+template <class P>
+void adamw_update(const AdamWStep& step, std::span<P> parameters,
+                  std::type_identity_t<std::span<const P>> gradients,
+                  std::type_identity_t<std::span<P>> first_moment,
+                  std::type_identity_t<std::span<P>> second_moment) {
+  adamw_update(adamw_constants<P>(step), parameters, gradients, first_moment, second_moment);
+}
+
+/// What one step does to an adapter's flat array: at most four segments, each with its constants. Plain and
+/// trivially copyable, so that a device can run it in one kernel over its copies of parameters, gradients and
+/// moments; AdamW::step is its loop on the host.
+template <class T>
+struct StepPlan {
+  struct Segment {
+    Index offset, count;
+    AdamWConstants<T> constants;
+  };
+  Segment segments[4] = {};
+  int size = 0;
+  const Segment* begin() const { return segments; }
+  const Segment* end() const { return segments + size; }
+};
+
+/// AdamW over an adapter's trained numbers: one loop for each factor. Keeps two numbers of state per trained
+/// number.
+template <class P>
+class AdamW {
+ public:
+  static_assert(!is_narrow<P>,
+                "tiedlora: train in float or double and cast for serving: steps vanish in half and bfloat16");
+
+  /// Throws Error for a scheme that cannot learn and for options out of range.
+  explicit AdamW(Layout layout, const AdamWOptions& options = {})
+      : AdamW(detail::value_or_fail(try_make(std::move(layout), options))) {}
+
+  /// The same, for options that come from a file.
+  static Result<AdamW> try_make(Layout layout, const AdamWOptions& options = {}) {
+    if (Status trainable = try_require_trainable(layout.scheme()); !trainable) return trainable.failure();
+    AdamW optimizer(Unchecked(), std::move(layout), options);
+    const LearningRates& rates = optimizer.rates_;
+    if (!(rates.learning_rate >= 0 && options.beta1 >= 0 && options.beta1 < 1 && options.beta2 >= 0 &&
+          options.beta2 < 1 && options.epsilon >= 0 && options.weight_decay >= 0))
+      return Failure{"AdamW needs learning_rate, epsilon and weight_decay of at least 0 and betas in [0, 1)"};
+    for (const FactorId id : all_factors)
+      if (!(rates.factors[id] >= 0 && options.decays[id] >= 0))
+        return Failure{detail::message("AdamW needs rates and decays of at least 0; factor ", to_string(id),
+                                       " has another")};
+    return optimizer;
+  }
+
+  /// One step. Gradients are read, not cleared. Throws Error if the spans do not fit the layout.
+  void step(std::span<P> parameters, std::type_identity_t<std::span<const P>> gradients,
+            const StepOptions& step = {}) {
+    const auto size = static_cast<std::size_t>(layout_.trainable_count());
+    if (parameters.size() != size || gradients.size() != size)
+      detail::fail(detail::message("this optimizer's layout has ", size,
+                                   " trained numbers, but it was given ", parameters.size(),
+                                   " parameters and ", gradients.size(), " gradients"));
+    const StepPlan<P> plan = step_plan(step);
+    ++step_count_;
+    for (const auto& segment : plan) {
+      const auto part = [&segment](auto span) {
+        return span.subspan(static_cast<std::size_t>(segment.offset),
+                            static_cast<std::size_t>(segment.count));
+      };
+      adamw_update(segment.constants, part(parameters), part(gradients), part(first_moment_.span()),
+                   part(second_moment_.span()));
+    }
+  }
+
+  /// What the next step would do. Whoever runs it elsewhere counts it with set_step_count(step_count() + 1).
+  StepPlan<P> step_plan(const StepOptions& step = {}) const {
+    StepPlan<P> plan;
+    for (const FactorId id : all_factors) {
+      if (!layout_.is_trained(id)) continue;
+      const Layout::Segment segment = layout_.segment(id);
+      plan.segments[plan.size++] = {.offset = segment.offset,
+                                    .count = segment.count,
+                                    .constants = adamw_constants<P>(
+                                        {.rate = rates_.learning_rate * rates_.factors[id] * step.rate_factor,
+                                         .decay = options_.weight_decay * options_.decays[id],
+                                         .beta1 = options_.beta1,
+                                         .beta2 = options_.beta2,
+                                         .epsilon = options_.epsilon,
+                                         .gradient_scale = step.gradient_scale,
+                                         .step = step_count_ + 1})};
+    }
+    return plan;
+  }
+
+  const Layout& layout() const { return layout_; }
+  const AdamWOptions& options() const { return options_; }
+  const LearningRates& rates() const { return rates_; }  ///< as used: given or recommended
+
+  /// The state, for checkpoints: both moments in layout order, and the number of steps taken.
+  std::span<P> first_moment() { return first_moment_.span(); }
+  std::span<P> second_moment() { return second_moment_.span(); }
+  std::span<const P> first_moment() const { return first_moment_.span(); }
+  std::span<const P> second_moment() const { return second_moment_.span(); }
+  std::int64_t step_count() const { return step_count_; }
+  void set_step_count(std::int64_t count) { step_count_ = count; }
+
+ private:
+  struct Unchecked {};
+  AdamW(Unchecked, Layout layout, const AdamWOptions& options)
+      : layout_(std::move(layout)),
+        options_(options),
+        rates_{options.learning_rate.value_or(recommended_rates(layout_.scheme()).learning_rate),
+               options.rates.value_or(recommended_rates(layout_.scheme()).factors)},
+        first_moment_(layout_.trainable_count(), PageQuarter::fourth),
+        second_moment_(layout_.trainable_count(), PageQuarter::first) {}
+
+  Layout layout_;
+  AdamWOptions options_;
+  LearningRates rates_;
+  AlignedArray<P> first_moment_, second_moment_;
+  std::int64_t step_count_ = 0;
+};
+
+TIEDLORA_END_NAMESPACE

@@ -1,0 +1,181 @@
+// How an adapter is tied: a scheme says for each factor A, B, u, v what it is shared by, whether it is
+// trained and how it starts.
+#pragma once
+
+#include <cmath>     // sqrt
+#include <cstdint>   // uint64_t, uint8_t
+#include <limits>    // numeric_limits
+#include <optional>  // optional
+
+#include "../views/config.hpp"
+
+TIEDLORA_BEGIN_NAMESPACE
+
+/// The four factors of y += s · diag(v) · B · diag(u) · A · x, in the order in which they stand in the flat
+/// arrays.
+enum class FactorId : std::uint8_t { A, B, v, u };
+inline constexpr FactorId all_factors[] = {FactorId::A, FactorId::B, FactorId::v, FactorId::u};
+constexpr const char* to_string(FactorId id) {
+  constexpr const char* names[] = {"A", "B", "v", "u"};
+  return names[static_cast<int>(id)];
+}
+
+/// Which modules of one layer share a factor.
+enum class Across : std::uint8_t {
+  module,  ///< none: each has its own (over layers: the n-th of its kind shares with the n-th of its kind)
+  kind,    ///< all of one kind
+  input,   ///< all that read the same x
+  model    ///< all
+};
+
+inline constexpr Index each_layer = 1;                                  ///< no tying over layers
+inline constexpr Index all_layers = std::numeric_limits<Index>::max();  ///< one copy for the whole model
+
+/// Tying on both axes. `layers` consecutive layers (by their order in the module list) share one copy;
+/// modules without a layer are a group of their own. Where shapes differ the largest is stored and each
+/// module takes the first in_features columns of A and the first out_features rows of B, as VeRA does.
+struct Tying {
+  Index layers = each_layer;  ///< each_layer, a number g for groups of g, or all_layers
+  Across modules = Across::module;
+  bool operator==(const Tying&) const = default;
+};
+
+/// How a factor starts. Use the functions of tiedlora::init.
+struct Init {
+  enum class Kind : std::uint8_t { constant, kaiming, normal, torch_vera, given };
+  Kind kind = Kind::constant;
+  double value = 0;       ///< constant: the value; kaiming: the gain; normal: the standard deviation
+  std::uint64_t key = 0;  ///< torch_vera: PEFT's projection_prng_key
+  bool operator==(const Init&) const = default;
+
+  bool is_zero() const { return kind != Kind::torch_vera && kind != Kind::given && value == 0; }
+};
+
+namespace init {
+constexpr Init constant(double value) { return {Init::Kind::constant, value, 0}; }
+constexpr Init zeros() { return constant(0); }
+constexpr Init ones() { return constant(1); }
+/// Uniform in ±gain·√(3 / fan_in); fan_in is the length of a row: in_features for A, rank for B, 1 for u and
+/// v. The default gain is that of torch's kaiming_uniform_(a=√5), PEFT's choice for A: ±1/√in_features.
+inline Init kaiming(double gain = std::sqrt(1.0 / 3.0)) { return {Init::Kind::kaiming, gain, 0}; }
+/// Normal with mean 0, from integers alone: the sum of twelve uniform numbers (so at most 6 standard
+/// deviations).
+constexpr Init normal(double standard_deviation) { return {Init::Kind::normal, standard_deviation, 0}; }
+/// A and B only: the bits that PEFT's VeRA draws on the CPU from torch's generator with this key, uniform in
+/// ±√(6 / fan_in).
+constexpr Init torch_vera(std::uint64_t key) { return {Init::Kind::torch_vera, 0, key}; }
+/// Numbers that come from elsewhere: a file, or an adapter that was trained before (see freeze).
+constexpr Init given() { return {Init::Kind::given, 0, 0}; }
+
+}  // namespace init
+
+/// What a scheme says of one factor.
+struct Factor {
+  Tying tying = {};
+  bool trained = true;
+  Init init = {};
+  bool operator==(const Factor&) const = default;
+};
+
+/// An adaptation method, as a value. A and B are always there; without u or v that factor is the identity.
+struct Scheme {
+  Factor A = {};
+  Factor B = {};
+  std::optional<Factor> u = std::nullopt;
+  std::optional<Factor> v = std::nullopt;
+  bool operator==(const Scheme&) const = default;
+
+  /// Null where the factor is absent.
+  const Factor* find(FactorId id) const {
+    switch (id) {
+      case FactorId::A:
+        return &A;
+      case FactorId::B:
+        return &B;
+      case FactorId::v:
+        return v ? &*v : nullptr;
+      case FactorId::u:
+        return u ? &*u : nullptr;
+    }
+    return nullptr;
+  }
+};
+
+/// The methods of the literature. A new relative is one such function; counts, training and files follow from
+/// it.
+namespace schemes {
+inline constexpr Tying own = {each_layer, Across::module};
+
+/// LoRA as PEFT has it (arXiv 2106.09685): A and B of every module's own.
+inline Scheme lora() { return {.A = {own, true, init::kaiming()}, .B = {own, true, init::zeros()}}; }
+
+/// The LoRA that the Tied-LoRA paper counts (4dr a layer): modules that read the same x share A.
+inline Scheme lora_fused() {
+  return {.A = {{each_layer, Across::input}, true, init::kaiming()}, .B = {own, true, init::zeros()}};
+}
+
+/// VeRA (arXiv 2310.11454): one frozen random pair for the model, trained u (PEFT's lambda_d) and v
+/// (lambda_b).
+inline Scheme vera(std::uint64_t key = 0) {
+  const Factor frozen = {{all_layers, Across::model}, false, init::torch_vera(key)};
+  return {.A = frozen,
+          .B = frozen,
+          .u = Factor{own, true, init::constant(0.1)},
+          .v = Factor{own, true, init::zeros()}};
+}
+
+/// TL5 of the Tied-LoRA paper (arXiv 2311.09578): A and B tied over the layers and trained; no u, v.
+inline Scheme tied_lora_ab() {
+  return {.A = {{all_layers, Across::input}, true, init::kaiming()},
+          .B = {{all_layers, Across::kind}, true, init::zeros()}};
+}
+inline Scheme tl5() { return tied_lora_ab(); }
+
+/// TL6 of the Tied-LoRA paper: TL5 with each layer's own trained u (per input) and v (per module).
+inline Scheme tied_lora() {
+  Scheme scheme = tied_lora_ab();
+  scheme.u = Factor{{each_layer, Across::input}, true, init::ones()};
+  scheme.v = Factor{own, true, init::ones()};
+  return scheme;
+}
+inline Scheme tl6() { return tied_lora(); }
+
+/// LoRA-FA (arXiv 2308.03303): LoRA with A frozen, so that backward needs no x.
+inline Scheme lora_fa() {
+  Scheme scheme = lora();
+  scheme.A.trained = false;
+  return scheme;
+}
+
+/// ShareLoRA (arXiv 2406.10785): A, B or both shared by the modules of one kind over all layers.
+inline Scheme share_lora_a() {
+  Scheme scheme = lora();
+  scheme.A.tying = {all_layers, Across::kind};
+  return scheme;
+}
+inline Scheme share_lora_b() {
+  Scheme scheme = lora();
+  scheme.B.tying = {all_layers, Across::kind};
+  return scheme;
+}
+inline Scheme share_lora_ab() {
+  Scheme scheme = share_lora_a();
+  scheme.B.tying = {all_layers, Across::kind};
+  return scheme;
+}
+
+/// Any scheme with what it ties over all layers tied over each `layers` consecutive layers instead: between
+/// LoRA (1) and full tying (the number of layers).
+inline Scheme grouped(Index layers, Scheme scheme = tied_lora()) {
+  const auto regroup = [layers](Factor& factor) {
+    if (factor.tying.layers == all_layers) factor.tying.layers = layers;
+  };
+  regroup(scheme.A);
+  regroup(scheme.B);
+  if (scheme.u) regroup(*scheme.u);
+  if (scheme.v) regroup(*scheme.v);
+  return scheme;
+}
+
+}  // namespace schemes
+TIEDLORA_END_NAMESPACE

@@ -1,0 +1,93 @@
+// How llama.cpp names the modules of a model, and in which order it keeps the rows of their weights.
+#pragma once
+
+#include <cstdint>      // uint8_t
+#include <string>       // string
+#include <string_view>  // string_view
+#include <vector>       // vector
+
+#include "../../adapter/name_map.hpp"
+#include "../../adapter/result.hpp"
+#include "../../views/config.hpp"
+#include "../../views/error.hpp"
+#include "../quote.hpp"
+
+TIEDLORA_BEGIN_NAMESPACE
+namespace gguf {
+
+/// In which order the rows of q and k stood in the weights that the adapter was trained on. llama.cpp's
+/// conversion permutes them within each head (its RoPE turns neighbours where transformers' turns halves).
+enum class Order : std::uint8_t {
+  gguf,         ///< as in GGUF files: trained in llama.cpp, or in an engine that read a GGUF file
+  hugging_face  ///< as in transformers: trained there, or on its safetensors
+};
+
+/// An Order that was stated: there is no default, for a wrong one gives an adapter that loads and is wrong.
+struct StatedOrder {
+  StatedOrder(Order stated) : value(stated) {}
+  Order value;
+};
+
+/// Modules whose rows GGUF keeps permuted, by a file name with '*' as in NameRule, and their heads.
+struct PermutedRows {
+  std::string file = {};
+  Index heads = 0;
+};
+
+/// How an adapter's modules are called in a GGUF file.
+struct Naming {
+  std::string architecture = {};            ///< general.architecture: that of the base model's file
+  NameMap names = {};                       ///< module ↔ base tensor without ".weight": "blk.0.attn_q"
+  std::vector<PermutedRows> permuted = {};  ///< for adapters in Order::hugging_face; else empty
+};
+
+/// What a Llama model must say of itself: `{.heads = 9, .kv_heads = 3, .weights = Order::gguf}`.
+struct LlamaOptions {
+  Index heads = 0;     ///< num_attention_heads; looked at only where rows are permuted
+  Index kv_heads = 0;  ///< num_key_value_heads
+  StatedOrder weights;
+};
+
+/// The modules of transformers' Llama (and Mistral, whose GGUF architecture is "llama" too), with "model."
+/// before them or without. For a relative whose GGUF keeps transformers' order of rows (Qwen2), say
+/// Order::gguf and change `architecture`.
+inline Naming llama(const LlamaOptions& options) {
+  Naming naming{.architecture = "llama", .names = names::llama()};
+  if (options.weights.value == Order::hugging_face)
+    naming.permuted = {{"blk.*.attn_q", options.heads}, {"blk.*.attn_k", options.kv_heads}};
+  return naming;
+}
+
+/// The modules of transformers' GPT-2, with "transformer." before them or without. No rows are permuted.
+inline Naming gpt2() { return {.architecture = "gpt2", .names = names::gpt2()}; }
+
+/// Where transformers keeps what GGUF keeps in this row of a weight with so many heads; with none, rows are
+/// where they are. Within a head of 2n rows GGUF's 2j + i is transformers' i·n + j (i < 2, j < n):
+/// convert_hf_to_gguf.py's reshape(heads, 2, n, in).swapaxes(1, 2).
+inline Index hugging_face_row(Index row, Index rows, Index heads) {
+  if (heads == 0) return row;
+  const Index size = rows / heads, within = row % size;
+  return row - within + within % 2 * (size / 2) + within / 2;
+}
+
+namespace detail {
+using namespace tiedlora::detail;
+/// The heads by which a module's rows are permuted; 0: they are not. A Failure where the heads do not divide
+/// them.
+inline Result<Index> try_heads(const Naming& naming, std::string_view file, Index rows) {
+  for (const PermutedRows& permuted : naming.permuted) {
+    if (!NameMap::match(permuted.file, file)) continue;
+    if (permuted.heads <= 0)
+      return Failure{message("module ", in_quotes(file), ": its rows are permuted within each head, but ",
+                             permuted.heads, " heads are given; give the model's number of heads")};
+    if (rows % permuted.heads != 0 || rows / permuted.heads % 2 != 0)
+      return Failure{message("module ", in_quotes(file), ": its ", rows, " rows are not ", permuted.heads,
+                             " heads of an even size (wrong number of heads?)")};
+    return permuted.heads;
+  }
+  return Index{0};
+}
+
+}  // namespace detail
+}  // namespace gguf
+TIEDLORA_END_NAMESPACE

@@ -1,0 +1,358 @@
+// PEFT's adapter_config.json: read by an allow-list, since what is not understood may change the function.
+#pragma once
+
+#include <cmath>        // isfinite, sqrt
+#include <cstddef>      // size_t
+#include <cstdint>      // int64_t, uint64_t, uint8_t
+#include <limits>       // numeric_limits
+#include <optional>     // optional
+#include <span>         // span
+#include <string>       // string
+#include <string_view>  // string_view
+#include <utility>      // move, pair
+#include <vector>       // vector
+
+#include "../../adapter/result.hpp"
+#include "../../views/config.hpp"
+#include "../../views/error.hpp"
+#include "../json/json.hpp"
+#include "../quote.hpp"
+
+TIEDLORA_BEGIN_NAMESPACE
+
+/// Which modules an adapter_config.json names: a list of names or of their ends, a regular expression that
+/// describes the whole name, or "all-linear".
+struct PeftTargets {
+  std::vector<std::string> names = {};
+  std::string pattern = {};
+  bool all_linear = false;
+  bool operator==(const PeftTargets&) const = default;
+
+  bool empty() const { return names.empty() && pattern.empty() && !all_linear; }
+};
+
+/// What an adapter_config.json says of the function that its adapter computes.
+struct PeftConfig {
+  enum class Type : std::uint8_t { lora, vera };
+  Type type = Type::lora;
+  std::string base_model = {};  ///< base_model_name_or_path
+  std::string task_type = {};   ///< e.g. "CAUSAL_LM"
+  Index rank = 8;               ///< r
+  bool fan_in_fan_out = false;  ///< the base's weights are in × out; A and B do not depend on it
+
+  // LoRA
+  double alpha = 8;
+  bool rank_stabilized = false;                                    ///< use_rslora
+  std::vector<std::pair<std::string, Index>> rank_pattern = {};    ///< in the order of the file
+  std::vector<std::pair<std::string, double>> alpha_pattern = {};  ///< likewise
+
+  // VeRA
+  std::uint64_t projection_key = 0;  ///< projection_prng_key
+  bool has_projection = true;        ///< save_projection: A and B are in the file
+
+  PeftTargets targets = {}, excluded = {};
+  std::optional<std::vector<Index>> layers = std::nullopt;  ///< layers_to_transform
+  std::vector<std::string> layers_pattern = {};
+};
+
+struct PeftConfigOptions {
+  /// That the host's base weights are the residual ones which init_lora_weights = "pissa", "olora" and their
+  /// kind leave. Without it such adapters are refused: on the original weights they are silently wrong.
+  bool base_is_residual = false;
+};
+
+namespace detail {
+
+/// What is done with a key of the file.
+enum class PeftKey : std::uint8_t {
+  read,  ///< a field of PeftConfig
+  skip,  ///< changes nothing in the function that a trained adapter computes
+  off    ///< must be null, false, empty or "none": else the function is another one
+};
+struct PeftRule {
+  std::string_view name = {};
+  PeftKey key = PeftKey::read;
+  std::string_view reason = {};
+};
+
+// Every key that PEFT 0.21.2 writes, and those of earlier versions.
+inline constexpr PeftRule peft_common_rules[] = {
+    {"peft_type"},
+    {"base_model_name_or_path"},
+    {"task_type"},
+    {"r"},
+    {"fan_in_fan_out"},
+    {"target_modules"},
+    {"layers_to_transform"},
+    {"layers_pattern"},
+    {"auto_mapping", PeftKey::skip},
+    {"peft_version", PeftKey::skip},
+    {"revision", PeftKey::skip},
+    {"inference_mode", PeftKey::skip},
+    {"runtime_config", PeftKey::skip},
+    {"bias", PeftKey::off, "it trains the base model's biases; set bias = \"none\" and train again"},
+    {"modules_to_save", PeftKey::off,
+     "it holds whole modules of the base model, which no adapter can express"},
+};
+inline constexpr PeftRule peft_lora_rules[] = {
+    {"lora_alpha"},
+    {"use_rslora"},
+    {"rank_pattern"},
+    {"alpha_pattern"},
+    {"init_lora_weights"},
+    {"exclude_modules"},
+    {"lora_dropout", PeftKey::skip},
+    {"loftq_config", PeftKey::skip},
+    {"eva_config", PeftKey::skip},
+    {"corda_config", PeftKey::skip},
+    {"lora_ga_config", PeftKey::skip},
+    {"megatron_core", PeftKey::skip},
+    {"qalora_group_size", PeftKey::skip},
+    {"enable_lora", PeftKey::off, "it adapts parts of fused modules (PEFT before 0.3)"},
+    {"merge_weights", PeftKey::skip},
+    {"use_dora", PeftKey::off, "DoRA scales the columns of the merged weight, which depends on the base"},
+    {"lora_bias", PeftKey::off, "it adds a trained bias behind B"},
+    {"layer_replication", PeftKey::off, "it adapts a base model that is stacked anew"},
+    {"trainable_token_indices", PeftKey::off, "it trains rows of the embedding"},
+    {"target_parameters", PeftKey::off, "it adapts parameters that are no linear module's weight"},
+    {"alora_invocation_tokens", PeftKey::off, "aLoRA acts only on tokens after its invocation"},
+    {"use_qalora", PeftKey::off, "QALoRA pools the input of A"},
+    {"use_bdlora", PeftKey::off, "BD-LoRA's matrices are block-diagonal"},
+    {"arrow_config", PeftKey::off, "it routes between several adapters"},
+    {"kasa_config", PeftKey::off, "KaSA changes the base model's weights"},
+    {"velora_config", PeftKey::off, "VeLoRA computes another function in training"},
+    {"monteclora_config", PeftKey::off, "it adds random samples to the adapter"},
+    {"megatron_config", PeftKey::off, "its modules are split over several machines"},
+    {"ensure_weight_tying", PeftKey::off, "it adapts embeddings"},
+};
+inline constexpr PeftRule peft_vera_rules[] = {
+    {"projection_prng_key"},         {"save_projection"},
+    {"vera_dropout", PeftKey::skip}, {"d_initial", PeftKey::skip},
+    {"init_weights", PeftKey::skip},
+};
+
+inline const PeftRule* find_peft_rule(PeftConfig::Type type, std::string_view name) {
+  for (const PeftRule& rule : peft_common_rules)
+    if (rule.name == name) return &rule;
+  const auto rules =
+      type == PeftConfig::Type::lora ? std::span<const PeftRule>(peft_lora_rules) : peft_vera_rules;
+  for (const PeftRule& rule : rules)
+    if (rule.name == name) return &rule;
+  return nullptr;
+}
+
+/// Builds the Json and notes in which order the patterns of alpha_pattern and rank_pattern stand: the first
+/// that matches counts, and a Json sorts its names.
+class PeftConfigBuilder : public JsonBuilder {
+ public:
+  PeftConfigBuilder() : JsonBuilder(32) {}
+
+  bool start_object(std::size_t size) {
+    ++depth_;
+    return JsonBuilder::start_object(size);
+  }
+  bool end_object() {
+    --depth_;
+    return JsonBuilder::end_object();
+  }
+  bool key(std::string& name) {
+    if (depth_ == 1) order_ = name == "alpha_pattern" ? &alphas : name == "rank_pattern" ? &ranks : nullptr;
+    if (depth_ == 2 && order_) order_->push_back(name);
+    return JsonBuilder::key(name);
+  }
+
+  std::vector<std::string> alphas = {}, ranks = {};
+
+ private:
+  int depth_ = 0;
+  std::vector<std::string>* order_ = nullptr;
+};
+
+/// Takes the fields out of the object. What is null counts as not there, as in PEFT.
+class PeftConfigReader {
+ public:
+  PeftConfigReader(const Json& json, std::string& problem) : json_(json), problem_(problem) {}
+
+  const Json* find(const char* name) const {
+    const auto found = json_.find(name);
+    return found == json_.end() || found->is_null() ? nullptr : &*found;
+  }
+  void wrong(std::string_view name, std::string_view what) {
+    if (problem_.empty()) problem_ = message("has ", in_quotes(name), ", which ", what);
+  }
+  void read(const char* name, std::string& to) {
+    const Json* value = find(name);
+    if (!value) return;
+    if (const auto* text = value->get_ptr<const std::string*>())
+      to = *text;
+    else
+      wrong(name, "is no text");
+  }
+  void read(const char* name, bool& to) {
+    const Json* value = find(name);
+    if (!value) return;
+    if (const auto* flag = value->get_ptr<const bool*>())
+      to = *flag;
+    else
+      wrong(name, "is neither true nor false");
+  }
+  void read(const char* name, double& to) {
+    const Json* value = find(name);
+    if (value && !(value->is_number() && std::isfinite(to = value->get<double>())))
+      wrong(name, "is no number");
+  }
+  void read_rank(std::string_view name, const Json& value, Index& to) {
+    // Larger ones than any file's are refused, so that products with sizes do not overflow.
+    constexpr std::uint64_t most = std::numeric_limits<std::int32_t>::max();
+    const auto* natural = value.get_ptr<const std::uint64_t*>();
+    if (natural && *natural >= 1 && *natural <= most)
+      to = static_cast<Index>(*natural);
+    else
+      wrong(name, message("is no rank from 1 to ", most));
+  }
+  /// A list of texts, or a single one.
+  void read(const char* name, std::vector<std::string>& to) {
+    const Json* value = find(name);
+    if (!value) return;
+    if (value->is_string()) return to.push_back(value->get<std::string>());
+    if (!value->is_array()) return wrong(name, "is no list of texts");
+    for (const Json& element : *value) {
+      if (!element.is_string()) return wrong(name, "is no list of texts");
+      to.push_back(element.get<std::string>());
+    }
+  }
+  void read(const char* name, PeftTargets& to) {
+    const Json* value = find(name);
+    if (!value) return;
+    if (!value->is_string()) return read(name, to.names);
+    to.pattern = value->get<std::string>();
+    std::string lower = to.pattern;
+    for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+    to.all_linear = lower == "all-linear";
+    if (to.all_linear) to.pattern.clear();
+  }
+  /// A list of layers, or a single one. An empty list is none, as in PEFT.
+  void read(const char* name, std::optional<std::vector<Index>>& to) {
+    const Json* value = find(name);
+    if (!value) return;
+    std::vector<Index> layers;
+    const auto add = [&](const Json& layer) {
+      if (!layer.is_number_integer()) return wrong(name, "is no layer number or list of them");
+      layers.push_back(static_cast<Index>(layer.get<std::int64_t>()));
+    };
+    if (value->is_array())
+      for (const Json& layer : *value) add(layer);
+    else
+      add(*value);
+    if (!layers.empty()) to = std::move(layers);
+  }
+  /// Names of modules, or patterns for them, with a value each; in that order.
+  template <class Read>
+  void read_patterns(const char* name, std::span<const std::string> order, Read read) {
+    const Json* value = find(name);
+    if (!value) return;
+    if (!value->is_object()) return wrong(name, "is no object");
+    for (const std::string& key : order) read(key, (*value)[key]);
+  }
+
+ private:
+  const Json& json_;
+  std::string& problem_;
+};
+
+/// Whether a value turns a feature off: null, false, {}, [], "" or "none".
+inline bool is_off(const Json& value) {
+  if (const auto* text = value.get_ptr<const std::string*>()) return text->empty() || *text == "none";
+  return value.is_null() || value == false || (value.is_structured() && value.empty());
+}
+
+/// The words before which an init stands that leaves the base's weights alone.
+inline void check_peft_init(const Json& value, const PeftConfigOptions& options, std::string& problem) {
+  if (!problem.empty() || value.is_null() || value.is_boolean()) return;
+  const auto* text = value.get_ptr<const std::string*>();
+  std::string init = text ? *text : std::string();
+  for (char& c : init) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  for (const std::string_view exact : {"gaussian", "orthogonal", "eva", "mica"})
+    if (init == exact) return;
+  for (const std::string_view residual : {"pissa", "olora", "corda", "loftq", "lora_ga"})
+    if (init.starts_with(residual)) {
+      if (!options.base_is_residual)
+        problem = message(
+            "has init_lora_weights = ", in_quotes(init),
+            ", which changed the base model's weights before training: on the original weights this adapter "
+            "is "
+            "wrong. Convert it with PEFT's save_pretrained(path_initial_model_for_weight_conversion=...), or "
+            "load it with base_is_residual = true onto the weights that PEFT left");
+      return;
+    }
+  problem = message("has an unknown init_lora_weights ", text ? in_quotes(init) : std::string());
+}
+
+/// Reads an adapter_config.json. Messages read as if after its name.
+inline Result<PeftConfig> try_parse_peft_config(std::string_view text,
+                                                const PeftConfigOptions& options = {}) {
+  PeftConfigBuilder builder;
+  if (!Json::sax_parse(text.begin(), text.end(), &builder)) return Failure{builder.problem()};
+  const Json json = builder.take();
+  if (!json.is_object()) return Failure{"is no JSON object"};
+
+  std::string problem, type;
+  PeftConfigReader reader(json, problem);
+  reader.read("peft_type", type);
+  if (problem.empty() && type.empty()) return Failure{"lacks \"peft_type\"; is it an adapter's?"};
+  PeftConfig config;
+  if (type == "VERA") {
+    config.type = PeftConfig::Type::vera;
+    config.rank = 256;
+  } else if (problem.empty() && type != "LORA") {
+    return Failure{message("has peft_type ", in_quotes(type), "; LORA and VERA can be read")};
+  }
+
+  for (const auto& [name, value] : json.items()) {
+    const PeftRule* rule = find_peft_rule(config.type, name);
+    if (!rule)
+      return Failure{message("has the unknown key ", in_quotes(name),
+                             ": what it does to the adapter is not known to this version")};
+    if (rule->key == PeftKey::off && !is_off(value))
+      return Failure{message("has ", in_quotes(name), " on, which is not supported: ", rule->reason)};
+  }
+  reader.read("base_model_name_or_path", config.base_model);
+  reader.read("task_type", config.task_type);
+  reader.read("fan_in_fan_out", config.fan_in_fan_out);
+  if (const Json* rank = reader.find("r")) reader.read_rank("r", *rank, config.rank);
+  reader.read("target_modules", config.targets);
+  reader.read("exclude_modules", config.excluded);
+  reader.read("layers_to_transform", config.layers);
+  reader.read("layers_pattern", config.layers_pattern);
+  if (config.type == PeftConfig::Type::lora) {
+    reader.read("lora_alpha", config.alpha);
+    reader.read("use_rslora", config.rank_stabilized);
+    reader.read_patterns("rank_pattern", builder.ranks, [&](const std::string& key, const Json& value) {
+      Index rank = 0;
+      reader.read_rank("rank_pattern", value, rank);
+      config.rank_pattern.emplace_back(key, rank);
+    });
+    reader.read_patterns("alpha_pattern", builder.alphas, [&](const std::string& key, const Json& value) {
+      const double alpha = value.is_number() ? value.get<double>() : std::numeric_limits<double>::infinity();
+      if (!std::isfinite(alpha)) reader.wrong("alpha_pattern", "has a value that is no number");
+      config.alpha_pattern.emplace_back(key, alpha);
+    });
+    if (const Json* init = reader.find("init_lora_weights")) check_peft_init(*init, options, problem);
+  } else {
+    reader.read("save_projection", config.has_projection);
+    if (const Json* key = reader.find("projection_prng_key")) {
+      // torch takes negative ones modulo 2^64.
+      if (!key->is_number_integer())
+        reader.wrong("projection_prng_key", "is no integer");
+      else if (const auto* natural = key->get_ptr<const std::uint64_t*>())
+        config.projection_key = *natural;
+      else
+        config.projection_key = static_cast<std::uint64_t>(key->get<std::int64_t>());
+    }
+  }
+  if (!problem.empty()) return Failure{problem};
+  return config;
+}
+
+}  // namespace detail
+TIEDLORA_END_NAMESPACE

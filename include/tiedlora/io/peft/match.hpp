@@ -1,0 +1,143 @@
+// Which modules an adapter_config.json means, and with which alpha: PEFT's matching rules.
+#pragma once
+
+#include <cstddef>      // size_t
+#include <optional>     // optional
+#include <span>         // span
+#include <string>       // string
+#include <string_view>  // string_view
+#include <utility>      // move, pair
+#include <vector>       // vector
+
+#include "../../adapter/result.hpp"
+#include "../../views/config.hpp"
+#include "../../views/error.hpp"
+#include "../quote.hpp"
+#include "config.hpp"
+#include "pattern.hpp"
+
+TIEDLORA_BEGIN_NAMESPACE
+namespace detail {
+/// Whether a key consists of characters that stand for themselves, or of dots, which stand for any.
+inline bool is_literal(std::string_view key) { return key.find_first_of("\\^$*+?{}[]()|") == key.npos; }
+inline bool literal_matches_name(std::string_view key, std::string_view name) {
+  if (key.size() > name.size()) return false;
+  const std::size_t start = name.size() - key.size();
+  if (start > 0 && name[start - 1] != '.') return false;
+  for (std::size_t i = 0; i < key.size(); ++i)
+    if (key[i] != name[start + i] && key[i] != '.') return false;
+  return true;
+}
+
+/// The alphas of modules: alpha_pattern with its patterns compiled once.
+class PeftAlphas {
+ public:
+  static Result<PeftAlphas> try_make(const PeftConfig& config) {
+    PeftAlphas result;
+    result.config_ = &config;
+    std::size_t characters = 0;
+    for (const auto& [key, alpha] : config.alpha_pattern) {
+      if (is_literal(key)) {
+        result.patterns_.emplace_back();
+        continue;
+      }
+      characters += key.size();
+      Result<Pattern> pattern = Pattern::try_make(key);
+      if (!pattern)
+        return Failure{message("has the alpha_pattern ", in_quotes(key), ", which ", pattern.error())};
+      if (characters > most_characters)
+        return Failure{
+            message("has more than ", most_characters, " characters of patterns in alpha_pattern")};
+      result.patterns_.emplace_back(*std::move(pattern));
+    }
+    return result;
+  }
+
+  /// PEFT's rule: the first key that describes the name or what stands behind one of its dots.
+  double of(std::string_view name) const {
+    for (std::size_t i = 0; i < patterns_.size(); ++i) {
+      const auto& [key, alpha] = config_->alpha_pattern[i];
+      const std::optional<Pattern>& pattern = patterns_[i];
+      if (pattern ? pattern->matches_name(name) : literal_matches_name(key, name)) return alpha;
+    }
+    return config_->alpha;
+  }
+
+ private:
+  static constexpr std::size_t most_characters = 65536;
+  const PeftConfig* config_ = nullptr;
+  std::vector<std::optional<Pattern>> patterns_;  // nothing: a literal key
+};
+
+/// The layer that PEFT compares with layers_to_transform: behind layers_pattern, or the first component that
+/// is a number and has two before it; -1 if there is none.
+inline Index peft_layer(std::string_view name, std::span<const std::string> layers_pattern) {
+  std::size_t begin = 0;
+  for (int component = 0; begin < name.size(); ++component) {
+    const std::size_t end = name.find('.', begin);
+    if (end == name.npos) break;  // the number is never the last component
+    const std::string_view part = name.substr(begin, end - begin);
+    const bool number =
+        !part.empty() && part.size() < 10 && part.find_first_not_of("0123456789") == part.npos;
+    bool here = number && layers_pattern.empty() && component >= 2;
+    for (const std::string& pattern : layers_pattern) {
+      const std::string_view before = name.substr(0, begin == 0 ? 0 : begin - 1);
+      here |= number && (before == pattern || before.ends_with("." + pattern));
+    }
+    if (here) {
+      Index layer = 0;
+      for (const char digit : part) layer = 10 * layer + (digit - '0');
+      return layer;
+    }
+    begin = end + 1;
+  }
+  return -1;
+}
+
+/// Which modules a config targets, for the report of what is missing.
+class PeftTargetMatcher {
+ public:
+  /// A Failure where a regular expression is beyond those that this library reads.
+  static Result<PeftTargetMatcher> try_make(const PeftConfig& config) {
+    PeftTargetMatcher result;
+    result.config_ = &config;
+    for (const auto& [targets, to] :
+         {std::pair(&config.targets, &result.target_), std::pair(&config.excluded, &result.exclude_)}) {
+      if (targets->pattern.empty()) continue;
+      Result<Pattern> pattern = Pattern::try_make(targets->pattern);
+      if (!pattern) return pattern.failure();
+      *to = *std::move(pattern);
+    }
+    return result;
+  }
+
+  bool operator()(std::string_view name) const {
+    if (matches(config_->excluded, exclude_, name)) return false;
+    if (config_->targets.all_linear) return !name.ends_with("lm_head");
+    if (!matches(config_->targets, target_, name)) return false;
+    if (!config_->layers || target_) return true;
+    for (const std::string& target : config_->targets.names)
+      if (target == name) return true;
+    const Index layer = peft_layer(name, config_->layers_pattern);
+    for (const Index wanted : *config_->layers)
+      if (wanted == layer && layer >= 0) return true;
+    return false;
+  }
+
+ private:
+  static bool matches(const PeftTargets& targets, const std::optional<Pattern>& pattern,
+                      std::string_view name) {
+    if (pattern) return pattern->matches(name);
+    for (const std::string& target : targets.names)
+      if (name == target || (name.size() > target.size() && name.ends_with(target) &&
+                             name[name.size() - target.size() - 1] == '.'))
+        return true;
+    return false;
+  }
+
+  const PeftConfig* config_ = nullptr;
+  std::optional<Pattern> target_, exclude_;
+};
+
+}  // namespace detail
+TIEDLORA_END_NAMESPACE

@@ -1,0 +1,135 @@
+// Who computes. What a call means (checks, scratch, halves, options) stands in ops/; the arithmetic is a
+// backend's: the CPU's kernels, the reference loops, or a type of the user's own with the same four
+// functions.
+#pragma once
+
+#include <concepts>     // same_as
+#include <cstddef>      // byte, size_t
+#include <span>         // span
+#include <type_traits>  // is_trivially_copyable
+
+#include "../views/config.hpp"
+#include "../views/factors.hpp"
+#include "../views/options.hpp"
+#include "../views/scalar.hpp"
+#include "../views/tokens.hpp"
+
+TIEDLORA_BEGIN_NAMESPACE
+
+/// A type with these four functions for parameters P, x and dx in X, y and dy in Y:
+///
+///   shrink           h = A·x                                                  h is overwritten
+///   expand           y += c ∘ v ∘ B·(u ∘ h), or y = … with overwrite          c as CallOptions says
+///   expand_backward  dh = u ∘ d, du += h ∘ d with d = c Bᵀ(v ∘ dy); dB += c (v ∘ dy)(u ∘ h)ᵀ;
+///                    dv += Σ_t c dy ∘ B(u ∘ h)
+///   shrink_backward  dA += dh xᵀ; dx += Aᵀ dh, or dx = … with overwrite
+///
+/// Operands have been checked. What is not there or not wanted has a null pointer: u or v (ones), a gradient
+/// (not trained), dh and dx, and x where A is frozen. expand with rank 0 comes with overwrite only, and sets
+/// y to zero; shrink_backward likewise dx. backends/reference.hpp has the same in loops.
+///
+/// All pointers belong to the backend's memory: nothing above it dereferences them. What it needs beside
+/// (a stream, a queue, a workspace) is its own state. It may also have
+///   - `static constexpr bool runs_slices = true`: shrink and expand do their part of options.slice;
+///   - `static constexpr bool masks_x = true`: shrink and shrink_backward apply options.dropout;
+///   - `memory()`: its memory is not the host's; see DeviceMemory;
+///   - overloads for several modules with one x: spans in place of f, h, y, gradient and dh;
+///   - expand for tenants (serving/): every token's own u and v over one B.
+template <class B, class P, class X = P, class Y = X>
+concept Backend =
+    requires(const B& b, const Factors<const P>& f, Tokens<const X> x, Tokens<const accumulator_t<P>> h,
+             Tokens<accumulator_t<P>> h_out, Tokens<Y> y, Tokens<const Y> dy, Tokens<X> dx,
+             const Factors<accumulator_t<P>>& gradient, const CallOptions& o) {
+      b.shrink(f, x, h_out, o);
+      b.expand(f, h, y, o);
+      b.expand_backward(f, h, dy, gradient, h_out, o);
+      b.shrink_backward(f, x, h, gradient, dx, o);
+    };
+
+/// What memory() of a backend returns where kernels do not run on the host's memory.
+template <class M>
+concept DeviceMemory = requires(M& m, void* device, const void* from, void* host, std::size_t bytes) {
+  { m.allocate(bytes) } -> std::same_as<void*>;
+  m.free(device);
+  m.upload(from, device, bytes);
+  m.download(from, host, bytes);
+};
+
+namespace detail {
+
+template <class B>
+inline constexpr bool has_device_memory = requires(const B& b) { b.memory(); };
+
+template <class B>
+constexpr bool runs_slices() {
+  if constexpr (requires { B::runs_slices; }) return B::runs_slices;
+  return false;
+}
+template <class B>
+constexpr bool masks_x() {
+  if constexpr (requires { B::masks_x; }) return B::masks_x;
+  return false;
+}
+
+inline namespace TIEDLORA_ISA {
+
+/// Throws Error where options ask for what this backend does not do.
+template <class B, class P>
+void check_backend(const B&, const Factors<P>& f, const CallOptions& o) {
+  if (!runs_slices<B>() && o.slice.nth != 1) fail_at(f, "this backend does not run in slices");
+  if (!masks_x<B>() && o.dropout.probability != 0) fail_at(f, "this backend has no dropout");
+}
+
+/// Room for h of a block of tokens: the caller's scratch, else the stack.
+template <class Acc>
+class HiddenBlock {
+ public:
+  template <class B, class P>
+  HiddenBlock(const B&, const Factors<P>& f, const CallOptions& o)
+      : rank_(f.rank), data_(stack_), capacity_(has_device_memory<B> ? 0 : stack_size / f.rank) {
+    // From scratch at any address to one that is aligned.
+    std::byte* scratch = o.scratch.data();
+    const auto misaligned = reinterpret_cast<std::size_t>(scratch) % alignof(Acc);
+    const std::size_t skipped = misaligned ? alignof(Acc) - misaligned : 0;
+    if constexpr (std::is_trivially_copyable_v<Acc>) {
+      if (scratch && o.scratch.size() >= skipped + sizeof(Acc) * static_cast<std::size_t>(f.rank)) {
+        data_ = reinterpret_cast<Acc*>(scratch + skipped);
+        capacity_ = static_cast<Index>((o.scratch.size() - skipped) / sizeof(Acc)) / f.rank;
+      }
+    }
+    if (capacity_ > 0) return;
+    if (has_device_memory<B>)
+      fail_at(f, "on this backend the call needs h, or scratch_bytes(…) of scratch in its memory");
+    fail_at(f, "without scratch the rank can be at most ", stack_size, "; give scratch_bytes(…) of scratch");
+  }
+  HiddenBlock(const HiddenBlock&) = delete;
+  HiddenBlock& operator=(const HiddenBlock&) = delete;
+
+  Index capacity() const { return capacity_; }  ///< tokens
+  Tokens<Acc> tokens(Index count) const { return {data_, rank_, count, rank_}; }
+
+ private:
+  static constexpr Index stack_bytes = 16 * 1024;
+  static constexpr Index stack_size =
+      sizeof(Acc) < stack_bytes ? stack_bytes / static_cast<Index>(sizeof(Acc)) : 1;
+  Index rank_;
+  Acc stack_[static_cast<std::size_t>(stack_size)];
+  Acc* data_;
+  Index capacity_;
+};
+
+}  // namespace TIEDLORA_ISA
+}  // namespace detail
+
+inline namespace TIEDLORA_ISA {
+
+/// Bytes of scratch with which forward without h, and backward, run in one block of tokens. With less, or
+/// none, they take blocks that fit it or 16 KB of stack, which bounds the rank (4096 in float); float
+/// gradients add up block by block, so that their last bits depend on the scratch.
+template <class P>
+std::size_t scratch_bytes(const Factors<P>& f, Index tokens) {
+  return static_cast<std::size_t>(f.rank * tokens) * sizeof(accumulator_t<P>) + alignof(accumulator_t<P>);
+}
+
+}  // namespace TIEDLORA_ISA
+TIEDLORA_END_NAMESPACE

@@ -1,0 +1,139 @@
+// The backward passes of forward.hpp's operations, half by half and as one. Gradients accumulate, in
+// accumulator_t<P>. Two calls whose trained factors overlap (layout.share_trained) must not run at once into
+// the same Gradients.
+#pragma once
+
+#include <type_traits>  // remove_const
+#include <utility>      // forward
+
+#include "../backends/cpu.hpp"
+#include "../views/config.hpp"
+#include "../views/factors.hpp"
+#include "../views/options.hpp"
+#include "../views/scalar.hpp"
+#include "../views/tokens.hpp"
+#include "backend.hpp"
+#include "checks.hpp"
+#include "forward.hpp"
+#include "unchecked.hpp"
+
+TIEDLORA_BEGIN_NAMESPACE
+
+namespace detail {
+inline namespace TIEDLORA_ISA {
+
+template <class B, class P, class X, class Dy, class Dx>
+void check_backward(const B& backend, const Factors<P>& f, const Tokens<X>& x, bool has_x,
+                    const Tokens<const accumulator_t<P>>& h, const Tokens<Dy>& dy,
+                    const Factors<accumulator_t<P>>& gradient, const Tokens<Dx>& dx, bool wants_dx,
+                    const CallOptions& o) {
+  check_options(f, o, false);
+  check_backend(backend, f, o);
+  if (f.rank == 0) return;
+  check_tokens(f, "h", h, "the rank", f.rank, dy.count);
+  check_tokens(f, "dy", dy, "out_features", f.out_features, dy.count);
+  if (has_x) check_tokens(f, "x", x, "in_features", f.in_features, dy.count);
+  check_input_side(f, x, has_x, gradient, dx, wants_dx, dy.count);
+}
+
+}  // namespace TIEDLORA_ISA
+}  // namespace detail
+
+inline namespace TIEDLORA_ISA {
+
+/// Backward of expand: writes dh, and adds to the gradients of B, u and v that are there. h r×T, dy out×T, dh
+/// r×T overwritten, or `none` where u is frozen and nothing below wants it. Throws Error if the shapes
+/// disagree with the module.
+template <class B, class P, class H, class Dy, class Dh>
+void expand_backward(const B& backend, const Factors<P>& f, const H& h, const Dy& dy,
+                     const Factors<accumulator_t<P>>& gradient, Dh&& dh, const CallOptions& o = {}) {
+  using Acc = accumulator_t<P>;
+  if (f.rank == 0) return;
+  const Tokens<const Acc> hs = detail::input_tokens(h);
+  const auto dys = detail::input_tokens(dy);
+  const Tokens<Acc> dhs = detail::output_tokens_or_none<Acc>(std::forward<Dh>(dh));
+  detail::check_options(f, o, false);
+  detail::check_backend(backend, f, o);
+  detail::check_expand_backward(f, hs, dys, gradient, dhs, !detail::is_none_t<Dh>);
+  backend.expand_backward(Factors<const std::remove_const_t<P>>(f), hs, dys, gradient, dhs, o);
+}
+template <class P, class H, class Dy, class Dh>
+void expand_backward(const Factors<P>& f, const H& h, const Dy& dy, const Factors<accumulator_t<P>>& gradient,
+                     Dh&& dh, const CallOptions& o = {}) {
+  expand_backward(CpuBackend(), f, h, dy, gradient, std::forward<Dh>(dh), o);
+}
+
+/// Backward of shrink: adds to the gradient of A if it is there, and dx += mask ∘ Aᵀ dh (dx = … with
+/// overwrite). dh r×T, dx in×T or `none`; x in×T, or `none` where A is frozen. Throws Error if the shapes
+/// disagree with the module.
+template <class B, class P, class X, class Dh, class Dx>
+void shrink_backward(const B& backend, const Factors<P>& f, const X& x, const Dh& dh,
+                     const Factors<accumulator_t<P>>& gradient, Dx&& dx, const CallOptions& o = {}) {
+  using Scalar = std::remove_const_t<P>;
+  const auto xs = detail::input_tokens_or_none<Scalar>(x);
+  const auto dxs = detail::output_tokens_or_none<Scalar>(std::forward<Dx>(dx));
+  const Tokens<const accumulator_t<P>> dhs = detail::input_tokens(dh);
+  constexpr bool has_x = !detail::is_none_t<X>, wants_dx = !detail::is_none_t<Dx>;
+  detail::check_options(f, o, false);
+  detail::check_backend(backend, f, o);
+  if (f.rank > 0) {
+    detail::check_tokens(f, "dh", dhs, "the rank", f.rank, dhs.count);
+    detail::check_input_side(f, xs, has_x, gradient, dxs, wants_dx, dhs.count);
+  } else if (!o.overwrite || !wants_dx) {
+    return;
+  }
+  backend.shrink_backward(Factors<const Scalar>(f), xs, dhs, gradient, dxs, o);
+}
+template <class P, class X, class Dh, class Dx>
+void shrink_backward(const Factors<P>& f, const X& x, const Dh& dh, const Factors<accumulator_t<P>>& gradient,
+                     Dx&& dx, const CallOptions& o = {}) {
+  shrink_backward(CpuBackend(), f, x, dh, gradient, std::forward<Dx>(dx), o);
+}
+
+/// Throws what backward would throw for these operands; reads none of them. x and dx may be Tokens or `none`.
+template <class B, class P, class X, class H, class Dy, class Dx>
+void check_backward(const B& backend, const Factors<P>& f, const X& x, const H& h, const Dy& dy,
+                    const Factors<accumulator_t<P>>& gradient, const Dx& dx, const CallOptions& o = {}) {
+  using Scalar = std::remove_const_t<P>;
+  const Tokens<const accumulator_t<P>> hs = detail::input_tokens(h);
+  detail::check_backward(backend, f, detail::input_tokens_or_none<Scalar>(x), !detail::is_none_t<X>, hs,
+                         detail::input_tokens(dy), gradient, detail::output_tokens_or_none<Scalar>(dx),
+                         !detail::is_none_t<Dx>, o);
+}
+
+/// Both halves. Adds to exactly the gradients that are there (a null pointer: not trained) and to dx. x may
+/// be `none` where A is frozen, dx may be `none`. h as forward left it.
+template <class B, class P, class X, class H, class Dy, class Dx>
+  requires(!IsOptions<Dx>)
+void backward(const B& backend, const Factors<P>& f, const X& x, const H& h, const Dy& dy,
+              const Factors<accumulator_t<P>>& gradient, Dx&& dx, const CallOptions& o = {}) {
+  using Scalar = std::remove_const_t<P>;
+  const Tokens<const accumulator_t<P>> hs = detail::input_tokens(h);
+  const auto dys = detail::input_tokens(dy);
+  const auto xs = detail::input_tokens_or_none<Scalar>(x);
+  const auto dxs = detail::output_tokens_or_none<Scalar>(std::forward<Dx>(dx));
+  detail::check_backward(backend, f, xs, !detail::is_none_t<X>, hs, dys, gradient, dxs,
+                         !detail::is_none_t<Dx>, o);
+  unchecked::backward(backend, Factors<const Scalar>(f), xs, hs, dys, gradient, dxs, o);
+}
+template <class P, class X, class H, class Dy, class Dx>
+  requires(!IsOptions<Dx>)
+void backward(const Factors<P>& f, const X& x, const H& h, const Dy& dy,
+              const Factors<accumulator_t<P>>& gradient, Dx&& dx, const CallOptions& o = {}) {
+  backward(CpuBackend(), f, x, h, dy, gradient, std::forward<Dx>(dx), o);
+}
+
+/// Without dx: for the lowest layer.
+template <class B, class P, class X, class H, class Dy>
+void backward(const B& backend, const Factors<P>& f, const X& x, const H& h, const Dy& dy,
+              const Factors<accumulator_t<P>>& gradient, const CallOptions& o = {}) {
+  backward(backend, f, x, h, dy, gradient, none, o);
+}
+template <class P, class X, class H, class Dy>
+void backward(const Factors<P>& f, const X& x, const H& h, const Dy& dy,
+              const Factors<accumulator_t<P>>& gradient, const CallOptions& o = {}) {
+  backward(CpuBackend(), f, x, h, dy, gradient, none, o);
+}
+
+}  // namespace TIEDLORA_ISA
+TIEDLORA_END_NAMESPACE

@@ -1,0 +1,98 @@
+// What every call checks, once, before a backend sees its operands. Hosts that check at load time call
+// check_forward and check_backward themselves and from then on the unchecked calls (unchecked.hpp).
+#pragma once
+
+#include "../views/config.hpp"
+#include "../views/error.hpp"
+#include "../views/factors.hpp"
+#include "../views/options.hpp"
+#include "../views/scalar.hpp"
+#include "../views/tokens.hpp"
+
+TIEDLORA_BEGIN_NAMESPACE
+namespace detail {
+inline namespace TIEDLORA_ISA {
+
+/// Throws Error, naming the module, unless `tokens` (called `what`) has the width that the module's
+/// `dimension` asks for.
+template <class P, class T>
+void check_tokens(const Factors<P>& f, const char* what, const Tokens<T>& tokens, const char* dimension,
+                  Index width, Index count) {
+  if (tokens.width != width)
+    fail_at(f, what, " has ", tokens.width, " features, but ", dimension, " is ", width,
+            " (wrong base model, wrong module, or a matrix that holds tokens as rows?)");
+  if (tokens.count != count)
+    fail_at(f, what, " has ", tokens.count, " tokens, but another operand of this call has ", count);
+  if (!tokens.rows && !tokens.pointers && count > 1 && tokens.stride < width)
+    fail_at(f, what, " has tokens of ", width, " features that overlap: its stride is ", tokens.stride);
+  if (tokens.is_none() && width > 0 && count > 0) fail_at(f, what, " has no memory");
+}
+
+/// Of shrink and expand, which may be sliced, or of a call that may not.
+template <class P>
+void check_options(const Factors<P>& f, const CallOptions& o, bool may_be_sliced) {
+  if (o.slice.nth < 1 || o.slice.ith < 0 || o.slice.ith >= o.slice.nth)
+    fail_at(f, "slice ", o.slice.ith, " of ", o.slice.nth, " does not exist");
+  if (!may_be_sliced && o.slice.nth != 1)
+    fail_at(f,
+            "this call cannot be sliced, shrink and expand can: forward is both, with a barrier between, and "
+            "backward in threads is cut by tokens (backward_in_blocks)");
+  if (!(o.dropout.probability >= 0 && o.dropout.probability < 1))
+    fail_at(f, "dropout.probability is ", o.dropout.probability, "; it must be at least 0 and less than 1");
+}
+
+/// Throws Error unless the gradients that are there have the module's shape: backward would write past them.
+template <class P, class G>
+void check_gradient(const Factors<P>& f, const Factors<G>& gradient) {
+  if (!gradient.A && !gradient.B && !gradient.u && !gradient.v) return;
+  if (gradient.rank != f.rank || gradient.in_features != f.in_features ||
+      gradient.out_features != f.out_features)
+    fail_at(f, "the gradient is that of module \"", gradient.name ? gradient.name : "?", "\" (",
+            gradient.out_features, "x", gradient.in_features, ", rank ", gradient.rank,
+            "); give gradients.factors of the same module");
+}
+
+template <class P, class X>
+void check_shrink(const Factors<P>& f, const Tokens<X>& x, const Tokens<accumulator_t<P>>& h) {
+  check_tokens(f, "x", x, "in_features", f.in_features, x.count);
+  check_tokens(f, "h", h, "the rank", f.rank, x.count);
+}
+
+template <class P, class H, class Y>
+void check_expand(const Factors<P>& f, const Tokens<H>& h, const Tokens<Y>& y) {
+  check_tokens(f, "y", y, "out_features", f.out_features, y.count);
+  if (f.rank > 0) check_tokens(f, "h", h, "the rank", f.rank, y.count);
+}
+
+/// Whether the first half of backward has to compute dh for the second, or for du.
+template <class G, class Dx>
+bool needs_dh(const Factors<G>& gradient, const Tokens<Dx>& dx) {
+  return gradient.A || gradient.u || !dx.is_none();
+}
+
+template <class P, class Dy, class Dh>
+void check_expand_backward(const Factors<P>& f, const Tokens<const accumulator_t<P>>& h, const Tokens<Dy>& dy,
+                           const Factors<accumulator_t<P>>& gradient, const Tokens<Dh>& dh, bool wants_dh) {
+  check_gradient(f, gradient);
+  check_tokens(f, "dy", dy, "out_features", f.out_features, dy.count);
+  check_tokens(f, "h", h, "the rank", f.rank, dy.count);
+  if (wants_dh)
+    check_tokens(f, "dh", dh, "the rank", f.rank, dy.count);
+  else if (gradient.u)
+    fail_at(f, "u is trained and its gradient needs dh, but dh is none");
+}
+
+/// x and dx of the second half of backward, for so many tokens.
+template <class P, class X, class Dx>
+void check_input_side(const Factors<P>& f, const Tokens<X>& x, bool has_x,
+                      const Factors<accumulator_t<P>>& gradient, const Tokens<Dx>& dx, bool wants_dx,
+                      Index count) {
+  check_gradient(f, gradient);
+  if (!has_x && gradient.A) fail_at(f, "A is trained and its gradient needs x, but x is none");
+  if (has_x && gradient.A) check_tokens(f, "x", x, "in_features", f.in_features, count);
+  if (wants_dx) check_tokens(f, "dx", dx, "in_features", f.in_features, count);
+}
+
+}  // namespace TIEDLORA_ISA
+}  // namespace detail
+TIEDLORA_END_NAMESPACE

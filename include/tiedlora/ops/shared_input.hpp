@@ -1,0 +1,121 @@
+// Several modules that read the same x (q, k and v; gate and up): x is read once for all of them, and modules
+// that share A go through it once. A backend without overloads for several modules gets one call for each.
+#pragma once
+
+#include <cstddef>      // size_t
+#include <span>         // span
+#include <type_traits>  // type_identity
+#include <utility>      // forward
+
+#include "../backends/cpu.hpp"
+#include "../views/config.hpp"
+#include "../views/error.hpp"
+#include "../views/factors.hpp"
+#include "../views/options.hpp"
+#include "../views/tokens.hpp"
+#include "backend.hpp"
+#include "checks.hpp"
+
+TIEDLORA_BEGIN_NAMESPACE
+
+namespace detail {
+inline namespace TIEDLORA_ISA {
+
+template <class P, class T>
+void check_count(std::span<const Factors<const P>> modules, const char* what, std::span<T> operands) {
+  if (operands.size() != modules.size())
+    fail("modules that read the same x: ", modules.size(), " modules, but ", operands.size(), " of ", what);
+}
+
+template <class P>
+void check_same_input(std::span<const Factors<const P>> modules, Index width) {
+  for (const Factors<const P>& f : modules)
+    if (f.in_features != width)
+      fail_at(f, "in_features is ", f.in_features, ", but the x that the modules share has ", width,
+              " features");
+}
+
+}  // namespace TIEDLORA_ISA
+}  // namespace detail
+
+inline namespace TIEDLORA_ISA {
+
+/// h[m] = A_m·(mask ∘ x) for every module m; the bits are those of a call for each. x in×T, h[m] r_m×T;
+/// modules that share A may share h, too, and else get copies. Rank 0: h[m] is left alone. Throws Error if
+/// the shapes disagree with the modules.
+template <class B, class P, class X>
+void shrink(const B& backend, std::span<const Factors<const P>> modules, const X& x,
+            std::type_identity_t<std::span<const Tokens<accumulator_t<P>>>> h, const CallOptions& o = {}) {
+  using namespace detail;
+  check_count(modules, "h", h);
+  const auto xs = input_tokens(x);
+  check_same_input(modules, xs.width);
+  for (std::size_t m = 0; m < modules.size(); ++m) {
+    check_options(modules[m], o, true);
+    check_backend(backend, modules[m], o);
+    if (modules[m].rank > 0) check_shrink(modules[m], xs, h[m]);
+  }
+  if constexpr (requires { backend.shrink(modules, xs, h, o); }) {
+    backend.shrink(modules, xs, h, o);
+  } else {
+    for (std::size_t m = 0; m < modules.size(); ++m)
+      if (modules[m].rank > 0) backend.shrink(modules[m], xs, h[m], o);
+  }
+}
+template <class P, class X>
+void shrink(std::span<const Factors<const P>> modules, const X& x,
+            std::type_identity_t<std::span<const Tokens<accumulator_t<P>>>> h, const CallOptions& o = {}) {
+  shrink(CpuBackend(), modules, x, h, o);
+}
+
+/// Backward of that: adds to the gradient of every A that is there, and dx += mask ∘ Σ_m A_mᵀ dh[m] (dx = …
+/// with overwrite), where the modules that share A go through it with the sum of their dh. dh[m] r_m×T, dx
+/// in×T or `none`; x in×T, or `none` where all A are frozen.
+template <class B, class P, class X, class Dx>
+void shrink_backward(const B& backend, std::span<const Factors<const P>> modules, const X& x,
+                     std::type_identity_t<std::span<const Tokens<const accumulator_t<P>>>> dh,
+                     std::type_identity_t<std::span<const Factors<accumulator_t<P>>>> gradients, Dx&& dx,
+                     const CallOptions& o = {}) {
+  using namespace detail;
+  check_count(modules, "dh", dh);
+  check_count(modules, "gradients", gradients);
+  const auto xs = input_tokens_or_none<P>(x);
+  const auto dxs = output_tokens_or_none<P>(std::forward<Dx>(dx));
+  constexpr bool has_x = !is_none_t<X>, wants_dx = !is_none_t<Dx>;
+  if (wants_dx) check_same_input(modules, dxs.width);
+  std::size_t first = 0;  // adapted module
+  while (first < modules.size() && modules[first].rank == 0) ++first;
+  for (std::size_t m = first; m < modules.size(); ++m) {
+    const Factors<const P>& f = modules[m];
+    check_options(f, o, false);
+    check_backend(backend, f, o);
+    if (f.rank == 0) continue;
+    check_tokens(f, "dh", dh[m], "the rank", f.rank, dh[first].count);
+    check_input_side(f, xs, has_x, gradients[m], dxs, wants_dx, dh[first].count);
+  }
+  if (first == modules.size()) {
+    if (o.overwrite && wants_dx && first > 0)
+      backend.shrink_backward(modules[0], xs, dh[0], gradients[0], dxs, o);
+    return;
+  }
+  if constexpr (requires { backend.shrink_backward(modules, xs, dh, gradients, dxs, o); }) {
+    backend.shrink_backward(modules, xs, dh, gradients, dxs, o);
+  } else {
+    CallOptions options = o;
+    for (std::size_t m = first; m < modules.size(); ++m) {
+      if (modules[m].rank == 0) continue;
+      backend.shrink_backward(modules[m], xs, dh[m], gradients[m], dxs, options);
+      options.overwrite = false;  // only the first sets dx
+    }
+  }
+}
+template <class P, class X, class Dx>
+void shrink_backward(std::span<const Factors<const P>> modules, const X& x,
+                     std::type_identity_t<std::span<const Tokens<const accumulator_t<P>>>> dh,
+                     std::type_identity_t<std::span<const Factors<accumulator_t<P>>>> gradients, Dx&& dx,
+                     const CallOptions& o = {}) {
+  shrink_backward(CpuBackend(), modules, x, dh, gradients, std::forward<Dx>(dx), o);
+}
+
+}  // namespace TIEDLORA_ISA
+TIEDLORA_END_NAMESPACE

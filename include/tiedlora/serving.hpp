@@ -1,0 +1,6 @@
+// Many adapters in one batch of tokens.
+#pragma once
+
+#include "serving/adapter_set.hpp"  // AdapterSet, AdapterSnapshot
+#include "serving/batch.hpp"        // shrink, expand, forward by a plan
+#include "serving/batch_plan.hpp"   // BatchPlan

@@ -1,0 +1,323 @@
+// Many adapters in one batch of tokens: the halves of forward by a plan.
+//
+//   AdapterSet ── snapshot ──▶ BatchPlan, once per batch ──▶ shrink, expand for every module of every layer
+//
+// Every token gets the bits of a call for it alone with its adapter alone, however the batch is mixed and
+// sliced. Calls allocate nothing, take no locks, start no threads and keep no state.
+#pragma once
+
+#include <algorithm>    // max, min
+#include <cstddef>      // size_t
+#include <span>         // span
+#include <type_traits>  // remove_pointer, type_identity
+#include <utility>      // forward
+
+#include "../adapter/factors_at.hpp"
+#include "../backends/cpu.hpp"
+#include "../ops/backend.hpp"
+#include "../ops/checks.hpp"
+#include "../views/config.hpp"
+#include "../views/error.hpp"
+#include "../views/factors.hpp"
+#include "../views/options.hpp"
+#include "../views/slice.hpp"
+#include "../views/tenants.hpp"
+#include "../views/tokens.hpp"
+#include "adapter_set.hpp"
+#include "batch_plan.hpp"
+
+TIEDLORA_BEGIN_NAMESPACE
+
+namespace detail {
+/// The tokens of a view that stand at some rows of it. With rows or pointers of its own it takes a block at a
+/// time.
+template <class T>
+class GatheredTokens {
+ public:
+  explicit GatheredTokens(const Tokens<T>& all) : all_(all), is_plain_(!all.rows && !all.pointers) {}
+
+  Index most(Index count) const { return is_plain_ ? count : std::min(count, block); }
+
+  /// Valid until the next call.
+  Tokens<T> at(const Index* rows, Index count) {
+    if (is_plain_)
+      return {.data = all_.data, .width = all_.width, .count = count, .stride = all_.stride, .rows = rows};
+    for (Index t = 0; t < count; ++t) pointers_[t] = all_[rows[t]];
+    return {.width = all_.width, .count = count, .pointers = pointers_};
+  }
+
+ private:
+  static constexpr Index block = 128;
+  Tokens<T> all_;
+  bool is_plain_;
+  T* pointers_[block] = {};
+};
+template <class T>
+GatheredTokens(const Tokens<T>&) -> GatheredTokens<T>;
+
+/// Whether there are no tokens, and so nothing to do.
+template <class P, class T>
+bool has_no_tokens(const BatchPlan<P>& plan, const char* what, const Tokens<T>& tokens) {
+  if (plan.tokens() == 0 && tokens.count > 0)
+    fail(message("the plan is of no tokens, but ", what, " has ", tokens.count));
+  return plan.tokens() == 0;
+}
+
+/// The host's module m, for checks and their messages. Of a plan with tokens.
+template <class P>
+Factors<const P> host_module(const BatchPlan<P>& plan, Index m) {
+  const ModuleList& modules = plan.snapshot().modules();
+  if (m < 0 || m >= modules.size())
+    fail(message("module ", m, " does not exist: the host has ", modules.size()));
+  return {.rank = plan.rank(m),
+          .in_features = modules[m].in_features,
+          .out_features = modules[m].out_features,
+          .module = static_cast<std::int32_t>(m),
+          .name = modules[m].name.c_str()};
+}
+
+template <class P, class T>
+void check_hidden(const BatchPlan<P>& plan, const Factors<const P>& module, const Tokens<T>& h) {
+  if (h.width < module.rank || h.count < plan.size())
+    fail_at(module, "h has room for ", h.width, " numbers of ", h.count, " tokens, but this batch needs ",
+            module.rank, " of ", plan.size(), " (give it plan.max_rank() x plan.size())");
+  check_tokens(module, "h", h, "its own width", h.width, h.count);
+}
+
+template <class B, class P>
+void check_batch_options(const B& backend, const Factors<const P>& module, const CallOptions& o,
+                         bool is_half) {
+  check_options(module, o, is_half);
+  check_backend(backend, module, o);
+  if (o.token_scale) fail_at(module, "a batch has its scales in its plan, not in token_scale");
+  if (o.dropout.probability != 0) fail_at(module, "a batch of adapters has no dropout");
+}
+
+/// Throws Error where an operand of shrink is wrong. False where there is nothing to do.
+template <class B, class P, class X>
+bool check_shrink(const B& backend, const BatchPlan<P>& plan, Index m, const Tokens<X>& x,
+                  const Tokens<accumulator_t<P>>& h, const CallOptions& o) {
+  if (has_no_tokens(plan, "x", x)) return false;
+  const Factors<const P> module = host_module(plan, m);
+  check_batch_options(backend, module, o, true);
+  if (module.rank == 0) return false;
+  check_tokens(module, "x", x, "in_features", module.in_features, plan.tokens());
+  check_hidden(plan, module, h);
+  return true;
+}
+
+/// A module with some of its outputs only.
+template <class P>
+Factors<const P> cut_outputs(Factors<const P> f, const Range& features) {
+  f.B += features.begin;
+  if (f.v) f.v += features.begin;
+  f.out_features = features.end - features.begin;
+  return f;
+}
+
+inline Range common(const Range& a, Index begin, Index end) {
+  return {std::max(a.begin, begin), std::min(a.end, end)};
+}
+
+/// One run's tokens in `own`, a block at a time: body(begin, count, tokens) with their places in the sorted
+/// order.
+template <class P, class T, class Body>
+void for_blocks(const BatchPlan<P>& plan, const typename BatchPlan<P>::Run& run, const Range& own,
+                GatheredTokens<T>& tokens, const Body& body) {
+  const auto [begin, end] = common(own, run.begin, run.end);
+  for (Index i = begin; i < end;) {
+    const Index count = tokens.most(end - i);
+    body(i, count, tokens.at(plan.rows() + i, count));
+    i += count;
+  }
+}
+
+/// shrink of at most `most` modules that read the same x.
+template <std::size_t most, class B, class P, class X>
+void shrink_together(const B& backend, const BatchPlan<P>& plan, std::span<const Index> modules,
+                     const Tokens<const X>& x, std::span<const Tokens<accumulator_t<P>>> h,
+                     const Slice& slice) {
+  using Acc = accumulator_t<P>;
+  const Range all = {0, plan.size()}, own = part_of(plan.size(), slice);
+  GatheredTokens gathered(x);
+  for (const auto& run : plan.shrink_runs()) {
+    Factors<const P> factors[most];
+    Tokens<Acc> hidden[most];
+    std::size_t n = 0;
+    Index rank = 0;
+    for (std::size_t i = 0; i < modules.size(); ++i) {
+      factors[n] = run.adapter->factors(modules[i]);
+      if (factors[n].rank == 0) continue;
+      rank = std::max(rank, factors[n].rank);
+      hidden[n] = h[i].features(0, factors[n].rank);
+      ++n;
+    }
+    if (n == 0) continue;
+    // Few tokens are shared out by ranks, as for a single adapter.
+    const bool by_tokens = plan.size() >= rank;
+    for_blocks(plan, run, by_tokens ? own : all, gathered, [&](Index begin, Index count, const auto& tokens) {
+      Tokens<Acc> hs[most];
+      for (std::size_t i = 0; i < n; ++i) hs[i] = hidden[i].tokens(begin, count);
+      const std::span<const Factors<const P>> all_factors(factors, n);
+      const std::span<const Tokens<Acc>> all_hs(hs, n);
+      const Tokens<const X> xs = tokens;
+      const CallOptions o = {.slice = by_tokens ? Slice{} : slice};
+      if constexpr (requires { backend.shrink(all_factors, xs, all_hs, o); }) {
+        backend.shrink(all_factors, xs, all_hs, o);
+      } else {
+        for (std::size_t i = 0; i < n; ++i) backend.shrink(factors[i], xs, hs[i], o);
+      }
+    });
+  }
+}
+
+/// expand for a block of a run of tenants, from place `begin` in the sorted order: one product with the B
+/// that they share.
+template <class B, class P, class Y>
+void expand_tenants(const B& backend, const BatchPlan<P>& plan, const typename BatchPlan<P>::Run& run,
+                    Index module, const Range& features, Index begin, const Tokens<const accumulator_t<P>>& h,
+                    const Tokens<Y>& y, const CallOptions& o) {
+  const Layout& layout = run.adapter->placement->layout;
+  const Index own = (*run.adapter->placement)[module];
+  const P* const* trainables = plan.trainables() + begin;
+  const auto offset = [&](FactorId id) {
+    const Layout::Group* group = layout.group(id, own);
+    return group && layout.is_trained(id) ? group->offset : -1;
+  };
+  Tenants<P> tenants = {trainables, offset(FactorId::u), offset(FactorId::v)};
+  if (tenants.v >= 0) tenants.v += features.begin;
+  const Factors<const P> common = cut_outputs(run.adapter->factors(module), features);
+  if constexpr (requires { backend.expand(common, tenants, h, y, o); }) {
+    backend.expand(common, tenants, h, y, o);
+  } else {
+    for (Index t = 0; t < y.count; ++t) {
+      const Factors<const P> f = factors_at<P>(layout, own, trainables[t], run.adapter->frozen);
+      backend.expand(cut_outputs(f, features), h.tokens(t, 1), y.tokens(t, 1), from_token(o, t));
+    }
+  }
+}
+
+/// y = 0, for tokens that no adapter adds to.
+template <class B, class P, class Y>
+void set_to_zero(const B& backend, Factors<const P> host, const Tokens<Y>& y) {
+  host.rank = 0;
+  host.out_features = y.width;
+  backend.expand(host, Tokens<const accumulator_t<P>>(), y, CallOptions{.overwrite = true});
+}
+
+}  // namespace detail
+
+/// h = A·x for all tokens of the batch, at several of the host's modules that read the same x; those that
+/// share A go through it once. x in×T; h[i], for modules[i], at least plan.rank(modules[i]) × plan.size() in
+/// accumulator_t<P>: scratch between the halves, one column per use of an adapter in the plan's order.
+/// Modules may share h where every adapter of the batch has one A for them. Options: slice. Throws Error if
+/// the shapes disagree. `backend` as in ops/; the CPU's where it is left out.
+template <class B, class P, class X>
+void shrink(const B& backend, const BatchPlan<P>& plan, std::span<const Index> modules, const X& x,
+            std::type_identity_t<std::span<const Tokens<accumulator_t<P>>>> h, const CallOptions& o = {}) {
+  using namespace detail;
+  const auto xs = input_tokens(x);
+  if (h.size() != modules.size())
+    fail("modules that read the same x: ", modules.size(), " modules, but ", h.size(), " of h");
+  bool is_needed = false;
+  for (std::size_t i = 0; i < modules.size(); ++i)
+    is_needed |= check_shrink(backend, plan, modules[i], xs, h[i], o);
+  if (!is_needed) return;
+  constexpr std::size_t most = 4;  // modules that share a pass over x
+  for (std::size_t first = 0; first < modules.size(); first += most) {
+    const std::size_t n = std::min(most, modules.size() - first);
+    shrink_together<most>(backend, plan, modules.subspan(first, n), xs, h.subspan(first, n), o.slice);
+  }
+}
+template <class P, class X>
+void shrink(const BatchPlan<P>& plan, std::span<const Index> modules, const X& x,
+            std::type_identity_t<std::span<const Tokens<accumulator_t<P>>>> h, const CallOptions& o = {}) {
+  shrink(CpuBackend(), plan, modules, x, h, o);
+}
+
+/// At one of the host's modules.
+template <class B, class P, class X, class H>
+void shrink(const B& backend, const BatchPlan<P>& plan, Index module, const X& x, H&& h,
+            const CallOptions& o = {}) {
+  using namespace detail;
+  const auto xs = input_tokens(x);
+  const Tokens<accumulator_t<P>> hs = output_tokens(std::forward<H>(h));
+  if (check_shrink(backend, plan, module, xs, hs, o))
+    shrink_together<1>(backend, plan, std::span(&module, 1), xs, std::span(&hs, 1), o.slice);
+}
+template <class P, class X, class H>
+void shrink(const BatchPlan<P>& plan, Index module, const X& x, H&& h, const CallOptions& o = {}) {
+  shrink(CpuBackend(), plan, module, x, std::forward<H>(h), o);
+}
+
+/// y += c ∘ v ∘ B·(u ∘ h) with each token's adapter, c = scaling · the token's scale · o.scale; with
+/// overwrite y = …, and zero for tokens without adapter, which are left alone otherwise. h as shrink left it,
+/// y out×T. Options: scale, overwrite, slice.
+template <class B, class P, class H, class Y>
+void expand(const B& backend, const BatchPlan<P>& plan, Index module, const H& h, Y&& y,
+            const CallOptions& o = {}) {
+  using namespace detail;
+  const auto ys = output_tokens(std::forward<Y>(y));
+  const Tokens<const accumulator_t<P>> hs = input_tokens(h);
+  if (has_no_tokens(plan, "y", ys)) return;
+  const Factors<const P> host = host_module(plan, module);
+  check_batch_options(backend, host, o, true);
+  if (host.rank == 0 && !o.overwrite) return;
+  check_tokens(host, "y", ys, "out_features", host.out_features, plan.tokens());
+  if (host.rank > 0) check_hidden(plan, host, hs);
+
+  // Few tokens are shared out by features, as for a single adapter; and so are tokens that several adapters
+  // add to, which all do it in the same thread.
+  const bool by_tokens = plan.size() > most_tokens_by_features && !plan.revisits();
+  const Range own = by_tokens ? part_of(plan.size(), o.slice) : Range{0, plan.size()};
+  const Range features =
+      by_tokens ? Range{0, host.out_features} : part_of_features(host.out_features, o.slice);
+  const Index width = features.end - features.begin;
+  const auto part = ys.features(features.begin, width);
+  GatheredTokens gathered(part);
+  if (o.overwrite) {
+    const Range idle = part_of(static_cast<Index>(plan.idle().size()), o.slice);
+    for (Index i = idle.begin; i < idle.end; ++i)
+      set_to_zero(backend, host, ys.tokens(plan.idle()[static_cast<std::size_t>(i)], 1));
+  }
+  if (width == 0) return;
+  for (const auto& run : plan.expand_runs()) {
+    const bool overwrite = o.overwrite && run.is_first;
+    const Factors<const P> f = run.adapter->factors(module);
+    if (f.rank == 0) {
+      if (overwrite)
+        for_blocks(plan, run, own, gathered,
+                   [&](Index, Index, const auto& out) { set_to_zero(backend, host, out); });
+      continue;
+    }
+    for_blocks(plan, run, own, gathered, [&](Index begin, Index count, const auto& out) {
+      const CallOptions options = {
+          .scale = o.scale, .token_scale = plan.scales() + begin, .overwrite = overwrite};
+      const auto hidden = hs.tokens(begin, count).features(0, f.rank);
+      if (run.has_tenants)
+        expand_tenants(backend, plan, run, module, features, begin, hidden, out, options);
+      else
+        backend.expand(cut_outputs(f, features), hidden, out, options);
+    });
+  }
+}
+template <class P, class H, class Y>
+void expand(const BatchPlan<P>& plan, Index module, const H& h, Y&& y, const CallOptions& o = {}) {
+  expand(CpuBackend(), plan, module, h, std::forward<Y>(y), o);
+}
+
+/// Both halves.
+template <class B, class P, class X, class Y, class H>
+void forward(const B& backend, const BatchPlan<P>& plan, Index module, const X& x, Y&& y, H&& h,
+             const CallOptions& o = {}) {
+  if (plan.tokens() > 0) detail::check_options(detail::host_module(plan, module), o, false);
+  const Tokens<accumulator_t<P>> hs = detail::output_tokens(std::forward<H>(h));
+  shrink(backend, plan, module, x, hs, o);
+  expand(backend, plan, module, hs, std::forward<Y>(y), o);
+}
+template <class P, class X, class Y, class H>
+void forward(const BatchPlan<P>& plan, Index module, const X& x, Y&& y, H&& h, const CallOptions& o = {}) {
+  forward(CpuBackend(), plan, module, x, std::forward<Y>(y), std::forward<H>(h), o);
+}
+
+TIEDLORA_END_NAMESPACE

@@ -1,0 +1,189 @@
+// Which token of a batch goes through which adapters, sorted once for all modules of all layers.
+#pragma once
+
+#include <algorithm>  // max, sort
+#include <cstddef>    // size_t
+#include <span>       // span
+#include <string>     // string
+#include <tuple>      // tuple
+#include <utility>    // move
+#include <vector>     // vector
+
+#include "../views/config.hpp"
+#include "../views/error.hpp"
+#include "adapter_set.hpp"
+
+TIEDLORA_BEGIN_NAMESPACE
+
+/// What a token goes through: an adapter, times a scale of the request's own, or none.
+struct TokenAdapter {
+  AdapterId adapter = no_adapter;
+  float scale = 1;
+};
+
+/// One of several adapters that a token goes through.
+struct AdapterUse {
+  Index token = 0;
+  AdapterId adapter = no_adapter;
+  float scale = 1;
+};
+
+/// The plan of one batch: its tokens sorted by adapter, and their places. Made once per batch from a snapshot
+/// of the adapters, read by the calls of batch.hpp for every module of every layer, by any number of threads.
+/// It holds the snapshot, and so the adapters, until it is made anew or dies.
+template <class P>
+class BatchPlan {
+ public:
+  using Scalar = P;
+
+  /// Uses [begin, end) of the sorted order that go through the product of one factor A, or of one B,
+  /// together.
+  struct Run {
+    Index begin = 0, end = 0;
+    const detail::Resident<P>* adapter = nullptr;  ///< of the first of them
+    bool is_first = true;      ///< none of its tokens has been through another adapter before
+    bool has_tenants = false;  ///< of several adapters, which have the factor in common
+  };
+
+  /// Of no tokens.
+  BatchPlan() = default;
+  /// tokens[t] says what token t goes through. Throws Error, naming token and id, for an id that the snapshot
+  /// does not hold.
+  BatchPlan(AdapterSnapshot<P> snapshot, std::span<const TokenAdapter> tokens) {
+    assign(std::move(snapshot), tokens);
+  }
+  /// Any number of adapters for each of so many tokens, in any order; those of one token are added to y in
+  /// the order given.
+  BatchPlan(AdapterSnapshot<P> snapshot, Index tokens, std::span<const AdapterUse> uses) {
+    assign(std::move(snapshot), tokens, uses);
+  }
+
+  /// Makes the plan anew, in the memory that it has. After an Error it is of no tokens.
+  void assign(AdapterSnapshot<P> snapshot, std::span<const TokenAdapter> tokens) {
+    begin(std::move(snapshot), static_cast<Index>(tokens.size()));
+    for (std::size_t t = 0; t < tokens.size(); ++t)
+      push({static_cast<Index>(t), tokens[t].adapter, tokens[t].scale});
+    finish();
+  }
+  void assign(AdapterSnapshot<P> snapshot, Index tokens, std::span<const AdapterUse> uses) {
+    begin(std::move(snapshot), tokens);
+    for (const AdapterUse& use : uses) {
+      if (use.token < 0 || use.token >= tokens)
+        fail_empty(
+            detail::message("adapter ", use.adapter, " is for token ", use.token, " of a batch of ", tokens));
+      push(use);
+    }
+    finish();
+  }
+
+  const AdapterSnapshot<P>& snapshot() const { return snapshot_; }
+  Index tokens() const { return tokens_; }  ///< T, of x and y
+  /// Uses of an adapter by a token: how many columns h needs. At most T unless tokens have several adapters.
+  Index size() const { return static_cast<Index>(rows_.size()); }
+  /// The largest rank of the batch's adapters at the host's module m: how many rows h needs. 0: nothing to
+  /// do.
+  Index rank(Index m) const {
+    Index largest = 0;
+    for (const Run& run : expand_runs_) largest = std::max(largest, run.adapter->placement->rank(m));
+    return largest;
+  }
+  /// At any module.
+  Index max_rank() const { return max_rank_; }
+
+  /// For the calls, and for kernels of a host's own. In the sorted order of uses: their tokens, their scales
+  /// and their adapters' trained arrays; the tokens without adapter.
+  const Index* rows() const { return rows_.data(); }
+  const float* scales() const { return scales_.data(); }
+  const P* const* trainables() const { return trainables_.data(); }
+  std::span<const Index> idle() const { return idle_; }
+  std::span<const Run> shrink_runs() const { return shrink_runs_; }
+  std::span<const Run> expand_runs() const { return expand_runs_; }
+  /// Whether a token has several adapters: expand then goes over its y more than once.
+  bool revisits() const { return revisits_; }
+
+ private:
+  struct Use {
+    Index pass;  // how many adapters its token has before this one
+    const detail::Resident<P>* adapter;
+    AdapterId id;
+    Index token;
+    float scale;
+  };
+
+  [[noreturn]] void fail_empty(const std::string& message) {
+    begin({}, 0);
+    detail::fail(message);
+  }
+
+  void begin(AdapterSnapshot<P> snapshot, Index tokens) {
+    snapshot_ = std::move(snapshot);
+    tokens_ = tokens;
+    uses_.clear(), rows_.clear(), scales_.clear(), trainables_.clear(), idle_.clear();
+    shrink_runs_.clear(), expand_runs_.clear();
+    uses_of_.assign(static_cast<std::size_t>(tokens), 0);
+    max_rank_ = 0;
+    revisits_ = false;
+  }
+
+  void push(const AdapterUse& use) {
+    if (use.adapter == no_adapter) return;
+    const detail::Resident<P>* adapter = snapshot_.find(use.adapter);
+    if (!adapter)
+      fail_empty(detail::message("token ", use.token, " asks for adapter ", use.adapter,
+                                 ", which this snapshot does not hold (removed, or never added)"));
+    const Index pass = uses_of_[static_cast<std::size_t>(use.token)]++;
+    uses_.push_back({pass, adapter, use.adapter, use.token, use.scale});
+    max_rank_ = std::max(max_rank_, adapter->placement->largest_rank);
+    revisits_ |= pass > 0;
+  }
+
+  void finish() {
+    // Adapters that have frozen numbers in common stand side by side, then the tokens of each.
+    std::sort(uses_.begin(), uses_.end(), [](const Use& a, const Use& b) {
+      const auto key = [](const Use& use) {
+        return std::tuple(use.pass, use.adapter->placement.get(), use.adapter->frozen, use.id, use.token);
+      };
+      return key(a) < key(b);
+    });
+    for (const Use& use : uses_) {
+      extend(shrink_runs_, use, FactorId::A);
+      extend(expand_runs_, use, FactorId::B);
+      rows_.push_back(use.token);
+      scales_.push_back(use.scale);
+      trainables_.push_back(use.adapter->trainable);
+    }
+    for (Index t = 0; t < tokens_; ++t)
+      if (uses_of_[static_cast<std::size_t>(t)] == 0) idle_.push_back(t);
+  }
+
+  // Adds the next use in order to the last run where it has that factor in common with it.
+  void extend(std::vector<Run>& runs, const Use& use, FactorId factor) {
+    const Index place = size();
+    if (!runs.empty()) {
+      Run& run = runs.back();
+      const detail::Resident<P>& other = *run.adapter;
+      const bool is_frozen = !use.adapter->placement->layout.is_trained(factor);
+      const bool shares =
+          is_frozen && use.adapter->placement == other.placement && use.adapter->frozen == other.frozen;
+      const bool is_same_pass = uses_[static_cast<std::size_t>(run.begin)].pass == use.pass;
+      if (is_same_pass && (shares || use.adapter == run.adapter)) {
+        run.end = place + 1;
+        run.has_tenants |= use.adapter != run.adapter;
+        return;
+      }
+    }
+    runs.push_back({place, place + 1, use.adapter, use.pass == 0, false});
+  }
+
+  AdapterSnapshot<P> snapshot_;
+  Index tokens_ = 0, max_rank_ = 0;
+  bool revisits_ = false;
+  std::vector<Use> uses_;
+  std::vector<Index> uses_of_;  // by token
+  std::vector<Index> rows_, idle_;
+  std::vector<float> scales_;
+  std::vector<const P*> trainables_;
+  std::vector<Run> shrink_runs_, expand_runs_;
+};
+
+TIEDLORA_END_NAMESPACE

@@ -1,0 +1,96 @@
+// What kernels get: the factors of one module as pointers.
+#pragma once
+
+#include <cstdint>      // int32_t
+#include <type_traits>  // is_const
+
+#include "config.hpp"
+#include "error.hpp"
+#include "options.hpp"
+#include "scalar.hpp"
+
+TIEDLORA_BEGIN_NAMESPACE
+
+/// One module's share of the flat arrays. Plain and trivially copyable; the seam at which a kernel of the
+/// user's own plugs in. In gradients a null pointer means: not trained. Valid as long as the owner of the
+/// arrays (and, for `name`, its Layout).
+template <class P>
+struct Factors {
+  P* A = nullptr;  ///< row k at A + k · a_stride, in_features long
+  Index a_stride = 0;
+  P* B = nullptr;  ///< column k at B + k · b_stride, out_features long
+  Index b_stride = 0;
+  P* u = nullptr;  ///< rank long; null: ones
+  P* v = nullptr;  ///< out_features long; null: ones
+  accumulator_t<P> scaling = accumulator_t<P>(1);
+  Index rank = 0;  ///< 0: the module is not adapted
+  Index in_features = 0;
+  Index out_features = 0;
+  std::int32_t module = -1;    ///< its index in the module list
+  const char* name = nullptr;  ///< for messages
+
+  TIEDLORA_VIEW operator Factors<const P>() const
+    requires(!std::is_const_v<P>)
+  {
+    return {A, a_stride, B, b_stride, u, v, scaling, rank, in_features, out_features, module, name};
+  }
+};
+
+namespace detail {
+inline namespace TIEDLORA_ISA {
+
+/// Raises an error about one module.
+template <class P, class... Parts>
+[[noreturn]] void fail_at(const Factors<P>& f, const Parts&... parts) {
+  fail("module \"", f.name ? f.name : "?", "\" (", f.out_features, "x", f.in_features, ", rank ", f.rank,
+       "): ", parts...);
+}
+
+/// c_t, what the adapter's output for token t is multiplied with.
+template <class Acc, class P>
+Acc token_scaling(const Factors<P>& f, const CallOptions& o, Index t) {
+  const Acc c = f.scaling * static_cast<Acc>(o.scale);
+  return o.token_scale ? c * static_cast<Acc>(o.token_scale[t]) : c;
+}
+
+template <class P>
+void check_cut(const Factors<P>& f, const char* side, Index begin, Index n, Index features) {
+  if (begin < 0 || n < 0 || begin > features - n)
+    fail_at(f, "its ", side, " features [", begin, ", ", begin + n,
+            ") do not exist (another model, or a cut made twice?)");
+}
+
+}  // namespace TIEDLORA_ISA
+}  // namespace detail
+
+inline namespace TIEDLORA_ISA {
+
+/// One device's part of a module whose base layer is cut over its inputs (row-parallel): the columns [begin,
+/// begin + n) of A. Forward needs no exchange of its own: expand is linear in h, so each device adds the
+/// outputs of its own h to its partial y before the base layer's all-reduce. Where h itself is wanted, for
+/// backward, it is the sum of the devices' (r numbers a token). B, u and v are each device's whole ones, and
+/// so are their gradients once h is summed. Gradients are cut alike. Throws Error, naming the module, outside
+/// of in_features.
+template <class P>
+Factors<P> slice_in(Factors<P> f, Index begin, Index n) {
+  detail::check_cut(f, "input", begin, n, f.in_features);
+  if (f.A) f.A += begin;
+  f.in_features = n;
+  return f;
+}
+
+/// One device's part of a module whose base layer is cut over its outputs (column-parallel): the rows [begin,
+/// begin + n) of B and v. Forward needs no exchange: every device computes the whole h. In backward dh is the
+/// sum of the devices' (r numbers a token), or rather dx of the base layer's all-reduce, if u and A are
+/// frozen. Gradients are cut alike. Throws Error, naming the module, outside of out_features.
+template <class P>
+Factors<P> slice_out(Factors<P> f, Index begin, Index n) {
+  detail::check_cut(f, "output", begin, n, f.out_features);
+  if (f.B) f.B += begin;
+  if (f.v) f.v += begin;
+  f.out_features = n;
+  return f;
+}
+
+}  // namespace TIEDLORA_ISA
+TIEDLORA_END_NAMESPACE

@@ -1,0 +1,62 @@
+// What a number is in memory, and which type sums are kept in.
+#pragma once
+
+#include <type_traits>  // common_type, conditional, is_floating_point, is_same, remove_const, type_identity
+
+#include "config.hpp"
+
+// CUDA's, known here without their headers.
+struct __half;
+struct __nv_bfloat16;
+
+TIEDLORA_BEGIN_NAMESPACE
+
+/// How a number is stored: as the type's own arithmetic has it, or in one of the two formats of 16 bits.
+enum class Format : unsigned char { native, binary16, bfloat16 };
+
+/// What the library knows of a scalar type. Specialise it for a type of your own: most only need
+/// `struct ScalarTraits<MyHalf> : Scalar16<Format::binary16> {};`.
+template <class T>
+struct ScalarTraits {
+  static_assert(sizeof(T) != 2,
+                "tiedlora: an unknown type of 16 bits; include <tiedlora/eigen.hpp> for Eigen's half and "
+                "bfloat16, or specialise tiedlora::ScalarTraits for a type of your own");
+  using accumulator = T;
+  static constexpr Format format = Format::native;
+};
+
+/// Numbers of 16 bits, summed in float.
+template <Format number>
+struct Scalar16 {
+  using accumulator = float;
+  static constexpr Format format = number;
+};
+
+template <>
+struct ScalarTraits<__half> : Scalar16<Format::binary16> {};
+template <>
+struct ScalarTraits<__nv_bfloat16> : Scalar16<Format::bfloat16> {};
+#if defined(__FLT16_MAX__)
+template <>
+struct ScalarTraits<_Float16> : Scalar16<Format::binary16> {};
+#endif
+#if defined(__BFLT16_MAX__) || (defined(__clang__) && __clang_major__ >= 17 && defined(__SSE2__))
+template <>
+struct ScalarTraits<__bf16> : Scalar16<Format::bfloat16> {};
+#endif
+
+/// The type of h, gradients, scratch and sums beside parameters P: float for the 16-bit types, else P itself.
+template <class P>
+using accumulator_t = typename ScalarTraits<std::remove_const_t<P>>::accumulator;
+
+/// Types too narrow to sum or to train in.
+template <class P>
+inline constexpr bool is_narrow = ScalarTraits<std::remove_const_t<P>>::format != Format::native;
+
+/// In what a number in memory of type T and a sum of type Acc are added: the wider of the two, so that a
+/// double keeps its digits beside a float adapter.
+template <class Acc, class T>
+using sum_t = typename std::conditional_t<std::is_floating_point_v<Acc> && std::is_floating_point_v<T>,
+                                          std::common_type<Acc, T>, std::type_identity<Acc>>::type;
+
+TIEDLORA_END_NAMESPACE

@@ -1,0 +1,16 @@
+// Where the tokens of many adapters over one A, B have their own u and v.
+#pragma once
+
+#include "config.hpp"
+
+TIEDLORA_BEGIN_NAMESPACE
+
+/// Plain and trivially copyable.
+template <class P>
+struct Tenants {
+  const P* const* arrays;  ///< by token: the trained array of its adapter
+  Index u;                 ///< where the module's u begins in it; -1: u is common to all, or absent
+  Index v;                 ///< likewise
+};
+
+TIEDLORA_END_NAMESPACE

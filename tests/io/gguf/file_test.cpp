@@ -1,0 +1,254 @@
+// The GGUF container: what is read, and what is refused.
+#include <gtest/gtest.h>
+
+#include <limits>
+#include <tiedlora/io/gguf.hpp>
+#include <tiedlora/io/gguf/write.hpp>
+
+#include "support/gguf_bytes.hpp"
+#include "support/io_files.hpp"
+
+namespace tiedlora_test {
+namespace {
+
+using namespace tiedlora;
+using gguf::Type;
+using gguf::ValueType;
+
+constexpr auto huge = std::numeric_limits<std::uint64_t>::max();
+
+std::filesystem::path golden(const std::string& name) {
+  return std::filesystem::path(TIEDLORA_GOLDEN_DIR) / "gguf" / name;
+}
+
+void expect_refused(const GgufBytes& bytes, std::initializer_list<std::string_view> parts) {
+  expect_failure(gguf::try_parse(bytes.span()), parts);
+}
+
+/// Two tensors of F32 with 4 and 8 bytes.
+GgufBytes two_tensors(std::uint64_t second_offset = 32, std::string_view data = {}) {
+  const std::string all(40, 'x');
+  GgufBytes bytes;
+  bytes.head(2, 0).tensor("a", {1}, Type::F32, 0).tensor("b", {1, 2}, Type::F32, second_offset).pad();
+  bytes.raw(data.empty() ? std::string_view(all) : data);
+  return bytes;
+}
+
+TEST(Gguf, ReadsEveryTypeOfValue) {
+  const gguf::File file = gguf::open(golden("model.gguf"));
+  const auto value = [&file](std::string_view key) -> const gguf::Value& {
+    const gguf::Value* found = file.find_value(key);
+    if (!found) throw std::runtime_error("no value " + std::string(key));
+    return *found;
+  };
+  EXPECT_EQ(value("test.uint8").natural(), 200);
+  EXPECT_EQ(value("test.int8").number(), -100);
+  EXPECT_EQ(value("test.uint16").natural(), 60000);
+  EXPECT_EQ(value("test.int16").number(), -30000);
+  EXPECT_EQ(value("test.uint32").natural(), 4000000000);
+  EXPECT_EQ(value("test.int32").number(), -2000000000);
+  EXPECT_EQ(value("test.float32").number(), 0.5);
+  EXPECT_EQ(value("test.bool").boolean(), true);
+  EXPECT_EQ(value("test.uint64").natural(), huge);
+  EXPECT_EQ(value("test.int64").number(), -0x1p63);
+  EXPECT_EQ(value("test.float64").number(), 0.1);
+  EXPECT_EQ(value("test.text").text(), std::string_view("m\xC3\xB6\0del", 7));
+  EXPECT_EQ(value("general.alignment").natural(), 64);
+  EXPECT_EQ(value("test.array.uint8").numbers<std::uint8_t>(), (std::vector<std::uint8_t>{200, 200}));
+  EXPECT_EQ(value("test.array.int64").numbers<std::int64_t>(),
+            (std::vector<std::int64_t>(2, std::numeric_limits<std::int64_t>::min())));
+  EXPECT_EQ(value("test.array.float64").numbers<double>(), (std::vector<double>{0.1, 0.1}));
+  EXPECT_EQ(value("test.array.bool").count, 2);
+  EXPECT_EQ(value("tokenizer.ggml.tokens").texts(),
+            (std::vector<std::string_view>{"<s>", "", "\xC4\xA0the"}));
+  EXPECT_EQ(file.find_value("test"), nullptr);
+}
+
+TEST(Gguf, ValuesOfOtherTypesGiveNothing) {
+  const gguf::File file = gguf::open(golden("model.gguf"));
+  EXPECT_EQ(file.find_value("test.uint8")->text(), std::nullopt);
+  EXPECT_EQ(file.find_value("test.uint8")->boolean(), std::nullopt);
+  EXPECT_EQ(file.find_value("test.int8")->natural(), std::nullopt) << "it is negative";
+  EXPECT_EQ(file.find_value("test.float32")->natural(), std::nullopt);
+  EXPECT_EQ(file.find_value("test.bool")->number(), std::nullopt);
+  EXPECT_EQ(file.find_value("test.text")->texts(), std::nullopt);
+  EXPECT_EQ(file.find_value("test.array.uint8")->numbers<std::int8_t>(), std::nullopt);
+  EXPECT_EQ(file.find_value("test.array.uint8")->natural(), std::nullopt);
+}
+
+TEST(Gguf, KeepsTensorsOfEveryType) {
+  const gguf::File file = gguf::open(golden("model.gguf"));
+  ASSERT_EQ(file.tensors().size(), 3);
+  const gguf::Tensor* q = file.find_tensor("blk.0.attn_q.weight");
+  ASSERT_TRUE(q);
+  EXPECT_EQ(to_string(q->type), "Q4_1");
+  EXPECT_EQ(q->shape, (std::vector<Index>{32, 32}));
+  EXPECT_EQ(q->bytes.size(), 32 * 20);
+  std::vector<float> numbers(1024);
+  expect_failure(gguf::try_read(*q, std::span(numbers)), {"\"blk.0.attn_q.weight\"", "Q4_1"});
+  const gguf::Tensor* embedding = file.find_tensor("token_embd.weight");
+  EXPECT_EQ(embedding->type, Type::Q8_0);
+  EXPECT_EQ(embedding->shape, (std::vector<Index>{32, 3}));
+  const gguf::Tensor* norm = file.find_tensor("blk.0.attn_norm.weight");
+  expect_failure(gguf::try_read(*norm, std::span(numbers)), {"32 numbers, not 1024"});
+  std::vector<double> floats(32);
+  ASSERT_TRUE(gguf::try_read(*norm, std::span(floats)));
+  for (std::size_t i = 0; i < floats.size(); ++i)
+    EXPECT_EQ(floats[i], (static_cast<double>((7 * i + 31) % 255) - 127) / 8) << i;
+  EXPECT_EQ(file.find_tensor("blk"), nullptr);
+}
+
+TEST(Gguf, KeepsTensorsOfUnknownTypesUpToTheNext) {
+  GgufBytes bytes;
+  bytes.head(3, 0)
+      .tensor("a", {5}, Type{99}, 0)
+      .tensor("b", {1}, Type::F32, 64)
+      .tensor("c", {7}, Type{77}, 96);
+  bytes.pad().raw(std::string(64, 'a')).raw("bbbb").pad().raw("ccccc");
+  const auto file = gguf::try_parse(bytes.span());
+  ASSERT_TRUE(file) << file.error();
+  EXPECT_EQ(file->find_tensor("a")->bytes.size(), 64);
+  EXPECT_EQ(file->find_tensor("b")->bytes.size(), 4);
+  EXPECT_EQ(file->find_tensor("c")->bytes.size(), 5);
+  EXPECT_EQ(to_string(Type{99}), "?");
+
+  const auto none =
+      GgufBytes().head(2, 0).tensor("a", {5}, Type{99}, 0).tensor("b", {1}, Type::F32, 0).pad().raw("bbbb");
+  const auto of_none = gguf::try_parse(none.span());
+  ASSERT_TRUE(of_none) << of_none.error();
+  EXPECT_EQ(of_none->find_tensor("a")->bytes.size(), 0) << "the next begins where it does";
+}
+
+TEST(Gguf, ReadsWhatIsOddButRight) {
+  EXPECT_TRUE(gguf::try_parse(GgufBytes().head(0, 0).span()));
+  const auto empty = GgufBytes().head(0, 1).value("", std::string_view());
+  EXPECT_EQ(gguf::try_parse(empty.span())->find_value("")->text(), "");
+  EXPECT_TRUE(gguf::try_parse(GgufBytes().head(0, 0, 2).span())) << "version 2 has the same form";
+  EXPECT_TRUE(gguf::try_parse(two_tensors(32, std::string(40, 'x')).span())) << "unpadded end";
+  EXPECT_TRUE(gguf::try_parse(two_tensors(32, std::string(64, 'x')).span())) << "padded end";
+  EXPECT_TRUE(gguf::try_parse(
+      GgufBytes().head(1, 1).value("general.alignment", 1u).tensor("a", {0, 4}, Type::F32, 0).span()));
+  const std::string longest(63, 'n');
+  EXPECT_TRUE(
+      gguf::try_parse(GgufBytes().head(1, 0).tensor(longest, {}, Type::F32, 0).pad().raw("1234").span()));
+}
+
+TEST(Gguf, RefusesWhatIsNoGguf) {
+  expect_refused(GgufBytes(), {"is no GGUF file"});
+  expect_refused(GgufBytes().raw("GGU"), {"is no GGUF file"});
+  expect_refused(GgufBytes().raw("GGML").raw(std::string(40, '\0')), {"does not begin with \"GGUF\""});
+  expect_refused(GgufBytes().raw("GGUF").number(3u), {"cut short within the first 24 bytes"});
+  expect_refused(GgufBytes().head(0, 0, 1), {"of GGUF version 1;"});
+  expect_refused(GgufBytes().head(0, 0, 4), {"of GGUF version 4; versions 2 and 3 are read"});
+  expect_refused(GgufBytes().head(0, 0, 0x03000000), {"big-endian"});
+}
+
+TEST(Gguf, BelievesNoClaimsOfCountsAndLengths) {
+  expect_refused(GgufBytes().head(huge, 0),
+                 {"claims 0 values and 18446744073709551615 tensors", "only 0 bytes"});
+  expect_refused(GgufBytes().head(0, huge), {"claims 18446744073709551615 values"});
+  expect_refused(GgufBytes().head(0, 1).number(huge).raw(std::string(20, 'x')), {"a metadata key"});
+  expect_refused(GgufBytes().head(0, 1).text("key").number(ValueType::text).number(huge),
+                 {"the metadata value of \"key\"", "within the file"});
+  for (const ValueType element : {ValueType::u8, ValueType::f64, ValueType::text})
+    expect_refused(GgufBytes().head(0, 1).text("key").number(ValueType::array).number(element).number(huge),
+                   {"the metadata value of \"key\""});
+  expect_refused(GgufBytes()
+                     .head(0, 1)
+                     .text("key")
+                     .number(ValueType::array)
+                     .number(ValueType::text)
+                     .number(std::uint64_t{2})
+                     .text("one")
+                     .number(std::uint64_t{9})
+                     .raw("two"),
+                 {"the metadata value of \"key\""});
+  expect_refused(GgufBytes().head(1, 0).number(huge).raw(std::string(40, 'x')), {"list of tensors"});
+  expect_refused(GgufBytes().head(1, 0).text("a").number(1u).number(huge).number(0u).number(std::uint64_t{0}),
+                 {"tensor \"a\" has a size of 18446744073709551615"});
+  expect_refused(GgufBytes().head(1, 0).tensor("a", {1, 1, 1, 1, 1}, Type::F32, 0).pad().raw("1234"),
+                 {"tensor \"a\" has 5 dimensions"});
+  expect_refused(GgufBytes().head(1, 0).tensor("a", {}, Type::F32, 0).raw("").pad(),
+                 {"takes 4 bytes, but only 0"});
+}
+
+TEST(Gguf, RefusesTypesOfValuesThatDoNotExist) {
+  expect_refused(GgufBytes().head(0, 1).text("key").number(13u).raw("12345678"),
+                 {"\"key\" at byte 35", "type"});
+  expect_refused(
+      GgufBytes().head(0, 1).text("key").number(9u).number(9u).number(std::uint64_t{0}).raw("12345678"),
+      {"\"key\"", "type that is not read"});
+}
+
+TEST(Gguf, RefusesNamesThatAreThereTwice) {
+  expect_refused(GgufBytes().head(0, 2).value("key", 1u).value("key", 2u),
+                 {"two metadata values named \"key\""});
+  expect_refused(GgufBytes()
+                     .head(2, 0)
+                     .tensor("a", {1}, Type::F32, 0)
+                     .tensor("a", {1}, Type::F32, 32)
+                     .pad()
+                     .raw(std::string(36, 'x')),
+                 {"two tensors named \"a\""});
+  expect_refused(GgufBytes().head(1, 0).tensor(std::string(64, 'n'), {1}, Type::F32, 0).pad().raw("1234"),
+                 {"has a name of 64 bytes; the format allows 63"});
+}
+
+TEST(Gguf, RefusesHolesOverlapsAndWrongSizes) {
+  EXPECT_TRUE(gguf::try_parse(two_tensors().span()));
+  for (const std::uint64_t offset : {std::uint64_t{0}, std::uint64_t{4}, std::uint64_t{31}, std::uint64_t{33},
+                                     std::uint64_t{64}, huge - 31})
+    expect_refused(two_tensors(offset), {"tensor \"b\" is at offset", "ends at 4"});
+  expect_refused(two_tensors(32, std::string(39, 'x')), {"tensor \"b\" takes 8 bytes, but only 7 are there"});
+  expect_refused(two_tensors(32, std::string(31, 'x')), {"tensor \"b\" begins at byte 32", "only 31"});
+  expect_refused(two_tensors(32, std::string(72, 'x')), {"has 32 bytes behind its last tensor"});
+  expect_refused(GgufBytes().head(1, 0).tensor("a", {1u << 31, 1u << 31, 1u << 31}, Type::F32, 0).pad(),
+                 {"tensor \"a\"", "overflows"});
+  expect_refused(GgufBytes().head(1, 0).tensor("a", {std::uint64_t{1} << 62}, Type::F32, 0).pad(),
+                 {"overflows"});
+  expect_refused(GgufBytes().head(1, 0).tensor("a", {33}, Type::Q8_0, 0).pad().raw(std::string(68, 'x')),
+                 {"tensor \"a\"", "Q8_0", "no whole number of blocks"});
+  for (const std::uint32_t alignment : {0u, 3u, 48u})
+    expect_refused(GgufBytes().head(0, 1).value("general.alignment", alignment), {"general.alignment"});
+  expect_refused(GgufBytes().head(0, 1).value("general.alignment", std::uint64_t{32}), {"general.alignment"});
+}
+
+// Every cut of a whole file is refused, and none is read beyond its end (AddressSanitizer looks).
+TEST(Gguf, RefusesEveryCut) {
+  const std::string whole = read_text(golden("model.gguf"));
+  for (std::size_t size = 0; size < whole.size() - 63; ++size) {
+    const std::vector<char> cut(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size));
+    ASSERT_FALSE(gguf::try_parse(std::as_bytes(std::span(cut)))) << size;
+  }
+}
+
+TEST(Gguf, NamesTheFile) {
+  const Folder folder;
+  expect_failure(gguf::try_open(folder / "none.gguf"), {"none.gguf\" cannot be opened"});
+  write_text(folder / "x.gguf", "GGXX");
+  expect_failure(gguf::try_open(folder / "x.gguf"), {"x.gguf\" is no GGUF file"});
+}
+
+TEST(Gguf, WritesNothingThatIsWrong) {
+  const Folder folder;
+  write_text(folder / "x", "old");
+  const std::string text(64, 'n');
+  const auto data = [bytes = std::array<std::byte, 8>()]() -> Result<std::span<const std::byte>> {
+    return std::span<const std::byte>(bytes);
+  };
+  const auto save = [&](std::vector<gguf::Entry> entries) {
+    return gguf::try_save(folder / "x", std::span<const gguf::MetadataEntry>(), entries);
+  };
+  expect_failure(save({{text, Type::F32, {2}, data}}), {"x\": the tensor name", "64 bytes; GGUF allows 63"});
+  expect_failure(save({{"a", Type::F32, {2}, data}, {"a", Type::F32, {2}, data}}),
+                 {"two tensors are named \"a\""});
+  expect_failure(save({{"a", Type::F32, {3}, data}}), {"tensor \"a\" takes 12 bytes, but 8 were given"});
+  expect_failure(save({{"a", Type::F32, {1, 1, 1, 1, 2}, data}}), {"cannot express"});
+  EXPECT_EQ(read_text(folder / "x"), "old");
+  EXPECT_EQ(folder.entries(), 1);
+  ASSERT_TRUE(save({{"a", Type::F32, {2}, data}}));
+  EXPECT_TRUE(gguf::try_open(folder / "x"));
+}
+
+}  // namespace
+}  // namespace tiedlora_test

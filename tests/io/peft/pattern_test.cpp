@@ -1,0 +1,107 @@
+// Python's re says what matches: the expectations here are its answers.
+#include <gtest/gtest.h>
+
+#include <string>
+#include <tiedlora/io/peft/pattern.hpp>
+
+#include "support/io_files.hpp"
+
+namespace tiedlora_test {
+namespace {
+
+using tiedlora::detail::Pattern;
+
+bool full(std::string_view pattern, std::string_view text) {
+  const auto made = Pattern::try_make(pattern);
+  EXPECT_TRUE(made) << pattern << " " << (made ? "" : made.error());
+  return made && made->matches(text);
+}
+bool name(std::string_view pattern, std::string_view text) {
+  const auto made = Pattern::try_make(pattern);
+  EXPECT_TRUE(made) << pattern;
+  return made && made->matches_name(text);
+}
+
+TEST(Pattern, MatchesTheWholeText) {
+  EXPECT_TRUE(full("abc", "abc"));
+  EXPECT_FALSE(full("abc", "abcd"));
+  EXPECT_FALSE(full("abc", "xabc"));
+  EXPECT_FALSE(full("abc", "ab"));
+  EXPECT_TRUE(full("", ""));
+  EXPECT_FALSE(full("", "a"));
+  EXPECT_TRUE(full("a.c", "abc"));
+  EXPECT_FALSE(full("a\\.c", "abc"));
+  EXPECT_FALSE(full("a.c", "a\nc"));
+}
+
+TEST(Pattern, Repeats) {
+  EXPECT_TRUE(full("ab*c", "ac"));
+  EXPECT_TRUE(full("ab*c", "abbbc"));
+  EXPECT_FALSE(full("ab+c", "ac"));
+  EXPECT_TRUE(full("ab+?c", "abbc"));
+  EXPECT_TRUE(full("ab?c", "abc"));
+  EXPECT_FALSE(full("ab?c", "abbc"));
+  EXPECT_TRUE(full("(ab)*", "abab"));
+  EXPECT_FALSE(full("(ab)*", "aba"));
+  EXPECT_TRUE(full("(a*)*b", "aaab"));
+  EXPECT_TRUE(full("(?:a|b)+", "abba"));
+  EXPECT_TRUE(full("(a?)?c", "ac"));
+  EXPECT_TRUE(full(".*decoder.*(SelfAttention|EncDecAttention).*(q|v)$", "m.decoder.0.SelfAttention.q"));
+}
+
+TEST(Pattern, Alternates) {
+  EXPECT_TRUE(full("a|bc|d", "bc"));
+  EXPECT_FALSE(full("a|bc|d", "ac"));
+  EXPECT_TRUE(full("x(|y)z", "xz"));
+  EXPECT_TRUE(full("(a|ab)(c|bcd)", "abcd"));
+}
+
+TEST(Pattern, KnowsSetsOfCharacters) {
+  EXPECT_TRUE(full("[a-c0]+", "abc0"));
+  EXPECT_FALSE(full("[^a-c]", "b"));
+  EXPECT_TRUE(full("[^a-c]", "d"));
+  EXPECT_TRUE(full("[]x]+", "x]"));
+  EXPECT_TRUE(full("[a-]+", "a-"));
+  EXPECT_TRUE(full("[\\d_]+", "1_2"));
+  EXPECT_TRUE(full("\\d\\w\\s\\D\\W\\S", "1_ x.y"));
+  EXPECT_FALSE(full("\\d", "x"));
+  EXPECT_TRUE(full("\\[\\]\\(\\)\\*\\\\", "[]()*\\"));
+  EXPECT_TRUE(full("[\\]\\-]+", "]-"));
+}
+
+TEST(Pattern, KnowsAnchors) {
+  EXPECT_TRUE(full("^abc$", "abc"));
+  EXPECT_FALSE(full("a^bc", "abc"));
+  EXPECT_FALSE(full("ab$c", "abc"));
+  EXPECT_TRUE(full("(^a|b)c", "ac"));
+}
+
+TEST(Pattern, MatchesNamesFromADotOn) {
+  EXPECT_TRUE(name("q_proj", "q_proj"));
+  EXPECT_TRUE(name("q_proj", "layers.0.q_proj"));
+  EXPECT_FALSE(name("q_proj", "layers.0.xq_proj"));
+  EXPECT_FALSE(name("^q_proj", "layers.0.q_proj"));
+  EXPECT_TRUE(name("layers\\.(0|2)\\..*_proj", "model.layers.2.mlp.up_proj"));
+  EXPECT_FALSE(name("layers\\.(0|2)\\..*_proj", "model.layers.12.mlp.up_proj"));
+  EXPECT_TRUE(name("a|b", "x.b"));
+}
+
+TEST(Pattern, SaysWhatItDoesNotRead) {
+  for (const char* pattern : {"a{2}", "(?=a)", "(?i)a", "(?P<x>a)", "(a)\\1", "\\bx", "*a", "a**", "(a", "a)",
+                              "[a", "[z-a]", "a\\", "+", "[a-\\d]"})
+    expect_failure(Pattern::try_make(pattern), {"at character", "beyond the patterns"});
+  expect_failure(Pattern::try_make(std::string(65537, 'a')), {"has 65537 characters; at most 65536"});
+  expect_failure(Pattern::try_make(std::string(101, '(') + std::string(101, ')')), {"too deep a nest"});
+}
+
+// Backtracking takes 2^30 steps for these; a stack frame per character would not survive the second.
+TEST(Pattern, TakesLinearTimeAndNoStack) {
+  std::string optional, required;
+  for (int i = 0; i < 30; ++i) optional += "a?", required += "a";
+  EXPECT_TRUE(full(optional + required, required));
+  EXPECT_FALSE(full("(a*)*b", std::string(100'000, 'a')));
+  EXPECT_TRUE(full("(a|b|ab)*", std::string(100'000, 'a')));
+}
+
+}  // namespace
+}  // namespace tiedlora_test

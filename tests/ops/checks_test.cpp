@@ -1,0 +1,243 @@
+// What forward, backward and the halves refuse, by message; and the edges that they accept: no tokens, no
+// rank, nothing trained.
+#include <gtest/gtest.h>
+
+#include <limits>
+#include <tiedlora/adapter.hpp>
+#include <tiedlora/ops.hpp>
+#include <vector>
+
+#include "support/bits.hpp"
+#include "support/errors.hpp"
+#include "support/one_module.hpp"
+#include "support/reference.hpp"
+
+namespace tiedlora_test {
+namespace {
+
+using namespace tiedlora;
+
+// Module "layers.0.proj", 7 → 5, rank 3, 4 tokens.
+template <class P>
+struct Operands {
+  explicit Operands(const OneModule& what = {}, Index count = 4)
+      : adapter(one_module_layout(what)), gradients(adapter.layout()) {
+    Dice dice(33);
+    fill_factors(adapter, dice);
+    x = dice.matrix<P>(what.in, count);
+    y = dice.matrix<P>(what.out, count);
+    h = dice.matrix<P>(what.rank, count);
+    dx = dice.matrix<P>(what.in, count);
+    dy = dice.matrix<P>(what.out, count);
+    dh = dice.matrix<P>(what.rank, count);
+  }
+  Factors<const P> f() const { return adapter.factors(0); }
+  Factors<P> g() { return gradients.factors(0); }
+
+  Adapter<P> adapter;
+  Gradients<P> gradients;
+  Matrix<P> x, y, h, dx, dy, dh;
+};
+
+constexpr const char* module_text = "module \"layers.0.proj\" (5x7, rank 3): ";
+
+TEST(CallErrors, NameTheOperandTheModuleAndBothSizes) {
+  Operands<float> o;
+  Matrix<float> wrong = Matrix<float>::Zero(8, 4), few = Matrix<float>::Zero(7, 3);
+  const auto expect_wide = [&](const char* what, const char* is, const auto& call) {
+    SCOPED_TRACE(what);
+    expect_error(call, {module_text, what, "8 features", is, "wrong base model"});
+  };
+  expect_wide("x has", "in_features is 7", [&] { shrink(o.f(), wrong, o.h); });
+  expect_wide("h has", "the rank is 3", [&] { shrink(o.f(), o.x, wrong); });
+  expect_wide("y has", "out_features is 5", [&] { expand(o.f(), o.h, wrong); });
+  expect_wide("h has", "the rank is 3", [&] { expand(o.f(), wrong, o.y); });
+  expect_wide("x has", "in_features is 7", [&] { forward(o.f(), wrong, o.y, o.h); });
+  expect_wide("x has", "in_features is 7", [&] { forward(o.f(), wrong, o.y); });
+  expect_wide("y has", "out_features is 5", [&] { forward(o.f(), o.x, wrong); });
+  expect_wide("dy has", "out_features is 5", [&] { expand_backward(o.f(), o.h, wrong, o.g(), o.dh); });
+  expect_wide("h has", "the rank is 3", [&] { expand_backward(o.f(), wrong, o.dy, o.g(), o.dh); });
+  expect_wide("dh has", "the rank is 3", [&] { expand_backward(o.f(), o.h, o.dy, o.g(), wrong); });
+  expect_wide("x has", "in_features is 7", [&] { shrink_backward(o.f(), wrong, o.dh, o.g(), o.dx); });
+  expect_wide("dh has", "the rank is 3", [&] { shrink_backward(o.f(), o.x, wrong, o.g(), o.dx); });
+  expect_wide("dx has", "in_features is 7", [&] { shrink_backward(o.f(), o.x, o.dh, o.g(), wrong); });
+  expect_wide("x has", "in_features is 7", [&] { backward(o.f(), wrong, o.h, o.dy, o.g(), o.dx); });
+  expect_wide("h has", "the rank is 3", [&] { backward(o.f(), o.x, wrong, o.dy, o.g(), o.dx); });
+  expect_wide("dy has", "out_features is 5", [&] { backward(o.f(), o.x, o.h, wrong, o.g(), o.dx); });
+  expect_wide("dx has", "in_features is 7", [&] { backward(o.f(), o.x, o.h, o.dy, o.g(), wrong); });
+
+  expect_error([&] { forward(o.f(), few, o.y); }, {module_text, "y has 4 tokens", "has 3"});
+  expect_error([&] { shrink(o.f(), few, o.h); }, {module_text, "h has 4 tokens", "has 3"});
+  expect_error([&] { backward(o.f(), few, o.h, o.dy, o.g()); }, {module_text, "x has 3 tokens", "has 4"});
+}
+
+TEST(CallErrors, LeaveOutputsAndGradientsAsTheyWere) {
+  Operands<float> o;
+  const Operands<float> before = o;
+  const Matrix<float> wrong = Matrix<float>::Zero(8, 4);
+  EXPECT_THROW(forward(o.f(), wrong, o.y), Error);
+  EXPECT_THROW(forward(o.f(), wrong, o.y, o.h), Error);
+  EXPECT_THROW(backward(o.f(), wrong, o.h, o.dy, o.g(), o.dx), Error);
+  EXPECT_THROW(backward(o.f(), none, o.h, o.dy, o.g(), o.dx), Error);
+  Matrix<float> wrong_output = wrong;
+  EXPECT_THROW(forward(o.f(), o.x, wrong_output, o.h), Error);
+  EXPECT_THROW(backward(o.f(), o.x, o.h, o.dy, o.g(), wrong_output), Error);
+  EXPECT_TRUE(same_bits(o.y, before.y));
+  EXPECT_TRUE(same_bits(o.h, before.h));
+  EXPECT_TRUE(same_bits(o.dx, before.dx));
+  EXPECT_TRUE(same_bits<float>(o.gradients.values(), before.gradients.values()));
+}
+
+TEST(CallErrors, TheGradientOfATrainedANeedsX) {
+  Operands<double> o;
+  expect_error([&] { backward(o.f(), none, o.h, o.dy, o.g(), o.dx); },
+               {module_text, "A is trained", "x is none"});
+  expect_error([&] { shrink_backward(o.f(), none, o.dh, o.g(), none); }, {module_text, "A is trained"});
+}
+
+TEST(CallErrors, GradientsOfAnotherModule) {
+  Operands<double> o, other({.in = 6}), wide({.out = 6}), thin({.rank = 2});
+  for (Operands<double>* foreign : {&other, &wide, &thin}) {
+    expect_error([&] { backward(o.f(), o.x, o.h, o.dy, foreign->g()); },
+                 {module_text, "the gradient is that of module \"layers.0.proj\" ("});
+    expect_error([&] { shrink_backward(o.f(), o.x, o.dh, foreign->g(), none); }, {"the gradient is that of"});
+  }
+  // No gradients at all are no module's.
+  backward(o.f(), none, o.h, o.dy, Factors<double>{}, o.dx);
+}
+
+TEST(CallErrors, Slices) {
+  Operands<float> o;
+  for (const Slice slice : {Slice{0, 0}, Slice{2, 2}, Slice{-1, 2}, Slice{0, -1}}) {
+    expect_error([&] { shrink(o.f(), o.x, o.h, {.slice = slice}); },
+                 {module_text, "slice", "does not exist"});
+    expect_error([&] { expand(o.f(), o.h, o.y, {.slice = slice}); }, {"does not exist"});
+  }
+  const CallOptions sliced = {.slice = {0, 2}};
+  expect_error([&] { forward(o.f(), o.x, o.y, o.h, sliced); }, {module_text, "cannot be sliced", "barrier"});
+  expect_error([&] { forward(o.f(), o.x, o.y, sliced); }, {"cannot be sliced"});
+  expect_error([&] { backward(o.f(), o.x, o.h, o.dy, o.g(), o.dx, sliced); }, {"cannot be sliced"});
+  expect_error([&] { expand_backward(o.f(), o.h, o.dy, o.g(), o.dh, sliced); },
+               {module_text, "cannot be sliced", "backward_in_blocks"});
+  expect_error([&] { shrink_backward(o.f(), o.x, o.dh, o.g(), o.dx, sliced); }, {"cannot be sliced"});
+}
+
+TEST(CallErrors, ModulesThatReadTheSameX) {
+  Operands<float> o;
+  const std::vector<Factors<const float>> modules(2, o.f());
+  const std::vector<Factors<float>> gradients(2, o.g());
+  const Tokens<float> h = {o.h.data(), 3, 4, 3};
+  const std::vector<Tokens<float>> hs(2, h);
+  const std::vector<Tokens<const float>> dhs(2, h);
+  const std::span all(modules);
+  const Matrix<float> wrong = Matrix<float>::Zero(8, 4);
+  expect_error([&] { shrink(all, o.x, std::span(hs).first(1)); }, {"2 modules, but 1 of h"});
+  expect_error([&] { shrink(all, wrong, hs); }, {module_text, "in_features is 7", "8 features"});
+  expect_error([&] { shrink_backward(all, none, dhs, gradients, none); },
+               {module_text, "A is trained and its gradient needs x"});
+  expect_error([&] { shrink_backward(all, wrong, dhs, gradients, none); }, {module_text, "8 features"});
+  expect_error([&] { shrink_backward(all, o.x, std::span(dhs).first(1), gradients, none); }, {"but 1 of dh"});
+  expect_error([&] { shrink_backward(all, o.x, dhs, std::span(gradients).first(1), none); },
+               {"but 1 of gradients"});
+}
+
+TEST(CallErrors, DropoutProbabilities) {
+  Operands<float> o;
+  for (const double p : {1.0, -0.1, std::numeric_limits<double>::quiet_NaN()})
+    expect_error([&] { forward(o.f(), o.x, o.y, {.dropout = {.probability = p}}); },
+                 {module_text, "dropout.probability is"});
+}
+
+TEST(CallErrors, TokensThatOverlapOrLieNowhere) {
+  Operands<float> o;
+  const Tokens<const float> overlapping = {.data = o.x.data(), .width = 7, .count = 4, .stride = 6};
+  expect_error([&] { shrink(o.f(), overlapping, o.h); },
+               {module_text, "x has tokens", "overlap", "stride is 6"});
+  const Tokens<const float> nowhere = {.width = 7, .count = 4, .stride = 7};
+  expect_error([&] { shrink(o.f(), nowhere, o.h); }, {module_text, "x has no memory"});
+  // One token needs no stride.
+  shrink(o.f(), Tokens<const float>{.data = o.x.data(), .width = 7, .count = 1}, o.h.leftCols(1));
+}
+
+TEST(CallErrors, AHugeRankWithoutScratch) {
+  // The stack holds h of one token up to 16 KB.
+  const Index rank = 16 * 1024 / static_cast<Index>(sizeof(double)) + 1;
+  Operands<double> o({.in = 2, .out = 2, .rank = rank}, 1);
+  expect_error([&] { forward(o.f(), o.x, o.y); }, {"rank can be at most 2048", "scratch_bytes"});
+  std::vector<std::byte> scratch(scratch_bytes(o.f(), 1));
+  Matrix<double> y = o.y;
+  forward(o.f(), o.x, y, {.scratch = scratch});
+  forward(o.f(), o.x, o.y, o.h);
+  EXPECT_TRUE(same_bits(y, o.y));
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Edges that are no errors
+
+TEST(CallEdges, NoTokens) {
+  Operands<float> o({}, 0);
+  const std::vector<float> before(o.gradients.values().begin(), o.gradients.values().end());
+  forward(o.f(), o.x, o.y);
+  forward(o.f(), o.x, o.y, o.h, {.overwrite = true, .dropout = {.probability = 0.5}});
+  backward(o.f(), o.x, o.h, o.dy, o.g(), o.dx, {.overwrite = true});
+  for (Index nth = 1; nth < 4; ++nth) {
+    shrink(o.f(), o.x, o.h, {.slice = {nth - 1, nth}});
+    expand_backward(o.f(), o.h, o.dy, o.g(), o.dh, {.slice = {nth - 1, nth}});
+  }
+  EXPECT_TRUE(same_bits<float>(o.gradients.values(), before));
+}
+
+TEST(CallEdges, AModuleOfRankZeroDoesNothing) {
+  const Layout layout(one_kind(1, 7, 5), schemes::tied_lora(), 0);
+  const Adapter<float> adapter(layout);
+  Gradients<float> gradients(layout);
+  Operands<float> o;
+  const Operands<float> before = o;
+  const auto f = adapter.factors(0);
+  EXPECT_EQ(f.rank, 0);
+  Matrix<float> h(0, 4);
+  shrink(f, o.x, h);
+  expand(f, h, o.y);
+  forward(f, o.x, o.y);
+  forward(f, o.x, o.y, h);
+  backward(f, o.x, h, o.dy, gradients.factors(0), o.dx);
+  backward(f, none, h, o.dy, gradients.factors(0));
+  expand_backward(f, h, o.dy, gradients.factors(0), h);
+  EXPECT_TRUE(same_bits(o.y, before.y));
+  EXPECT_TRUE(same_bits(o.dx, before.dx));
+
+  // Except that an output to be set is set: to zero.
+  forward(f, o.x, o.y, {.overwrite = true});
+  backward(f, o.x, h, o.dy, gradients.factors(0), o.dx, {.overwrite = true});
+  EXPECT_TRUE(o.y.isZero(0));
+  EXPECT_TRUE(o.dx.isZero(0));
+  o = before;
+  for (Index ith = 0; ith < 3; ++ith) {
+    expand(f, h, o.y, {.overwrite = true, .slice = {ith, 3}});
+    shrink_backward(f, o.x, h, gradients.factors(0), o.dx, {.overwrite = true, .slice = {ith, 3}});
+  }
+  EXPECT_TRUE(o.y.isZero(0));
+  EXPECT_TRUE(o.dx.isZero(0));
+}
+
+TEST(CallEdges, FrozenFactorsHaveNoGradient) {
+  for (const char* trained : {"", "A", "B", "u", "v", "AB", "uv", "Bv", "Au", "ABuv"}) {
+    SCOPED_TRACE(std::string("trained: ") + trained);
+    const std::string_view letters = trained;
+    Operands<float> o({.trained = letters});
+    const auto has = [&](char letter) { return letters.find(letter) != std::string_view::npos; };
+    EXPECT_EQ(o.g().A != nullptr, has('A'));
+    EXPECT_EQ(o.g().B != nullptr, has('B'));
+    EXPECT_EQ(o.g().u != nullptr, has('u'));
+    EXPECT_EQ(o.g().v != nullptr, has('v'));
+    const std::vector<float> frozen(o.adapter.frozen().begin(), o.adapter.frozen().end());
+    const Matrix<float> dx_before = o.dx;
+    backward(o.f(), o.x, o.h, o.dy, o.g(), o.dx);
+    EXPECT_FALSE(same_bits(o.dx, dx_before));  // dx is there whatever is trained
+    for (const float g : o.gradients.values()) EXPECT_NE(g, 0);
+    EXPECT_TRUE(same_bits<float>(o.adapter.frozen(), frozen));
+  }
+}
+
+}  // namespace
+}  // namespace tiedlora_test

@@ -1,0 +1,258 @@
+// Calls for several modules that read the same x: the bits of single calls where that is promised, the sums
+// of the reference in double elsewhere.
+#include <gtest/gtest.h>
+
+#include <iostream>
+#include <memory>
+#include <tiedlora/ops.hpp>
+
+#include "support/bits.hpp"
+#include "support/deck.hpp"
+#include "support/guarded.hpp"
+#include "support/kernel_case.hpp"
+
+namespace tiedlora_test {
+namespace {
+
+using namespace tiedlora;
+using Eigen::bfloat16;
+using Eigen::half;
+
+// Which A each module has and which of these are trained; the rank belongs to A.
+struct Sharing {
+  std::vector<std::size_t> A;
+  std::vector<Index> ranks;
+  std::vector<bool> trained;
+};
+
+template <class P, class X, class Dx>
+class SharedInput {
+ public:
+  using Acc = accumulator_t<P>;
+  using Rows = GuardedRows<Acc>;
+
+  SharedInput(const Sharing& sharing, Index in, Index tokens, std::uint64_t seed)
+      : text_("in " + std::to_string(in) + ", tokens " + std::to_string(tokens) + ", seed " +
+              std::to_string(seed)),
+        sharing_(sharing),
+        in_(in),
+        count_(tokens),
+        dice_(seed),
+        x_(in, tokens, dice_.pick(all_views), dice_),
+        overwrite_(dice_.coin()) {
+    x_.set(dice_.matrix<double>(in, tokens));
+    dx_ = to_double(dice_.matrix<Dx>(in, tokens));
+    for (const Index rank : sharing.ranks) {
+      A_.push_back(std::make_unique<GuardedRows<P>>(in, rank, View::strided, dice_));
+      A_.back()->set(dice_.matrix<double>(in, rank));
+      dA_.push_back(to_double(dice_.matrix<Acc>(in, rank)));
+    }
+    for (const std::size_t a : sharing.A) {
+      const Index rank = sharing.ranks[a];
+      modules_.push_back({.A = A_[a]->data(),
+                          .a_stride = A_[a]->stride(),
+                          .rank = rank,
+                          .in_features = in,
+                          .out_features = 1,
+                          .name = "shared"});
+      dh_.push_back(std::make_unique<Rows>(rank, tokens, dice_.pick(all_views), dice_));
+      dh_.back()->set(dice_.matrix<double>(rank, tokens));
+    }
+  }
+
+  void check() {
+    SCOPED_TRACE(text_);
+    const CrashNote note(text_);
+    expect_bits_of_single_calls();
+    const Derivatives whole = backward(1, true);
+    expect_derivatives(whole, true);
+    expect_derivatives(backward(1, false), false);
+    for (const Index nth : {2, 3, 7}) {
+      SCOPED_TRACE("parts: " + std::to_string(nth));
+      const Derivatives parts = backward(nth, true);
+      EXPECT_TRUE(same_bits(parts.dx, whole.dx));
+      for (std::size_t a = 0; a < A_.size(); ++a) EXPECT_TRUE(same_bits(parts.dA[a], whole.dA[a]));
+    }
+  }
+
+ private:
+  void expect_bits_of_single_calls() {
+    std::vector<Matrix<double>> single;
+    for (std::size_t m = 0; m < modules_.size(); ++m) {
+      Rows h(modules_[m].rank, count_, View::dense, dice_);
+      shrink(modules_[m], x_.tokens(), h.tokens());
+      single.push_back(h.values());
+    }
+    for (const Index nth : {1, 2, 5}) {
+      std::vector<std::unique_ptr<Rows>> rows;
+      std::vector<Tokens<Acc>> h;
+      for (const Factors<const P>& f : modules_) {
+        rows.push_back(std::make_unique<Rows>(f.rank, count_, dice_.pick(all_views), dice_));
+        h.push_back(rows.back()->tokens());
+      }
+      for (Index ith = 0; ith < nth; ++ith)
+        shrink(std::span<const Factors<const P>>(modules_), x_.tokens(), h, {.slice = {ith, nth}});
+      for (std::size_t m = 0; m < modules_.size(); ++m) {
+        EXPECT_TRUE(same_bits(rows[m]->values(), single[m])) << "h of module " << m << ", parts " << nth;
+        EXPECT_TRUE(rows[m]->nothing_else_written()) << "beside h of module " << m;
+      }
+    }
+  }
+
+  struct Derivatives {
+    std::vector<Matrix<double>> dA;
+    Matrix<double> dx;
+  };
+  Derivatives backward(Index nth, bool wants_dx) {
+    std::vector<std::unique_ptr<Rows>> dA;
+    for (std::size_t a = 0; a < A_.size(); ++a) {
+      dA.push_back(std::make_unique<Rows>(in_, sharing_.ranks[a], View::strided, dice_));
+      dA.back()->set(dA_[a]);
+    }
+    GuardedRows<Dx> dx(in_, count_, dice_.pick(all_views), dice_);
+    dx.set(dx_);
+    std::vector<Factors<Acc>> gradients;
+    std::vector<Tokens<const Acc>> dh;
+    bool needs_x = false;
+    for (std::size_t m = 0; m < modules_.size(); ++m) {
+      const std::size_t a = sharing_.A[m];
+      needs_x |= sharing_.trained[a];
+      gradients.push_back({.A = sharing_.trained[a] ? dA[a]->data() : nullptr,
+                           .a_stride = dA[a]->stride(),
+                           .rank = modules_[m].rank,
+                           .in_features = in_,
+                           .out_features = 1});
+      dh.push_back(dh_[m]->tokens());
+    }
+    const std::span<const Factors<const P>> modules = modules_;
+    for (Index ith = 0; ith < nth; ++ith) {
+      const CallOptions o = {.overwrite = overwrite_, .slice = {ith, nth}};
+      if (!wants_dx)
+        shrink_backward(modules, x_.tokens(), dh, gradients, none, o);
+      else if (needs_x)
+        shrink_backward(modules, x_.tokens(), dh, gradients, dx.tokens(), o);
+      else
+        shrink_backward(modules, none, dh, gradients, dx.tokens(), o);
+    }
+    Derivatives d;
+    for (const auto& rows : dA) {
+      d.dA.push_back(rows->values());
+      EXPECT_TRUE(rows->nothing_else_written()) << "beside dA";
+    }
+    d.dx = dx.values();
+    EXPECT_TRUE(dx.nothing_else_written()) << "beside dx";
+    return d;
+  }
+
+  // dA = dA + Σ dh xᵀ and dx = dx + Σ Aᵀ dh, by module after module of reference.hpp.
+  Derivatives exact(bool magnitudes) {
+    const auto number = [magnitudes](Matrix<double> m) {
+      return magnitudes ? Matrix<double>(m.cwiseAbs()) : m;
+    };
+    const auto in = [](const Matrix<double>& m) {
+      return Tokens<const double>{m.data(), m.rows(), m.cols(), m.rows()};
+    };
+    Derivatives d;
+    d.dx = overwrite_ ? Matrix<double>::Zero(in_, count_) : number(dx_);
+    for (const Matrix<double>& dA : dA_) d.dA.push_back(number(dA));
+    const Matrix<double> x = number(x_.values());
+    for (std::size_t m = 0; m < modules_.size(); ++m) {
+      const std::size_t a = sharing_.A[m];
+      const Matrix<double> A = number(A_[a]->values()), dh = number(dh_[m]->values());
+      const Factors<const double> f = {
+          .A = A.data(), .a_stride = in_, .rank = modules_[m].rank, .in_features = in_, .out_features = 1};
+      const Factors<double> g = {.A = sharing_.trained[a] ? d.dA[a].data() : nullptr, .a_stride = in_};
+      reference::shrink_backward(f, in(x), in(dh), g, Tokens<double>{d.dx.data(), in_, count_, in_}, {});
+    }
+    return d;
+  }
+
+  void expect_derivatives(const Derivatives& actual, bool wants_dx) {
+    const Derivatives expected = exact(false), magnitude = exact(true);
+    const auto modules = static_cast<Index>(modules_.size());
+    Index ranks = 0;
+    for (const Factors<const P>& f : modules_) ranks += f.rank;
+    if (wants_dx)
+      expect_near<Acc, Dx>("dx", actual.dx, expected.dx, magnitude.dx, ranks);
+    else
+      EXPECT_EQ(actual.dx, dx_) << "dx was not wanted";
+    for (std::size_t a = 0; a < A_.size(); ++a)
+      if (sharing_.trained[a])
+        expect_near<Acc, Acc>("dA", actual.dA[a], expected.dA[a], magnitude.dA[a], count_ * modules);
+      else
+        EXPECT_EQ(actual.dA[a], dA_[a]) << "the gradient of an A that is frozen";
+  }
+
+  template <class T>
+  static Matrix<double> to_double(const Matrix<T>& m) {
+    Matrix<double> result(m.rows(), m.cols());
+    for (Index i = 0; i < m.size(); ++i) result.data()[i] = static_cast<double>(m.data()[i]);
+    return result;
+  }
+
+  std::string text_;
+  Sharing sharing_;
+  Index in_, count_;
+  Dice dice_;
+  GuardedRows<X> x_;
+  bool overwrite_;
+  Matrix<double> dx_;
+  std::vector<std::unique_ptr<GuardedRows<P>>> A_;
+  std::vector<Matrix<double>> dA_;
+  std::vector<std::unique_ptr<Rows>> dh_;
+  std::vector<Factors<const P>> modules_;
+};
+
+template <class P, class X, class Dx>
+void sweep(std::uint64_t seed, int cases) {
+  std::cout << "seed " << seed << ", for " << kernel_isa() << std::endl;
+  Dice dice(seed);
+  Deck<Index> in(widths()), tokens(numbers(0, 20) + std::vector<Index>{31, 33, 65, 130});
+  Deck<Index> ranks(numbers(1, 17) + std::vector<Index>{64, 100, 257});
+  // One A for all, one for each, and between.
+  Deck<std::vector<std::size_t>> sharings(
+      {{0}, {0, 0, 0}, {0, 1, 2}, {0, 1, 0}, {0, 1, 1, 2}, {0, 0}, {0, 1}});
+  for (int n = 0; n < cases && !testing::Test::HasFailure(); ++n) {
+    Sharing sharing = {.A = sharings.draw(dice), .ranks = {}, .trained = {}};
+    for (int a = 0; a < 3; ++a) {
+      sharing.ranks.push_back(ranks.draw(dice));
+      sharing.trained.push_back(dice.integer(0, 2) > 0);
+    }
+    SharedInput<P, X, Dx>(sharing, in.draw(dice), tokens.draw(dice), ++seed).check();
+  }
+}
+
+TEST(SharedInput, Float) { sweep<float, float, float>(1'000, 150); }
+TEST(SharedInput, Bfloat16) { sweep<bfloat16, bfloat16, bfloat16>(2'000, 60); }
+TEST(SharedInput, Mixed) { sweep<half, bfloat16, float>(3'000, 60); }
+TEST(SharedInput, Double) { sweep<double, double, double>(4'000, 40); }
+
+TEST(SharedInput, ModulesOfRankZeroAreLeftOut) {
+  const Index in = 9, tokens = 3;
+  Dice dice(5'000);
+  const Matrix<float> A = dice.matrix<float>(in, 2), x = dice.matrix<float>(in, tokens),
+                      dh = dice.matrix<float>(2, tokens);
+  const Factors<const float> some = {
+      .A = A.data(), .a_stride = in, .rank = 2, .in_features = in, .out_features = 1};
+  const Factors<const float> nothing = {.in_features = in, .out_features = 1};
+  const std::vector<Factors<const float>> modules = {nothing, some, nothing}, nobody = {nothing, nothing};
+  Matrix<float> h(2, tokens), h_alone(2, tokens), dx(in, tokens), dx_alone(in, tokens);
+  const Tokens<float> none_of_it = {};
+  const Tokens<float> hs[] = {none_of_it, {h.data(), 2, tokens, 2}, none_of_it};
+  shrink(std::span(modules), x, hs);
+  shrink(some, x, h_alone);
+  EXPECT_TRUE(same_bits(h, h_alone));
+
+  const Tokens<const float> empty = {};
+  const Tokens<const float> dhs[] = {empty, {dh.data(), 2, tokens, 2}, empty};
+  const std::vector<Factors<float>> gradients(3);
+  shrink_backward(std::span(modules), none, dhs, gradients, dx, {.overwrite = true});
+  shrink_backward(some, none, dh, {}, dx_alone, {.overwrite = true});
+  EXPECT_TRUE(same_bits(dx, dx_alone));
+  shrink_backward(std::span(nobody), none, std::span(dhs).first(2), std::span(gradients).first(2), dx,
+                  {.overwrite = true});
+  EXPECT_EQ(dx, (Matrix<float>::Zero(in, tokens)));
+}
+
+}  // namespace
+}  // namespace tiedlora_test

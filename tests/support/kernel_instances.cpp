@@ -1,2 +1,0 @@
-#define TIEDLORA_INSTANCE template
-#include "kernel_instances.hpp"
