@@ -90,8 +90,8 @@ void expect_no_allocations(const CallOptions& options) {
               forward(f, x.leftCols(1), y.col(2), options);
               backward(f, x, h, dy, g, dx, options);
               backward(f, x, h, dy, g, options);
-              expand_backward(f, h, dy, g, dh, half);
-              shrink_backward(f, x, dh, g, dx, half);
+              expand_backward(f, h, dy, g, dh, options);
+              shrink_backward(f, x, dh, g, dx, options);
               gradients.set_zero();
               gradients.add(others);
               merge(f, w);

@@ -180,10 +180,9 @@ TEST(CallEdges, NoTokens) {
   forward(o.f(), o.x, o.y);
   forward(o.f(), o.x, o.y, o.h, {.overwrite = true, .dropout = {.probability = 0.5}});
   backward(o.f(), o.x, o.h, o.dy, o.g(), o.dx, {.overwrite = true});
-  for (Index nth = 1; nth < 4; ++nth) {
-    shrink(o.f(), o.x, o.h, {.slice = {nth - 1, nth}});
-    expand_backward(o.f(), o.h, o.dy, o.g(), o.dh, {.slice = {nth - 1, nth}});
-  }
+  for (Index nth = 1; nth < 4; ++nth) shrink(o.f(), o.x, o.h, {.slice = {nth - 1, nth}});
+  expand_backward(o.f(), o.h, o.dy, o.g(), o.dh);
+  shrink_backward(o.f(), o.x, o.dh, o.g(), o.dx);
   EXPECT_TRUE(same_bits<float>(o.gradients.values(), before));
 }
 
@@ -212,10 +211,8 @@ TEST(CallEdges, AModuleOfRankZeroDoesNothing) {
   EXPECT_TRUE(o.y.isZero(0));
   EXPECT_TRUE(o.dx.isZero(0));
   o = before;
-  for (Index ith = 0; ith < 3; ++ith) {
-    expand(f, h, o.y, {.overwrite = true, .slice = {ith, 3}});
-    shrink_backward(f, o.x, h, gradients.factors(0), o.dx, {.overwrite = true, .slice = {ith, 3}});
-  }
+  for (Index ith = 0; ith < 3; ++ith) expand(f, h, o.y, {.overwrite = true, .slice = {ith, 3}});
+  shrink_backward(f, o.x, h, gradients.factors(0), o.dx, {.overwrite = true});
   EXPECT_TRUE(o.y.isZero(0));
   EXPECT_TRUE(o.dx.isZero(0));
 }

@@ -34,7 +34,7 @@ class MessagePart {
     requires std::is_arithmetic_v<Number>
   MessagePart(Number number) : text_(number_) {
     if constexpr (std::is_floating_point_v<Number>)
-      size_ = written(std::snprintf(number_, sizeof number_, "%g", static_cast<double>(number)));
+      size_ = written(std::snprintf(number_, sizeof number_, "%.9g", static_cast<double>(number)));
     else if constexpr (std::is_signed_v<Number>)
       size_ = written(std::snprintf(number_, sizeof number_, "%lld", static_cast<long long>(number)));
     else

@@ -12,8 +12,9 @@ TIEDLORA_BEGIN_NAMESPACE
 namespace detail {
 inline namespace TIEDLORA_ISA {
 
-[[noreturn]] inline void fail_cut(const char* what, Index begin, Index n, Index of) {
-  fail(what, " [", begin, ", ", begin + n, ") of a view with ", of);
+[[noreturn]] inline void fail_cut(const char* what, Index begin, Index n, const char* of, Index count,
+                                  const char* unit) {
+  fail(what, " [", begin, ", ", begin + n, ") of ", of, count, unit);
 }
 
 }  // namespace TIEDLORA_ISA
@@ -46,7 +47,8 @@ struct Tokens {
   /// The features [begin, begin + n) of every token, e.g. q's share of a fused qkv. Throws Error outside the
   /// width.
   __attribute__((always_inline)) inline Tokens features(Index begin, Index n) const {
-    if (begin < 0 || n < 0 || begin > width - n) detail::fail_cut("features", begin, n, width);
+    if (begin < 0 || n < 0 || begin > width - n)
+      detail::fail_cut("features", begin, n, "tokens with ", width, " features");
     Tokens cut = *this;
     cut.width = n;
     if (pointers)
@@ -58,7 +60,7 @@ struct Tokens {
 
   /// The tokens [begin, begin + n). Throws Error outside the count.
   __attribute__((always_inline)) inline Tokens tokens(Index begin, Index n) const {
-    if (begin < 0 || n < 0 || begin > count - n) detail::fail_cut("tokens", begin, n, count);
+    if (begin < 0 || n < 0 || begin > count - n) detail::fail_cut("tokens", begin, n, "", count, "");
     Tokens cut = *this;
     cut.count = n;
     if (pointers)
