@@ -85,8 +85,6 @@ void count_allocations(Report& report) {
   const auto f = adapter.factors(1);
   const auto g = gradients.factors(1);
   Activations<X> a(s);
-  Matrix<float> dh(s.rank, s.tokens);
-  std::vector<std::byte> scratch(tiedlora::scratch_bytes(f, s.tokens));
   const auto count = [&](const std::string& name, const auto& call) {
     const long news_before = news, mallocs_before = mallocs;
     call();
@@ -98,12 +96,16 @@ void count_allocations(Report& report) {
   count("forward_without_h", [&] { tiedlora::forward(f, a.x, a.y); });
   count("backward", [&] { tiedlora::backward(f, a.x, a.h, a.dy, g, a.dx); });
   count("halves_in_slices", [&] {
-    const tiedlora::CallOptions part = {.slice = {1, 2}, .scratch = scratch};
+    const tiedlora::CallOptions part = {.slice = {1, 2}};
     tiedlora::shrink(f, a.x, a.h, part);
     tiedlora::expand(f, a.h, a.y, part);
-    tiedlora::expand_backward(f, a.h, a.dy, g, dh, part);
-    tiedlora::finish_expand_backward(f, a.dy, g, part);
-    tiedlora::shrink_backward(f, a.x, dh, g, a.dx, part);
+  });
+  const tiedlora::BlockGradients<float> blocks(g, s.tokens);
+  count("backward_in_blocks", [&] {
+    const auto in_turn = [](tiedlora::Index n, const auto& body) {
+      for (tiedlora::Index i = 0; i < n; ++i) body(i);
+    };
+    tiedlora::backward_in_blocks(in_turn, f, a.x, a.h, a.dy, blocks, a.dx);
   });
   count("control", [&] {
     std::vector<float> own(1);

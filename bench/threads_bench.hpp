@@ -1,7 +1,6 @@
-// One module in two threads, by slices of each half, against one thread.
+// One module in two threads against one: forward by slices of each half, backward by blocks of tokens.
 #pragma once
 
-#include <cstddef>  // byte
 #include <string>   // string
 #include <utility>  // as_const
 #include <vector>   // vector
@@ -18,15 +17,16 @@ inline void measure_threads(Report& report, bool backward, const Shape& s, const
   Activations<float>& a = p.first();
   const auto f = std::as_const(p.adapter).factors(0);
   const auto g = p.gradients.factors(0);
-  Matrix<float> dh(s.rank, s.tokens);
-  std::vector<std::byte> scratch(tiedlora::scratch_bytes(f, s.tokens));
+  const tiedlora::BlockGradients<float> blocks(g, s.tokens);
   TwoThreads threads;
   if (backward)
     threads.set_task([&](int ith) {
-      tiedlora::expand_backward(f, a.h, a.dy, g, dh, {.slice = {ith, 2}, .scratch = scratch});
-      threads.barrier();
-      tiedlora::finish_expand_backward(f, a.dy, g, {.slice = {ith, 2}, .scratch = scratch});
-      tiedlora::shrink_backward(f, a.x, dh, g, a.dx, {.slice = {ith, 2}});
+      tiedlora::backward_in_blocks(
+          [&](tiedlora::Index n, const auto& body) {
+            for (tiedlora::Index i = ith; i < n; i += 2) body(i);
+            threads.barrier();
+          },
+          f, a.x, a.h, a.dy, blocks, a.dx);
     });
   else
     threads.set_task([&](int ith) {
@@ -35,13 +35,17 @@ inline void measure_threads(Report& report, bool backward, const Shape& s, const
       tiedlora::expand(f, a.h, a.y, {.slice = {ith, 2}});
     });
   const auto one = [&] {
-    if (backward) {
-      tiedlora::expand_backward(f, a.h, a.dy, g, dh);
-      tiedlora::shrink_backward(f, a.x, dh, g, a.dx);
-    } else {
-      tiedlora::shrink(f, a.x, a.h);
-      tiedlora::expand(f, a.h, a.y);
-    }
+    if (backward)
+      tiedlora::backward(f, a.x, a.h, a.dy, g, a.dx);
+    else
+      tiedlora::forward(f, a.x, a.y, a.h);
+  };
+  const auto blocks_in_turn = [&] {
+    tiedlora::backward_in_blocks(
+        [](tiedlora::Index n, const auto& body) {
+          for (tiedlora::Index i = 0; i < n; ++i) body(i);
+        },
+        f, a.x, a.h, a.dy, blocks, a.dx);
   };
 
   // The library promises the same bits for any number of threads.
@@ -54,8 +58,8 @@ inline void measure_threads(Report& report, bool backward, const Shape& s, const
                                                       p.layout.trainable_count());
     return std::vector<Eigen::MatrixXf>{a.y, a.dx, gradients};
   };
-  if (outcome(one) != outcome([&] { threads.run(); }))
-    Report::refuse("two threads and one give different bits");
+  const auto expected = backward ? outcome(blocks_in_turn) : outcome(one);
+  if (expected != outcome([&] { threads.run(); })) Report::refuse("two threads and one give different bits");
 
   const std::vector<Times> times =
       race({waiting_contender("one", one), waiting_contender("two", [&] { threads.run(); })}, pace);
