@@ -39,12 +39,8 @@ constexpr Index block_of(Index features, Index bytes) {
 /// prefetcher, many enough to earn the write.
 inline constexpr Index gradient_tokens = 64;
 
-/// So few sums are made with tokens in long runs, as the prefetcher likes them, some at a time, while the
-/// sums wait in the first cache. They lie half a page apart: a load waits for a store before it whose lower
-/// twelve bits are the same.
-inline constexpr Index long_run_ranks = 2;
-inline constexpr unsigned long_run_tokens = 4;
-inline constexpr unsigned sums_stride = backward_features + 512;
+/// Tokens whose dh is finished at a time, in registers.
+inline constexpr Index dh_tokens = 16;
 
 /// Coefficients of the tokens of one block for a panel of ranks: 32 KB of stack.
 inline constexpr Index gradient_coefficients = 8 * 1024;
