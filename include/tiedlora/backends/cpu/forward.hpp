@@ -14,7 +14,6 @@
 #include "../../views/slice.hpp"
 #include "../../views/tokens.hpp"
 #include "blocking.hpp"
-#include "one_token.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
 namespace cpu {
@@ -283,7 +282,10 @@ void many_rows_into_token(const Row* const* rows, Index count, const float* c, c
                           bool overwrite, Index n) {
   alignas(64) float sums[one_token_features];
   std::fill_n(sums, n, 0.0f);
-  in_groups<rows_of_one_token>(0, count, [&](auto K, Index k) { add_rows<K>(rows + k, c + k, sums, n); });
+  float* const out_sums = sums;
+  in_groups<rows_of_one_token>(0, count, [&](auto K, Index k) {
+    few_rows_side_by_side<K, 1>(rows + k, c + k, &out_sums, false, n, Ahead{});
+  });
   add_weighted(sums, w, out, n, overwrite);
 }
 
