@@ -20,7 +20,7 @@ inline namespace TIEDLORA_ISA {
 template <class X, class P>
 void sum_panel_into_ranks(const X* const* rows, Index next, Index count, const float* c, Index ranks,
                           float* out, Index out_stride, const IntoRanks<P>& into, Index n) {
-  in_output_groups<false>(ranks, count, [&](auto J, Index k) {
+  in_output_groups(ranks, count, [&](auto J, Index k) {
     float* outs[J];
     for (unsigned j = 0; j < J; ++j) outs[j] = into.adds ? out + (k + j) * out_stride : into.product;
     IntoRanks<P> part = into;
@@ -89,7 +89,7 @@ void sum_into_ranks(const X* const* rows, Index next, Index count, const Fill& f
   const Index most = gradient_coefficients / count;
   for (Index first = 0; first < rank; first += most) {
     const Index ranks = std::min(most, rank - first);
-    in_output_groups<false>(ranks, count, [&](auto J, Index k) {
+    in_output_groups(ranks, count, [&](auto J, Index k) {
       for (Index t = 0; t < count; ++t) fill(t, first + k, Index{J}, c + k * count + t * J);
     });
     for (Index i = 0; i < n; i += chunk) {

@@ -84,15 +84,6 @@ constexpr bool share_cache_sets(Index rows, Index stride_bytes) {
   return beside_the_first > 4;
 }
 
-/// Whether so few tokens take dot_most_rows rows of A at a time, over runs of so many features. (Four do not:
-/// four rows and four tokens fill the registers as well. Five are three and two.) From memory that is up to
-/// 1.3 times as fast for one token as four rows; but of more rows that share cache sets, in runs of a page,
-/// four come from the second cache 1.15 times as fast.
-constexpr bool takes_most_rows(Index tokens, Index ranks, Index features, Index stride_bytes) {
-  if (tokens > Index{dot_tokens_of_most_rows} && !(many_registers && tokens == 5)) return false;
-  return ranks <= dot_most_rows || features > 1024 || !share_cache_sets(dot_most_rows, stride_bytes);
-}
-
 /// Outputs that go past a stripe of few rows at a time: the more, the less it costs to load these. But where
 /// they share cache sets so few that their lines, those of the rows and those of B beside dB stay until the
 /// last.
@@ -162,17 +153,39 @@ class Panel {
   const float* rows_[panel_ranks];
 };
 
-/// Calls body(size, first) with the compile-time sizes Largest, …, 2, 1 until [begin, end) is covered. With
-/// `threes` three are a group as well, and none is left alone: seven are four and three, five three and two.
-template <unsigned Largest, bool threes = false, class Body>
+/// Calls body(size, first) with the compile-time sizes Largest, …, 4, 2, 1 until [begin, end) is covered.
+template <unsigned Largest, class Body>
 TIEDLORA_INLINE void in_groups(Index begin, Index end, const Body& body) {
-  constexpr unsigned next = Largest == 6 ? 4 : Largest == 4 && threes ? 3 : Largest == 3 ? 2 : Largest / 2;
   Index i = begin;
-  const auto fits = [&](Index left) {
-    return left >= static_cast<Index>(Largest) && !(threes && Largest > 2 && left == Index{Largest} + 1);
+  for (; i + static_cast<Index>(Largest) <= end; i += Largest)
+    body(std::integral_constant<unsigned, Largest>(), i);
+  if constexpr (Largest > 1) in_groups<Largest / 2>(i, end, body);
+}
+
+/// Calls body(constant) with `size` in 1, …, Most as a compile-time constant.
+template <unsigned Most, class Body>
+TIEDLORA_INLINE void with_size(Index size, const Body& body) {
+  if constexpr (Most > 1)
+    if (size < static_cast<Index>(Most)) return with_size<Most - 1>(size, body);
+  body(std::integral_constant<unsigned, Most>());
+}
+
+/// Calls body(size, first) for n things in as few groups of at most Most as there can be, of sizes that differ
+/// by one at most: none is left alone, with nothing to share a load with.
+template <unsigned Most, class Body>
+TIEDLORA_INLINE void in_balanced_groups(Index n, const Body& body) {
+  const Index groups = (n + Index{Most} - 1) / Index{Most};
+  if (groups == 0) return;
+  const Index smaller = n / groups, larger_groups = n % groups;
+  Index first = 0;
+  const auto go_to = [&](Index end, Index size) {
+    if (first < end)
+      with_size<Most>(size, [&](auto S) {
+        for (; first < end; first += S) body(S, first);
+      });
   };
-  for (; fits(end - i); i += Largest) body(std::integral_constant<unsigned, Largest>(), i);
-  if constexpr (Largest > 1) in_groups<next, threes>(i, end, body);
+  go_to(larger_groups * (smaller + 1), smaller + 1);
+  go_to(n, smaller);
 }
 
 /// Calls body(R) with the smallest R of Most, …, 4, 2, 1 that is not below `rows`.
@@ -183,14 +196,13 @@ TIEDLORA_INLINE void with_few_rows(Index rows, const Body& body) {
   body(std::integral_constant<unsigned, Most>());
 }
 
-/// Outputs of sum_tile in groups, by how many rows are summed. (With 16 registers a tile of three outputs is
-/// two vectors wide: seven as four and three took up to twice as long as six and one, where rows share sets.)
-template <bool threes, class Body>
+/// Outputs of sum_tile in groups, by how many rows are summed.
+template <class Body>
 TIEDLORA_INLINE void in_output_groups(Index outputs, Index rows, const Body& body) {
   if (rows >= many_rows)
-    in_groups<many_registers ? 8 : 6, threes>(0, outputs, body);
+    in_balanced_groups<many_registers ? 8 : 6>(outputs, body);
   else
-    in_groups<4, threes>(0, outputs, body);
+    in_balanced_groups<4>(outputs, body);
 }
 
 }  // namespace TIEDLORA_ISA

@@ -133,13 +133,13 @@ void dot_block(const Matrix<P>& rows, bool folds_rows, Range ranks, const X* con
   };
   const auto in_place = [&](const auto* const* tokens, Index from_next, float* const* to, Index m) {
     const auto tiles = [&](auto K, Index k) {
-      in_groups<dot_tokens, true>(0, m, [&](auto T, Index t) {
+      in_balanced_groups<dot_tokens>(m, [&](auto T, Index t) {
         if constexpr (K <= dot_chains || T <= dot_tokens_of_most_rows)
           tile(K, T, std::false_type(), DotRows<P>{rows.row(k), rows.stride, lanes}, tokens + t, from_next,
                to + t, k);
       });
     };
-    if (takes_most_rows(m, ranks.end - ranks.begin, n, rows.stride * static_cast<Index>(sizeof(P))))
+    if (m <= static_cast<Index>(dot_tokens_of_most_rows))
       in_groups<dot_most_rows>(ranks.begin, ranks.end, tiles);
     else
       in_groups<dot_chains>(ranks.begin, ranks.end, tiles);
@@ -149,7 +149,7 @@ void dot_block(const Matrix<P>& rows, bool folds_rows, Range ranks, const X* con
                 : count >= pack_tokens && (is_narrow<P> || overflow_cache_set(rows, ranks, x, count))) {
     in_groups<dot_chains>(ranks.begin, ranks.end, [&](auto K, Index k) {
       pack<K>(rows, k, n, panel);
-      in_groups<dot_tokens, true>(0, count, [&](auto T, Index t) {
+      in_balanced_groups<dot_tokens>(count, [&](auto T, Index t) {
         tile(K, T, std::true_type(), DotRows<float>{panel, lanes, K * lanes}, x + t, next, h + t, k);
       });
     });
@@ -283,7 +283,7 @@ void many_rows_into_token(const Row* const* rows, Index count, const float* c, c
   alignas(64) float sums[one_token_features];
   std::fill_n(sums, n, 0.0f);
   float* const out_sums = sums;
-  in_groups<rows_of_one_token>(0, count, [&](auto K, Index k) {
+  in_balanced_groups<rows_of_one_token>(count, [&](auto K, Index k) {
     few_rows_side_by_side<K, 1>(rows + k, c + k, &out_sums, false, n, Ahead{});
   });
   add_weighted(sums, w, out, n, overwrite);
@@ -306,7 +306,7 @@ void sum_panel_into_tokens(const Row* const* rows, Index count, const Fill& fill
     fill(0, 0, count, c);
     return many_rows_into_token(rows, count, c, w, out[0] + feature, overwrite, n);
   }
-  in_output_groups<many_registers>(out.count, count, [&](auto J, Index t) {
+  in_output_groups(out.count, count, [&](auto J, Index t) {
     float c[J * panel_ranks];
     for (unsigned j = 0; j < J; ++j) fill(t + j, 0, count, c + j * panel_ranks);
     Y* outs[J];

@@ -15,7 +15,7 @@ inline namespace TIEDLORA_ISA {
 // cache line wide, which it takes from each row once. A few outputs get long runs of features, so that each
 // row is read at least 256 bytes at a time.
 template <unsigned J>
-inline constexpr unsigned sum_vectors = many_registers ? (J == 8   ? 3
+inline constexpr unsigned sum_vectors = many_registers ? (J >= 7   ? 3
                                                           : J >= 3 ? 4
                                                                    : 8)
                                                        : (J >= 4   ? 2
@@ -133,7 +133,7 @@ TIEDLORA_INLINE void sum_tile(const SumRows<In, c_stride, fetches>& in, Out* con
   for (Index p = 0; p < in.count; ++p, c += c_stride == 1 ? J : 1) {
     const In* row = in.rows[p] + at;
     // The next stripe of this row: too far away for the hardware to see that it will be wanted.
-    if constexpr (many_registers && whole && (J == 8 || (J == 4 && c_stride == 1))) {
+    if constexpr (many_registers && whole && (J > 4 || (J == 4 && c_stride == 1))) {
       TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) prefetch(row + (M + m) * lanes);
     }
     if constexpr (whole && fetches) {

@@ -84,7 +84,7 @@ void expand(const Factors<const P>& f, const Tenants<P>& tenants, const Tokens<c
           begin, n);
       continue;
     }
-    in_output_groups<many_registers>(y.count, f.rank, [&](auto J, Index t) {
+    in_output_groups(y.count, f.rank, [&](auto J, Index t) {
       float c[J * panel_ranks];
       const auto sums_of = [&](Index k) {
         const Index count = std::min(panel_ranks, f.rank - k);
