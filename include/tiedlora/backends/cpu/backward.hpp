@@ -84,7 +84,7 @@ void sum_into_ranks(const X* const* rows, Index next, Index count, const Fill& f
                     Index out_stride, const IntoRanks<P>& into, Index n) {
   if (count <= few_tokens) return few_rows_into_ranks(rows, count, fill, rank, out, out_stride, into, n);
   const bool packs = !many_registers && rank >= pack_ranks && packs_rows(rows, count, count);
-  const Index chunk = packs ? Panel::features(count) : n;
+  const Index chunk = packs ? packed_features(count) : n;
   float c[gradient_coefficients];
   const Index most = gradient_coefficients / count;
   for (Index first = 0; first < rank; first += most) {
@@ -103,10 +103,12 @@ void sum_into_ranks(const X* const* rows, Index next, Index count, const Fill& f
         sum_panel_into_ranks(rows, first == 0 ? next : 0, count, c, ranks, to, out_stride, part, m);
         continue;
       }
-      Panel panel;
+      alignas(64) float packed[packed_floats];
+      const float* at[block_tokens];
       const X* row[block_tokens];
       for (Index t = 0; t < count; ++t) row[t] = rows[t] + i;
-      sum_panel_into_ranks(panel.copy(row, count, m), 0, count, c, ranks, to, out_stride, part, m);
+      pack_rows(row, count, static_cast<const P*>(nullptr), m, packed, chunk, at);
+      sum_panel_into_ranks(at, 0, count, c, ranks, to, out_stride, part, m);
     }
   }
 }

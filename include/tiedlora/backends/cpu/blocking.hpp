@@ -18,7 +18,7 @@ inline namespace TIEDLORA_ISA {
 /// packed rows are 64 KB. With 16 three do, and four rows and three tokens have to fit into the first.
 inline constexpr Index dot_features = many_registers ? 4096 : 1024;
 
-/// Rows of A side by side, four at a time, or tokens with v folded in: 64 KB of stack, or 32.
+/// Packed rows of A, four at a time, or tokens with v folded in: 64 KB of stack, or 32.
 inline constexpr Index dot_panel_rows = many_registers ? 4 : 8;
 
 /// Features that backward takes at a time, and what one token adds up in the first cache.
@@ -116,42 +116,14 @@ constexpr Index sum_features(Index rank, Index tokens) {
   return std::max<Index>(64 * 1024 / rank / 64 * 64, panels_features);
 }
 
-/// What a Panel holds, 48 KB of stack: three lines of panel_ranks rows, or eleven of gradient_tokens.
-inline constexpr Index panel_floats = 12 * 1024;
+/// Packed rows of a sum, 48 KB of stack: three lines of panel_ranks rows, or eleven of gradient_tokens.
+inline constexpr Index packed_floats = 12 * 1024;
 
-/// Rows side by side, as floats: those that would drive each other out of the first cache, or whose numbers
-/// would be widened again for each output. Copying reads each row in long runs, as the prefetcher likes it.
-class Panel {
- public:
-  /// Features of so many rows, at most panel_ranks, that fit. An odd number of lines, so that the rows lie
-  /// spread over the cache.
-  static constexpr Index features(Index rows) { return ((panel_floats / line / rows - 1) | 1) * line; }
-
-  /// The first n <= features(count) features of the rows.
-  template <class T>
-  const float* const* copy(const T* const* rows, Index count, Index n) {
-    const Index stride = features(count);
-    for (Index p = 0; p < count; ++p) {
-      float* const to = data_ + p * stride;
-      const T* const ahead = rows[std::min(p + 2, count - 1)];  // which no prefetcher can know
-      Index i = 0;
-      for (; i + line <= n; i += line) {
-        prefetch(ahead + i);
-        TIEDLORA_UNROLL for (unsigned m = 0; m < vectors_per_line; ++m)
-            store(to + i + m * lanes, load(rows[p] + i + m * lanes));
-      }
-      for (; i + static_cast<Index>(lanes) <= n; i += lanes) store(to + i, load(rows[p] + i));
-      if (i < n) store(to + i, load_part(rows[p] + i, n - i));
-      rows_[p] = to;
-    }
-    return rows_;
-  }
-
- private:
-  static constexpr Index line = 16;
-  alignas(64) float data_[panel_floats];
-  const float* rows_[panel_ranks];
-};
+/// Features of so many rows, at most panel_ranks, that fit.
+constexpr Index packed_features(Index rows) {
+  constexpr Index line = 16;
+  return ((packed_floats / line / rows - 1) | 1) * line;
+}
 
 /// Calls body(size, first) with the compile-time sizes Largest, …, 4, 2, 1 until [begin, end) is covered.
 template <unsigned Largest, class Body>

@@ -17,14 +17,11 @@ inline constexpr unsigned dot_tokens = many_registers ? 6 : 3;
 inline constexpr unsigned dot_most_rows = 8;
 inline constexpr unsigned dot_tokens_of_most_rows = many_registers ? 3 : 1;
 
-/// Where a tile finds its rows: vector i of row k at data + k · row + i · step, n features in all. In place
-/// that is step = lanes; in a packed panel the vectors of the rows alternate and the last is filled with
-/// zeros.
+/// Where a tile finds its rows: row k at data + k · row.
 template <class P>
 struct DotRows {
   const P* data;
   Index row;
-  Index step;
   Index ahead = 0;  ///< from a token to the one to fetch meanwhile
 };
 
@@ -58,7 +55,7 @@ TIEDLORA_INLINE void finish_dots(const Vector (&acc)[K][chains][T], unsigned t, 
 /// out[t][first + k] (+)= Σ_i a[k][i] x[t][i] for K rows of a and T tokens over n features. The order of each
 /// sum follows from K and n alone. While it `fetches`, the features rows.ahead of these tokens' are brought
 /// into the second cache.
-template <unsigned K, unsigned T, bool padded, bool fetches, class P, class X>
+template <unsigned K, unsigned T, bool fetches, class P, class X>
 TIEDLORA_KERNEL void dot_tile(const DotRows<P>& rows, const X* const* x, Index n, float* const* out,
                               Index first, bool add) {
   constexpr unsigned chains = K < dot_chains ? dot_chains / K : 1;
@@ -72,12 +69,12 @@ TIEDLORA_KERNEL void dot_tile(const DotRows<P>& rows, const X* const* x, Index n
     Vector b[T];
     TIEDLORA_UNROLL for (unsigned t = 0; t < T; ++t) b[t] = in_register(io.load(xs[t] + i));
     TIEDLORA_UNROLL for (unsigned k = 0; k < K; ++k) {
-      Vector row = padded ? load(a.data + k * a.row) : io.load(a.data + k * a.row);
+      Vector row = io.load(a.data + k * a.row);
       if constexpr (T > 1) row = in_register(row);
       TIEDLORA_UNROLL for (unsigned t = 0; t < T; ++t) acc[k][chain][t] =
           multiply_add(row, b[t], acc[k][chain][t]);
     }
-    a.data += a.step;
+    a.data += lanes;
   });
   TIEDLORA_UNROLL for (unsigned t = 0; t < T; ++t) finish_dots(acc, t, out[t] + first, add);
 }

@@ -14,6 +14,7 @@
 #include "../../views/slice.hpp"
 #include "../../views/tokens.hpp"
 #include "blocking.hpp"
+#include "pack.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
 namespace cpu {
@@ -58,14 +59,6 @@ Index next_from_afar(const Tokens<T>& x) {
   return from_afar(x) ? next_token(x) : 0;
 }
 
-/// out[i] = c · weight[i] · in[i]; without weight c · in[i].
-template <class X, class P>
-TIEDLORA_INLINE void scale(const X* in, const P* weight, float c, float* out, Index n) {
-  in_vectors(n, [&](const auto& io, Index i) __attribute__((always_inline)) {
-    io.store(out + i, (weight ? io.load(weight + i) * c : broadcast(c)) * io.load(in + i));
-  });
-}
-
 /// out[i] (+)= w[i] · sums[i]; without w sums[i].
 template <class P, class Y>
 void add_weighted(const float* sums, const P* w, Y* out, Index n, bool overwrite) {
@@ -99,20 +92,6 @@ bool overflow_cache_set(const Matrix<P>& rows, Range ranks, const X* const* x, I
   return lines > 8;
 }
 
-/// The vectors of K rows in turn, the last filled up with zeros.
-template <unsigned K, class P>
-TIEDLORA_INLINE void pack(const Matrix<P>& rows, Index first, Index n, float* panel) {
-  for (Index i = 0; i < n; i += lanes, panel += K * lanes) {
-    const Index part = std::min<Index>(n - i, lanes);
-    const auto get = [&](const P* p) {
-      return part == static_cast<Index>(lanes) ? load(p + i) : load_part(p + i, part);
-    };
-    const Vector weight = rows.fold ? get(rows.fold) : Vector{} + 1.0f;
-    TIEDLORA_UNROLL for (unsigned k = 0; k < K; ++k)
-        store(panel + k * lanes, get(rows.row(first + k)) * weight);
-  }
-}
-
 /// h[t][k] (+)= row_k · x[t] for the ranks of a range and `count` tokens, over n <= dot_features features
 /// from where rows and x point. Weights are folded into the rows or into the tokens: whatever there is less
 /// of in the whole call. All tokens go past one group of rows after the other; `next` is from one to the next
@@ -120,23 +99,23 @@ TIEDLORA_INLINE void pack(const Matrix<P>& rows, Index first, Index n, float* pa
 template <class P, class X>
 void dot_block(const Matrix<P>& rows, bool folds_rows, Range ranks, const X* const* x, Index next,
                float* const* h, Index count, Index n, bool add) {
-  alignas(64) float panel[dot_panel_rows * dot_features];
-  const auto tile = [&]<class Row>(auto K, auto T, auto padded, DotRows<Row> a, const auto* const* tokens,
-                                   Index from_next, float* const* to, Index k) {
+  alignas(64) float packed[dot_panel_rows * packed_stride(dot_features)];
+  const Index stride = packed_stride(n);
+  const auto tile = [&]<class Row>(auto K, auto T, DotRows<Row> a, const auto* const* tokens, Index from_next,
+                                   float* const* to, Index k) {
     if constexpr (T == dot_tokens) {
       if (from_next && k == ranks.begin) {
         a.ahead = T * from_next;
-        return dot_tile<K, T, padded, true>(a, tokens, n, to, k, add);
+        return dot_tile<K, T, true>(a, tokens, n, to, k, add);
       }
     }
-    dot_tile<K, T, padded, false>(a, tokens, n, to, k, add);
+    dot_tile<K, T, false>(a, tokens, n, to, k, add);
   };
   const auto in_place = [&](const auto* const* tokens, Index from_next, float* const* to, Index m) {
     const auto tiles = [&](auto K, Index k) {
       in_balanced_groups<dot_tokens>(m, [&](auto T, Index t) {
         if constexpr (K <= dot_chains || T <= dot_tokens_of_most_rows)
-          tile(K, T, std::false_type(), DotRows<P>{rows.row(k), rows.stride, lanes}, tokens + t, from_next,
-               to + t, k);
+          tile(K, T, DotRows<P>{rows.row(k), rows.stride}, tokens + t, from_next, to + t, k);
       });
     };
     if (m <= static_cast<Index>(dot_tokens_of_most_rows))
@@ -144,13 +123,15 @@ void dot_block(const Matrix<P>& rows, bool folds_rows, Range ranks, const X* con
     else
       in_groups<dot_chains>(ranks.begin, ranks.end, tiles);
   };
-  // Rows are copied to fold weights in, to widen them once for all tokens, or out of the tokens' way.
+  const float* at[dot_panel_rows];
   if (rows.fold ? folds_rows
                 : count >= pack_tokens && (is_narrow<P> || overflow_cache_set(rows, ranks, x, count))) {
     in_groups<dot_chains>(ranks.begin, ranks.end, [&](auto K, Index k) {
-      pack<K>(rows, k, n, panel);
+      const P* row[K];
+      for (unsigned j = 0; j < K; ++j) row[j] = rows.row(k + j);
+      pack_rows(row, K, rows.fold, n, packed, stride, at);
       in_balanced_groups<dot_tokens>(count, [&](auto T, Index t) {
-        tile(K, T, std::true_type(), DotRows<float>{panel, lanes, K * lanes}, x + t, next, h + t, k);
+        tile(K, T, DotRows<float>{packed, stride}, x + t, next, h + t, k);
       });
     });
   } else if (!rows.fold) {
@@ -158,12 +139,8 @@ void dot_block(const Matrix<P>& rows, bool folds_rows, Range ranks, const X* con
   } else {
     for (Index t = 0; t < count; t += dot_panel_rows) {
       const Index m = std::min(dot_panel_rows, count - t);
-      const float* tokens[dot_panel_rows];
-      for (Index j = 0; j < m; ++j) {
-        tokens[j] = panel + j * dot_features;
-        scale(x[t + j], rows.fold, 1, panel + j * dot_features, n);
-      }
-      in_place(tokens, 0, h + t, m);
+      pack_rows(x + t, m, rows.fold, n, packed, stride, at);
+      in_place(at, 0, h + t, m);
     }
   }
 }
@@ -202,8 +179,7 @@ void shrink(std::span<const Factors<const P>> modules, const Tokens<const X>& x,
   }
 }
 
-/// Whether to copy rows of tokens or of factors into a Panel, in a call of so many tokens: to widen them
-/// once, or out of each other's way. (With 32 registers one line of a row lasts long enough to fetch the next
+/// Whether to pack rows of tokens or of factors in a call of so many tokens: to widen them once, or out of each other's way. (With 32 registers one line of a row lasts long enough to fetch the next
 /// from the second cache.)
 template <class T>
 bool packs_rows(const T* const* rows, Index count, Index tokens) {
@@ -252,7 +228,9 @@ void few_rows_into_tokens_side_by_side(const Row* const* rows, Index count, cons
     for (Index p = count; p < static_cast<Index>(R); ++p) std::fill_n(folded + p * stride, stride, 0.0f);
     for (Index i = 0; i < n; i += few_rows_features) {
       const Index m = std::min(few_rows_features, n - i);
-      for (Index p = 0; p < count; ++p) scale(rows[p] + i, w ? w + i : nullptr, 1, folded + p * stride, m);
+      const Row* from[R];
+      for (Index p = 0; p < count; ++p) from[p] = rows[p] + i;
+      pack_rows(from, count, w ? w + i : nullptr, m, folded, stride, row);
       for (Index first = 0; first < out.count; first += few_outputs) {
         const Index tokens = std::min(few_outputs, out.count - first);
         float c[few_outputs * R];
@@ -348,7 +326,7 @@ void sum_into_tokens(const Rows& rows, Index rank, const Fill& fill, const P* w,
     rows(0, rank, 0, row);
     packs = packs_rows<P>(row, rank, out.count);
   }
-  const Index chunk = packs ? Panel::features(rank) : sum_features(rank, out.count);
+  const Index chunk = packs ? packed_features(rank) : sum_features(rank, out.count);
   for (Index begin = features.begin; begin < features.end; begin += chunk) {
     const Index n = std::min(features.end - begin, chunk);
     const P* const weight = w ? w + begin : nullptr;
@@ -358,8 +336,10 @@ void sum_into_tokens(const Rows& rows, Index rank, const Fill& fill, const P* w,
     }
     rows(0, rank, begin, row);
     if (packs) {
-      Panel panel;
-      sum_panel_into_tokens(panel.copy(row, rank, n), rank, fill, weight, out, overwrite, begin, n);
+      alignas(64) float packed[packed_floats];
+      const float* at[panel_ranks];
+      pack_rows(row, rank, static_cast<const P*>(nullptr), n, packed, chunk, at);
+      sum_panel_into_tokens(at, rank, fill, weight, out, overwrite, begin, n);
     } else {
       sum_panel_into_tokens(row, rank, fill, weight, out, overwrite, begin, n);
     }
