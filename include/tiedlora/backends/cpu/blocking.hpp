@@ -1,17 +1,19 @@
 // How the work is cut into blocks, and for which cache: everything in one place.
 #pragma once
 
-#include <algorithm>    // max, min
 #include <cstdint>      // intptr_t
 #include <type_traits>  // integral_constant
 
-#include "dot_tile.hpp"
-#include "few_rows.hpp"
-#include "sum_tile.hpp"
+#include "../../views/slice.hpp"
+#include "axpyf.hpp"
+#include "microkernel_dots.hpp"
+#include "microkernel_sums.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
 namespace cpu {
 inline namespace TIEDLORA_ISA {
+
+using detail::larger, detail::Range, detail::smaller;
 
 /// Features of one dot product before it is folded into h. Folding costs as much as ten products, so long
 /// runs pay. With 32 registers six tokens share each load of a row, and the second cache is fast enough: four
@@ -32,7 +34,7 @@ inline constexpr Index block_tokens = many_registers ? 128 : 64;
 /// Tokens of which so many features, of `bytes` each, take no more room than that.
 constexpr Index block_of(Index features, Index bytes) {
   const Index fit = block_tokens * backward_features * static_cast<Index>(sizeof(float)) / (features * bytes);
-  return std::min(block_tokens, (fit + dot_tokens - 1) / dot_tokens * dot_tokens);
+  return smaller(block_tokens, (fit + dot_tokens - 1) / dot_tokens * dot_tokens);
 }
 
 /// Tokens that share one read and write of a gradient where they come from far: few enough rows for the
@@ -113,7 +115,7 @@ inline constexpr Index one_token_features = 1024;
 constexpr Index sum_features(Index rank, Index tokens) {
   if (rank > panel_ranks) return panels_features;
   if (tokens == 1 && rank >= many_rows) return one_token_features;
-  return std::max<Index>(64 * 1024 / rank / 64 * 64, panels_features);
+  return larger(64 * 1024 / rank / 64 * 64, panels_features);
 }
 
 /// Packed rows of a sum, 48 KB of stack: three lines of panel_ranks rows, or eleven of gradient_tokens.
@@ -142,22 +144,22 @@ TIEDLORA_INLINE void with_size(Index size, const Body& body) {
   body(std::integral_constant<unsigned, Most>());
 }
 
-/// Calls body(size, first) for n things in as few groups of at most Most as there can be, of sizes that differ
-/// by one at most: none is left alone, with nothing to share a load with.
+/// Calls body(size, first) for n things in as few groups of at most Most as there can be, of sizes that
+/// differ by one at most: none is left alone, with nothing to share a load with.
 template <unsigned Most, class Body>
 TIEDLORA_INLINE void in_balanced_groups(Index n, const Body& body) {
   const Index groups = (n + Index{Most} - 1) / Index{Most};
   if (groups == 0) return;
-  const Index smaller = n / groups, larger_groups = n % groups;
+  const Index size = n / groups, larger_groups = n % groups;
   Index first = 0;
-  const auto go_to = [&](Index end, Index size) {
+  const auto go_to = [&](Index end, Index tokens) {
     if (first < end)
-      with_size<Most>(size, [&](auto S) {
+      with_size<Most>(tokens, [&](auto S) {
         for (; first < end; first += S) body(S, first);
       });
   };
-  go_to(larger_groups * (smaller + 1), smaller + 1);
-  go_to(n, smaller);
+  go_to(larger_groups * (size + 1), size + 1);
+  go_to(n, size);
 }
 
 /// Calls body(R) with the smallest R of Most, …, 4, 2, 1 that is not below `rows`.

@@ -1,10 +1,10 @@
-// Packing: rows as floats side by side, to widen their numbers or fold weights into them once for many uses, or
-// to put rows where they do not drive each other out of L1. The one way in which anything is copied here.
+// Packing: rows as floats side by side, to widen their numbers or fold weights into them once for many uses,
+// or to put rows where they do not drive each other out of L1. The one way in which anything is copied here.
 #pragma once
 
 #include "blocking.hpp"
 #include "simd.hpp"
-#include "simd_16_bits.hpp"
+#include "simd_formats.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
 namespace cpu {
@@ -21,9 +21,9 @@ TIEDLORA_INLINE void scale(const T* in, const P* weight, float c, float* out, In
   });
 }
 
-/// Packs the first n features of `count` rows, times w (null: ones), at to, to + stride, …, and says in `packed`
-/// where each of them is. Reads each row in a long run, as the prefetcher likes it, and fetches the row after
-/// the next, which no prefetcher can know.
+/// Packs the first n features of `count` rows, times w (null: ones), at to, to + stride, …, and says in
+/// `packed` where each of them is. Reads each row in a long run, as the prefetcher likes it, and fetches the
+/// row after the next, which no prefetcher can know.
 template <class T, class P>
 void pack_rows(const T* const* rows, Index count, const P* w, Index n, float* to, Index stride,
                const float** packed) {

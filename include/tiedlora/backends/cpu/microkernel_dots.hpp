@@ -2,7 +2,7 @@
 #pragma once
 
 #include "simd.hpp"
-#include "simd_16_bits.hpp"
+#include "simd_formats.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
 namespace cpu {
