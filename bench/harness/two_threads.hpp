@@ -7,7 +7,7 @@
 #include <thread>      // thread
 #include <utility>     // move
 
-#include "cores.hpp"
+#include "harness/cores.hpp"
 
 namespace bench {
 

@@ -3,8 +3,8 @@
 
 #include <span>  // span
 
-#include "limits.hpp"
-#include "problem.hpp"
+#include "baselines/limits.hpp"
+#include "harness/problem.hpp"
 
 namespace bench {
 

@@ -1,6 +1,6 @@
 """A step of fine-tuning in train_step_bench beside the same step in PyTorch, transformers and PEFT.
 
-    .venv/bin/python bench/train_step/compare.py [--quick] [--out build/bench/results]
+    .venv/bin/python bench/cases/train_step/compare.py [--quick] [--out build/bench/results]
 
 Processes of both alternate; within a process, steps with and without an adapter take turns. The adapter's share is the
 median of (step with - step without) in a process. Writes OUT/train_step.md, .csv, .json and plots; prints the tables.

@@ -7,13 +7,13 @@
 #include <string>     // string
 #include <vector>     // vector
 
-#include "limits.hpp"
-#include "peers.hpp"
-#include "plan.hpp"
-#include "problem.hpp"
-#include "race.hpp"
-#include "report.hpp"
-#include "traffic.hpp"
+#include "baselines/limits.hpp"
+#include "baselines/peers.hpp"
+#include "baselines/traffic.hpp"
+#include "harness/plan.hpp"
+#include "harness/problem.hpp"
+#include "harness/race.hpp"
+#include "harness/report.hpp"
 
 namespace bench {
 

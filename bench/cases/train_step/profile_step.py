@@ -1,7 +1,7 @@
 """Where a training step's time goes, from train_step_profile; writes docs/profile.md.
 
     cmake --preset bench && cmake --build --preset bench --target train_step_profile
-    python3 bench/train_step/profile_step.py
+    python3 bench/cases/train_step/profile_step.py
 """
 
 import argparse
@@ -78,7 +78,7 @@ counts as waiting.
 {machine()}, {datetime.date.today()}; {result['compiler']}, {result['kernels']}. Made by script/bench, or alone by
 
     cmake --preset bench && cmake --build --preset bench --target train_step_profile
-    python3 bench/train_step/profile_step.py
+    python3 bench/cases/train_step/profile_step.py
 
 """ + "\n\n".join(sections) + "\n"
     arguments.out.write_text(text)

@@ -8,10 +8,10 @@
 #include <utility>    // move
 #include <vector>     // vector
 
-#include "plan.hpp"
-#include "problem.hpp"
-#include "race.hpp"
-#include "two_threads.hpp"
+#include "harness/plan.hpp"
+#include "harness/problem.hpp"
+#include "harness/race.hpp"
+#include "harness/two_threads.hpp"
 
 namespace bench {
 

@@ -1,6 +1,6 @@
 """Writes benchmarks.md, CSV files and plots from what the programs measured.
 
-    python3 bench/report.py build/bench/results [--docs docs]
+    python3 bench/report/report.py build/bench/results [--docs docs]
 
 With --docs the page goes to DOCS/benchmarks.md and its data and pictures to DOCS/benchmarks/ as well.
 """

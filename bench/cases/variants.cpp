@@ -1,6 +1,6 @@
 // The library against itself: narrow types against float, odd widths against round ones. A file of its own
 // because the kernels for all types take the compiler long.
-#include "variants_bench.hpp"
+#include "cases/variants.hpp"
 
 #include <Eigen/Core>  // bfloat16, half
 
@@ -8,12 +8,12 @@
 #include <string>    // string
 #include <utility>   // as_const
 
-#include "limits.hpp"
-#include "plan.hpp"
-#include "problem.hpp"
-#include "race.hpp"
-#include "report.hpp"
-#include "traffic.hpp"
+#include "baselines/limits.hpp"
+#include "baselines/traffic.hpp"
+#include "harness/plan.hpp"
+#include "harness/problem.hpp"
+#include "harness/race.hpp"
+#include "harness/report.hpp"
 
 namespace bench {
 namespace {

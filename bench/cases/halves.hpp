@@ -7,11 +7,11 @@
 #include <utility>    // as_const
 #include <vector>     // vector
 
-#include "limits.hpp"
-#include "plan.hpp"
-#include "problem.hpp"
-#include "race.hpp"
-#include "report.hpp"
+#include "baselines/limits.hpp"
+#include "harness/plan.hpp"
+#include "harness/problem.hpp"
+#include "harness/race.hpp"
+#include "harness/report.hpp"
 
 namespace bench {
 

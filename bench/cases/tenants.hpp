@@ -9,8 +9,8 @@
 #include <string>   // string, to_string
 #include <utility>  // move
 
-#include "plan.hpp"
-#include "problem.hpp"
+#include "harness/plan.hpp"
+#include "harness/problem.hpp"
 
 namespace bench {
 

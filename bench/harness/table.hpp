@@ -10,7 +10,7 @@
 
 #include <fmt/format.h>
 
-#include "race.hpp"
+#include "harness/race.hpp"
 
 namespace bench {
 

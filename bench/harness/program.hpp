@@ -10,9 +10,9 @@
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
-#include "cores.hpp"
-#include "plan.hpp"
-#include "table.hpp"
+#include "harness/cores.hpp"
+#include "harness/plan.hpp"
+#include "harness/table.hpp"
 
 #include <tiedlora/tiedlora.hpp>
 

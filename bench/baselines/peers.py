@@ -1,6 +1,8 @@
 """The library beside PyTorch eager and PEFT's layers, forward and forward + backward, one thread, float32.
 
-    .venv/bin/python bench/peers.py [--program build/bench/gcc/bin/tiedlora_bench] [--out build/bench/results/peers.json]
+    .venv/bin/python bench/baselines/peers.py [--program build/bench/gcc/bin/tiedlora_bench] [--out FILE]
+
+OUT is build/bench/results/peers.json unless it is named.
 
 Processes of both alternate. Within a process a measurement is the median of some turns; OUT keeps one number for each
 process, and a ratio is taken between processes that ran one after the other.

@@ -8,8 +8,8 @@
 #include <regex>      // regex
 #include <string>     // string
 
-#include "race.hpp"
-#include "report.hpp"
+#include "harness/race.hpp"
+#include "harness/report.hpp"
 
 namespace bench {
 

@@ -8,10 +8,10 @@
 #include <utility>  // as_const
 #include <vector>   // vector
 
-#include "limits.hpp"
-#include "plan.hpp"
-#include "problem.hpp"
-#include "race.hpp"
+#include "baselines/limits.hpp"
+#include "harness/plan.hpp"
+#include "harness/problem.hpp"
+#include "harness/race.hpp"
 
 namespace bench {
 

@@ -8,11 +8,11 @@
 #include <string>     // string, to_string
 #include <vector>     // vector
 
-#include "limits.hpp"
-#include "plan.hpp"
-#include "problem.hpp"
-#include "race.hpp"
-#include "report.hpp"
+#include "baselines/limits.hpp"
+#include "harness/plan.hpp"
+#include "harness/problem.hpp"
+#include "harness/race.hpp"
+#include "harness/report.hpp"
 
 namespace bench {
 
