@@ -1,6 +1,11 @@
 """Draws the results with gnuplot, as SVG files."""
 
+import csv
+import statistics
 import subprocess
+
+import scores
+from results import NATIVE
 
 # Okabe and Ito's colours, which colour-blind people tell apart too, and a point shape each.
 STYLES = {
@@ -22,6 +27,58 @@ def gnuplot(path, size, commands):
 def block(name, points):
     """An inline table of gnuplot's."""
     return f"${name} << EOD\n" + "\n".join(" ".join(f"{number:.5g}" for number in point) for point in points) + "\nEOD\n"
+
+
+def peers(results, build, path):
+    """Every cell's ratio to every peer, one column of points for each, with the median and quartiles over the cells."""
+    columns = scores.of_cells(results, build)
+    if build not in NATIVE or not columns:
+        return False
+    colors = {"forward": "#0072B2", "backward": "#D55E00", "forward + backward": "#D55E00"}
+    commands, curves, labels = "", ["1 with lines lc rgb '#000000' lw 2 notitle"], []
+    for i, score in enumerate(columns):
+        # Beside each other by the golden ratio: no two neighbours overlap.
+        points = [(i + 0.6 * ((0.618 * k) % 1 - 0.5), value.median) for k, value in enumerate(score.ratios.values())]
+        middle = score.over_cells
+        box = (i, middle.median, i - 0.33, i + 0.33, middle.q1, middle.q3)
+        commands += block(f"cells{i}", points) + block(f"box{i}", [box])
+        curves.append(f"$cells{i} with points pt 7 ps 0.35 lc rgb '{colors[score.what]}' notitle")
+        curves.append(f"$box{i} with boxxyerror lc rgb '#000000' fs empty notitle")
+        curves.append(f"$box{i} using 3:2:(0.66):(0) with vectors nohead lw 3 lc rgb '#000000' notitle")
+        name = score.peer.replace("better of careful Eigen and OpenBLAS", "careful Eigen,\\nOpenBLAS")
+        labels.append(f"\"{name.replace(' expression', '')}\\n{score.what.replace('forward + ', 'fwd + ')}\" {i}")
+    commands += f"""
+set logscale y 2
+set xrange [-0.6:{len(columns) - 0.4}]
+set xtics ({', '.join(labels)}) font ',10' scale 0
+set ylabel 'times faster (below 1: slower)'
+set bmargin 5
+plot {', '.join(curves)}
+"""
+    gnuplot(path, "1000,460", commands)
+    return True
+
+
+def training(path_of_csv, path):
+    """Milliseconds of a training step, with and without an adapter, beside PyTorch with either attention."""
+    if not path_of_csv.exists():
+        return False
+    times = {}
+    with path_of_csv.open() as file:
+        for row in csv.DictReader(file):
+            variant = {"tl6": "TL6 / VeRA", "vera": "TL6 / VeRA", "lora": "LoRA", "none": "without adapter"}[row["variant"]]
+            times.setdefault(row["program"], {}).setdefault(variant, []).append(float(row["step_ms"]))
+    variants = ["without adapter", "LoRA", "TL6 / VeRA"]
+    commands, curves = "set style fill solid 0.8\nset boxwidth 0.22\n", []
+    for i, (program, color) in enumerate(zip(times, ("#D55E00", "#0072B2", "#56B4E9"))):
+        points = [(k + 0.25 * (i - 1), statistics.median(times[program][variant])) for k, variant in enumerate(variants)]
+        title = program if program == "tiedlora" else f"transformers + PEFT, {program}"
+        commands += block(f"step{i}", points)
+        curves.append(f"$step{i} with boxes lc rgb '{color}' title '{title}'")
+    labels = ", ".join(f"'{variant}' {k}" for k, variant in enumerate(variants))
+    commands += f"set xrange [-0.6:2.6]\nset yrange [0:*]\nset xtics ({labels}) scale 0\nset key below\n"
+    gnuplot(path, "640,380", commands + f"set ylabel 'ms a training step'\nplot {', '.join(curves)}\n")
+    return True
 
 
 def roofline(results, build, path):
@@ -105,9 +162,9 @@ def layers(results, build, path):
 
 def draw(results, folder):
     """Draws what there are results for; returns the names of the files."""
-    drawn = []
+    drawn = ["step.svg"] if training(results.folder / "train_step.csv", folder / "step.svg") else []
     for build in results.builds():
-        for kind, function in (("roofline", roofline), ("growth", growth), ("layers", layers)):
+        for kind, function in (("peers", peers), ("roofline", roofline), ("growth", growth), ("layers", layers)):
             path = folder / f"{kind}-{build}.svg"
             if function(results, build, path):
                 drawn.append(path.name)

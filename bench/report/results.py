@@ -6,8 +6,8 @@ import pathlib
 import re
 import statistics
 
-BUILDS = ("gcc", "clang19", "avx2", "sse2")  # NAME.json each; the first two count for the verdicts
-GRID_NAME = re.compile(r"(?:backward|forward)/(\w+)/(\d+)x(\d+)/r:(\d+)/T:(\d+)$")
+BUILDS = ("gcc", "clang19", "avx2", "sse2")  # NAME.json each
+NATIVE = BUILDS[:2]  # for this machine: peers choose their kernels at run time, so that the others are no contest
 
 
 class Value:
@@ -36,6 +36,12 @@ class Row:
             setattr(self, key, int(value))
         if match := re.search(r"(\d+)x(\d+)", name):
             self.d_in, self.d_out = int(match[1]), int(match[2])
+
+    @property
+    def is_target(self):
+        """Whether targets and the count of cells won and lost look at it: forward as in decoding, in mixed batches and
+        in prompts, backward of as many tokens as anybody trains with, ranks that are in use."""
+        return 4 <= self.r <= 64 and (self.T >= 8 if self.backward else self.T in (1, 8, 64, 512))
 
     def __getitem__(self, key):
         if f"{key}.q1" in self.columns:

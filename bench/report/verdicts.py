@@ -1,21 +1,24 @@
-"""Each target beside what was seen. A figure is a median with its quartiles; where a target lies between these, the
-verdict says so. Nothing here is a best run."""
+"""Each target beside what was seen, and figures that have none. A figure is a median with its quartiles; where a target lies
+between these, the verdict says so. Nothing here is a best run.
 
+Targets are ratios to what somebody would use instead: they travel to other machines. Shares of the roofline do not (another
+processor gives two loads a cycle, or a third cache five times slower), so they are shown and nothing is asked of them.
+"""
+
+import re
 import statistics
 
+import scores
 from results import Value
 
 
-def standing(value, target, at_most=False):
+def standing(value, target):
     """'met', 'MISSED', or which of them within the spread."""
-    low, middle, high = value.q1, value.median, value.q3
-    if at_most:
-        low, middle, high, target = -high, -middle, -low, -target
-    if low >= target:
+    if value.q1 >= target:
         return "met"
-    if high < target:
+    if value.q3 < target:
         return "MISSED"
-    return "met, within the spread" if middle >= target else "MISSED, within the spread"
+    return "met, within the spread" if value.median >= target else "MISSED, within the spread"
 
 
 class Verdict:
@@ -34,23 +37,18 @@ def of_median(rows, key):
 ORDER = ("met", "met, within the spread", "MISSED, within the spread", "MISSED")
 
 
-def worst(rows, key, target, at_most=False):
-    """(figure, standing) of all cells together: the worst figure, and the worst standing of any cell."""
-    sign = -1 if at_most else 1
-    row = min(rows, key=lambda row: sign * row[key].median)
-    stands = max((standing(row[key], target, at_most) for row in rows), key=ORDER.index)
-    short = sum(standing(row[key], target, at_most).startswith("MISSED") for row in rows)
-    if len(rows) == 1:
-        return str(row[key]), stands
-    return f"worst {row[key]} at {row.name}; {short or 'none'} of {len(rows)} cells miss it", stands
-
-
-def all_of(rows, key, what, target, at_most=False):
+def all_of(rows, key, what, target):
+    """The worst figure of all cells, and the worst standing of any."""
     if not rows:
         return []
-    seen, stands = worst(rows, key, target, at_most)
+    row = min(rows, key=lambda row: row[key].median)
+    stands = [standing(row[key], target) for row in rows]
+    seen = str(row[key])
+    if len(rows) > 1:
+        missed = sum(one.startswith("MISSED") for one in stands)
+        seen = f"worst {seen} at {row.name}; {missed or 'none'} of {len(rows)} cells miss it"
     everywhere = " everywhere" if len(rows) > 1 else ""
-    return [Verdict(what, f"{'≤' if at_most else '≥'} {target:g}{everywhere}", seen, stands)]
+    return [Verdict(what, f"≥ {target:g}{everywhere}", seen, max(stands, key=ORDER.index))]
 
 
 def median_of(rows, key, what, target):
@@ -60,53 +58,27 @@ def median_of(rows, key, what, target):
     return [Verdict(what, f"median ≥ {target:g}", str(value), standing(value, target))]
 
 
-def grid_verdicts(results, build):
-    rows = results.rows("grid", build)
-    found = []
-    for name, part in (("forward", [r for r in rows if not r.backward]), ("backward", [r for r in rows if r.backward])):
-        found += median_of(part, "x.share", f"share of the roofline, {name}", 0.88)
-        found += all_of(part, "x.share", f"share of the roofline, {name}", 0.70)
-    if rows:
-        # The largest cells are where other programs disturb most.
-        large = lambda r: r.d_in == 4096 and r.T == 512
-        below = [r for r in rows if r["x.vs_peer"].q3 < (0.9 if large(r) else 0.97)]
-        least = min(rows, key=lambda r: r["x.vs_peer"].median)
-        found.append(
-            Verdict(
-                "against the better of Eigen with care and OpenBLAS",
-                "never below 0.97 beyond the spread (0.9 at 4096, T = 512)",
-                f"{len(below)} of {len(rows)} cells below; least {least['x.vs_peer']} at {least.name}",
-                "MISSED" if below else "met",
-            )
-        )
-    found += median_of(rows, "x.vs_peer", "against the better of Eigen with care and OpenBLAS", 1.3)
-    many = [r for r in rows if r.T >= 64 and r.r <= 16]
-    found += all_of(many, "x.vs_naive", "against the plain Eigen expression, T ≥ 64, r ≤ 16", 1.5)
-    wide = [r for r in many if r.r == 8 and r.d_in == 4096 and r.d_out == 4096]
-    found += all_of(wide, "x.vs_naive", "against the plain Eigen expression, T ≥ 64, d = 4096, r = 8", 3)
-    return found
+def never_slower(score):
+    """Against any peer, beyond the spread; a cell at 4096, T = 512 is where other programs disturb most."""
+    large = lambda cell: "4096x" in cell and cell.endswith("T:512")
+    below = [cell for cell, value in score.ratios.items() if value.q3 < (0.9 if large(cell) else 0.97)]
+    seen = f"{len(below)} of {len(score.ratios)} cells below; least {score.ratios[score.worst]} at {score.worst}"
+    target = "never below 0.97 beyond the spread"
+    if any(large(cell) for cell in score.ratios):
+        target += " (0.9 at 4096, T = 512)"
+    return Verdict(f"{score.peer}, {score.what}", target, seen, "MISSED" if below else "met")
 
 
-def variant_verdicts(results, build):
-    found = []
-    rows = [r for r in results.rows("widths", build) if r.T >= 8]
-    found += all_of(rows, "x.slower", "time at 577 and 1023 over that at 592 and 1024, T ≥ 8", 1.15, at_most=True)
-    bound = [r for r in results.rows("types", build) if r["memory_bound"]]
-    for name, what in (
-        ("bfloat16", "bfloat16 against float where float is memory bound"),
-        ("half", "half against float where float is memory bound"),
-        ("float_bfloat16", "bfloat16 activations beside float parameters, likewise"),
-        ("float_half", "half activations beside float parameters, likewise"),
-    ):
-        found += all_of(bound, f"x.{name}", what, 1.0)
-    for rank, target in ((8, 1.5), (16, 2.0), (32, 2.5)):
-        rows = [r for r in results.rows("layers", build) if r.r == rank and r.layers == 32]
-        found += all_of(rows, "x.tied_faster", f"tied against untied, 32 layers of 4096, T = 1, r = {rank}", target)
-    rows = results.rows("threads", build)
-    found += all_of([r for r in rows if r.T >= 64], "x.faster", "two threads against one, T ≥ 64", 1.8)
-    single = [r for r in rows if r.T == 1 and r.d_in == 4096 and r.r >= 16]
-    found += all_of(single, "x.faster", "two threads against one, T = 1, d = 4096, r ≥ 16", 1.4)
-    return found
+def peer_verdicts(results, build):
+    """Eigen and OpenBLAS in every build; PyTorch and PEFT beside GCC's."""
+    plain = "plain Eigen expression"  # whom the careful one beats: shown, no target
+    found = [never_slower(score) for score in scores.of_cells(results, build) if score.peer != plain]
+    grid = [row for row in results.rows("grid", build) if row.is_target]
+    found += median_of(grid, "x.vs_peer", "better of careful Eigen and OpenBLAS, forward and backward", 1.3)
+    both = [r for r in results.rows("peers", build) if r.is_target and r.backward and r.peer == "eager"]
+    what = "PyTorch eager, forward + backward"
+    found += all_of([r for r in both if r.r == 8 and r.T == 512], "x.faster", f"{what}, r = 8, T = 512", 8)
+    return found + all_of([r for r in both if r.r == 64], "x.faster", f"{what}, r = 64", 2)
 
 
 def memory_verdicts(results, build):
@@ -127,26 +99,50 @@ def memory_verdicts(results, build):
     return found
 
 
-def peer_verdicts(results):
-    both = [r for r in results.rows("peers") if r.backward and r.peer == "eager"]
-    what = "against PyTorch eager, forward + backward, one thread"
-    return (
-        all_of([r for r in both if r.r == 8 and r.T == 512], "x.faster", f"{what}, r = 8, T = 512", 8)
-        + all_of([r for r in both if r.r == 64], "x.faster", f"{what}, r = 64", 2)
-        + all_of([r for r in both if r.T == 1], "x.faster", f"{what}, T = 1", 10)
-    )
-
-
 def training_verdicts(section):
-    """From the tables of the section on a training step: rows that have a target, and distances from straight lines."""
-    found, distances = [], []
+    """The rows of the training step's table that have a target."""
+    found = []
     for line in section.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if len(cells) == 6 and cells[4].startswith("≥"):
-            found.append(Verdict(f"training step: {cells[0]}", cells[4], cells[3], cells[5]))
-        if len(cells) == 4 and cells[3].endswith(" %"):
-            distances.append(int(cells[3].removesuffix(" %")))
-    if distances:
-        seen = f"every point within {max(distances)} % of a straight line"
-        found.append(Verdict("training step: cost as layers, rank, tokens grow", "linear", seen, "see the plot"))
+            found.append(Verdict(f"training step, {cells[0]}", cells[4], cells[3], cells[5]))
+    return found
+
+
+def engine_verdicts(path):
+    return [never_slower(score) for score in scores.of_engine(path)]
+
+
+def information(results, build, section):
+    """[(what, seen)]: figures without a target, from the machine's limits and from the library beside itself."""
+    found = []
+
+    def add(what, rows, key, highest_is_worst=False):
+        if rows:
+            extreme = (max if highest_is_worst else min)(rows, key=lambda row: row[key].median)
+            at = f"; worst {extreme[key]} at {extreme.name}" if len(rows) > 1 else ""
+            found.append((what, f"{of_median(rows, key)}{at}"))
+
+    grid = [row for row in results.rows("grid", build) if row.is_target]
+    add("share of the roofline, forward", [r for r in grid if not r.backward], "x.share")
+    add("share of the roofline, backward", [r for r in grid if r.backward], "x.share")
+    widths = [r for r in results.rows("widths", build) if r.T >= 8 and r.r >= 4]
+    add("time at width 577 and 1023 over that at 592 and 1024, T ≥ 8", widths, "x.slower", highest_is_worst=True)
+    bound = [r for r in results.rows("types", build) if r["memory_bound"] and r.is_target]
+    for name, what in (
+        ("bfloat16", "bfloat16 against float where float is memory bound"),
+        ("half", "half against float, likewise"),
+        ("float_bfloat16", "bfloat16 activations beside float parameters, likewise"),
+        ("float_half", "half activations beside float parameters, likewise"),
+    ):
+        add(what, bound, f"x.{name}")
+    for rank in (8, 16, 32):
+        rows = [r for r in results.rows("layers", build) if r.r == rank and r.layers == 32]
+        add(f"tied against untied, 32 layers of 4096, T = 1, r = {rank}", rows, "x.tied_faster")
+    threads = results.rows("threads", build)
+    add("two threads against one, T ≥ 64", [r for r in threads if r.T >= 64], "x.faster")
+    add("two threads against one, forward, T = 1", [r for r in threads if r.T == 1 and not r.backward], "x.faster")
+    if build == "gcc" and (distances := re.findall(r"\| (\d+) % \|$", section, re.MULTILINE)):
+        found.append(("training step's cost as layers, rank, tokens grow",
+                      f"every point within {max(map(int, distances))} % of a straight line"))  # fmt: skip
     return found
