@@ -35,15 +35,6 @@ struct FewRows {
         row[p][m] = p < count ? io.load(rows[p] + at + m * lanes) : Vector{};
   }
 
-  /// row[p] = w ∘ row[p]
-  template <class P>
-  TIEDLORA_INLINE void fold(const P* w) {
-    TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) {
-      const Vector weights = io.load(w + at + m * lanes);
-      TIEDLORA_UNROLL for (unsigned p = 0; p < R; ++p) row[p][m] *= weights;
-    }
-  }
-
   /// acc += Σ_p c[p] row[p]
   TIEDLORA_INLINE void add_to(Vector (&acc)[M], const float* c) const {
     TIEDLORA_UNROLL for (unsigned p = 0; p < R; ++p) TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) acc[m] =
@@ -51,31 +42,27 @@ struct FewRows {
   }
 };
 
-/// out_j += Σ_p c_j[p] (w_j ∘ row_p): weights that all tokens have in common go into the rows once.
+/// out_j += Σ_p c_j[p] (w ∘ row_p): w, which all these outputs have in common, goes into the rows once.
 template <unsigned R, unsigned M, bool whole, class Out, class P>
 TIEDLORA_INLINE void add_few_rows(FewRows<R, M, whole>& rows, const float* c, Out* const* outs, Index count,
                                   const IntoTokens<P>& into) {
-  const auto add_to_output = [&](const FewRows<R, M, whole>& some, Index j) __attribute__((always_inline)) {
-    Out* const out = outs[j] + some.at;
+  if (into.w.common) {
+    TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) {
+      const Vector w = rows.io.load(into.w.common + rows.at + m * lanes);
+      TIEDLORA_UNROLL for (unsigned p = 0; p < R; ++p) rows.row[p][m] *= w;
+    }
+  }
+  TIEDLORA_UNROLL for (unsigned p = 0; p < R; ++p) TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m)
+      rows.row[p][m] = in_register(rows.row[p][m]);
+  for (Index j = 0; j < count; ++j, c += R) {
+    Out* const out = outs[j] + rows.at;
     if (whole && into.far) prefetch_tile<M>(out);
     Vector acc[M];
     TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) acc[m] =
-        into.overwrite ? Vector{} : some.io.load(out + m * lanes);
-    some.add_to(acc, c + j * Index{R});
-    TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) some.io.store(out + m * lanes, acc[m]);
-  };
-  if (into.w.arrays) {
-    for (Index j = 0; j < count; ++j) {
-      FewRows<R, M, whole> own = rows;
-      own.fold(into.w.of(j));
-      add_to_output(own, j);
-    }
-    return;
+        into.overwrite ? Vector{} : rows.io.load(out + m * lanes);
+    rows.add_to(acc, c);
+    TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) rows.io.store(out + m * lanes, acc[m]);
   }
-  if (into.w.common) rows.fold(into.w.common);
-  TIEDLORA_UNROLL for (unsigned p = 0; p < R; ++p) TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m)
-      rows.row[p][m] = in_register(rows.row[p][m]);
-  for (Index j = 0; j < count; ++j) add_to_output(rows, j);
 }
 
 /// out_k += w ∘ G_k with G_k = Σ_t c_k[t] row_t, and product += Σ_k factor_k ∘ G_k.

@@ -63,6 +63,7 @@ void few_rows_into_tokens(const Row* const* rows, Index count, const TokenSums<P
                           Index n) {
   const Tokens<Y>& out = to.out;
   const Index at_once = out.count > 1 ? few_outputs_at_once(bytes_apart(out[0], out[1])) : 1;
+  const bool far = !to.overwrite && from_afar(out);
   with_few_rows<few_ranks>(count, [&](auto R) {
     for (Index first = 0; first < out.count; first += at_once) {
       const Index tokens = smaller(at_once, out.count - first);
@@ -70,8 +71,13 @@ void few_rows_into_tokens(const Row* const* rows, Index count, const TokenSums<P
       Y* outs[few_outputs];
       fill_few<R>(to.fill, count, first, tokens, c);
       point_at(out, first, tokens, feature, outs);
-      const IntoTokens<P> into = {to.w.from(first, feature), to.overwrite, !to.overwrite && from_afar(out)};
-      few_rows<R>(rows, count, c, outs, tokens, into, n);
+      const Weights<P> w = to.w.from(first, feature);
+      if (!w.arrays) {
+        few_rows<R>(rows, count, c, outs, tokens, IntoTokens<P>{w, to.overwrite, far}, n);
+        continue;
+      }
+      for (Index t = 0; t < tokens; ++t)
+        few_rows<R>(rows, count, c + t * R, outs + t, 1, IntoTokens<P>{{w.of(t)}, to.overwrite, far}, n);
     }
   });
 }
