@@ -1,9 +1,10 @@
 // Sums of few rows: the rows stay in registers while one output after the other goes past, so that products,
 // loads and stores come evenly mixed. (A tile of sum_tile has all its stores at its end: for few rows they
 // take as long as its products, and the processor does not look far enough ahead to do both at once.)
-// Many outputs, or those that share cache sets, go past rows in the first cache instead, some at a time.
+// Many outputs, or those that share cache sets, go past rows in L1 instead, some at a time.
 #pragma once
 
+#include "blocking.hpp"
 #include "epilogue.hpp"
 #include "simd.hpp"
 #include "simd_formats.hpp"
@@ -11,15 +12,6 @@
 TIEDLORA_BEGIN_NAMESPACE
 namespace cpu {
 inline namespace TIEDLORA_ISA {
-
-/// Sums of at most so many rows into tokens are made here, and so many into ranks. Which it is decides the
-/// order of the sum, so it must not depend on anything else.
-inline constexpr Index few_ranks = 4;
-inline constexpr Index few_tokens = 8;
-
-/// Vectors of each of R rows at a time: with as many of an output, of w and of dv they fill the registers.
-template <unsigned R>
-inline constexpr unsigned few_vectors = (many_registers ? 4 : 2) / (R == 8 ? 2 : 1);
 
 /// M vectors (or part of one) from feature `at` on: the rows there, the last R - count of them zero.
 template <unsigned R, unsigned M, bool whole>
@@ -97,8 +89,8 @@ TIEDLORA_INLINE void add_few_rows(FewRows<R, M, whole>& rows, const float* c, fl
 /// `row_count` <= R rows into `count` outputs, over n features. c has R coefficients for each output, zeros
 /// for the rows that are not there.
 template <unsigned R, class In, class Out, class Into>
-TIEDLORA_KERNEL void few_rows(const In* const* rows, Index row_count, const float* c, Out* const* outs,
-                              Index count, const Into into, Index n) {
+TIEDLORA_KERNEL void axpyf_in_registers(const In* const* rows, Index row_count, const float* c,
+                                        Out* const* outs, Index count, const Into into, Index n) {
   constexpr unsigned M = few_vectors<R>;
   Index i = 0;
   for (; i + static_cast<Index>(M * lanes) <= n; i += M * lanes) {
@@ -111,10 +103,6 @@ TIEDLORA_KERNEL void few_rows(const In* const* rows, Index row_count, const floa
   }
 }
 
-/// Outputs that go side by side past R rows in the first cache: their coefficients fill the registers.
-template <unsigned R>
-inline constexpr unsigned side_by_side = (many_registers ? 4 : 2) / (R == 8 ? 2 : 1);
-
 /// How far ahead to fetch; 0: not.
 struct Ahead {
   Index rows = 0;
@@ -125,8 +113,8 @@ struct Ahead {
 /// few_rows without w. Meanwhile what lies so far ahead of these rows and outputs is brought into the second
 /// cache.
 template <unsigned R, unsigned J, class In, class Out>
-TIEDLORA_KERNEL void few_rows_side_by_side(const In* const* rows, const float* c, Out* const* outs,
-                                           bool overwrite, Index n, Ahead ahead) {
+TIEDLORA_KERNEL void axpyf(const In* const* rows, const float* c, Out* const* outs, bool overwrite, Index n,
+                           Ahead ahead) {
   Vector coefficient[J][R];
   const In* row[R];
   Out* out[J];

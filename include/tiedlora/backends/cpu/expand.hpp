@@ -10,6 +10,7 @@
 #include "axpyf.hpp"
 #include "blocking.hpp"
 #include "epilogue.hpp"
+#include "groups.hpp"
 #include "microkernel_sums.hpp"
 #include "pack.hpp"
 #include "token_rows.hpp"
@@ -73,11 +74,12 @@ void few_rows_into_tokens(const Row* const* rows, Index count, const TokenSums<P
       point_at(out, first, tokens, feature, outs);
       const Weights<P> w = to.w.from(first, feature);
       if (!w.arrays) {
-        few_rows<R>(rows, count, c, outs, tokens, IntoTokens<P>{w, to.overwrite, far}, n);
+        axpyf_in_registers<R>(rows, count, c, outs, tokens, IntoTokens<P>{w, to.overwrite, far}, n);
         continue;
       }
       for (Index t = 0; t < tokens; ++t)
-        few_rows<R>(rows, count, c + t * R, outs + t, 1, IntoTokens<P>{{w.of(t)}, to.overwrite, far}, n);
+        axpyf_in_registers<R>(rows, count, c + t * R, outs + t, 1,
+                              IntoTokens<P>{{w.of(t)}, to.overwrite, far}, n);
     }
   });
 }
@@ -89,14 +91,14 @@ void few_rows_into_tokens_side_by_side(const Row* const* rows, Index count, cons
   const Tokens<Y>& out = to.out;
   const Index next = to.overwrite ? 0 : next_from_afar(out);
   with_few_rows<few_ranks>(count, [&](auto R) {
-    constexpr Index stride = few_rows_features + 256;
+    constexpr Index stride = axpyf_features + 256;
     alignas(64) float buffer[R * stride + page_floats];
     float* const packed = away_from(out[0] + feature, buffer);
     const float* row[R];
     for (unsigned p = 0; p < R; ++p) row[p] = packed + p * stride;
     for (Index i = count * stride; i < Index{R} * stride; ++i) packed[i] = 0;
-    for (Index i = 0; i < n; i += few_rows_features) {
-      const Index m = smaller(few_rows_features, n - i);
+    for (Index i = 0; i < n; i += axpyf_features) {
+      const Index m = smaller(axpyf_features, n - i);
       const Row* from[R];
       for (Index p = 0; p < count; ++p) from[p] = rows[p] + i;
       pack_rows(from, count, to.w.from(0, feature + i).common, m, packed, stride, row);
@@ -107,7 +109,7 @@ void few_rows_into_tokens_side_by_side(const Row* const* rows, Index count, cons
         fill_few<R>(to.fill, count, first, tokens, c);
         point_at(out, first, tokens, feature + i, outs);
         const auto past_rows = [&](auto J, Index t) {
-          few_rows_side_by_side<R, J>(row, c + t * R, outs + t, to.overwrite, m, Ahead{.outs = J * next});
+          axpyf<R, J>(row, c + t * R, outs + t, to.overwrite, m, Ahead{.outs = J * next});
         };
         in_groups<side_by_side<R>>(0, tokens, past_rows);
       }
@@ -132,11 +134,11 @@ void many_rows_into_token(const Row* const* rows, Index count, const float* c, c
   for (Index i = 0; i < n; ++i) sums[i] = 0;
   float* const to = sums;
   in_balanced_groups<rows_of_one_token>(
-      count, [&](auto K, Index k) { few_rows_side_by_side<K, 1>(rows + k, c + k, &to, false, n, Ahead{}); });
+      count, [&](auto K, Index k) { axpyf<K, 1>(rows + k, c + k, &to, false, n, Ahead{}); });
   add_weighted(sums, w, out, n, overwrite);
 }
 
-/// The sums of `count` <= panel_ranks rows on n features, from `feature` of the outputs on and from where the
+/// The sums of `count` <= sums_kc rows on n features, from `feature` of the outputs on and from where the
 /// rows point.
 template <class Row, class P, class Y, class Fill>
 void sum_panel_into_tokens(const Row* const* rows, Index count, const TokenSums<P, Y, Fill>& to,
@@ -146,19 +148,19 @@ void sum_panel_into_tokens(const Row* const* rows, Index count, const TokenSums<
     return few_rows_into_tokens_side_by_side(rows, count, to, feature, n);
   if (count <= few_ranks) return few_rows_into_tokens(rows, count, to, feature, n);
   if (out.count == 1 && count >= many_rows) {
-    float c[panel_ranks];
+    float c[sums_kc];
     to.fill(0, 0, count, c);
     return many_rows_into_token(rows, count, c, to.w.from(0, feature).of(0), out[0] + feature, to.overwrite,
                                 n);
   }
   const bool far = !to.overwrite && from_afar(out);
   in_output_groups(out.count, count, [&](auto J, Index t) {
-    float c[J * panel_ranks];
-    for (unsigned j = 0; j < J; ++j) to.fill(t + j, 0, count, c + j * panel_ranks);
+    float c[J * sums_kc];
+    for (unsigned j = 0; j < J; ++j) to.fill(t + j, 0, count, c + j * sums_kc);
     Y* outs[J];
     point_at(out, t, Index{J}, feature, outs);
     const IntoTokens<P> into = {to.w.from(t, feature), to.overwrite, far, next_token(out)};
-    sum_rows<J>(SumRows<Row, panel_ranks>{rows, count, c}, outs, into, n);
+    sum_microkernel<J>(SumRows<Row, sums_kc>{rows, count, c}, outs, into, n);
   });
 }
 
@@ -168,13 +170,13 @@ template <class P, class Y, class Rows, class Fill>
 void sum_panels_into_tokens(const Rows& rows, Index rank, const TokenSums<P, Y, Fill>& to, Index feature,
                             Index n) {
   constexpr unsigned J = 4;
-  float sums[J][panels_features];
-  const P* row[panel_ranks];
+  float sums[J][sums_nc_of_panels];
+  const P* row[sums_kc];
   for (Index t = 0; t < to.out.count; t += J) {
     const Index tokens = smaller(J, to.out.count - t);
-    const Tokens<float> block = {sums[0], panels_features, tokens, panels_features};
-    for (Index k = 0; k < rank; k += panel_ranks) {
-      const Index count = smaller(panel_ranks, rank - k);
+    const Tokens<float> block = {sums[0], sums_nc_of_panels, tokens, sums_nc_of_panels};
+    for (Index k = 0; k < rank; k += sums_kc) {
+      const Index count = smaller(sums_kc, rank - k);
       const auto fill = [&](Index j, Index, Index m, float* c) { to.fill(t + j, k, m, c); };
       rows(k, count, feature, row);
       sum_panel_into_tokens(row, count, TokenSums<P, float, decltype(fill)>{block, k == 0, {}, fill}, 0, n);
@@ -188,23 +190,23 @@ void sum_panels_into_tokens(const Rows& rows, Index rank, const TokenSums<P, Y, 
 /// n) have that feature.
 template <class P, class Y, class Rows, class Fill>
 void sum_into_tokens(const Rows& rows, Index rank, const TokenSums<P, Y, Fill>& to, Range features) {
-  const P* row[panel_ranks];
+  const P* row[sums_kc];
   bool packs = false;
-  if (rank <= panel_ranks) {
+  if (rank <= sums_kc) {
     rows(0, rank, 0, row);
     packs = packs_rows<P>(row, rank, to.out.count);
   }
   const Index chunk = packs ? packed_features(rank) : sum_features(rank, to.out.count);
   for (Index begin = features.begin; begin < features.end; begin += chunk) {
     const Index n = smaller(features.end - begin, chunk);
-    if (rank > panel_ranks) {
+    if (rank > sums_kc) {
       sum_panels_into_tokens(rows, rank, to, begin, n);
       continue;
     }
     rows(0, rank, begin, row);
     if (packs) {
       alignas(64) float packed[packed_floats];
-      const float* at[panel_ranks];
+      const float* at[sums_kc];
       pack_rows(row, rank, static_cast<const P*>(nullptr), n, packed, chunk, at);
       sum_panel_into_tokens(at, rank, to, begin, n);
     } else {

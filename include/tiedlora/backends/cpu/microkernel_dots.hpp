@@ -1,21 +1,13 @@
 // A block of dot products: some rows of A against some tokens of x.
 #pragma once
 
+#include "blocking.hpp"
 #include "simd.hpp"
 #include "simd_formats.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
 namespace cpu {
 inline namespace TIEDLORA_ISA {
-
-// A tile of rows × tokens has four chains of sums for each token: of four rows, or two chains of each of two
-// rows, or four of one. So one token alone keeps the multipliers busy, and six fill the registers (24 sums, 7
-// operands of 32; or 12 and 4 of 16). One token alone takes eight rows, of one chain each as four have: the
-// adding up at the end of each tile then costs half. With 32 registers so do two and three.
-inline constexpr unsigned dot_chains = 4;
-inline constexpr unsigned dot_tokens = many_registers ? 6 : 3;
-inline constexpr unsigned dot_most_rows = 8;
-inline constexpr unsigned dot_tokens_of_most_rows = many_registers ? 3 : 1;
 
 /// Where a tile finds its rows: row k at data + k · row.
 template <class P>
@@ -54,11 +46,11 @@ TIEDLORA_INLINE void finish_dots(const Vector (&acc)[K][chains][T], unsigned t, 
 
 /// out[t][first + k] (+)= Σ_i a[k][i] x[t][i] for K rows of a and T tokens over n features. The order of each
 /// sum follows from K and n alone. While it `fetches`, the features rows.ahead of these tokens' are brought
-/// into the second cache.
+/// into L2.
 template <unsigned K, unsigned T, bool fetches, class P, class X>
-TIEDLORA_KERNEL void dot_tile(const DotRows<P>& rows, const X* const* x, Index n, float* const* out,
-                              Index first, bool add) {
-  constexpr unsigned chains = K < dot_chains ? dot_chains / K : 1;
+TIEDLORA_KERNEL void dot_microkernel(const DotRows<P>& rows, const X* const* x, Index n, float* const* out,
+                                     Index first, bool add) {
+  constexpr unsigned chains = K < dots_mr ? dots_mr / K : 1;
   DotRows<P> a = rows;
   Vector acc[K][chains][T] = {};
   const X* xs[T];

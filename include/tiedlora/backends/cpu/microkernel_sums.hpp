@@ -3,6 +3,7 @@
 
 #include <algorithm>  // min
 
+#include "blocking.hpp"
 #include "simd.hpp"
 #include "simd_formats.hpp"
 
@@ -10,21 +11,9 @@ TIEDLORA_BEGIN_NAMESPACE
 namespace cpu {
 inline namespace TIEDLORA_ISA {
 
-// A tile is J outputs of M vectors each. Sums of many rows fill the registers; sums of few leave a third of
-// them free, so that the next tile begins while this one's results are stored. With 16 registers a tile is a
-// cache line wide, which it takes from each row once. A few outputs get long runs of features, so that each
-// row is read at least 256 bytes at a time.
-template <unsigned J>
-inline constexpr unsigned sum_vectors = many_registers ? (J >= 7   ? 3
-                                                          : J >= 3 ? 4
-                                                                   : 8)
-                                                       : (J >= 4   ? 2
-                                                          : J == 2 ? 4
-                                                                   : 8);
-
 /// The rows that are summed, and the coefficient of row p in output j: c[p + j · c_stride], or with a
 /// c_stride of 1 those of all J outputs side by side, c[p · J + j]. If it `fetches`, what lies so far `ahead`
-/// of these rows is brought into the second cache meanwhile.
+/// of these rows is brought into L2 meanwhile.
 template <class In, Index c_stride, bool fetches = false>
 struct SumRows {
   const In* const* rows;
@@ -68,8 +57,8 @@ TIEDLORA_INLINE void sum_tile(const SumRows<In, c_stride, fetches>& in, Out* con
 
 /// sum_tile over n features.
 template <unsigned J, class In, Index c_stride, bool fetches, class Out, class Into>
-TIEDLORA_KERNEL void sum_rows(const SumRows<In, c_stride, fetches>& from, Out* const* outs, const Into into,
-                              Index n) {
+TIEDLORA_KERNEL void sum_microkernel(const SumRows<In, c_stride, fetches>& from, Out* const* outs,
+                                     const Into into, Index n) {
   const SumRows<In, c_stride, fetches> in = from;
   constexpr unsigned M = sum_vectors<J>;
   Out* out[J];  // here no store can change them

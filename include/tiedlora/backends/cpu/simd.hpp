@@ -196,7 +196,7 @@ TIEDLORA_INLINE float sum(Vector v) {
 }
 
 TIEDLORA_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
-/// Into the second cache: what comes from beyond it does not have to wait for a place in the first.
+/// Into L2: what comes from beyond it does not have to wait for a place in the first.
 TIEDLORA_INLINE void prefetch_from_afar(const void* p) { __builtin_prefetch(p, 0, 2); }
 
 }  // namespace TIEDLORA_ISA

@@ -5,6 +5,7 @@
 #include "blocking.hpp"
 #include "epilogue.hpp"
 #include "expand.hpp"
+#include "groups.hpp"
 #include "microkernel_sums.hpp"
 #include "pack.hpp"
 
@@ -25,14 +26,14 @@ void sum_panel_into_ranks(const X* const* rows, Index next, Index count, const f
     IntoRanks<P> part = into;
     if (into.factor) part.factor += k * into.factor_stride;
     if (k == 0 && next)
-      sum_rows<J>(SumRows<X, 1, true>{rows, count, c + k * count, count * next}, outs, part, n);
+      sum_microkernel<J>(SumRows<X, 1, true>{rows, count, c + k * count, count * next}, outs, part, n);
     else
-      sum_rows<J>(SumRows<X, 1>{rows, count, c + k * count}, outs, part, n);
+      sum_microkernel<J>(SumRows<X, 1>{rows, count, c + k * count}, outs, part, n);
   });
 }
 
 /// out_k += Σ_t c_k[t] row_t for `count` <= R tokens, with R coefficients for each of some ranks, which go
-/// side by side past as many features of the tokens as stay in the first cache.
+/// side by side past as many features of the tokens as stay in L1.
 template <unsigned R, class X>
 void ranks_side_by_side(const X* const* rows, Index count, const float* c, float* const* outs, Index ranks,
                         Index n) {
@@ -43,7 +44,7 @@ void ranks_side_by_side(const X* const* rows, Index count, const float* c, float
     for (Index t = 0; t < Index{R}; ++t) row[t] = rows[t < count ? t : 0] + i;
     in_groups<side_by_side<R>>(0, ranks, [&](auto J, Index k) {
       for (unsigned j = 0; j < J; ++j) out[j] = outs[k + j] + i;
-      few_rows_side_by_side<R, J>(row, c + k * R, out, false, smaller(chunk, n - i), Ahead{});
+      axpyf<R, J>(row, c + k * R, out, false, smaller(chunk, n - i), Ahead{});
     });
   }
 }
@@ -72,7 +73,7 @@ void few_rows_into_ranks(const X* const* rows, Index count, const Fill& fill, In
       }
       IntoRanks<P> part = into;
       if (into.factor) part.factor += first * into.factor_stride;
-      few_rows<R>(rows, count, c, outs, ranks, part, n);
+      axpyf_in_registers<R>(rows, count, c, outs, ranks, part, n);
     }
   });
 }
@@ -84,8 +85,8 @@ void sum_into_ranks(const X* const* rows, Index next, Index count, const Fill& f
   if (count <= few_tokens) return few_rows_into_ranks(rows, count, fill, rank, out, out_stride, into, n);
   const bool packs = !many_registers && rank >= pack_ranks && packs_rows(rows, count, count);
   const Index chunk = packs ? packed_features(count) : n;
-  float c[gradient_coefficients];
-  const Index most = gradient_coefficients / count;
+  float c[gradient_floats];
+  const Index most = gradient_floats / count;
   for (Index first = 0; first < rank; first += most) {
     const Index ranks = smaller(most, rank - first);
     in_output_groups(ranks, count, [&](auto J, Index k) {

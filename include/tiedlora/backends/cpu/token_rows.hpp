@@ -30,7 +30,7 @@ TIEDLORA_INLINE void point_at(const Tokens<T>& x, Index first, Index count, Inde
   }
 }
 
-/// Whether tokens are taken to come from beyond the second cache, by the size of all of them.
+/// Whether tokens are taken to come from beyond L2, by the size of all of them.
 template <class T>
 bool from_afar(const Tokens<T>& x) {
   return x.count * x.width * static_cast<Index>(sizeof(T)) > far_bytes;
