@@ -42,6 +42,12 @@ struct CaseResult {
   std::vector<Comparison> comparisons;
   std::vector<Finding> findings;
   std::vector<std::byte> bits;  ///< of all results
+
+  void append(const CaseResult& more) {
+    comparisons.insert(comparisons.end(), more.comparisons.begin(), more.comparisons.end());
+    findings.insert(findings.end(), more.findings.begin(), more.findings.end());
+    bits.insert(bits.end(), more.bits.begin(), more.bits.end());
+  }
 };
 
 /// Collects what the calls of a case are found to do.

@@ -109,19 +109,24 @@ struct Parity {
 inline namespace TIEDLORA_ISA {
 
 /// Runs cases by one backend and collects what they show.
-template <class P, class X, class Y, class Dx, class B>
 class ParityRunner {
  public:
-  ParityRunner(const B& backend, const ParityOptions& options)
-      : backend_(backend), memory_(memory_of(backend)), options_(options) {
+  /// What a backend does, for certain types.
+  struct Calls {
+    std::function<CaseResult(const ParityCase&)> run;
+    std::function<std::string(const ParityCase&, const Finding&)> likely_slips;
+    bool runs_slices, masks_x;
+  };
+
+  ParityRunner(Calls calls, const ParityOptions& options) : calls_(std::move(calls)), options_(options) {
     parity_.seed = options.seed;
     parity_.determinism_required = options.require_determinism;
   }
 
   void run(ParityCase c) {
     if (options_.stop_at_first && !parity_.failures.empty()) return;
-    if (!tiedlora::detail::runs_slices<B>()) c.slices = 1;
-    if (!tiedlora::detail::masks_x<B>()) c.dropout = 0;
+    if (!calls_.runs_slices) c.slices = 1;
+    if (!calls_.masks_x) c.dropout = 0;
     const CaseResult result = of(c);
     add(c, result);
     // NaNs may differ in their payload.
@@ -129,14 +134,6 @@ class ParityRunner {
       parity_.deterministic = parity_.deterministic && of(c).bits == result.bits;
   }
 
-  void check_derivatives() {
-    const ParityCase c = derivative_case(options_.seed);
-    add(c, compare_with_differences<P, X, Y, Dx>(c, of(c)));
-  }
-
-  Parity result() && { return std::move(parity_); }
-
- private:
   void add(const ParityCase& c, const CaseResult& result) {
     for (const Comparison& comparison : result.comparisons) {
       ParityRow& row = row_of(comparison.call, comparison.operand, c);
@@ -151,15 +148,12 @@ class ParityRunner {
       if (!known(finding)) parity_.failures.push_back(explained(c, finding));
   }
 
+  Parity result() && { return std::move(parity_); }
+
+ private:
   CaseResult of(const ParityCase& c) const {
     if (options_.before_case) options_.before_case(c.text());
-    CaseResult result = ParityRun<P, X, Y, Dx, B>(backend_, memory_, c, options_.margin).run();
-    if (!c.shared_x || c.rank == 0) return result;
-    const CaseResult more = SharedInputRun<P, X, Dx, B>(backend_, memory_, c, options_.margin).run();
-    result.comparisons.insert(result.comparisons.end(), more.comparisons.begin(), more.comparisons.end());
-    result.findings.insert(result.findings.end(), more.findings.begin(), more.findings.end());
-    result.bits.insert(result.bits.end(), more.bits.begin(), more.bits.end());
-    return result;
+    return calls_.run(c);
   }
 
   ParityRow& row_of(const std::string& call, const std::string& operand, const ParityCase& c) {
@@ -218,15 +212,13 @@ class ParityRunner {
       failure.only_with += (failure.only_with.empty() ? "" : ", ") + feature;
     return failure;
   }
-  static std::string slips_of(const ParityCase& c, const Finding& finding) {
-    if (finding.call.find("modules") != std::string::npos) return {};
-    return likely_slips<accumulator_t<P>>(c, draw_numbers<P, X, Y, Dx>(c), finding);
+  std::string slips_of(const ParityCase& c, const Finding& finding) const {
+    return finding.call.find("modules") != std::string::npos ? "" : calls_.likely_slips(c, finding);
   }
 
   static constexpr std::size_t most_failures = 12;  // explained: a backend that is all wrong has hundreds
 
-  const B& backend_;
-  Memory memory_;
+  Calls calls_;
   ParityOptions options_;
   Parity parity_;
   Index runs_ = 0;
@@ -238,9 +230,24 @@ Parity parity(const B& backend, std::span<const ParityCase> cases, const ParityO
   static_assert(Backend<B, P, X, Y>,
                 "tiedlora: the type lacks one of shrink, expand, expand_backward and shrink_backward for "
                 "these types; see ops/backend.hpp");
-  ParityRunner<P, X, Y, Dx, B> runner(backend, options);
+  const Memory memory = memory_of(backend);
+  const auto run = [&](const ParityCase& c) {
+    CaseResult result = ParityRun<P, X, Y, Dx, B>(backend, memory, c, options.margin).run();
+    if (c.shared_x && c.rank > 0)
+      result.append(SharedInputRun<P, X, Dx, B>(backend, memory, c, options.margin).run());
+    return result;
+  };
+  ParityRunner runner({.run = run,
+                       .likely_slips =
+                           [](const ParityCase& c, const Finding& finding) {
+                             return likely_slips<accumulator_t<P>>(c, draw_numbers<P, X, Y, Dx>(c), finding);
+                           },
+                       .runs_slices = tiedlora::detail::runs_slices<B>(),
+                       .masks_x = tiedlora::detail::masks_x<B>()},
+                      options);
   for (const ParityCase& c : cases) runner.run(c);
-  runner.check_derivatives();
+  const ParityCase derivative = derivative_case(options.seed);
+  runner.add(derivative, compare_with_differences<P, X, Y, Dx>(derivative, run(derivative)));
   return std::move(runner).result();
 }
 

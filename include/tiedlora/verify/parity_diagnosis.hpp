@@ -10,6 +10,7 @@
 #include <vector>       // vector
 
 #include "../views/config.hpp"
+#include "../views/slice.hpp"
 #include "findings.hpp"
 #include "matrix.hpp"
 #include "parity_case.hpp"
@@ -48,7 +49,7 @@ inline std::vector<ParityCase> simpler_cases(const ParityCase& c) {
     if (factor == 'u' || factor == 'v') with(&ParityCase::present, without(c.present));
   }
   for (const auto size : {&ParityCase::tokens, &ParityCase::rank, &ParityCase::in, &ParityCase::out})
-    if (c.*size > 1) with(size, c.*size - 1);
+    for (Index n = tiedlora::detail::larger(2, c.*size - 16); n < c.*size; ++n) with(size, n);
   return result;
 }
 

@@ -11,6 +11,7 @@
 #include "../views/factors.hpp"
 #include "../views/options.hpp"
 #include "../views/scalar.hpp"
+#include "../views/slice.hpp"
 #include "../views/tokens.hpp"
 #include "dice.hpp"
 #include "findings.hpp"
@@ -180,7 +181,8 @@ class ParityRun {
     explicit Scratch(ParityRun& run)
         : run_(run),
           bytes(run.memory_,
-                scratch_bytes(run.factors(), run.dice_.coin() ? run.c_.tokens : run.dice_.integer(1, 7))) {}
+                scratch_bytes(run.factors(), run.dice_.coin() ? tiedlora::detail::larger(1, run.c_.tokens)
+                                                              : run.dice_.integer(1, 7))) {}
     CallOptions options() const {
       CallOptions o = run_.options();
       o.scratch = {bytes.data(), bytes.size()};
