@@ -174,7 +174,7 @@ class FakeDevice {
   Plain plain_;
 };
 
-verify::ParityOptions quick() { return {.cases = 150}; }
+verify::ParityOptions quick() { return {.cases = 64}; }
 
 template <class P = float, class X = P, class Y = X, class Dx = X, class B>
 void expect_passes(const B& backend) {

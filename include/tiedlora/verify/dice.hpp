@@ -38,7 +38,8 @@ class Deck {
  public:
   explicit Deck(std::vector<T> values) : values_(std::move(values)), next_(values_.size()) {}
 
-  T draw(Dice& dice) {
+  template <class SomeDice>
+  T draw(SomeDice& dice) {
     if (next_ == values_.size()) {
       for (std::size_t i = values_.size() - 1; i > 0; --i)
         std::swap(values_[i], values_[static_cast<std::size_t>(dice.integer(0, static_cast<Index>(i)))]);

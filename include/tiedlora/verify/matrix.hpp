@@ -1,6 +1,7 @@
 // The least of a matrix that the parity kit needs: numbers in double, tokens as columns.
 #pragma once
 
+#include <cmath>    // abs
 #include <cstddef>  // size_t
 #include <vector>   // vector
 
@@ -45,6 +46,11 @@ struct Matrix {
     for (double& value : values) value = to_double(from_double<T>(value));
   }
 };
+
+inline Matrix absolute(Matrix m) {
+  for (double& value : m.values) value = std::abs(value);
+  return m;
+}
 
 }  // namespace TIEDLORA_ISA
 }  // namespace verify

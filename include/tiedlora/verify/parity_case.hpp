@@ -5,6 +5,7 @@
 #include <cstdint>  // uint64_t
 #include <limits>   // numeric_limits
 #include <string>   // string, to_string
+#include <utility>  // move
 #include <vector>   // vector
 
 #include "../backends/reference.hpp"
@@ -189,7 +190,7 @@ void compute_by_reference(const ParityCase& c, Numbers& n, bool halves_are_given
 inline Numbers magnitudes(Numbers n) {
   for (Matrix* m : {&n.A, &n.B, &n.u, &n.v, &n.x, &n.dy, &n.y, &n.dx, &n.dA, &n.dB, &n.du, &n.dv, &n.given_h,
                     &n.given_dh})
-    for (double& value : m->values) value = std::abs(value);
+    *m = absolute(std::move(*m));
   n.scaling = std::abs(n.scaling), n.scale = std::abs(n.scale);
   for (float& value : n.token_scale) value = std::abs(value);
   return n;

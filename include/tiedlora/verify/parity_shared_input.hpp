@@ -1,7 +1,6 @@
 // The calls for several modules with one x, for backends that have them.
 #pragma once
 
-#include <cmath>    // abs
 #include <cstddef>  // size_t
 #include <memory>   // make_unique, unique_ptr
 #include <span>     // span
@@ -101,11 +100,6 @@ class SharedInputRun {
   static Factors<const double> loops(const Matrix& A) {
     return {.A = A.values.data(), .a_stride = A.rows, .rank = A.columns, .in_features = A.rows};
   }
-  static Matrix absolute(Matrix m) {
-    for (double& value : m.values) value = std::abs(value);
-    return m;
-  }
-
   void shrink() {
     std::vector<std::unique_ptr<GuardedRows<Acc>>> rows;
     std::vector<Tokens<Acc>> h;
