@@ -8,8 +8,8 @@
 
 #include "support/bits.hpp"
 #include "support/deck.hpp"
+#include "support/expect_near.hpp"
 #include "support/guarded.hpp"
-#include "support/kernel_case.hpp"
 
 namespace tiedlora_test {
 namespace {
