@@ -29,7 +29,11 @@
 #define TIEDLORA_KERNEL __attribute__((noinline, optimize("no-ivopts", "no-tree-slp-vectorize")))
 #endif
 #define TIEDLORA_INLINE inline __attribute__((always_inline))
+#if defined(__CUDACC__)  // whose front end does not know the pragma: fast CPU code belongs in a .cpp file
+#define TIEDLORA_UNROLL
+#else
 #define TIEDLORA_UNROLL _Pragma("GCC unroll 32")
+#endif
 
 TIEDLORA_BEGIN_NAMESPACE
 namespace cpu {
