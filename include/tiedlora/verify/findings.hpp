@@ -58,12 +58,12 @@ class Findings {
   /// `before` is what an operand held that the call adds to.
   template <class Acc, class T>
   void compare(const char* call, const char* operand, GuardedRows<T>& rows, const Matrix& exact,
-               const Matrix& magnitude, Index roundings, const Matrix* before = nullptr) {
+               const Matrix& magnitude, Index roundings, const Matrix* before = nullptr, Index stores = 1) {
     rows.fetch();
     rows.append_bits(result_.bits);
     Comparison comparison = {call, operand};
     // 16 roundings more: scalings, partial sums, what was there before.
-    const auto bound = Bound::of<Acc, T>(roundings + 16);
+    const auto bound = Bound::of<Acc, T>(roundings + 16, stores);
     Finding finding = {call, operand, ""};
     const Matrix actual = rows.values();
     for (Index t = 0; t < exact.columns; ++t)

@@ -164,8 +164,8 @@ class SharedInputRun {
                              c_.trains('A') ? Tokens<const X>(x_.tokens()) : Tokens<const X>(),
                              std::span<const Tokens<const Acc>>(dh), std::span<const Factors<Acc>>(g),
                              c_.wants_dx ? dx_rows.tokens() : Tokens<Dx>(), options());
-    if (c_.wants_dx)
-      findings_.compare<Acc>(call, "dx", dx_rows, dx, dx_sums, ranks, c_.overwrite ? nullptr : &of_dx_);
+    if (c_.wants_dx)  // who goes from module to module rounds it after each
+      findings_.compare<Acc>(call, "dx", dx_rows, dx, dx_sums, ranks, c_.overwrite ? nullptr : &of_dx_, 3);
     if (c_.trains('A'))
       for (std::size_t a = 0; a < As_.size(); ++a)
         findings_.compare<Acc>(call, "dA", *gradients[a], dA[a], dA_sums[a], 2 * c_.tokens, &As_[a].gradient);

@@ -56,12 +56,12 @@ struct Bound {
   double stored = 0;    ///< times the result
   double smallest = 0;  ///< near zero
 
-  /// Of sums in Acc, with at most that many roundings of each term, stored as T.
+  /// Of sums in Acc, with at most that many roundings of each term, stored as T, so many times on the way.
   template <class Acc, class T>
-  static Bound of(Index roundings) {
-    constexpr bool rounds_again = unit_roundoff<T>() > unit_roundoff<Acc>();
-    return {random_rounding_bound<Acc>(roundings, 1), rounds_again ? unit_roundoff<T>() : 0,
-            smallest_roundoff<T>()};
+  static Bound of(Index roundings, Index stores = 1) {
+    const double rounded = unit_roundoff<T>() > unit_roundoff<Acc>() ? unit_roundoff<T>() : 0;
+    return {random_rounding_bound<Acc>(roundings, 1) + static_cast<double>(stores - 1) * rounded, rounded,
+            static_cast<double>(stores) * smallest_roundoff<T>()};
   }
 
   double operator()(double exact, double magnitude) const {

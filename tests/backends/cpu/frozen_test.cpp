@@ -4,6 +4,7 @@
 
 #include <cstdlib>
 #include <memory>
+#include <tiedlora/eigen.hpp>
 #include <tiedlora/ops.hpp>
 #include <tiedlora/verify/parity_case.hpp>
 
