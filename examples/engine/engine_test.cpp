@@ -6,14 +6,14 @@
 #include <optional>
 #include <tiedlora/adapter/merge.hpp>
 
+#include <llama/tiny_model.hpp>
 #include "adapters.hpp"
 #include "support/io_files.hpp"
-#include "tiny_model.hpp"
 
 namespace engine {
 namespace {
 
-using engine_test::TinyModel;
+using llama_test::TinyModel;
 using tiedlora::Adapter;
 using tiedlora::AdapterId;
 using tiedlora::AdapterSet;
@@ -62,7 +62,7 @@ class EngineTest : public ::testing::Test {
   }
 
   tiedlora_test::Folder folder;
-  std::optional<Model> model;
+  std::optional<GgufModel> model;
 };
 
 double distance(const Logits& a, const Logits& b) {
@@ -140,8 +140,8 @@ TEST_F(EngineTest, AnAdapterIsTheMergedModel) {
   const Logits bare = run(13, 1);
 
   TinyModel merged = tiny;
-  for (const Layer& layer : model->layers)
-    for (const Weight* weight :
+  for (const GgufLayer& layer : model->layers)
+    for (const GgufWeight* weight :
          {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down}) {
       Eigen::Map<Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>> w(
           merged.floats[weight->name].data(), weight->out, weight->in);

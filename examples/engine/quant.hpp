@@ -13,9 +13,11 @@
 
 #include <algorithm>  // max, max_element
 #include <cmath>      // abs
-#include <cstddef>    // byte, ptrdiff_t
+#include <cstddef>    // byte
 #include <cstdint>    // int8_t
 #include <cstring>    // memcpy
+
+#include <llama/gguf_weight.hpp>
 
 #include "half.hpp"
 
@@ -28,9 +30,8 @@
 
 namespace engine {
 
-using Index = std::ptrdiff_t;
-
-inline constexpr Index block_size = 32;
+using llama::block_size;
+using llama::Index;
 
 /// One token's activations in blocks: width bytes, and for each block e and e Σ p, both rounded to a half.
 struct Blocks {

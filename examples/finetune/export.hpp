@@ -7,15 +7,15 @@
 #include <string>       // string
 #include <string_view>  // string_view
 
+#include <llama/write_gguf.hpp>
+#include <llama/write_hugging_face.hpp>
 #include <tiedlora/io/gguf/export.hpp>
 #include <tiedlora/io/native.hpp>
 #include <tiedlora/io/peft/save.hpp>
 
-#include "base_model.hpp"   // Base
-#include "model_files.hpp"  // save_model
-#include "model_gguf.hpp"   // gguf_naming, save_gguf_model
-#include "settings.hpp"     // Settings
-#include "trainee.hpp"      // Trainee
+#include "base_model.hpp"  // Base
+#include "settings.hpp"    // Settings
+#include "trainee.hpp"     // Trainee
 
 namespace finetune {
 
@@ -33,8 +33,8 @@ inline void check_exports(const Settings& settings) {
 /// Writes what every export refers to, the model before fine-tuning: OUT/base for transformers,
 /// OUT/base.gguf for llama.cpp.
 inline void export_base(const Settings& settings, const Base& base) {
-  if (exports(settings, "peft")) save_model(settings.out / "base", base.weights);
-  if (exports(settings, "gguf")) save_gguf_model(settings.out / "base.gguf", base.weights, base.name);
+  if (exports(settings, "peft")) llama::save_hugging_face(settings.out / "base", base.weights);
+  if (exports(settings, "gguf")) llama::save_gguf(settings.out / "base.gguf", base.weights, base.name);
 }
 
 /// Writes OUT/adapters/NAME.safetensors in the native format, or a fully fine-tuned model as a folder that
@@ -44,7 +44,7 @@ inline void export_run(const Settings& settings, const Base& base, const std::st
                        const Trainee& trainee) {
   const std::filesystem::path stem = settings.out / "adapters" / name;
   const Adapter* adapter = trainee.adapter();
-  if (!adapter) return save_model(stem, trainee.weights());
+  if (!adapter) return llama::save_hugging_face(stem, trainee.weights());
   std::filesystem::create_directories(stem.parent_path());
   tiedlora::save_adapter(stem.string() + ".safetensors", *adapter, {.base_model = base.name});
   if (exports(settings, "peft"))
@@ -52,7 +52,7 @@ inline void export_run(const Settings& settings, const Base& base, const std::st
         *adapter, stem,
         {.base_model = std::filesystem::absolute(settings.out / "base").string(), .task_type = "CAUSAL_LM"});
   if (exports(settings, "gguf"))
-    tiedlora::export_gguf(*adapter, stem.string() + ".gguf", gguf_naming(settings.model),
+    tiedlora::export_gguf(*adapter, stem.string() + ".gguf", llama::gguf_naming(settings.model),
                           {.base_model = base.name});
 }
 

@@ -4,7 +4,7 @@
 #include <cstdint>      // uint64_t
 #include <string_view>  // string_view
 
-#include <transformer/random.hpp>  // Random
+#include <llama/random.hpp>  // Random
 
 namespace finetune {
 
@@ -16,6 +16,6 @@ inline std::uint64_t fnv1a(std::string_view bytes, std::uint64_t state = 0xcbf29
 }
 
 /// The finaliser of SplitMix64: a bijection that spreads every input bit over the whole result.
-inline std::uint64_t mix(std::uint64_t x) { return transformer::Random(x).bits(); }
+inline std::uint64_t mix(std::uint64_t x) { return llama::Random(x).bits(); }
 
 }  // namespace finetune

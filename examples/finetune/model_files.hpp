@@ -1,55 +1,19 @@
-// The transformer's weights in files: as a model that transformers and llama.cpp's converter open, and as a
-// checkpoint of their training.
+// The checkpoint of the training of a model's weights.
 #pragma once
 
 #include <cstdint>     // int64_t
 #include <filesystem>  // path
-#include <map>         // map
 #include <span>        // span
 #include <string>      // string
-#include <vector>      // vector
 
+#include <llama/weights.hpp>
 #include <nlohmann/json.hpp>
 #include <tiedlora/io/native.hpp>  // TrainingPosition
 #include <tiedlora/io/safetensors.hpp>
-#include <transformer/weights.hpp>
-
-#include "files.hpp"  // write_atomically
 
 namespace finetune {
 
-using Weights = transformer::Weights<float>;
-
-/// Writes config.json and model.safetensors, which LlamaForCausalLM.from_pretrained opens. Tokens are bytes,
-/// so there is no tokenizer.
-inline void save_model(const std::filesystem::path& folder, const Weights& weights) {
-  const transformer::Config& config = weights.config();
-  const nlohmann::ordered_json json = {{"architectures", {"LlamaForCausalLM"}},
-                                       {"model_type", "llama"},
-                                       {"vocab_size", config.vocabulary},
-                                       {"hidden_size", config.width},
-                                       {"num_hidden_layers", config.layers},
-                                       {"num_attention_heads", config.heads},
-                                       {"num_key_value_heads", config.kv_heads},
-                                       {"head_dim", config.head_width()},
-                                       {"intermediate_size", config.feed_forward},
-                                       {"hidden_act", "silu"},
-                                       {"attention_bias", false},
-                                       {"mlp_bias", false},
-                                       {"rope_theta", config.rope_base},
-                                       {"rms_norm_eps", config.norm_epsilon},
-                                       {"max_position_embeddings", 2048},
-                                       {"tie_word_embeddings", config.tied_embedding},
-                                       {"torch_dtype", "float32"}};
-  write_atomically(folder / "config.json", json.dump(2) + '\n');
-  std::vector<tiedlora::safetensors::Entry> entries;
-  for (const transformer::WeightEntry& entry : weights.entries()) {
-    std::vector<tiedlora::Index> shape = {entry.rows};
-    if (entry.cols > 1) shape.push_back(entry.cols);
-    entries.push_back({.name = entry.name, .shape = shape, .data = weights.values().data() + entry.offset});
-  }
-  tiedlora::safetensors::save(folder / "model.safetensors", entries, {{"format", "pt"}});
-}
+using Weights = llama::Weights<float>;
 
 /// Where the training of weights stands.
 struct WeightsPosition {

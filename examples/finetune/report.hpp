@@ -9,7 +9,7 @@
 #include <vector>    // vector
 
 #include <fmt/format.h>
-#include <transformer/generate.hpp>
+#include <llama/generate.hpp>
 
 #include "results.hpp"    // Comparison
 #include "text_data.hpp"  // TextData
@@ -121,7 +121,7 @@ inline std::string sample_text(Model& model, const Weights& weights, const Adapt
   const auto half = static_cast<std::size_t>(std::max<Index>(length / 2, 1));
   while (tokens.size() < prompt.size() + sample_length) {
     const std::span<const std::int32_t> context(tokens);
-    const std::vector<std::int32_t> next = transformer::generate(
+    const std::vector<std::int32_t> next = llama::generate(
         model, weights, adapter, context.last(std::min(half, context.size())), static_cast<Index>(half),
         /*temperature=*/0.7, /*seed=*/tokens.size());
     tokens.insert(tokens.end(), next.begin(), next.end());

@@ -9,9 +9,9 @@
 #include <string>      // string
 #include <vector>      // vector
 
+#include <llama/config.hpp>
 #include <nlohmann/json.hpp>
 #include <tiedlora/adapter/layout.hpp>  // Scheme, Index
-#include <transformer/config.hpp>
 
 #include "rates.hpp"    // default_rates
 #include "schemes.hpp"  // scheme_named
@@ -28,8 +28,8 @@ inline const std::vector<std::string>& all_targets() {
 
 /// Deep, so that tying over layers shows, and narrow: in minutes, many steps of a small model teach more than
 /// few of a larger one.
-inline transformer::Config default_model() {
-  transformer::Config model;
+inline llama::Config default_model() {
+  llama::Config model;
   model.layers = 12;
   model.width = 64;
   model.heads = 4;
@@ -40,7 +40,7 @@ inline transformer::Config default_model() {
 
 struct Settings {
   std::vector<std::filesystem::path> base_text, task_text;  ///< empty: the default text
-  transformer::Config model = default_model();
+  llama::Config model = default_model();
   std::vector<std::string> targets = all_targets();
   std::vector<std::string> schemes = {"lora", "lora:1", "lora:2", "vera",
                                       "tl5",  "tl6",    "full"};  ///< "name" or "name:rank"
@@ -173,7 +173,7 @@ inline void override_rate(std::map<std::string, Rates>& rates, const std::string
     own.rate = value;
 }
 
-inline nlohmann::ordered_json to_json(const transformer::Config& model) {
+inline nlohmann::ordered_json to_json(const llama::Config& model) {
   return {{"vocabulary", model.vocabulary},
           {"width", model.width},
           {"layers", model.layers},

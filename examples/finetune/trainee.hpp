@@ -8,11 +8,11 @@
 #include <span>        // span
 #include <utility>     // move
 
+#include <llama/modules.hpp>
+#include <llama/transformer.hpp>
 #include <tiedlora/adapter.hpp>
 #include <tiedlora/adapter/optimizer.hpp>
 #include <tiedlora/io/native.hpp>
-#include <transformer/modules.hpp>
-#include <transformer/transformer.hpp>
 
 #include "model_files.hpp"  // save_weights
 #include "sampler.hpp"      // Tokens
@@ -20,10 +20,10 @@
 
 namespace finetune {
 
-using Model = transformer::Transformer<float>;
+using Model = llama::Transformer<float>;
 using Adapter = tiedlora::Adapter<float>;
 
-inline transformer::Batch view(const Tokens& tokens) {
+inline llama::Batch view(const Tokens& tokens) {
   return {tokens.tokens.data(), tokens.targets.data(), tokens.sequences, tokens.length};
 }
 
@@ -68,7 +68,7 @@ class Trainee {
   }
 
  private:
-  virtual double add_gradients(Model& model, const transformer::Batch& batch) = 0;
+  virtual double add_gradients(Model& model, const llama::Batch& batch) = 0;
   virtual std::span<float> gradients() = 0;
   virtual void update(double rate_factor, double gradient_scale) = 0;
 };
@@ -106,7 +106,7 @@ class AdapterTrainee final : public Trainee {
     options.weight_decay = weight_decay;
     return options;
   }
-  double add_gradients(Model& model, const transformer::Batch& batch) override {
+  double add_gradients(Model& model, const llama::Batch& batch) override {
     const double loss = model.forward(base_, &adapter_, batch);
     model.backward(base_, &adapter_, batch, nullptr, &gradients_);
     return loss;
@@ -147,7 +147,7 @@ class WeightsTrainee final : public Trainee {
   }
 
  private:
-  double add_gradients(Model& model, const transformer::Batch& batch) override {
+  double add_gradients(Model& model, const llama::Batch& batch) override {
     const double loss = model.forward(weights_, nullptr, batch);
     model.backward(weights_, nullptr, batch, &gradients_, nullptr);
     return loss;
@@ -161,7 +161,7 @@ class WeightsTrainee final : public Trainee {
                                 .epsilon = 1e-8,
                                 .gradient_scale = gradient_scale,
                                 .step = ++steps_};
-    for (const transformer::WeightEntry& entry : weights_.entries()) {
+    for (const llama::WeightEntry& entry : weights_.entries()) {
       const auto part = [&](std::span<float> values) {
         return values.subspan(static_cast<std::size_t>(entry.offset),
                               static_cast<std::size_t>(entry.count()));
@@ -184,7 +184,7 @@ inline Weights copy_of(const Weights& weights) {
 }
 
 inline tiedlora::Layout layout_of(const Settings& settings, const std::string& scheme, Index rank) {
-  return tiedlora::Layout(transformer::modules(settings.model, settings.targets), scheme_named(scheme), rank);
+  return tiedlora::Layout(llama::modules(settings.model, settings.targets), scheme_named(scheme), rank);
 }
 
 inline std::unique_ptr<Trainee> make_trainee(const Settings& settings, const Contender& contender,
