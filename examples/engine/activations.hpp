@@ -6,13 +6,15 @@
 #include <vector>   // vector
 
 #include <llama/gguf_weight.hpp>
+#include <llama/thread_pool.hpp>
 
 #include "quant.hpp"
-#include "team.hpp"
 
 namespace engine {
 
 using llama::GgufWeight;
+using llama::Member;
+using llama::Range;
 
 /// Row-major floats, and the same in blocks of bytes once `quantize` was called.
 class Activations {

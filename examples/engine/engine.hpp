@@ -9,17 +9,19 @@
 
 #include <fmt/format.h>
 #include <llama/gguf_model.hpp>
+#include <llama/rope.hpp>
+#include <llama/thread_pool.hpp>
 #include <tiedlora/serving.hpp>
 
 #include "activations.hpp"
 #include "attention.hpp"
 #include "math.hpp"
-#include "team.hpp"
 
 namespace engine {
 
 using llama::GgufLayer;
 using llama::GgufModel;
+using llama::ThreadPool;
 
 /// One token of a batch. Tokens of one text stand in order; texts may be mixed.
 struct Row {
@@ -41,14 +43,15 @@ class Engine {
   Engine(const GgufModel& model, int threads, Index context, Index max_rows)
       : model_(model),
         s_(model.sizes),
-        team_(threads),
-        rope_(s_, context),
+        pool_(threads),
+        rotary_(s_.head_width(), s_.rope_base),
         context_(context),
         max_rows_(max_rows),
         x_(max_rows, s_.width),
         normed_(max_rows, s_.width),
         attended_(max_rows, s_.heads * s_.head_width()),
         hidden_(max_rows, s_.feed_forward) {
+    rotary_.extend(context);
     const auto room = [&](Index width) { return std::vector<float>(static_cast<std::size_t>(width)); };
     q_ = room(max_rows * s_.heads * s_.head_width());
     k_ = room(max_rows * s_.kv_width());
@@ -60,7 +63,7 @@ class Engine {
 
   Index context() const { return context_; }
   Index max_rows() const { return max_rows_; }
-  int threads() const { return team_.size(); }
+  int threads() const { return pool_.size(); }
 
   /// Runs the batch, each row through its adapter in the plan if any, and adds its keys and values to the
   /// caches. Returns the logits of the rows that want them, vocabulary numbers each, in the order of the
@@ -77,7 +80,7 @@ class Engine {
     for (std::size_t t = 0; t < rows.size(); ++t)
       if (rows[t].wants_logits) wanting_.push_back(static_cast<Index>(t));
     logits_.resize(wanting_.size() * static_cast<std::size_t>(s_.vocabulary));
-    team_.run([&](const Member& member) { run(member, rows); });
+    pool_.with_barriers([&](const Member& member) { run(member, rows); });
     return logits_;
   }
 
@@ -180,8 +183,8 @@ class Engine {
   void remember(Index layer, const Row& row, Index t) {
     float* k = k_.data() + t * s_.kv_width();
     const float* v = v_.data() + t * s_.kv_width();
-    for (Index head = 0; head < s_.heads; ++head) rope_.turn(q(t, head), row.position);
-    for (Index head = 0; head < s_.kv_heads; ++head) rope_.turn(k + head * s_.head_width(), row.position);
+    llama::rope_neighbours(rotary_, row.position, q(t, 0), s_.heads);
+    llama::rope_neighbours(rotary_, row.position, k, s_.kv_heads);
     for (Index i = 0; i < s_.kv_width(); ++i) {
       row.cache->key(layer, row.position)[i] = to_half(k[i]);
       row.cache->value(layer, row.position)[i] = to_half(v[i]);
@@ -193,8 +196,8 @@ class Engine {
 
   const GgufModel& model_;
   const Config s_;
-  Team team_;
-  Rope rope_;
+  ThreadPool pool_;
+  llama::RotaryTable<float> rotary_;
   Index context_, max_rows_;
   // One row for each token of the batch.
   Activations x_;                              // the residual stream

@@ -208,23 +208,5 @@ TEST_F(EngineTest, AdaptersInBothOrdersOfRows) {
   }
 }
 
-TEST(Team, AllMembersMeetAtEveryBarrier) {
-  Team team(3);
-  for (int round = 0; round < 50; ++round) {
-    std::vector<int> written(3);
-    std::atomic<int> wrong = 0;
-    team.run([&](const Member& member) {
-      for (int step = 1; step <= 20; ++step) {
-        written[static_cast<std::size_t>(member.ith)] = step;
-        member.barrier();
-        for (const int other : written) wrong += other != step;
-        member.barrier();
-      }
-    });
-    EXPECT_EQ(wrong, 0);
-  }
-  EXPECT_THROW(Team(0), std::invalid_argument);
-}
-
 }  // namespace
 }  // namespace engine

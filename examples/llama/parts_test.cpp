@@ -192,6 +192,23 @@ TEST(ThreadPool, CarriesExceptionsAndGoesOn) {
   EXPECT_NE(message_of([] { ThreadPool none(0); }).find("at least 1"), std::string::npos);
 }
 
+TEST(ThreadPool, AllMembersMeetAtEveryBarrier) {
+  ThreadPool pool(3);
+  for (int round = 0; round < 50; ++round) {
+    std::vector<int> written(3);
+    std::atomic<int> wrong = 0;
+    pool.with_barriers([&](const Member& member) {
+      for (int step = 1; step <= 20; ++step) {
+        written[static_cast<std::size_t>(member.ith)] = step;
+        member.barrier();
+        for (const int other : written) wrong += other != step;
+        member.barrier();
+      }
+    });
+    EXPECT_EQ(wrong, 0);
+  }
+}
+
 TEST(Slice, CoversEverythingInLongEnoughParts) {
   for (Index count = 0; count < 200; ++count)
     for (int nth = 1; nth <= 7; ++nth) {

@@ -55,6 +55,20 @@ void rope_forward(const RotaryTable<T>& table, Index position, T* x, Index heads
     }
 }
 
+/// The same for heads whose rows are in GGUF's order: features 2i and 2i + 1 turn together.
+template <class T>
+void rope_neighbours(const RotaryTable<T>& table, Index position, T* x, Index heads) {
+  const Index half = table.head_width() / 2;
+  const T* cos = table.cos(position);
+  const T* sin = table.sin(position);
+  for (Index h = 0; h < heads; ++h, x += 2 * half)
+    for (Index i = 0; i < half; ++i) {
+      const T a = x[2 * i], b = x[2 * i + 1];
+      x[2 * i] = a * cos[i] - b * sin[i];
+      x[2 * i + 1] = a * sin[i] + b * cos[i];
+    }
+}
+
 /// The gradient turns back: a rotation's transpose is its inverse. In place.
 template <class T>
 void rope_backward(const RotaryTable<T>& table, Index position, T* dx, Index heads) {

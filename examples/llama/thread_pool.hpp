@@ -1,7 +1,8 @@
-// A fixed team of threads that runs one piece of work at a time, split by (ith, nth).
+// The threads of trainer and engine alike: they run one piece of work at a time, split by (ith, nth), and may
+// meet at barriers within it.
 #pragma once
 
-#include <algorithm>    // max
+#include <algorithm>    // max, min
 #include <atomic>       // atomic
 #include <cstdint>      // uint32_t
 #include <exception>    // exception_ptr
@@ -16,11 +17,50 @@
 
 namespace llama {
 
+/// Where threads wait for each other within a piece of work. They look for a while before they yield, and
+/// never sleep: between two layers the others are microseconds away.
+class Barrier {
+ public:
+  explicit Barrier(int threads) : threads_(threads) {}
+
+  void wait() {
+    const std::uint32_t round = round_.load(std::memory_order_relaxed);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) == threads_ - 1) {
+      arrived_.store(0, std::memory_order_relaxed);
+      round_.store(round + 1, std::memory_order_release);
+      return;
+    }
+    for (int look = 0; round_.load(std::memory_order_acquire) == round; ++look)
+      if (look >= 2000) std::this_thread::yield();
+  }
+
+ private:
+  const int threads_;
+  std::atomic<int> arrived_ = 0;
+  std::atomic<std::uint32_t> round_ = 0;
+};
+
+/// What a thread knows of itself in a piece of work with barriers.
+struct Member {
+  Index ith, nth;
+  Barrier* all;
+
+  void barrier() const { all->wait(); }
+  /// This thread's part of n things.
+  Range part(Index n) const { return {n * ith / nth, n * (ith + 1) / nth}; }
+  /// The same in whole units but for the last.
+  Range part(Index n, Index unit) const {
+    const Range units = part((n + unit - 1) / unit);
+    return {std::min(n, units.begin * unit), std::min(n, units.end * unit)};
+  }
+};
+
 /// The caller is thread 0; `threads` - 1 others sleep between calls. Calls must not be nested or made from
 /// several threads at once.
 class ThreadPool {
  public:
-  explicit ThreadPool(int threads) : errors_(static_cast<std::size_t>(std::max(threads, 1))) {
+  explicit ThreadPool(int threads)
+      : barrier_(threads), errors_(static_cast<std::size_t>(std::max(threads, 1))) {
     if (threads < 1)
       throw tiedlora::Error("thread pool: " + std::to_string(threads) + " threads asked for; use at least 1");
     try {
@@ -55,6 +95,13 @@ class ThreadPool {
         for (std::exception_ptr& e : errors_) e = nullptr;
         std::rethrow_exception(first);
       }
+  }
+
+  /// Runs work(Member) likewise; the threads may meet at the member's barriers, as often as they like, if all
+  /// do. An exception ends the program: the others would wait for ever at their next barrier.
+  template <class Work>
+  void with_barriers(const Work& work) {
+    parallel([&](int ith, int nth) noexcept { work(Member{ith, nth, &barrier_}); });
   }
 
  private:
@@ -99,6 +146,7 @@ class ThreadPool {
     return now;
   }
 
+  Barrier barrier_;
   void (*call_)(void*, int, int) = nullptr;
   void* state_ = nullptr;
   std::atomic<std::uint32_t> round_ = 0;  // which piece of work; its change wakes the workers
