@@ -7,7 +7,6 @@
 
 #include <llama/config.hpp>
 
-#include "half.hpp"
 #include "math.hpp"
 #include "quant.hpp"
 

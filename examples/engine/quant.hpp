@@ -18,8 +18,7 @@
 #include <cstring>    // memcpy
 
 #include <llama/gguf_weight.hpp>
-
-#include "half.hpp"
+#include <llama/half.hpp>
 
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #include <immintrin.h>
@@ -31,7 +30,10 @@
 namespace engine {
 
 using llama::block_size;
+using llama::Half;
 using llama::Index;
+using llama::to_float;
+using llama::to_half;
 
 /// One token's activations in blocks: width bytes, and for each block e and e Σ p, both rounded to a half.
 struct Blocks {

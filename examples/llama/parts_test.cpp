@@ -1,12 +1,16 @@
-// Config, weights, module list, thread pool, random numbers.
+// Config, weights, module list, thread pool, half precision, random numbers.
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <bit>
+#include <cmath>
 #include <limits>
 #include <set>
 #include <stdexcept>
 
+#include "half.hpp"
 #include "modules.hpp"
+#include "support/dice.hpp"
 #include "test_support.hpp"
 #include "thread_pool.hpp"
 #include "weights.hpp"
@@ -206,6 +210,30 @@ TEST(ThreadPool, AllMembersMeetAtEveryBarrier) {
       }
     });
     EXPECT_EQ(wrong, 0);
+  }
+}
+
+TEST(Half, IsEigensHalf) {
+  for (std::uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const auto half = Eigen::numext::bit_cast<Half>(static_cast<std::uint16_t>(bits));
+    const float value = to_float(half);
+    const float expected = static_cast<float>(half);
+    if (std::isnan(expected)) {
+      EXPECT_TRUE(std::isnan(value)) << bits;
+      continue;
+    }
+    ASSERT_EQ(value, expected) << bits;
+    ASSERT_EQ(std::signbit(value), std::signbit(expected)) << bits;
+    ASSERT_EQ(to_half(value).x, half.x) << bits;
+  }
+  tiedlora_test::Dice dice(7);
+  for (int i = 0; i < 100000; ++i) {
+    // Every exponent, and in every other number a tie between two halves.
+    auto bits = static_cast<std::uint32_t>(dice.bits());
+    if (i % 2) bits = (bits & 0xffffe000u) | 0x1000u;
+    const float value = std::bit_cast<float>(bits);
+    if (std::isnan(value)) continue;
+    ASSERT_EQ(to_half(value).x, Half(value).x) << value;
   }
 }
 

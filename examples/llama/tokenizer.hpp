@@ -193,11 +193,11 @@ class Tokenizer {
 
   void append_word(std::string_view word, std::vector<Token>& tokens) const {
     // A list of parts; a part that was merged into the one before it has no token.
-    struct Part {
+    struct Piece {
       Token token;
       std::ptrdiff_t before, after;
     };
-    std::vector<Part> parts;
+    std::vector<Piece> parts;
     for (const char c : word) {
       const auto byte = static_cast<unsigned char>(c);
       if (byte_tokens_[byte] < 0)
@@ -207,7 +207,7 @@ class Tokenizer {
       parts.push_back({byte_tokens_[byte], place - 1, place + 1});
     }
     const auto count = static_cast<std::ptrdiff_t>(parts.size());
-    const auto part = [&parts](std::ptrdiff_t i) -> Part& { return parts[static_cast<std::size_t>(i)]; };
+    const auto part = [&parts](std::ptrdiff_t i) -> Piece& { return parts[static_cast<std::size_t>(i)]; };
     struct Candidate {
       Token rank;
       std::ptrdiff_t left;
@@ -227,10 +227,10 @@ class Tokenizer {
     while (!queue.empty()) {
       const Candidate best = queue.top();
       queue.pop();
-      Part& left = part(best.left);
+      Piece& left = part(best.left);
       if (left.token != best.left_token || left.after >= count || part(left.after).token != best.right_token)
         continue;  // one of the two was merged meanwhile
-      Part& right = part(left.after);
+      Piece& right = part(left.after);
       left.token = best.merged;
       left.after = right.after;
       right.token = -1;
