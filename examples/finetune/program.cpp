@@ -11,12 +11,11 @@
 #include <fmt/format.h>
 #include <llama/thread_pool.hpp>
 
-#include "budget.hpp"      // plan_steps
-#include "export.hpp"      // export_run
-#include "plots.hpp"       // draw_comparison
-#include "report.hpp"      // result_table
-#include "results.hpp"     // save_summary_csv
-#include "sweep_plot.hpp"  // sweep_contender, sweep_script
+#include <finetune/report/plots.hpp>      // draw_comparison, sweep_script
+#include <finetune/report/report.hpp>     // result_table
+#include <finetune/report/results.hpp>    // save_summary_csv
+#include <finetune/train/experiment.hpp>  // plan_steps
+#include <finetune/train/export.hpp>      // export_run
 
 namespace finetune {
 namespace {

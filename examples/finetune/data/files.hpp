@@ -1,8 +1,10 @@
-// Writing files whole or not at all, and CSV tables.
+// Writing files whole or not at all, CSV tables, and the hashes that tell contents apart.
 #pragma once
 
 #include <algorithm>    // find, all_of
+#include <cmath>        // isfinite
 #include <cstddef>      // size_t
+#include <cstdint>      // uint64_t
 #include <filesystem>   // path
 #include <fstream>      // ifstream
 #include <stdexcept>    // runtime_error
@@ -11,9 +13,21 @@
 #include <utility>      // move
 #include <vector>       // vector
 
+#include <fmt/format.h>
+#include <llama/random.hpp>      // Random
 #include <tiedlora/io/file.hpp>  // write_file
 
 namespace finetune {
+
+/// FNV-1a of some bytes: the same on every compiler, and good enough to notice that a file or a setting
+/// changed. `state` continues an earlier hash.
+inline std::uint64_t fnv1a(std::string_view bytes, std::uint64_t state = 0xcbf29ce484222325u) {
+  for (const char byte : bytes) state = (state ^ static_cast<unsigned char>(byte)) * 0x100000001b3u;
+  return state;
+}
+
+/// The finaliser of SplitMix64: a bijection that spreads every input bit over the whole result.
+inline std::uint64_t mix(std::uint64_t x) { return llama::Random(x).bits(); }
 
 /// Writes a file in one step, and the folders to it: readers see the old file or the new one, never a part.
 inline void write_atomically(const std::filesystem::path& path, std::string_view bytes) {
@@ -30,6 +44,11 @@ inline std::string read_file(const std::filesystem::path& path) {
   file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
   if (!file) throw std::runtime_error("cannot read " + path.string());
   return bytes;
+}
+
+/// "0.1234", and nothing for a number that was not measured.
+inline std::string csv_number(double number) {
+  return std::isfinite(number) ? fmt::format("{:.6g}", number) : std::string();
 }
 
 /// A CSV file held in memory: a header and rows of text. save() writes it whole.

@@ -1,11 +1,11 @@
-#include "split.hpp"
-
-#include <gtest/gtest.h>
-
+// Train, select and test hold no near-copies of each other.
 #include <set>
 
-#include "default_text.hpp"
-#include "test_folder.hpp"
+#include <gtest/gtest.h>
+#include <finetune/test_folder.hpp>
+
+#include "split.hpp"
+#include "text_data.hpp"
 
 namespace finetune {
 namespace {

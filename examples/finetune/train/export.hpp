@@ -7,6 +7,7 @@
 #include <string>       // string
 #include <string_view>  // string_view
 
+#include <finetune/settings.hpp>  // Settings
 #include <llama/write_gguf.hpp>
 #include <llama/write_hugging_face.hpp>
 #include <tiedlora/io/gguf/export.hpp>
@@ -14,7 +15,6 @@
 #include <tiedlora/io/peft/save.hpp>
 
 #include "base_model.hpp"  // Base
-#include "settings.hpp"    // Settings
 #include "trainee.hpp"     // Trainee
 
 namespace finetune {

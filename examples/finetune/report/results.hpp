@@ -9,18 +9,11 @@
 #include <vector>      // vector
 
 #include <fmt/format.h>
+#include <finetune/data/files.hpp>        // CsvTable, write_atomically, fnv1a
+#include <finetune/train/experiment.hpp>  // RunResult
 #include <nlohmann/json.hpp>
 
-#include "experiment.hpp"  // RunResult
-#include "files.hpp"       // CsvTable, write_atomically
-#include "hash.hpp"        // fnv1a
-
 namespace finetune {
-
-/// "0.1234", and nothing for a number that was not measured.
-inline std::string csv_number(double number) {
-  return std::isfinite(number) ? fmt::format("{:.6g}", number) : std::string();
-}
 
 /// All runs of one invocation, and what they are measured against.
 struct Comparison {

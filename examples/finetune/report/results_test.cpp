@@ -1,11 +1,11 @@
-#include "results.hpp"
-
-#include <gtest/gtest.h>
-
+// Tables, JSON and gnuplot scripts of a comparison.
 #include <cstring>
 
+#include <gtest/gtest.h>
+#include <finetune/test_folder.hpp>
+
 #include "plots.hpp"
-#include "test_folder.hpp"
+#include "results.hpp"
 
 namespace finetune {
 namespace {

@@ -9,10 +9,10 @@
 #include <vector>    // vector
 
 #include <fmt/format.h>
+#include <finetune/data/text_data.hpp>  // TextData
 #include <llama/generate.hpp>
 
-#include "results.hpp"    // Comparison
-#include "text_data.hpp"  // TextData
+#include "results.hpp"  // Comparison
 
 namespace finetune {
 
