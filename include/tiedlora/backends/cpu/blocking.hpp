@@ -32,21 +32,19 @@ inline constexpr unsigned sum_vectors = many_registers ? (J >= 7   ? 3
                                                           : J >= 3 ? 4
                                                                    : 8)
                                                        : (J >= 4   ? 2
+                                                          : J == 3 ? 3
                                                           : J == 2 ? 4
                                                                    : 8);
 
-/// Sums of at most so many rows into tokens are made here, and so many into ranks. Which it is decides the
-/// order of the sum, so it must not depend on anything else.
+/// Sums of at most so many rows into tokens are axpyf's. Which it is decides the order of the sum, so it must
+/// not depend on anything else.
 inline constexpr Index few_ranks = 4;
-inline constexpr Index few_tokens = 8;
 
-/// Vectors of each of R rows at a time: with as many of an output, of w and of dv they fill the registers.
-template <unsigned R>
-inline constexpr unsigned few_vectors = (many_registers ? 4 : 2) / (R == 8 ? 2 : 1);
+/// Vectors of each of few rows in registers: with as many of an output and of w they fill them.
+inline constexpr unsigned few_vectors = many_registers ? 4 : 2;
 
-/// Outputs that go side by side past R rows in L1: their coefficients fill the registers.
-template <unsigned R>
-inline constexpr unsigned side_by_side = (many_registers ? 4 : 2) / (R == 8 ? 2 : 1);
+/// Outputs that go side by side past few rows in L1: their coefficients fill the registers.
+inline constexpr unsigned side_by_side = many_registers ? 4 : 2;
 
 // Blocks
 
@@ -122,8 +120,7 @@ constexpr bool share_cache_sets(Index rows, Index stride_bytes) {
 }
 
 /// Outputs that go past a stripe of few rows at a time: the more, the less it costs to load these. But where
-/// they share cache sets so few that their lines, those of the rows and those of B beside dB stay until the
-/// last.
+/// they share cache sets so few that their lines and those of the rows stay until the last.
 inline constexpr Index few_outputs = 32;
 constexpr Index few_outputs_at_once(Index stride_bytes) {
   return share_cache_sets(few_outputs, stride_bytes) ? 4 : few_outputs;
@@ -131,10 +128,6 @@ constexpr Index few_outputs_at_once(Index stride_bytes) {
 
 /// Features of few rows in L1, at 16 KB, that outputs go past side by side.
 inline constexpr Index axpyf_features = 1024;
-
-/// Numbers of few tokens, 8 KB, past which ranks of a gradient go side by side: L1 has room for
-/// these too, where all share its sets.
-inline constexpr Index side_by_side_numbers = 2048;
 
 /// Features of a sum over more than sums_kc rows, for which a panel of them stays in L2.
 inline constexpr Index sums_nc_of_panels = 512;

@@ -109,9 +109,9 @@ void few_rows_into_tokens_side_by_side(const Row* const* rows, Index count, cons
         fill_few<R>(to.fill, count, first, tokens, c);
         point_at(out, first, tokens, feature + i, outs);
         const auto past_rows = [&](auto J, Index t) {
-          axpyf<R, J>(row, c + t * R, outs + t, to.overwrite, m, Ahead{.outs = J * next});
+          axpyf<R, J>(row, c + t * R, outs + t, to.overwrite, m, J * next);
         };
-        in_groups<side_by_side<R>>(0, tokens, past_rows);
+        in_groups<side_by_side>(0, tokens, past_rows);
       }
     }
   });
@@ -134,7 +134,7 @@ void many_rows_into_token(const Row* const* rows, Index count, const float* c, c
   for (Index i = 0; i < n; ++i) sums[i] = 0;
   float* const to = sums;
   in_balanced_groups<rows_of_one_token>(
-      count, [&](auto K, Index k) { axpyf<K, 1>(rows + k, c + k, &to, false, n, Ahead{}); });
+      count, [&](auto K, Index k) { axpyf<K, 1>(rows + k, c + k, &to, false, n, 0); });
   add_weighted(sums, w, out, n, overwrite);
 }
 

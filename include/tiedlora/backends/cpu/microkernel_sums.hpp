@@ -1,7 +1,6 @@
 // A block of sums of rows: G[j] = Σ_p c[p][j] row[p], feature by feature, and what is done with it.
 #pragma once
 
-
 #include "blocking.hpp"
 #include "simd.hpp"
 #include "simd_formats.hpp"

@@ -32,57 +32,10 @@ void sum_panel_into_ranks(const X* const* rows, Index next, Index count, const f
   });
 }
 
-/// out_k += Σ_t c_k[t] row_t for `count` <= R tokens, with R coefficients for each of some ranks, which go
-/// side by side past as many features of the tokens as stay in L1.
-template <unsigned R, class X>
-void ranks_side_by_side(const X* const* rows, Index count, const float* c, float* const* outs, Index ranks,
-                        Index n) {
-  constexpr Index chunk = side_by_side_numbers / R;
-  const X* row[R];
-  float* out[side_by_side<R>];
-  for (Index i = 0; i < n; i += chunk) {
-    for (Index t = 0; t < Index{R}; ++t) row[t] = rows[t < count ? t : 0] + i;
-    in_groups<side_by_side<R>>(0, ranks, [&](auto J, Index k) {
-      for (unsigned j = 0; j < J; ++j) out[j] = outs[k + j] + i;
-      axpyf<R, J>(row, c + k * R, out, false, smaller(chunk, n - i), Ahead{});
-    });
-  }
-}
-
-/// The same as sum_panel_into_ranks for any rank and `count` <= few_tokens tokens; fill(t, k, n, c) writes
-/// c_t[k …].
-template <class X, class P, class Fill>
-void few_rows_into_ranks(const X* const* rows, Index count, const Fill& fill, Index rank, float* out,
-                         Index out_stride, const IntoRanks<P>& into, Index n) {
-  with_few_rows<few_tokens>(count, [&](auto R) {
-    const bool go_side_by_side = side_by_side<R> > 1 && !into.w && !into.product;
-    const Index at_once =
-        go_side_by_side ? few_outputs : few_outputs_at_once(out_stride * static_cast<Index>(sizeof(float)));
-    for (Index first = 0; first < rank; first += at_once) {
-      const Index ranks = smaller(at_once, rank - first);
-      float of_token[few_outputs], c[few_outputs * R] = {};
-      float* outs[few_outputs];
-      for (Index t = 0; t < count; ++t) {
-        fill(t, first, ranks, of_token);
-        for (Index k = 0; k < ranks; ++k) c[k * R + t] = of_token[k];
-      }
-      for (Index k = 0; k < ranks; ++k) outs[k] = into.adds ? out + (first + k) * out_stride : into.product;
-      if (go_side_by_side) {
-        ranks_side_by_side<R>(rows, count, c, outs, ranks, n);
-        continue;
-      }
-      IntoRanks<P> part = into;
-      if (into.factor) part.factor += first * into.factor_stride;
-      axpyf_in_registers<R>(rows, count, c, outs, ranks, part, n);
-    }
-  });
-}
-
 /// The same for any number of tokens in a block.
 template <class X, class P, class Fill>
 void sum_into_ranks(const X* const* rows, Index next, Index count, const Fill& fill, Index rank, float* out,
                     Index out_stride, const IntoRanks<P>& into, Index n) {
-  if (count <= few_tokens) return few_rows_into_ranks(rows, count, fill, rank, out, out_stride, into, n);
   const bool packs = !many_registers && rank >= pack_ranks && packs_rows(rows, count, count);
   const Index chunk = packs ? packed_features(count) : n;
   float c[gradient_floats];
