@@ -11,7 +11,6 @@
 #include <vector>      // vector
 
 #include <llama/config.hpp>
-#include <nlohmann/json.hpp>
 #include <tiedlora/adapter/layout.hpp>     // Scheme, Index
 #include <tiedlora/adapter/optimizer.hpp>  // recommended_rates
 #include <tiedlora/adapter/scheme.hpp>
@@ -232,18 +231,6 @@ inline void override_rate(std::map<std::string, Rates>& rates, const std::string
     own.uv_multiple = value / own.rate;
   else
     own.rate = value;
-}
-
-inline nlohmann::ordered_json to_json(const llama::Config& model) {
-  return {{"vocabulary", model.vocabulary},
-          {"width", model.width},
-          {"layers", model.layers},
-          {"heads", model.heads},
-          {"kv_heads", model.kv_heads},
-          {"feed_forward", model.feed_forward},
-          {"rope_base", model.rope_base},
-          {"norm_epsilon", model.norm_epsilon},
-          {"tied_embedding", model.tied_embedding}};
 }
 
 }  // namespace finetune

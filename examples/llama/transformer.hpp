@@ -65,17 +65,11 @@ class Transformer {
   const Config& config() const { return config_; }
 
   /// Mean loss in nats per counted token. Keeps what backward needs.
-  double forward(const Weights<T>& weights, const Adapter* adapter, const Batch& batch) {
-    prepare(weights, adapter, training_, Keep::every_layer, batch.sequences, batch.length, 0);
-    return loss(weights, adapter, batch, *training_, training_->dhidden);
-  }
+  double forward(const Weights<T>& weights, const Adapter* adapter, const Batch& batch);
 
   /// The same without keeping anything, in one layer's worth of memory; does not disturb a forward that waits
   /// for its backward.
-  double evaluate(const Weights<T>& weights, const Adapter* adapter, const Batch& batch) {
-    prepare(weights, adapter, evaluation_, Keep::one_layer, batch.sequences, batch.length, 0);
-    return loss(weights, adapter, batch, *evaluation_, nullptr);
-  }
+  double evaluate(const Weights<T>& weights, const Adapter* adapter, const Batch& batch);
 
   /// Adds the gradients of forward's loss: to those of the weights (null: the base is frozen) and of the
   /// adapter (null: it is). Everything must be as it was in the forward before. Below the lowest adapted
@@ -87,14 +81,7 @@ class Transformer {
 
   /// Logits of every token: V×N.
   void logits(const Weights<T>& weights, const Adapter* adapter, const std::int32_t* tokens, Index sequences,
-              Index length, T* out) {
-    prepare(weights, adapter, evaluation_, Keep::one_layer, sequences, length, 0);
-    const auto hidden = run(weights, adapter, tokens, *evaluation_, nullptr);
-    for_tokens(pool_, hidden.count, [&](Range part) {
-      product(weights.output_embedding(), cut(hidden, part),
-              columns(out + part.begin * config_.vocabulary, config_.vocabulary, part.size()));
-    });
-  }
+              Index length, T* out);
 
   /// Appends tokens to those in the cache and writes the logits of the last one, V numbers.
   void extend(const Weights<T>& weights, const Adapter* adapter, KeyValueCache<T>& cache,
@@ -265,6 +252,32 @@ class Transformer {
   std::unique_ptr<Workspace<T>> scratch_;
   std::unique_ptr<BackwardWorkspace<T>> backward_scratch_;
 };
+
+// Defined out here, these are compiled where Transformer<T> is instantiated and not in every file that calls
+// them.
+
+template <class T>
+double Transformer<T>::forward(const Weights<T>& weights, const Adapter* adapter, const Batch& batch) {
+  prepare(weights, adapter, training_, Keep::every_layer, batch.sequences, batch.length, 0);
+  return loss(weights, adapter, batch, *training_, training_->dhidden);
+}
+
+template <class T>
+double Transformer<T>::evaluate(const Weights<T>& weights, const Adapter* adapter, const Batch& batch) {
+  prepare(weights, adapter, evaluation_, Keep::one_layer, batch.sequences, batch.length, 0);
+  return loss(weights, adapter, batch, *evaluation_, nullptr);
+}
+
+template <class T>
+void Transformer<T>::logits(const Weights<T>& weights, const Adapter* adapter, const std::int32_t* tokens,
+                            Index sequences, Index length, T* out) {
+  prepare(weights, adapter, evaluation_, Keep::one_layer, sequences, length, 0);
+  const auto hidden = run(weights, adapter, tokens, *evaluation_, nullptr);
+  for_tokens(pool_, hidden.count, [&](Range part) {
+    product(weights.output_embedding(), cut(hidden, part),
+            columns(out + part.begin * config_.vocabulary, config_.vocabulary, part.size()));
+  });
+}
 
 template <class T>
 void Transformer<T>::backward(const Weights<T>& weights, const Adapter* adapter, const Batch& batch,

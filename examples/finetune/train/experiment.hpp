@@ -1,21 +1,91 @@
-// One fine-tuning run, from a fresh adapter to measured losses, and how many steps of it there is time for.
+// The model before fine-tuning, how many steps there is time for, and one run from a fresh adapter to
+// measured losses.
 #pragma once
 
-#include <algorithm>  // max, nth_element
-#include <cstdint>    // int64_t, uint64_t
-#include <memory>     // unique_ptr
-#include <string>     // string
-#include <vector>     // vector
+#include <cstdint>     // int64_t, uint64_t
+#include <cstring>     // memcpy
+#include <filesystem>  // path, exists
+#include <memory>      // unique_ptr
+#include <optional>    // optional
+#include <span>        // span
+#include <string>      // string
+#include <vector>      // vector
 
 #include <fmt/format.h>
+#include <finetune/data/files.hpp>      // read_file, write_atomically, fnv1a
 #include <finetune/data/text_data.hpp>  // TextData
 #include <finetune/settings.hpp>        // Settings, Contender
 #include <nlohmann/json.hpp>
 
-#include "base_model.hpp"  // Base
-#include "trainer.hpp"     // Trainee, evaluate, train_loop
+#include "trainer.hpp"  // train_loop
 
 namespace finetune {
+
+/// A file of float32 numbers under a name that is the hash of what they depend on. Format: one line of JSON
+/// (key, notes, count, checksum), a newline, the numbers as they lie in memory.
+class BaseCache {
+ public:
+  /// `key`: everything the numbers depend on.
+  BaseCache(const std::filesystem::path& folder, nlohmann::ordered_json key)
+      : key_(std::move(key)), path_(folder / fmt::format("base-{:016x}.f32", fnv1a(key_.dump()))) {}
+
+  const std::filesystem::path& path() const { return path_; }
+
+  /// Fills `values` and returns the notes saved with them; nothing, and values untouched, if there is no such
+  /// file or it is damaged (then `problem` says how).
+  std::optional<nlohmann::ordered_json> load(std::span<float> values, std::string& problem) const {
+    problem.clear();
+    if (!std::filesystem::exists(path_)) return std::nullopt;
+    const std::string bytes = read_file(path_);
+    const std::size_t newline = bytes.find('\n');
+    const auto header =
+        nlohmann::ordered_json::parse(bytes.substr(0, newline), nullptr, /*allow_exceptions=*/false);
+    if (newline == std::string::npos || !header.contains("key") || header["key"] != key_) {
+      problem = "its header is not the expected one";
+      return std::nullopt;
+    }
+    const std::string_view payload = std::string_view(bytes).substr(newline + 1);
+    if (payload.size() != values.size_bytes()) {
+      problem =
+          fmt::format("it holds {} bytes of numbers instead of {}", payload.size(), values.size_bytes());
+      return std::nullopt;
+    }
+    if (!header.contains("checksum") || header["checksum"] != checksum(payload)) {
+      problem = "its checksum does not fit its numbers";
+      return std::nullopt;
+    }
+    std::memcpy(values.data(), payload.data(), payload.size());
+    return header.contains("notes") ? header["notes"] : nlohmann::ordered_json::object();
+  }
+
+  void save(std::span<const float> values, const nlohmann::ordered_json& notes) const {
+    const std::string_view payload(reinterpret_cast<const char*>(values.data()), values.size_bytes());
+    const nlohmann::ordered_json header = {
+        {"key", key_}, {"notes", notes}, {"count", values.size()}, {"checksum", checksum(payload)}};
+    write_atomically(path_, header.dump() + '\n' + std::string(payload));
+  }
+
+ private:
+  static std::string checksum(std::string_view payload) { return fmt::format("{:016x}", fnv1a(payload)); }
+
+  nlohmann::ordered_json key_;
+  std::filesystem::path path_;
+};
+
+struct Base {
+  Weights weights;
+  std::string name = {};  ///< tells it from bases made otherwise
+  std::int64_t steps = 0;
+  double task_loss = 0;  ///< on the task's test split, in bits per byte
+  double base_loss = 0;  ///< on the base's test split
+  bool from_cache = false;
+  double seconds_per_step = 0;  ///< of pre-training, if it was made now
+  bool interrupted = false;     ///< Ctrl-C during pre-training: weights are of no use but to go on from
+};
+
+/// Reads the base from the cache, or pre-trains it for `steps` steps and saves it there. Says on stdout what
+/// it does.
+Base obtain_base(Model& model, const Settings& settings, const TextData& data, std::int64_t steps);
 
 /// Seconds, measured.
 struct Costs {
@@ -36,66 +106,18 @@ struct StepCounts {
   std::int64_t base = 0, task = 0;
 };
 
-/// The median of five steps, after one that warms up.
-inline double measure_step(Model& model, Trainee& trainee, const Tokens& tokens) {
-  std::vector<double> seconds;
-  for (int i = 0; i < 6; ++i) {
-    const double begin = seconds_now();
-    trainee.learn(model, tokens, 0);
-    if (i > 0) seconds.push_back(seconds_now() - begin);
-  }
-  std::nth_element(seconds.begin(), seconds.begin() + 2, seconds.end());
-  return seconds[2];
-}
-
-inline Costs measure_costs(Model& model, const Settings& settings, const TextData& data,
-                           const std::vector<Contender>& contenders) {
-  Weights weights(settings.model);
-  weights.initialize(base_seed);
-  const Tokens tokens = Sampler(data.base.text(Part::train), settings.batch, settings.length, 0).batch(0);
-  Costs costs;
-  {
-    WeightsTrainee trainee(copy_of(weights), 0);
-    costs.base_step = measure_step(model, trainee, tokens);
-  }
-  for (const Contender& contender : contenders)
-    costs.steps.push_back(
-        contender.is_full()
-            ? costs.base_step
-            : measure_step(model, *make_trainee(settings, contender, {}, weights, 0), tokens));
-  evaluate(model, weights, nullptr, {tokens});
-  const double begin = seconds_now();
-  evaluate(model, weights, nullptr, {tokens, tokens, tokens});
-  costs.evaluation = (seconds_now() - begin) / 3;
-  return costs;
-}
+Costs measure_costs(Model& model, const Settings& settings, const TextData& data,
+                    const std::vector<Contender>& contenders);
 
 /// How many steps of every fine-tuning run fit into `seconds`, evaluations included: a multiple of ten, at
 /// least ten.
-inline std::int64_t fitting_steps(const Settings& settings, const TextData& data, const Costs& costs,
-                                  double seconds) {
-  const auto seeds = double(settings.seeds.size());
-  double step = 0;
-  for (const double one : costs.steps) step += seeds * one;
-  const double logs = double((rows_per_run + 1) * std::ssize(data.select));
-  const double tests = double(data.test.size() + data.base_test.size());
-  const double evaluations = seeds * double(costs.steps.size()) * (logs + tests) * costs.evaluation;
-  return std::max<std::int64_t>(10, static_cast<std::int64_t>((seconds - evaluations) / step) / 10 * 10);
-}
+std::int64_t fitting_steps(const Settings& settings, const TextData& data, const Costs& costs,
+                           double seconds);
 
 /// Divides `seconds` among pre-training, two fifths, and all fine-tuning runs, which take equal numbers of
 /// steps. Counts that the user gave stay. The base counts as if it had to be made, so that a cached one does
 /// not change the comparison.
-inline StepCounts plan_steps(const Settings& settings, const TextData& data, const Costs& costs,
-                             double seconds) {
-  StepCounts counts{settings.base_steps, settings.steps};
-  if (counts.base == 0)
-    counts.base =
-        std::max<std::int64_t>(10, static_cast<std::int64_t>(0.4 * seconds / costs.base_step) / 10 * 10);
-  if (counts.task == 0)
-    counts.task = fitting_steps(settings, data, costs, seconds - double(counts.base) * costs.base_step);
-  return counts;
-}
+StepCounts plan_steps(const Settings& settings, const TextData& data, const Costs& costs, double seconds);
 
 /// Losses in bits per byte.
 struct RunResult {
@@ -121,19 +143,8 @@ struct RunResult {
 };
 
 /// Everything that runs must share to be compared, apart from scheme, rank and seed.
-inline nlohmann::ordered_json comparison_key(const Settings& settings, const TextData& data, const Base& base,
-                                             std::int64_t steps) {
-  nlohmann::ordered_json rates;
-  for (const auto& [name, rate] : settings.rates) rates[name] = {rate.rate, rate.uv_multiple};
-  return {{"base", base_key(settings, data)},
-          {"base_steps", base.steps},
-          {"task_text", fmt::format("{:016x}", data.task.hash)},
-          {"targets", settings.targets},
-          {"steps", steps},
-          {"learning_rates", rates},
-          {"patience", settings.patience},
-          {"windows", settings.windows}};
-}
+nlohmann::ordered_json comparison_key(const Settings& settings, const TextData& data, const Base& base,
+                                      std::int64_t steps);
 
 /// What a run leaves behind: the numbers, and the trained model.
 struct RunAndTrainee {
@@ -147,35 +158,10 @@ inline std::string run_name(const Contender& contender, std::uint64_t seed) {
 
 /// Trains one contender on the task text. The data order depends on the seed alone, so it is the same for
 /// every contender. With `log`, rows are kept for metrics.csv, and checkpoints are saved.
-inline RunAndTrainee train_run(Model& model, const Settings& settings, const TextData& data, const Base& base,
-                               const Contender& contender, std::uint64_t seed, const Rates& rates,
-                               std::int64_t steps, bool log) {
-  RunAndTrainee result;
-  RunResult& run = result.run;
-  run.contender = contender;
-  run.seed = seed;
-  run.rates = rates;
-  result.trainee = make_trainee(settings, contender, rates, base.weights, seed);
-  run.trained = result.trainee->trained_count();
-  run.frozen = result.trainee->frozen_count();
-  run.bytes = result.trainee->bytes();
-  const Sampler sampler(data.task.text(Part::train), settings.batch, settings.length, mix(seed));
-  TrainingPlan plan{contender.label(), steps, rows_per_run, settings.patience};
-  if (log)
-    plan.checkpoint = {
-        .path = settings.out / "checkpoints" / (run_name(contender, seed) + ".safetensors"),
-        .key = run_name(contender, seed) + " " + comparison_key(settings, data, base, steps).dump(),
-        .resume = settings.resume};
-  run.training = train_loop(model, *result.trainee, sampler, log ? data.select : std::vector<Tokens>(), plan);
-  run.activation_bytes = run.training.activation_bytes;
-  return result;
-}
+RunAndTrainee train_run(Model& model, const Settings& settings, const TextData& data, const Base& base,
+                        const Contender& contender, std::uint64_t seed, const Rates& rates,
+                        std::int64_t steps, bool log);
 
-inline void measure_run(Model& model, const TextData& data, RunAndTrainee& result) {
-  if (result.run.training.diverged) return;
-  const Trainee& trainee = *result.trainee;
-  result.run.task_loss = evaluate(model, trainee.weights(), trainee.adapter(), data.test);
-  result.run.base_loss = evaluate(model, trainee.weights(), trainee.adapter(), data.base_test);
-}
+void measure_run(Model& model, const TextData& data, RunAndTrainee& result);
 
 }  // namespace finetune

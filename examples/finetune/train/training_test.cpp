@@ -7,9 +7,8 @@
 #include <finetune/settings.hpp>
 #include <finetune/test_folder.hpp>
 
-#include "base_model.hpp"
 #include "experiment.hpp"
-#include "training_state.hpp"
+#include "trainer.hpp"
 
 namespace finetune {
 namespace {
