@@ -35,7 +35,7 @@ Adapter<float> random_adapter(const ModuleList& modules, const Scheme& scheme, I
 }
 
 /// Milliseconds per token, one after another behind a short prompt.
-double measure(engine::Engine& engine, const engine::Model& model, const AdapterSnapshot<float>& adapters,
+double measure(engine::Engine& engine, const llama::GgufModel& model, const AdapterSnapshot<float>& adapters,
                AdapterId id) {
   using Clock = std::chrono::steady_clock;
   engine::KvCache cache(model.sizes, engine.context());
@@ -55,7 +55,7 @@ double measure(engine::Engine& engine, const engine::Model& model, const Adapter
 }
 
 void serve(int argc, char** argv) {
-  const engine::Model model(argv[1]);
+  const llama::GgufModel model(argv[1]);
   engine::Engine engine(model, std::stoi(argv[2]), prompt_tokens + tokens, prompt_tokens);
   AdapterSet<float> set(engine::modules_of(model));
   std::map<std::string, AdapterId> ids = {{"none", no_adapter}};

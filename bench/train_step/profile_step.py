@@ -68,7 +68,7 @@ def main():
             sections.append(f"## {model}, {threads_text}\n\n{title[0].upper()}{title[1:]}.\n\n{table(result, threads)}")
     text = f"""# Where a training step goes
 
-A step of examples/transformer with frozen float weights: forward, backward, AdamW. Each thread has a stopwatch that
+A step of examples/llama with frozen float weights: forward, backward, AdamW. Each thread has a stopwatch that
 TRANSFORMER_PROFILE compiles in; the numbers are milliseconds of a step and shares of the threads' time, averaged over
 threads and steps. Without adapter, backward goes as far down as the adapter's would. What is below 0.1 % everywhere is
 left out. Adapters on q, k and v make forward keep h alone, and backward make the norm's output again: that is the

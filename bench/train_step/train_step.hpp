@@ -7,11 +7,11 @@
 #include <string>    // string
 #include <vector>    // vector
 
+#include <llama/modules.hpp>
+#include <llama/profile.hpp>
+#include <llama/random.hpp>
+#include <llama/transformer.hpp>
 #include <tiedlora/tiedlora.hpp>
-#include <transformer/modules.hpp>
-#include <transformer/profile.hpp>
-#include <transformer/random.hpp>
-#include <transformer/transformer.hpp>
 
 namespace train_step {
 
@@ -19,7 +19,7 @@ using tiedlora::Index;
 
 /// What one run measures. The defaults are the toy: width 128, 8 layers, 16×128 tokens.
 struct Problem {
-  transformer::Config config = {.layers = 8};
+  llama::Config config = {.layers = 8};
   Index sequences = 16, length = 128;
   Index rank = 8;
   std::vector<std::string> targets = {"q_proj", "k_proj", "v_proj"};
@@ -28,14 +28,14 @@ struct Problem {
 /// Tokens and targets, both sequences × length; the same in every run.
 struct Text {
   explicit Text(const Problem& p) : sequences(p.sequences), length(p.length) {
-    transformer::Random random(1);
+    llama::Random random(1);
     for (std::vector<std::int32_t>* values : {&tokens, &targets}) {
       values->resize(static_cast<std::size_t>(sequences * length));
       for (std::int32_t& value : *values)
         value = static_cast<std::int32_t>(random.uniform() * static_cast<double>(p.config.vocabulary));
     }
   }
-  transformer::Batch batch() const { return {tokens.data(), targets.data(), sequences, length}; }
+  llama::Batch batch() const { return {tokens.data(), targets.data(), sequences, length}; }
 
   Index sequences, length;
   std::vector<std::int32_t> tokens = {}, targets = {};
@@ -48,11 +48,11 @@ class TrainStep {
  public:
   /// Keeps references to all but the problem.
   TrainStep(const Problem& problem, const std::optional<tiedlora::Scheme>& scheme,
-            const transformer::Weights<float>& weights, const Text& text, transformer::ThreadPool& pool)
+            const llama::Weights<float>& weights, const Text& text, llama::ThreadPool& pool)
       : weights_(weights), text_(text), model_(problem.config, pool) {
     if (!scheme) return;
-    training_.emplace(tiedlora::Layout(transformer::modules(problem.config, problem.targets), *scheme,
-                                       problem.rank, {.scaling = 2}));
+    training_.emplace(tiedlora::Layout(llama::modules(problem.config, problem.targets), *scheme, problem.rank,
+                                       {.scaling = 2}));
   }
 
   /// Forward, backward and AdamW; returns the loss before the update.
@@ -62,7 +62,7 @@ class TrainStep {
     model_.backward(weights_, adapter, text_.batch(), nullptr, training_ ? &training_->gradients : nullptr,
                     /*lowest=*/0);
     if (training_) {
-      const transformer::Timed timed(transformer::Part::optimizer);
+      const llama::Timed timed(llama::Part::optimizer);
       training_->optimizer.step(training_->adapter.trainable(), training_->gradients.values());
       training_->gradients.set_zero();
     }
@@ -85,9 +85,9 @@ class TrainStep {
     tiedlora::AdamW<float> optimizer;
   };
 
-  const transformer::Weights<float>& weights_;
+  const llama::Weights<float>& weights_;
   const Text& text_;
-  transformer::Transformer<float> model_;
+  llama::Transformer<float> model_;
   std::optional<Training> training_;
 };
 

@@ -50,7 +50,7 @@ double seconds_of(const auto& work) {
 }
 
 /// Weights, tokens and targets for another program to compute the same loss from.
-void export_problem(const std::string& folder, const transformer::Weights<float>& weights,
+void export_problem(const std::string& folder, const llama::Weights<float>& weights,
                     const train_step::Text& text) {
   const auto write = [&](const char* name, const auto& values) {
     std::ofstream file(folder + "/" + name, std::ios::binary);
@@ -62,15 +62,15 @@ void export_problem(const std::string& folder, const transformer::Weights<float>
   write("tokens.i32", text.tokens);
   write("targets.i32", text.targets);
   Json entries = Json::array();
-  for (const transformer::WeightEntry& entry : weights.entries())
+  for (const llama::WeightEntry& entry : weights.entries())
     entries.push_back({{"name", entry.name}, {"rows", entry.rows}, {"cols", entry.cols}});
   std::ofstream(folder + "/entries.json") << entries.dump(1) << '\n';
 }
 
 #ifdef TRANSFORMER_PROFILE
 /// Seconds of a step by what they went to, summed over threads.
-Json profile(transformer::ThreadPool& pool, train_step::TrainStep& step, int rounds) {
-  using transformer::Stopwatch;
+Json profile(llama::ThreadPool& pool, train_step::TrainStep& step, int rounds) {
+  using llama::Stopwatch;
   std::vector<Stopwatch::Seconds> threads(static_cast<std::size_t>(pool.size()));
   const auto take = [&] {
     pool.parallel([&](int ith, int) { threads[static_cast<std::size_t>(ith)] = Stopwatch::mine().take(); });
@@ -79,10 +79,10 @@ Json profile(transformer::ThreadPool& pool, train_step::TrainStep& step, int rou
   for (int round = 0; round < rounds; ++round) step.run();
   take();
   Json result;
-  for (std::size_t part = 0; part < transformer::part_names.size(); ++part) {
+  for (std::size_t part = 0; part < llama::part_names.size(); ++part) {
     double sum = 0;
     for (const Stopwatch::Seconds& seconds : threads) sum += seconds[part] / rounds;
-    result[std::string(transformer::part_names[part])] = sum;
+    result[std::string(llama::part_names[part])] = sum;
   }
   return result;
 }
@@ -90,8 +90,8 @@ Json profile(transformer::ThreadPool& pool, train_step::TrainStep& step, int rou
 
 Json measure(const Settings& settings) {
   const Problem& problem = settings.problem;
-  transformer::ThreadPool pool(settings.threads);
-  transformer::Weights<float> weights(problem.config);
+  llama::ThreadPool pool(settings.threads);
+  llama::Weights<float> weights(problem.config);
   weights.initialize(1);
   const train_step::Text text(problem);
   if (!settings.export_folder.empty()) export_problem(settings.export_folder, weights, text);
