@@ -2,6 +2,7 @@
 #include "text_data.hpp"
 
 #include <algorithm>     // sort, min, max
+#include <stdexcept>     // runtime_error, invalid_argument
 #include <system_error>  // error_code
 #include <utility>       // pair
 

@@ -1,20 +1,18 @@
 // The two bodies of text, where they come from by default, and the bytes of them that the model sees.
 #pragma once
 
-#include <algorithm>     // sort, min, max
-#include <cstddef>       // size_t
-#include <cstdint>       // int32_t, uint64_t
-#include <filesystem>    // path
-#include <stdexcept>     // runtime_error, invalid_argument
-#include <string>        // string, to_string
-#include <string_view>   // string_view
-#include <system_error>  // error_code
-#include <vector>        // vector
+#include <cstddef>      // size_t
+#include <cstdint>      // int32_t, uint64_t
+#include <filesystem>   // path
+#include <stdexcept>    // invalid_argument
+#include <string>       // string, to_string
+#include <string_view>  // string_view
+#include <vector>       // vector
 
 #include <finetune/settings.hpp>  // Settings
 
-#include "files.hpp"  // mix, CsvTable
-#include "split.hpp"  // remove_overlap, split_corpus
+#include "files.hpp"  // mix
+#include "split.hpp"  // Corpus, Split
 
 namespace finetune {
 

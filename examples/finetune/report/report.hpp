@@ -1,8 +1,10 @@
 // What the user reads at the end: the table and samples of text.
 #pragma once
 
-#include <string>  // string
-#include <vector>  // vector
+#include <algorithm>  // min_element
+#include <string>     // string
+#include <utility>    // move
+#include <vector>     // vector
 
 #include <fmt/format.h>
 #include <finetune/data/text_data.hpp>  // TextData

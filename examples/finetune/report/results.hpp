@@ -9,7 +9,7 @@
 #include <vector>      // vector
 
 #include <fmt/format.h>
-#include <finetune/data/files.hpp>        // CsvTable, write_atomically, fnv1a
+#include <finetune/data/files.hpp>        // fnv1a
 #include <finetune/train/experiment.hpp>  // RunResult
 #include <nlohmann/json.hpp>
 

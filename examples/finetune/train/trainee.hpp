@@ -8,7 +8,7 @@
 #include <string>      // string
 
 #include <finetune/data/text_data.hpp>  // Tokens
-#include <finetune/settings.hpp>        // Contender, clip_norm, weight_decay
+#include <finetune/settings.hpp>        // Settings, Contender, Rates
 #include <llama/transformer.hpp>
 #include <tiedlora/adapter.hpp>
 #include <tiedlora/io/native/checkpoint.hpp>  // TrainingPosition
@@ -18,7 +18,6 @@ extern template class llama::Transformer<float>;  // model.cpp
 namespace finetune {
 
 using Weights = llama::Weights<float>;
-
 using Model = llama::Transformer<float>;
 using Adapter = tiedlora::Adapter<float>;
 
