@@ -8,15 +8,15 @@
 
 #include <fmt/format.h>
 
-#include "alone_bench.hpp"
-#include "batch_bench.hpp"
-#include "grid_bench.hpp"
-#include "halves_bench.hpp"
-#include "layers_bench.hpp"
-#include "machine_bench.hpp"
-#include "program.hpp"
-#include "threads_bench.hpp"
-#include "variants_bench.hpp"
+#include "baselines/machine.hpp"
+#include "cases/alone.hpp"
+#include "cases/batch.hpp"
+#include "cases/grid.hpp"
+#include "cases/halves.hpp"
+#include "cases/layers.hpp"
+#include "cases/threads.hpp"
+#include "cases/variants.hpp"
+#include "harness/program.hpp"
 
 int main(int argc, char** argv) {
   return bench::run_program(

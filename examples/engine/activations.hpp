@@ -5,11 +5,16 @@
 #include <cstdint>  // int8_t
 #include <vector>   // vector
 
-#include "model.hpp"
+#include <llama/gguf_weight.hpp>
+#include <llama/thread_pool.hpp>
+
 #include "quant.hpp"
-#include "team.hpp"
 
 namespace engine {
+
+using llama::GgufWeight;
+using llama::Member;
+using llama::Range;
 
 /// Row-major floats, and the same in blocks of bytes once `quantize` was called.
 class Activations {
@@ -47,7 +52,7 @@ class Activations {
 
 namespace detail {
 template <class Type>
-void multiply(const Weight& w, const Activations& x, Index count, Range outputs, float* y) {
+void multiply(const GgufWeight& w, const Activations& x, Index count, Range outputs, float* y) {
   for (Index o = outputs.begin; o < outputs.end; ++o) {
     constexpr int tile = 4;  // tokens that share a look at the weights
     float sums[tile];
@@ -63,14 +68,14 @@ void multiply(const Weight& w, const Activations& x, Index count, Range outputs,
 
 /// y = W x for the first `count` rows of x and this thread's share of the outputs. y is row-major, w.out
 /// wide.
-inline void multiply(const Member& member, const Weight& w, const Activations& x, Index count, float* y) {
+inline void multiply(const Member& member, const GgufWeight& w, const Activations& x, Index count, float* y) {
   const Range outputs = member.part(w.out, 16);  // 64 bytes: no two threads write one cache line
   switch (w.type) {
-    case Weight::Type::Q4_1:
+    case GgufWeight::Type::Q4_1:
       return detail::multiply<BlockQ4>(w, x, count, outputs, y);
-    case Weight::Type::Q8_0:
+    case GgufWeight::Type::Q8_0:
       return detail::multiply<BlockQ8>(w, x, count, outputs, y);
-    case Weight::Type::F32:
+    case GgufWeight::Type::F32:
       for (Index o = outputs.begin; o < outputs.end; ++o)
         for (Index t = 0; t < count; ++t)
           y[t * w.out + o] = dot_product(reinterpret_cast<const float*>(w.row(o)), x.row(t), w.in);
@@ -78,13 +83,13 @@ inline void multiply(const Member& member, const Weight& w, const Activations& x
 }
 
 /// Row i of a matrix as floats: an embedding.
-inline void read_row(const Weight& w, Index i, float* out) {
+inline void read_row(const GgufWeight& w, Index i, float* out) {
   switch (w.type) {
-    case Weight::Type::Q4_1:
+    case GgufWeight::Type::Q4_1:
       return dequantize<BlockQ4>(w.row(i), w.in, out);
-    case Weight::Type::Q8_0:
+    case GgufWeight::Type::Q8_0:
       return dequantize<BlockQ8>(w.row(i), w.in, out);
-    case Weight::Type::F32:
+    case GgufWeight::Type::F32:
       std::memcpy(out, w.row(i), static_cast<std::size_t>(w.in) * sizeof *out);
   }
 }

@@ -10,32 +10,36 @@
 #include <vector>       // vector
 
 #include <fmt/format.h>
+#include <llama/gguf_model.hpp>
 #include <tiedlora/adapter/merge.hpp>
 #include <tiedlora/io.hpp>
 #include <tiedlora/serving.hpp>
 
-#include "model.hpp"
-
 namespace engine {
 
+using llama::Config;
+using llama::GgufLayer;
+using llama::GgufModel;
+using llama::GgufWeight;
+using llama::Index;
 using tiedlora::gguf::Order;
 
 /// The engine's linear layers under the names that PEFT has for them; module m is the weight of number m.
-inline tiedlora::ModuleList modules_of(const Model& model) {
+inline tiedlora::ModuleList modules_of(const GgufModel& model) {
   const auto names = tiedlora::gguf::llama({.weights = Order::gguf}).names;
   tiedlora::ModuleList modules;
   int layer_number = 0;
-  for (const Layer& layer : model.layers) {
-    const auto add = [&](const Weight& weight, const char* input) {
+  for (const GgufLayer& layer : model.layers) {
+    const auto add = [&](const GgufWeight& weight, const char* input) {
       modules.add({.name = *names.to_module(weight.name),
                    .layer = layer_number,
                    .input = input,
                    .in_features = weight.in,
                    .out_features = weight.out});
     };
-    for (const Weight* weight : {&layer.q, &layer.k, &layer.v}) add(*weight, "attention_input");
+    for (const GgufWeight* weight : {&layer.q, &layer.k, &layer.v}) add(*weight, "attention_input");
     add(layer.o, "attention_output");
-    for (const Weight* weight : {&layer.gate, &layer.up}) add(*weight, "mlp_input");
+    for (const GgufWeight* weight : {&layer.gate, &layer.up}) add(*weight, "mlp_input");
     add(layer.down, "mlp_product");
     ++layer_number;
   }
@@ -53,12 +57,12 @@ void permute(Column column, Index heads) {
     column[row] = old[static_cast<std::size_t>(tiedlora::gguf::hugging_face_row(row, rows, heads))];
 }
 
-inline Index permuted_heads(const tiedlora::Module& module, const Sizes& sizes) {
+inline Index permuted_heads(const tiedlora::Module& module, const Config& sizes) {
   return module.kind == "q_proj" ? sizes.heads : module.kind == "k_proj" ? sizes.kv_heads : 0;
 }
 
 /// Whether modules that share a B or v have their rows in the same order.
-inline bool share_order(const tiedlora::Layout& layout, const Sizes& sizes) {
+inline bool share_order(const tiedlora::Layout& layout, const Config& sizes) {
   for (const auto id : {tiedlora::FactorId::B, tiedlora::FactorId::v})
     for (Index m = 0; m < layout.size(); ++m)
       if (const auto* group = layout.group(id, m))
@@ -68,7 +72,7 @@ inline bool share_order(const tiedlora::Layout& layout, const Sizes& sizes) {
   return true;
 }
 
-inline tiedlora::Adapter<float> to_gguf_order(tiedlora::Adapter<float> adapter, const Sizes& sizes) {
+inline tiedlora::Adapter<float> to_gguf_order(tiedlora::Adapter<float> adapter, const Config& sizes) {
   // A B that q shares with v, say, cannot have both orders: then each module gets its own.
   if (!share_order(adapter.layout(), sizes)) adapter = tiedlora::to_lora(adapter);
   const tiedlora::Layout layout = adapter.layout();
@@ -101,7 +105,7 @@ inline bool tells_no_order(const std::filesystem::path& path) {
 /// Reads an adapter in any of the three formats, told apart by what it is. `order` says of native files and
 /// PEFT folders in which order they have the rows of q and k; GGUF files have them as the engine does. Throws
 /// an exception that names the path for what cannot be read.
-inline tiedlora::Adapter<float> load_adapter(const std::filesystem::path& path, const Model& model,
+inline tiedlora::Adapter<float> load_adapter(const std::filesystem::path& path, const GgufModel& model,
                                              Order order) {
   using namespace tiedlora;
   const auto ordered = [&](Adapter<float> adapter) {

@@ -8,15 +8,20 @@
 #include <vector>            // vector
 
 #include <fmt/format.h>
+#include <llama/gguf_model.hpp>
+#include <llama/rope.hpp>
+#include <llama/thread_pool.hpp>
 #include <tiedlora/serving.hpp>
 
 #include "activations.hpp"
 #include "attention.hpp"
 #include "math.hpp"
-#include "model.hpp"
-#include "team.hpp"
 
 namespace engine {
+
+using llama::GgufLayer;
+using llama::GgufModel;
+using llama::ThreadPool;
 
 /// One token of a batch. Tokens of one text stand in order; texts may be mixed.
 struct Row {
@@ -28,36 +33,37 @@ struct Row {
 
 /// y = W x, where y has a row of weight.out numbers for each token.
 struct Linear {
-  const Weight& weight;
+  const GgufWeight& weight;
   float* y;
 };
 
 class Engine {
  public:
   /// For batches of at most `max_rows` tokens at positions below `context`. The model must outlive it.
-  Engine(const Model& model, int threads, Index context, Index max_rows)
+  Engine(const GgufModel& model, int threads, Index context, Index max_rows)
       : model_(model),
         s_(model.sizes),
-        team_(threads),
-        rope_(s_, context),
+        pool_(threads),
+        rotary_(s_.head_width(), s_.rope_base),
         context_(context),
         max_rows_(max_rows),
         x_(max_rows, s_.width),
         normed_(max_rows, s_.width),
-        attended_(max_rows, s_.heads * s_.head_width),
-        hidden_(max_rows, s_.ff_width) {
+        attended_(max_rows, s_.heads * s_.head_width()),
+        hidden_(max_rows, s_.feed_forward) {
+    rotary_.extend(context);
     const auto room = [&](Index width) { return std::vector<float>(static_cast<std::size_t>(width)); };
-    q_ = room(max_rows * s_.heads * s_.head_width);
+    q_ = room(max_rows * s_.heads * s_.head_width());
     k_ = room(max_rows * s_.kv_width());
     v_ = room(max_rows * s_.kv_width());
-    up_ = room(max_rows * s_.ff_width);
+    up_ = room(max_rows * s_.feed_forward);
     delta_ = room(max_rows * s_.width);
     scores_ = room(threads * context);
   }
 
   Index context() const { return context_; }
   Index max_rows() const { return max_rows_; }
-  int threads() const { return team_.size(); }
+  int threads() const { return pool_.size(); }
 
   /// Runs the batch, each row through its adapter in the plan if any, and adds its keys and values to the
   /// caches. Returns the logits of the rows that want them, vocabulary numbers each, in the order of the
@@ -74,7 +80,7 @@ class Engine {
     for (std::size_t t = 0; t < rows.size(); ++t)
       if (rows[t].wants_logits) wanting_.push_back(static_cast<Index>(t));
     logits_.resize(wanting_.size() * static_cast<std::size_t>(s_.vocabulary));
-    team_.run([&](const Member& member) { run(member, rows); });
+    pool_.with_barriers([&](const Member& member) { run(member, rows); });
     return logits_;
   }
 
@@ -102,7 +108,7 @@ class Engine {
     for (Index t = own.begin; t < own.end; ++t) read_row(model_.embedding, rows[at(t)].token, x_.row(t));
 
     for (Index l = 0; l < s_.layers; ++l) {
-      const Layer& layer = model_.layers[at(l)];
+      const GgufLayer& layer = model_.layers[at(l)];
       normalize(own, layer.attn_norm);
       member.barrier();
       linear(member, {{layer.q, q_.data()}, {layer.k, k_.data()}, {layer.v, v_.data()}}, normed_, count);
@@ -112,7 +118,7 @@ class Engine {
       for (Index task = tasks.begin; task < tasks.end; ++task) {
         const Index t = task / s_.heads, head = task % s_.heads;
         attend(*rows[at(t)].cache, l, rows[at(t)].position + 1, s_, head, q(t, head),
-               scores_.data() + member.ith * context_, attended_.row(t) + head * s_.head_width);
+               scores_.data() + member.ith * context_, attended_.row(t) + head * s_.head_width());
       }
       member.barrier();
       for (Index t = own.begin; t < own.end; ++t) attended_.quantize(t);
@@ -122,9 +128,9 @@ class Engine {
       normalize(own, layer.ffn_norm);
       member.barrier();
       linear(member, {{layer.gate, hidden_.row(0)}, {layer.up, up_.data()}}, normed_, count);
-      const Range features = member.part(s_.ff_width, block_size);
+      const Range features = member.part(s_.feed_forward, block_size);
       for (Index t = 0; t < count; ++t) {
-        swiglu(hidden_.row(t) + features.begin, up_.data() + t * s_.ff_width + features.begin,
+        swiglu(hidden_.row(t) + features.begin, up_.data() + t * s_.feed_forward + features.begin,
                features.end - features.begin);
         hidden_.quantize(t, features.begin, features.end);
       }
@@ -137,7 +143,8 @@ class Engine {
     const auto wanting = static_cast<Index>(wanting_.size());
     const Range results = member.part(wanting);
     for (Index i = results.begin; i < results.end; ++i) {
-      rms_norm(x_.row(wanting_[at(i)]), model_.output_norm, s_.width, s_.rms_epsilon, normed_.row(i));
+      rms_norm(x_.row(wanting_[at(i)]), model_.output_norm, s_.width, static_cast<float>(s_.norm_epsilon),
+               normed_.row(i));
       normed_.quantize(i);
     }
     member.barrier();
@@ -162,7 +169,7 @@ class Engine {
 
   void normalize(Range own, const float* weight) {
     for (Index t = own.begin; t < own.end; ++t) {
-      rms_norm(x_.row(t), weight, s_.width, s_.rms_epsilon, normed_.row(t));
+      rms_norm(x_.row(t), weight, s_.width, static_cast<float>(s_.norm_epsilon), normed_.row(t));
       normed_.quantize(t);
     }
   }
@@ -176,21 +183,21 @@ class Engine {
   void remember(Index layer, const Row& row, Index t) {
     float* k = k_.data() + t * s_.kv_width();
     const float* v = v_.data() + t * s_.kv_width();
-    for (Index head = 0; head < s_.heads; ++head) rope_.turn(q(t, head), row.position);
-    for (Index head = 0; head < s_.kv_heads; ++head) rope_.turn(k + head * s_.head_width, row.position);
+    llama::rope_neighbours(rotary_, row.position, q(t, 0), s_.heads);
+    llama::rope_neighbours(rotary_, row.position, k, s_.kv_heads);
     for (Index i = 0; i < s_.kv_width(); ++i) {
       row.cache->key(layer, row.position)[i] = to_half(k[i]);
       row.cache->value(layer, row.position)[i] = to_half(v[i]);
     }
   }
 
-  float* q(Index t, Index head) { return q_.data() + (t * s_.heads + head) * s_.head_width; }
+  float* q(Index t, Index head) { return q_.data() + (t * s_.heads + head) * s_.head_width(); }
   static std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
-  const Model& model_;
-  const Sizes s_;
-  Team team_;
-  Rope rope_;
+  const GgufModel& model_;
+  const Config s_;
+  ThreadPool pool_;
+  llama::RotaryTable<float> rotary_;
   Index context_, max_rows_;
   // One row for each token of the batch.
   Activations x_;                              // the residual stream

@@ -6,14 +6,14 @@
 #include <optional>
 #include <tiedlora/adapter/merge.hpp>
 
+#include <llama/tiny_model.hpp>
 #include "adapters.hpp"
 #include "support/io_files.hpp"
-#include "tiny_model.hpp"
 
 namespace engine {
 namespace {
 
-using engine_test::TinyModel;
+using llama_test::TinyModel;
 using tiedlora::Adapter;
 using tiedlora::AdapterId;
 using tiedlora::AdapterSet;
@@ -62,7 +62,7 @@ class EngineTest : public ::testing::Test {
   }
 
   tiedlora_test::Folder folder;
-  std::optional<Model> model;
+  std::optional<GgufModel> model;
 };
 
 double distance(const Logits& a, const Logits& b) {
@@ -140,8 +140,8 @@ TEST_F(EngineTest, AnAdapterIsTheMergedModel) {
   const Logits bare = run(13, 1);
 
   TinyModel merged = tiny;
-  for (const Layer& layer : model->layers)
-    for (const Weight* weight :
+  for (const GgufLayer& layer : model->layers)
+    for (const GgufWeight* weight :
          {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down}) {
       Eigen::Map<Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>> w(
           merged.floats[weight->name].data(), weight->out, weight->in);
@@ -206,24 +206,6 @@ TEST_F(EngineTest, AdaptersInBothOrdersOfRows) {
       }
     }
   }
-}
-
-TEST(Team, AllMembersMeetAtEveryBarrier) {
-  Team team(3);
-  for (int round = 0; round < 50; ++round) {
-    std::vector<int> written(3);
-    std::atomic<int> wrong = 0;
-    team.run([&](const Member& member) {
-      for (int step = 1; step <= 20; ++step) {
-        written[static_cast<std::size_t>(member.ith)] = step;
-        member.barrier();
-        for (const int other : written) wrong += other != step;
-        member.barrier();
-      }
-    });
-    EXPECT_EQ(wrong, 0);
-  }
-  EXPECT_THROW(Team(0), std::invalid_argument);
 }
 
 }  // namespace

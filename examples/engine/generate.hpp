@@ -7,14 +7,16 @@
 #include <utility>    // move
 #include <vector>     // vector
 
+#include <llama/tokenizer.hpp>
 #include <tiedlora/serving.hpp>
 
 #include "attention.hpp"
 #include "engine.hpp"
 #include "sampler.hpp"
-#include "tokenizer.hpp"
 
 namespace engine {
+
+using llama::Tokenizer;
 
 /// A prompt and what was written after it.
 struct Text {

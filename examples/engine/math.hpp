@@ -6,7 +6,6 @@
 #include <cmath>      // sqrt
 #include <cstdint>    // int32_t
 
-#include "half.hpp"
 #include "quant.hpp"
 
 namespace engine {

@@ -15,16 +15,18 @@
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
+#include <llama/chat.hpp>
+#include <llama/gguf_model.hpp>
+#include <llama/tokenizer.hpp>
 
 #include "adapters.hpp"
-#include "chat.hpp"
 #include "engine.hpp"
 #include "generate.hpp"
-#include "model.hpp"
 #include "sampler.hpp"
-#include "tokenizer.hpp"
 
 namespace engine {
+
+using llama::Chat;
 
 enum ExitCode : int { success = 0, failure = 1, usage = 2 };
 
@@ -41,7 +43,7 @@ struct Options {
 /// The adapters of the command line by their names.
 class Adapters {
  public:
-  Adapters(const Options& options, const Model& model) : set_(modules_of(model)) {
+  Adapters(const Options& options, const GgufModel& model) : set_(modules_of(model)) {
     for (const std::string& text : options.adapters) {
       const std::size_t equals = text.find('=');
       const std::filesystem::path path = equals == text.npos ? text : text.substr(equals + 1);
@@ -116,7 +118,7 @@ inline std::vector<tiedlora::TokenAdapter> uses_of(const Options& options, const
 /// Everything that lives as long as the program.
 struct Session {
   Options options;
-  Model model;
+  GgufModel model;
   Tokenizer tokenizer;
   Adapters adapters;
   Engine engine;
@@ -132,10 +134,10 @@ struct Session {
                                            tokenizer.size(), model.sizes.vocabulary));
   }
 
-  static Index context_of(const Options& o, const Model& model) {
-    if (o.context > model.sizes.context)
+  static Index context_of(const Options& o, const GgufModel& model) {
+    if (o.context > model.context)
       throw std::invalid_argument(
-          fmt::format("--context {}: the model was trained for {} at most", o.context, model.sizes.context));
+          fmt::format("--context {}: the model was trained for {} at most", o.context, model.context));
     return o.context;
   }
 
@@ -159,7 +161,7 @@ struct Session {
       throw std::invalid_argument(
           fmt::format("a prompt of {} tokens and {} to write do not fit the context of {}; take a larger "
                       "--context (the model has up to {}) or fewer --tokens",
-                      text.tokens.size(), options.tokens, options.context, model.sizes.context));
+                      text.tokens.size(), options.tokens, options.context, model.context));
     text.is_done = false;
   }
 };

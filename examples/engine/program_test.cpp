@@ -5,13 +5,13 @@
 
 #include <sstream>
 
+#include <llama/tiny_model.hpp>
 #include "support/io_files.hpp"
-#include "tiny_model.hpp"
 
 namespace engine {
 namespace {
 
-using engine_test::TinyModel;
+using llama_test::TinyModel;
 
 struct Outcome {
   int code = 0;
@@ -48,7 +48,7 @@ class ProgramTest : public ::testing::Test {
 
   /// A random adapter of all modules.
   std::string adapter(const std::string& name, std::uint64_t seed) const {
-    const Model opened(path);
+    const GgufModel opened(path);
     tiedlora::Adapter<float> made(tiedlora::Layout(modules_of(opened), tiedlora::schemes::tied_lora(), 4));
     made.initialize(seed);
     tiedlora_test::Dice dice(seed);

@@ -13,11 +13,12 @@
 
 #include <algorithm>  // max, max_element
 #include <cmath>      // abs
-#include <cstddef>    // byte, ptrdiff_t
+#include <cstddef>    // byte
 #include <cstdint>    // int8_t
 #include <cstring>    // memcpy
 
-#include "half.hpp"
+#include <llama/gguf_weight.hpp>
+#include <llama/half.hpp>
 
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #include <immintrin.h>
@@ -28,9 +29,11 @@
 
 namespace engine {
 
-using Index = std::ptrdiff_t;
-
-inline constexpr Index block_size = 32;
+using llama::block_size;
+using llama::Half;
+using llama::Index;
+using llama::to_float;
+using llama::to_half;
 
 /// One token's activations in blocks: width bytes, and for each block e and e Σ p, both rounded to a half.
 struct Blocks {

@@ -18,30 +18,6 @@ using tiedlora_test::Dice;
 
 constexpr std::uint64_t seed = 7;
 
-TEST(Half, IsEigensHalf) {
-  for (std::uint32_t bits = 0; bits < 0x10000; ++bits) {
-    const auto half = static_cast<Half>(bits);
-    const float value = to_float(half);
-    const float expected = static_cast<float>(Eigen::numext::bit_cast<Eigen::half>(half));
-    if (std::isnan(expected)) {
-      EXPECT_TRUE(std::isnan(value)) << bits;
-      continue;
-    }
-    ASSERT_EQ(value, expected) << bits;
-    ASSERT_EQ(std::signbit(value), std::signbit(expected)) << bits;
-    ASSERT_EQ(to_half(value), half) << bits;
-  }
-  Dice dice(seed);
-  for (int i = 0; i < 100000; ++i) {
-    // Every exponent, and in every other number a tie between two halves.
-    auto bits = static_cast<std::uint32_t>(dice.bits());
-    if (i % 2) bits = (bits & 0xffffe000u) | 0x1000u;
-    const float value = std::bit_cast<float>(bits);
-    if (std::isnan(value)) continue;
-    ASSERT_EQ(to_half(value), Eigen::numext::bit_cast<std::uint16_t>(Eigen::half(value))) << value;
-  }
-}
-
 /// Activations of one token in blocks, with the memory they lie in.
 struct Rounded {
   std::vector<float> x, scale, sum;

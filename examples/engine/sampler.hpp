@@ -8,9 +8,11 @@
 #include <span>       // span
 #include <vector>     // vector
 
-#include "tokenizer.hpp"
+#include <llama/tokenizer.hpp>
 
 namespace engine {
+
+using llama::Token;
 
 /// At temperature 0 the most likely token, the first of several; else one drawn from softmax(logits /
 /// temperature). The same seed gives the same draws on every machine.

@@ -9,14 +9,13 @@
 #include <vector>      // vector
 
 #include <fmt/format.h>
-#include <transformer/thread_pool.hpp>
+#include <llama/thread_pool.hpp>
 
-#include "budget.hpp"      // plan_steps
-#include "export.hpp"      // export_run
-#include "plots.hpp"       // draw_comparison
-#include "report.hpp"      // result_table
-#include "results.hpp"     // save_summary_csv
-#include "sweep_plot.hpp"  // sweep_contender, sweep_script
+#include <finetune/report/plots.hpp>      // draw_comparison, sweep_script
+#include <finetune/report/report.hpp>     // result_table
+#include <finetune/report/results.hpp>    // save_summary_csv
+#include <finetune/train/experiment.hpp>  // plan_steps
+#include <finetune/train/export.hpp>      // export_run
 
 namespace finetune {
 namespace {
@@ -151,7 +150,7 @@ int run_program(Settings settings) {
   settings.model.fused_qkv =
       std::find(settings.targets.begin(), settings.targets.end(), "qkv_proj") != settings.targets.end();
   const std::vector<Contender> all = contenders(settings);  // names are checked before any work is done
-  transformer::modules(settings.model, settings.targets);
+  llama::modules(settings.model, settings.targets);
   check_exports(settings);
   const Interrupt interrupt;
 
@@ -161,11 +160,11 @@ int run_program(Settings settings) {
   save_splits(settings.out / "text_splits.csv", data);
 
   stage("Plan");
-  transformer::ThreadPool pool(settings.threads);
+  llama::ThreadPool pool(settings.threads);
   Model model(settings.model, pool);
   fmt::print("Model: {} layers, width {}, {} heads, {} parameters; {} thread(s); vector instructions: {}\n",
              settings.model.layers, settings.model.width, settings.model.heads,
-             transformer::weight_count(settings.model), settings.threads, Eigen::SimdInstructionSetsInUse());
+             llama::weight_count(settings.model), settings.threads, Eigen::SimdInstructionSetsInUse());
   StepCounts counts{settings.base_steps, settings.steps};
   constexpr double reserve = 5;  // seconds for samples and plots
   const double deadline = begin + 60 * settings.minutes - reserve;

@@ -17,7 +17,7 @@
 #include <tiedlora/io/native.hpp>
 #include <tiedlora/io/peft/load.hpp>
 
-#include "files.hpp"
+#include <finetune/data/files.hpp>
 #include "settings.hpp"
 #include "test_folder.hpp"
 

@@ -1,4 +1,4 @@
-// Everything a run depends on, as the command line gives it.
+// Everything a run depends on, as the command line gives it: schemes, learning rates, sizes.
 #pragma once
 
 #include <algorithm>   // find
@@ -7,16 +7,76 @@
 #include <map>         // map
 #include <stdexcept>   // invalid_argument
 #include <string>      // string
+#include <utility>     // pair
 #include <vector>      // vector
 
-#include <nlohmann/json.hpp>
-#include <tiedlora/adapter/layout.hpp>  // Scheme, Index
-#include <transformer/config.hpp>
-
-#include "rates.hpp"    // default_rates
-#include "schemes.hpp"  // scheme_named
+#include <llama/config.hpp>
+#include <tiedlora/adapter/layout.hpp>     // Scheme, Index
+#include <tiedlora/adapter/optimizer.hpp>  // recommended_rates
+#include <tiedlora/adapter/scheme.hpp>
 
 namespace finetune {
+
+/// A new scheme is one line here; its learning rates come from tiedlora::recommended_rates.
+inline const std::vector<std::pair<std::string, tiedlora::Scheme>>& named_schemes() {
+  namespace schemes = tiedlora::schemes;
+  static const std::vector<std::pair<std::string, tiedlora::Scheme>> named = {
+      {"lora", schemes::lora()},
+      {"lora_fused", schemes::lora_fused()},
+      {"vera", schemes::vera()},
+      {"tl5", schemes::tl5()},
+      {"tl6", schemes::tl6()},
+      {"lora_fa", schemes::lora_fa()},
+      {"share_lora_a", schemes::share_lora_a()},
+      {"share_lora_b", schemes::share_lora_b()},
+      {"share_lora_ab", schemes::share_lora_ab()},
+      {"grouped4", schemes::grouped(4)},
+  };
+  return named;
+}
+
+/// "lora, lora_fused, …, full"
+inline std::string known_names() {
+  std::string names;
+  for (const auto& [name, scheme] : named_schemes()) names += name + ", ";
+  return names + "full";
+}
+
+inline tiedlora::Scheme scheme_named(const std::string& wanted) {
+  for (const auto& [name, scheme] : named_schemes())
+    if (name == wanted) return scheme;
+  throw std::invalid_argument("--schemes: \"" + wanted + "\" is none of " + known_names());
+}
+
+/// Whether A or B and also u or v are trained: then u and v have a rate of their own.
+inline bool has_uv_rate(const tiedlora::Scheme& scheme) {
+  const bool uv = (scheme.u && scheme.u->trained) || (scheme.v && scheme.v->trained);
+  return uv && (scheme.A.trained || scheme.B.trained);
+}
+
+/// A and B (or, in full fine-tuning, the weights) learn at `rate`; u and v at rate × uv_multiple. With u and
+/// v the only trained factors (VeRA), `rate` is theirs and the multiple is 1.
+struct Rates {
+  double rate = 0;
+  double uv_multiple = 1;
+  bool operator==(const Rates&) const = default;
+};
+
+/// By name of scheme; a name may end in a rank: LoRA's optimum rises as the rank falls. From
+/// results/sweep.csv.
+inline std::map<std::string, Rates> default_rates() {
+  std::map<std::string, Rates> rates = {
+      {"base", {2e-3, 1}},  // chosen by hand: pre-training is not what is compared
+      {"full", {1.8e-3, 1}},
+      {"lora:1", {1.8e-2, 1}},
+      {"lora:2", {1.8e-2, 1}},
+  };
+  for (const auto& [name, scheme] : named_schemes()) {
+    const tiedlora::LearningRates recommended = tiedlora::recommended_rates(scheme);
+    rates[name] = {recommended.learning_rate, recommended.factors.u};
+  }
+  return rates;
+}
 
 using tiedlora::Index;
 
@@ -28,8 +88,8 @@ inline const std::vector<std::string>& all_targets() {
 
 /// Deep, so that tying over layers shows, and narrow: in minutes, many steps of a small model teach more than
 /// few of a larger one.
-inline transformer::Config default_model() {
-  transformer::Config model;
+inline llama::Config default_model() {
+  llama::Config model;
   model.layers = 12;
   model.width = 64;
   model.heads = 4;
@@ -40,7 +100,7 @@ inline transformer::Config default_model() {
 
 struct Settings {
   std::vector<std::filesystem::path> base_text, task_text;  ///< empty: the default text
-  transformer::Config model = default_model();
+  llama::Config model = default_model();
   std::vector<std::string> targets = all_targets();
   std::vector<std::string> schemes = {"lora", "lora:1", "lora:2", "vera",
                                       "tl5",  "tl6",    "full"};  ///< "name" or "name:rank"
@@ -171,18 +231,6 @@ inline void override_rate(std::map<std::string, Rates>& rates, const std::string
     own.uv_multiple = value / own.rate;
   else
     own.rate = value;
-}
-
-inline nlohmann::ordered_json to_json(const transformer::Config& model) {
-  return {{"vocabulary", model.vocabulary},
-          {"width", model.width},
-          {"layers", model.layers},
-          {"heads", model.heads},
-          {"kv_heads", model.kv_heads},
-          {"feed_forward", model.feed_forward},
-          {"rope_base", model.rope_base},
-          {"norm_epsilon", model.norm_epsilon},
-          {"tied_embedding", model.tied_embedding}};
 }
 
 }  // namespace finetune

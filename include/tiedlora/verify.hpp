@@ -2,3 +2,4 @@
 #pragma once
 
 #include "verify/gradient_check.hpp"  // check_gradients: against finite differences
+#include "verify/parity.hpp"          // parity: any backend against the reference loops

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <barrier>
+#include <cmath>
+#include <limits>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -122,6 +124,53 @@ TEST(Integration, TokensLieWhereThePageSays) {
   EXPECT_EQ(routed[0], y + 3 * stride);
   EXPECT_EQ(routed[1], y + stride);
   EXPECT_EQ(cache[0], slots_memory[1]);
+}
+
+TEST(Integration, CallsAreCheckedAtLoad) {
+  const Adapter<float> adapter = random_adapter(output(), 17);
+  Gradients<float> gradients(adapter.layout());
+  const Index tokens = 5;
+  Dice dice(18);
+  auto xm = dice.matrix<float>(width, tokens), dym = dice.matrix<float>(width, tokens);
+  Matrix<float> ym = dym, hm(3, tokens), dxm = xm;
+  const auto view = [](Matrix<float>& m) { return Tokens<float>{m.data(), m.rows(), m.cols(), m.rows()}; };
+  const Factors<const float> f = adapter.factors(0);
+  const Factors<float> gradient = gradients.factors(0);
+  const Tokens<const float> x = view(xm), dy = view(dym);
+  const Tokens<float> y = view(ym), h = view(hm), dx = view(dxm);
+  Barrier barrier(1);
+  const int ith = 0, nth = 1;
+#include "integration_checks.inc"
+  // Once by forward, once by its halves.
+  EXPECT_TRUE(same_bits(adapted(adapter, 0, xm, adapted(adapter, 0, xm, dym)), ym));
+  EXPECT_THROW(check_forward(cpu, f, x, y.features(0, width - 1), h), Error);
+  EXPECT_THROW(check_backward(cpu, f, x, h, dy, gradients.factors(1), dx.tokens(0, 1)), Error);
+}
+
+TEST(Integration, TrainingRunsInThePoolOfTheHost) {
+  const Adapter<float> adapter = random_adapter(output(), 19);
+  Gradients<float> gradients(adapter.layout()), expected(adapter.layout());
+  const Index tokens = 70, m = 1;
+  Dice dice(20);
+  const auto x = dice.matrix<float>(width, tokens), dy = dice.matrix<float>(width, tokens);
+  Matrix<float> y = dy, h(3, tokens), dx = Matrix<float>::Zero(width, tokens), expected_dx = dx;
+  forward(adapter.factors(m), x, y, h);
+  backward(adapter.factors(m), x, h, dy, expected.factors(m), expected_dx);
+  const auto parallel_for = [](Index n, const auto& body) {
+    std::vector<std::thread> threads;
+    for (Index i = 0; i < n; ++i) threads.emplace_back([&body, i] { body(i); });
+    for (std::thread& thread : threads) thread.join();
+  };
+#include "integration_training.inc"
+  EXPECT_TRUE(same_bits(expected_dx, dx));
+  double norm = 0, difference = 0;
+  for (std::size_t i = 0; i < gradients.values().size(); ++i) {
+    norm += std::abs(expected.values()[i]);
+    difference += std::abs(gradients.values()[i] - expected.values()[i]);
+  }
+  EXPECT_GT(norm, 0);
+  EXPECT_LE(difference, tokens * std::numeric_limits<float>::epsilon() * norm)
+      << "sums over tokens in blocks";
 }
 
 TEST(Integration, ModulesThatShareXShareH) {

@@ -8,9 +8,9 @@
 #include <cstdio>
 #include <engine/adapters.hpp>
 #include <engine/engine.hpp>
-#include <engine/tokenizer.hpp>
 #include <filesystem>
 #include <iostream>
+#include <llama/tokenizer.hpp>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <string>
@@ -69,7 +69,7 @@ json best_of(std::span<const float> logits) {
 }
 
 /// The prompt in batches, then the answer token by token, as one would write it.
-json score(engine::Engine& engine, const engine::Model& model, const json& job) {
+json score(engine::Engine& engine, const llama::GgufModel& model, const json& job) {
   const auto prompt = job.at("prompt").get<std::vector<int>>(),
              answer = job.at("answer").get<std::vector<int>>();
   AdapterSet<float> set(engine::modules_of(model));
@@ -98,8 +98,8 @@ json score(engine::Engine& engine, const engine::Model& model, const json& job) 
 }
 
 void run(const char* path) {
-  const engine::Model model(path);
-  const engine::Tokenizer tokenizer(model.file());
+  const llama::GgufModel model(path);
+  const llama::Tokenizer tokenizer(model.file());
   engine::Engine engine(model, 1, 512, 64);
   const json input = json::parse(std::cin);
   json output = {{"texts", json::array()}, {"jobs", json::array()}};

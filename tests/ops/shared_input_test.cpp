@@ -8,8 +8,9 @@
 
 #include "support/bits.hpp"
 #include "support/deck.hpp"
+#include "support/errors.hpp"
+#include "support/expect_near.hpp"
 #include "support/guarded.hpp"
-#include "support/kernel_case.hpp"
 
 namespace tiedlora_test {
 namespace {
@@ -243,6 +244,76 @@ TEST(SharedInput, ModulesOfRankZeroAreLeftOut) {
   shrink_backward(std::span(nobody), none, std::span(dhs).first(2), std::span(gradients).first(2), dx,
                   {.overwrite = true});
   EXPECT_EQ(dx, (Matrix<float>::Zero(in, tokens)));
+}
+
+// The halves with outputs: the bits of a call for each module, and one call of a backend that takes several.
+struct CountingBackend : CpuBackend {
+  using CpuBackend::expand, CpuBackend::expand_backward;
+  void expand(std::span<const Factors<const float>> modules, std::span<const Tokens<const float>> h,
+              std::span<const Tokens<float>> y, const CallOptions& o) const {
+    ++*calls;
+    for (std::size_t m = 0; m < modules.size(); ++m) expand(modules[m], h[m], y[m], o);
+  }
+  void expand_backward(std::span<const Factors<const float>> modules, std::span<const Tokens<const float>> h,
+                       std::span<const Tokens<const float>> dy, std::span<const Factors<float>> gradients,
+                       std::span<const Tokens<float>> dh, const CallOptions& o) const {
+    ++*calls;
+    for (std::size_t m = 0; m < modules.size(); ++m)
+      expand_backward(modules[m], h[m], dy[m], gradients[m], dh[m], o);
+  }
+  int* calls = nullptr;
+};
+
+TEST(SharedInput, OutputsOfSeveralModules) {
+  const Index tokens = 5, outs[] = {19, 7}, ranks[] = {3, 6};
+  Dice dice(6'000);
+  std::vector<Matrix<float>> B, h, y, dy, dh, dB, y_alone, dh_alone, dB_alone;
+  for (std::size_t m = 0; m < 2; ++m) {
+    B.push_back(dice.matrix<float>(outs[m], ranks[m]));
+    h.push_back(dice.matrix<float>(ranks[m], tokens));
+    y.push_back(dice.matrix<float>(outs[m], tokens));
+    dy.push_back(dice.matrix<float>(outs[m], tokens));
+    dh.push_back(Matrix<float>(ranks[m], tokens));
+    dB.push_back(dice.matrix<float>(outs[m], ranks[m]));
+  }
+  y_alone = y, dh_alone = dh, dB_alone = dB;
+  std::vector<Factors<const float>> modules;
+  std::vector<Factors<float>> gradients, gradients_alone;
+  std::vector<Tokens<const float>> hs, dys;
+  std::vector<Tokens<float>> ys, dhs;
+  const auto view = [](auto& matrix) {
+    return Tokens<std::remove_pointer_t<decltype(matrix.data())>>{matrix.data(), matrix.rows(), matrix.cols(),
+                                                                  matrix.rows()};
+  };
+  for (std::size_t m = 0; m < 2; ++m) {
+    modules.push_back(
+        {.B = B[m].data(), .b_stride = outs[m], .rank = ranks[m], .in_features = 4, .out_features = outs[m]});
+    Factors<float> gradient = {
+        .B = dB[m].data(), .b_stride = outs[m], .rank = ranks[m], .in_features = 4, .out_features = outs[m]};
+    gradients.push_back(gradient);
+    gradient.B = dB_alone[m].data();
+    gradients_alone.push_back(gradient);
+    hs.push_back(view(std::as_const(h[m]))), dys.push_back(view(std::as_const(dy[m])));
+    ys.push_back(view(y[m])), dhs.push_back(view(dh[m]));
+  }
+  int calls = 0;
+  CountingBackend backend;
+  backend.calls = &calls;
+  const std::span<const Factors<const float>> all = modules;
+  expand(all, hs, std::span<const Tokens<float>>(ys));
+  expand_backward(backend, all, hs, std::span<const Tokens<const float>>(dys), gradients, dhs);
+  EXPECT_EQ(calls, 1);
+  for (std::size_t m = 0; m < 2; ++m) {
+    expand(modules[m], h[m], y_alone[m]);
+    expand_backward(modules[m], h[m], dy[m], gradients_alone[m], dh_alone[m]);
+    EXPECT_TRUE(same_bits(y[m], y_alone[m])) << m;
+    EXPECT_TRUE(same_bits(dh[m], dh_alone[m])) << m;
+    EXPECT_TRUE(same_bits(dB[m], dB_alone[m])) << m;
+  }
+  expand(backend, all, hs, std::span<const Tokens<float>>(ys));
+  EXPECT_EQ(calls, 2);
+  expect_error([&] { expand(all, std::span(hs).first(1), std::span<const Tokens<float>>(ys)); },
+               {"2 modules", "1 of h"});
 }
 
 }  // namespace

@@ -1,33 +1,15 @@
 // Sampling a product of dimensions so that every value of every dimension occurs.
 #pragma once
 
-#include <algorithm>
+#include <string>
+#include <tiedlora/verify/dice.hpp>
 #include <vector>
 
 #include "support/dice.hpp"
 
 namespace tiedlora_test {
 
-/// Gives its values in random order, each once before any comes again.
-template <class T>
-class Deck {
- public:
-  explicit Deck(std::vector<T> values) : values_(std::move(values)), next_(values_.size()) {}
-
-  T draw(Dice& dice) {
-    if (next_ == values_.size()) {
-      for (std::size_t i = values_.size() - 1; i > 0; --i)
-        std::swap(values_[i], values_[static_cast<std::size_t>(dice.integer(0, static_cast<Index>(i)))]);
-      next_ = 0;
-    }
-    return values_[next_++];
-  }
-  std::size_t size() const { return values_.size(); }
-
- private:
-  std::vector<T> values_;
-  std::size_t next_;
-};
+using tiedlora::verify::Deck;
 
 /// first, …, last.
 inline std::vector<Index> numbers(Index first, Index last) {

@@ -1,55 +1,15 @@
 // How far apart two correct computations of the same number can lie.
 #pragma once
 
-#include <Eigen/Core>
-
-#include <algorithm>
 #include <cmath>
-#include <limits>
-#include <tiedlora/views/config.hpp>
+#include <tiedlora/eigen.hpp>
+#include <tiedlora/verify/tolerance.hpp>
 
 namespace tiedlora_test {
 
 using tiedlora::Index;
-
-/// The largest relative error of one rounding to T: half the distance between 1 and its successor. (Eigen
-/// 3.4's NumTraits<half>::epsilon is not that distance.)
-template <class T>
-constexpr double unit_roundoff() {
-  if constexpr (std::is_same_v<T, Eigen::half>)
-    return 0x1p-11;
-  else if constexpr (std::is_same_v<T, Eigen::bfloat16>)
-    return 0x1p-8;
-  else
-    return static_cast<double>(std::numeric_limits<T>::epsilon() / 2);
-}
-
-/// Bound on |computed - exact| for a sum of products computed in T: γ_n Σ|terms| with γ_n = n u / (1 - n u),
-/// where u is the unit roundoff and n is the largest number of roundings that one term passes through (N. J.
-/// Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, lemma 3.1). Holds for every order of
-/// summation and with or without fused multiply-adds.
-template <class T>
-double rounding_bound(Index roundings, double sum_of_magnitudes) {
-  const double nu = static_cast<double>(roundings) * unit_roundoff<T>();
-  return nu / (1 - nu) * sum_of_magnitudes;
-}
-
-/// The same where roundings are as likely up as down, as those of random numbers are: γ̃_n = exp(λ √n u + n u²
-/// / (1 - u)) - 1 (N. J. Higham and T. Mary, A new approach to probabilistic rounding error analysis, 2019,
-/// theorem 2.4). λ = 8 leaves one number in 10¹³ beyond it, and a long sum that lacks a term does not pass.
-template <class T>
-double random_rounding_bound(Index roundings, double sum_of_magnitudes) {
-  constexpr double lambda = 8, u = unit_roundoff<T>();
-  const auto n = static_cast<double>(roundings);
-  const double relative = std::expm1(lambda * std::sqrt(n) * u + n * u * u / (1 - u));
-  return std::min(relative * sum_of_magnitudes, rounding_bound<T>(roundings, sum_of_magnitudes));
-}
-
-/// Half the distance between the smallest numbers of T: what a rounding to T may err by near zero.
-template <class T>
-constexpr double smallest_roundoff() {
-  return std::is_same_v<T, Eigen::half> ? 0x1p-25 : 0;  // the others reach far below what tests compute
-}
+using tiedlora::verify::random_rounding_bound, tiedlora::verify::rounding_bound;
+using tiedlora::verify::smallest_roundoff, tiedlora::verify::unit_roundoff;
 
 /// For numbers from the golden files. Their computation has `operations` roundings one after another, which
 /// add up as a random walk; the 4 covers the spread over many values. As golden_file.py has it, which

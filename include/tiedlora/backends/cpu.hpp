@@ -9,10 +9,12 @@
 #include "../views/factors.hpp"
 #include "../views/options.hpp"
 #include "../views/scalar.hpp"
+#include "../views/tenants.hpp"
 #include "../views/tokens.hpp"
-#include "cpu/backward.hpp"
-#include "cpu/forward.hpp"
-#include "cpu/tenants.hpp"
+#include "cpu/expand.hpp"
+#include "cpu/expand_backward.hpp"
+#include "cpu/shrink.hpp"
+#include "cpu/shrink_backward.hpp"
 #include "reference.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE

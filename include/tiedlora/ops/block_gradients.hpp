@@ -70,8 +70,12 @@ class BlockGradients {
         memory_(other.memory_),
         owned_(std::exchange(other.owned_, nullptr)) {}
   BlockGradients& operator=(BlockGradients&& other) noexcept {
-    std::swap(gradient_, other.gradient_), std::swap(blocks_, other.blocks_);
-    std::swap(memory_, other.memory_), std::swap(owned_, other.owned_);
+    if (this == &other) return *this;
+    ::operator delete(owned_, std::align_val_t(64));
+    gradient_ = other.gradient_;
+    blocks_ = other.blocks_;
+    memory_ = other.memory_;
+    owned_ = std::exchange(other.owned_, nullptr);
     return *this;
   }
   ~BlockGradients() { ::operator delete(owned_, std::align_val_t(64)); }

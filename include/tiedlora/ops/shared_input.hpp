@@ -1,5 +1,6 @@
 // Several modules that read the same x (q, k and v; gate and up): x is read once for all of them, and modules
-// that share A go through it once. A backend without overloads for several modules gets one call for each.
+// that share A go through it once. A backend without overloads for several modules gets one call for each;
+// one with them (a GPU's) can make one launch of them.
 #pragma once
 
 #include <cstddef>      // size_t
@@ -115,6 +116,70 @@ void shrink_backward(std::span<const Factors<const P>> modules, const X& x,
                      std::type_identity_t<std::span<const Factors<accumulator_t<P>>>> gradients, Dx&& dx,
                      const CallOptions& o = {}) {
   shrink_backward(CpuBackend(), modules, x, dh, gradients, std::forward<Dx>(dx), o);
+}
+
+/// y[m] += c_m ∘ v_m ∘ B_m·(u_m ∘ h[m]) for every module m; the bits are those of a call for each. h[m]
+/// r_m×T, y[m] out_m×T. Throws Error if the shapes disagree with the modules.
+template <class B, class P, class Y>
+void expand(const B& backend, std::span<const Factors<const P>> modules,
+            std::type_identity_t<std::span<const Tokens<const accumulator_t<P>>>> h,
+            std::span<const Tokens<Y>> y, const CallOptions& o = {}) {
+  using namespace detail;
+  check_count(modules, "h", h);
+  check_count(modules, "y", y);
+  for (std::size_t m = 0; m < modules.size(); ++m) {
+    check_options(modules[m], o, true);
+    check_backend(backend, modules[m], o);
+    check_expand(modules[m], h[m], y[m]);
+  }
+  if constexpr (requires { backend.expand(modules, h, y, o); }) {
+    backend.expand(modules, h, y, o);
+  } else {
+    for (std::size_t m = 0; m < modules.size(); ++m)
+      if (modules[m].rank > 0 || o.overwrite) backend.expand(modules[m], h[m], y[m], o);
+  }
+}
+template <class P, class Y>
+void expand(std::span<const Factors<const P>> modules,
+            std::type_identity_t<std::span<const Tokens<const accumulator_t<P>>>> h,
+            std::span<const Tokens<Y>> y, const CallOptions& o = {}) {
+  expand(CpuBackend(), modules, h, y, o);
+}
+
+/// Backward of that: writes every dh[m], and adds to the gradients of B, u and v that are there. dy[m]
+/// out_m×T, dh[m] r_m×T, of which none is left out. Throws Error if the shapes disagree with the modules.
+template <class B, class P, class Dy>
+void expand_backward(const B& backend, std::span<const Factors<const P>> modules,
+                     std::type_identity_t<std::span<const Tokens<const accumulator_t<P>>>> h,
+                     std::span<const Tokens<const Dy>> dy,
+                     std::type_identity_t<std::span<const Factors<accumulator_t<P>>>> gradients,
+                     std::type_identity_t<std::span<const Tokens<accumulator_t<P>>>> dh,
+                     const CallOptions& o = {}) {
+  using namespace detail;
+  check_count(modules, "h", h);
+  check_count(modules, "dy", dy);
+  check_count(modules, "gradients", gradients);
+  check_count(modules, "dh", dh);
+  for (std::size_t m = 0; m < modules.size(); ++m) {
+    check_options(modules[m], o, false);
+    check_backend(backend, modules[m], o);
+    if (modules[m].rank > 0) check_expand_backward(modules[m], h[m], dy[m], gradients[m], dh[m], true);
+  }
+  if constexpr (requires { backend.expand_backward(modules, h, dy, gradients, dh, o); }) {
+    backend.expand_backward(modules, h, dy, gradients, dh, o);
+  } else {
+    for (std::size_t m = 0; m < modules.size(); ++m)
+      if (modules[m].rank > 0) backend.expand_backward(modules[m], h[m], dy[m], gradients[m], dh[m], o);
+  }
+}
+template <class P, class Dy>
+void expand_backward(std::span<const Factors<const P>> modules,
+                     std::type_identity_t<std::span<const Tokens<const accumulator_t<P>>>> h,
+                     std::span<const Tokens<const Dy>> dy,
+                     std::type_identity_t<std::span<const Factors<accumulator_t<P>>>> gradients,
+                     std::type_identity_t<std::span<const Tokens<accumulator_t<P>>>> dh,
+                     const CallOptions& o = {}) {
+  expand_backward(CpuBackend(), modules, h, dy, gradients, dh, o);
 }
 
 }  // namespace TIEDLORA_ISA

@@ -23,7 +23,10 @@ inline namespace TIEDLORA_ISA {
 /// all are done: that is the barrier.
 template <class ParallelFor, class... Stages>
 void parallel_stages(ParallelFor&& parallel_for, Index nth, Stages&&... stages) {
-  (parallel_for(nth, [&](auto ith) { stages(Slice{static_cast<Index>(ith), nth}); }), ...);
+  const auto run = [&](auto& stage) {
+    parallel_for(nth, [&](auto ith) { stage(Slice{static_cast<Index>(ith), nth}); });
+  };
+  (run(stages), ...);
 }
 
 /// For a host that calls back in each of its threads, as ggml does: `barrier` waits for all nth of them.

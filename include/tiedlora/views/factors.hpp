@@ -29,9 +29,10 @@ struct Factors {
   std::int32_t module = -1;    ///< its index in the module list
   const char* name = nullptr;  ///< for messages
 
-  TIEDLORA_VIEW operator Factors<const P>() const
-    requires(!std::is_const_v<P>)
-  {
+  // A template, or nvcc warns of a conversion to itself.
+  template <class Const>
+    requires(std::is_same_v<Const, const P> && !std::is_const_v<P>)
+  TIEDLORA_VIEW operator Factors<Const>() const {
     return {A, a_stride, B, b_stride, u, v, scaling, rank, in_features, out_features, module, name};
   }
 };

@@ -6,8 +6,15 @@
 #include "config.hpp"
 
 // CUDA's, known here without their headers.
+#if defined(__clang__)
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wreserved-identifier"
+#endif
 struct __half;
 struct __nv_bfloat16;
+#if defined(__clang__)
+#pragma clang diagnostic pop
+#endif
 
 TIEDLORA_BEGIN_NAMESPACE
 

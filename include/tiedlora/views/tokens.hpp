@@ -72,9 +72,10 @@ struct Tokens {
     return cut;
   }
 
-  TIEDLORA_VIEW operator Tokens<const T>() const
-    requires(!std::is_const_v<T>)
-  {
+  // A template, or nvcc warns of a conversion to itself.
+  template <class Const>
+    requires(std::is_same_v<Const, const T> && !std::is_const_v<T>)
+  TIEDLORA_VIEW operator Tokens<Const>() const {
     return {data, width, count, stride, rows, pointers, first_feature};
   }
 };

@@ -4,10 +4,12 @@
 
 #include <cstdlib>
 #include <memory>
+#include <tiedlora/eigen.hpp>
+#include <tiedlora/ops.hpp>
+#include <tiedlora/verify/parity_case.hpp>
 
 #include "support/deck.hpp"
 #include "support/guarded.hpp"
-#include "support/kernel_case.hpp"
 
 namespace tiedlora_test {
 namespace {
@@ -19,7 +21,7 @@ class Operands {
  public:
   using Acc = accumulator_t<P>;
 
-  Operands(const KernelCase& c, Dice& dice)
+  Operands(const verify::ParityCase& c, Dice& dice)
       : A(c.in, c.rank, View::dense, dice),
         B(c.out, c.rank, View::dense, dice),
         u(c.rank, 1, View::dense, dice),
@@ -64,7 +66,7 @@ class Operands {
   GuardedRows<X> x, dx, dy;
 
  private:
-  KernelCase c_;
+  verify::ParityCase c_;
 };
 
 template <class Rows>
@@ -81,7 +83,7 @@ void expect_survival(const std::string& what, const Call& call) {
 }
 
 template <class P, class X>
-void expect_nothing_needless_is_read(const KernelCase& c, bool wants_dx) {
+void expect_nothing_needless_is_read(const verify::ParityCase& c, bool wants_dx) {
   const bool a = c.trains('A'), b = c.trains('B'), u = c.trains('u'), v = c.trains('v');
   const std::string what = c.text() + (wants_dx ? ", with dx" : ", without dx");
   Dice dice(c.seed);
@@ -133,7 +135,7 @@ TEST(FrozenDeathTest, SomeTokensInBfloat16) {
 
 // The other way round: what is needed is read, or the tests above would pass for any code.
 TEST(FrozenDeathTest, WhatIsNeededIsRead) {
-  const KernelCase c = {.in = 70, .out = 90, .rank = 8, .tokens = 3, .trained = "", .seed = 6};
+  const verify::ParityCase c = {.in = 70, .out = 90, .rank = 8, .tokens = 3, .trained = "", .seed = 6};
   Dice dice(c.seed);
   const auto call = [&] {
     Operands<float, float> o(c, dice);

@@ -1,53 +1,84 @@
 // How the work is cut into blocks, and for which cache: everything in one place.
 #pragma once
 
-#include <algorithm>    // max, min
-#include <cstdint>      // intptr_t
-#include <type_traits>  // integral_constant
+#include <cstdint>  // intptr_t
 
-#include "dot_tile.hpp"
-#include "few_rows.hpp"
-#include "sum_tile.hpp"
+#include "../../views/slice.hpp"
+#include "simd.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
 namespace cpu {
 inline namespace TIEDLORA_ISA {
 
+using detail::larger, detail::Range, detail::smaller;
+
+// Micro-tiles
+
+// A tile of rows × tokens has four chains of sums for each token: of four rows, or two chains of each of two
+// rows, or four of one. So one token alone keeps the multipliers busy, and six fill the registers (24 sums, 7
+// operands of 32; or 12 and 4 of 16). One token alone takes eight rows, of one chain each as four have: the
+// adding up at the end of each tile then costs half. With 32 registers so do two and three.
+inline constexpr unsigned dots_mr = 4;
+inline constexpr unsigned dots_nr = many_registers ? 6 : 3;
+inline constexpr unsigned dots_most_mr = 8;
+inline constexpr unsigned dots_nr_of_most_rows = many_registers ? 3 : 1;
+
+// A tile is J outputs of M vectors each. Sums of many rows fill the registers; sums of few leave a third of
+// them free, so that the next tile begins while this one's results are stored. With 16 registers a tile is a
+// cache line wide, which it takes from each row once. A few outputs get long runs of features, so that each
+// row is read at least 256 bytes at a time.
+template <unsigned J>
+inline constexpr unsigned sum_vectors = many_registers ? (J >= 7   ? 3
+                                                          : J >= 3 ? 4
+                                                                   : 8)
+                                                       : (J >= 4   ? 2
+                                                          : J == 3 ? 3
+                                                          : J == 2 ? 4
+                                                                   : 8);
+
+/// Sums of at most so many rows into tokens are axpyf's. Which it is decides the order of the sum, so it must
+/// not depend on anything else.
+inline constexpr Index few_ranks = 4;
+
+/// Vectors of each of few rows in registers: with as many of an output and of w they fill them.
+inline constexpr unsigned few_vectors = many_registers ? 4 : 2;
+
+/// Outputs that go side by side past few rows in L1: their coefficients fill the registers.
+inline constexpr unsigned side_by_side = many_registers ? 4 : 2;
+
+// Blocks
+
 /// Features of one dot product before it is folded into h. Folding costs as much as ten products, so long
-/// runs pay. With 32 registers six tokens share each load of a row, and the second cache is fast enough: four
+/// runs pay. With 32 registers six tokens share each load of a row, and L2 is fast enough: four
 /// packed rows are 64 KB. With 16 three do, and four rows and three tokens have to fit into the first.
-inline constexpr Index dot_features = many_registers ? 4096 : 1024;
+inline constexpr Index dots_kc = many_registers ? 4096 : 1024;
 
-/// Rows of A side by side, four at a time, or tokens with v folded in: 64 KB of stack, or 32.
-inline constexpr Index dot_panel_rows = many_registers ? 4 : 8;
+/// Packed rows of A, four at a time, or tokens with v folded in: 64 KB of stack, or 32.
+inline constexpr Index dots_packed_rows = many_registers ? 4 : 8;
 
-/// Features that backward takes at a time, and what one token adds up in the first cache.
+/// Features that backward takes at a time, and what one token adds up in L1.
 inline constexpr Index backward_features = 1024;
 
 /// Tokens that share one packed panel of A, or one read and write of a gradient: so many that
-/// backward_features of them, 256 KB or 512, are still in the second cache when the gradients come to them.
+/// backward_features of them, 256 KB or 512, are still in L2 when the gradients come to them.
 /// (Cores with 32 registers have larger ones.)
 inline constexpr Index block_tokens = many_registers ? 128 : 64;
 
 /// Tokens of which so many features, of `bytes` each, take no more room than that.
 constexpr Index block_of(Index features, Index bytes) {
   const Index fit = block_tokens * backward_features * static_cast<Index>(sizeof(float)) / (features * bytes);
-  return std::min(block_tokens, (fit + dot_tokens - 1) / dot_tokens * dot_tokens);
+  return smaller(block_tokens, (fit + dots_nr - 1) / dots_nr * dots_nr);
 }
 
 /// Tokens that share one read and write of a gradient where they come from far: few enough rows for the
 /// prefetcher, many enough to earn the write.
 inline constexpr Index gradient_tokens = 64;
 
-/// So few sums are made with tokens in long runs, as the prefetcher likes them, some at a time, while the
-/// sums wait in the first cache. They lie half a page apart: a load waits for a store before it whose lower
-/// twelve bits are the same.
-inline constexpr Index long_run_ranks = 2;
-inline constexpr unsigned long_run_tokens = 4;
-inline constexpr unsigned sums_stride = backward_features + 512;
+/// Tokens whose dh is finished at a time, in registers.
+inline constexpr Index dh_tokens = 16;
 
 /// Coefficients of the tokens of one block for a panel of ranks: 32 KB of stack.
-inline constexpr Index gradient_coefficients = 8 * 1024;
+inline constexpr Index gradient_floats = 8 * 1024;
 
 /// From this many tokens on, packing rows of factors, or of tokens for this many ranks, costs little beside
 /// the products that they serve.
@@ -56,7 +87,7 @@ inline constexpr Index pack_ranks = 8;
 
 /// Ranks that one sum takes in its registers before it is added to an output. Their coefficients for eight
 /// tokens are 8 KB of stack.
-inline constexpr Index panel_ranks = 256;
+inline constexpr Index sums_kc = 256;
 
 /// Tokens larger than this in all are fetched ahead of their products and sums: about a core's share of the
 /// last cache. (Fetching those that come from there anyway costs up to a fifth.)
@@ -74,13 +105,13 @@ inline float* away_from(const void* other, float* buffer) {
 }
 inline constexpr unsigned page_floats = 4096 / sizeof(float);
 
-/// Whether two lines that many bytes apart lie at one place of the first cache, or nearly.
+/// Whether two lines that many bytes apart lie at one place of L1, or nearly.
 constexpr bool shares_cache_set(Index bytes_apart) {
   const Index apart = bytes_apart & 4095;
   return apart < 64 || apart > 4096 - 64;
 }
 
-/// Whether so many rows, that many bytes apart, drive each other out of the first cache, which has eight
+/// Whether so many rows, that many bytes apart, drive each other out of L1, which has eight
 /// lines for each address modulo 4096; half of them are left to the rows.
 constexpr bool share_cache_sets(Index rows, Index stride_bytes) {
   Index beside_the_first = 0;
@@ -88,32 +119,18 @@ constexpr bool share_cache_sets(Index rows, Index stride_bytes) {
   return beside_the_first > 4;
 }
 
-/// Whether so few tokens take dot_most_rows rows of A at a time, over runs of so many features. (Four do not:
-/// four rows and four tokens fill the registers as well. Five are three and two.) From memory that is up to
-/// 1.3 times as fast for one token as four rows; but of more rows that share cache sets, in runs of a page,
-/// four come from the second cache 1.15 times as fast.
-constexpr bool takes_most_rows(Index tokens, Index ranks, Index features, Index stride_bytes) {
-  if (tokens > Index{dot_tokens_of_most_rows} && !(many_registers && tokens == 5)) return false;
-  return ranks <= dot_most_rows || features > 1024 || !share_cache_sets(dot_most_rows, stride_bytes);
-}
-
 /// Outputs that go past a stripe of few rows at a time: the more, the less it costs to load these. But where
-/// they share cache sets so few that their lines, those of the rows and those of B beside dB stay until the
-/// last.
+/// they share cache sets so few that their lines and those of the rows stay until the last.
 inline constexpr Index few_outputs = 32;
 constexpr Index few_outputs_at_once(Index stride_bytes) {
   return share_cache_sets(few_outputs, stride_bytes) ? 4 : few_outputs;
 }
 
-/// Features of few rows in the first cache, at 16 KB, that outputs go past side by side.
-inline constexpr Index few_rows_features = 1024;
+/// Features of few rows in L1, at 16 KB, that outputs go past side by side.
+inline constexpr Index axpyf_features = 1024;
 
-/// Numbers of few tokens, 8 KB, past which ranks of a gradient go side by side: the first cache has room for
-/// these too, where all share its sets.
-inline constexpr Index side_by_side_numbers = 2048;
-
-/// Features of a sum over more than panel_ranks rows, for which a panel of them stays in the second cache.
-inline constexpr Index panels_features = 512;
+/// Features of a sum over more than sums_kc rows, for which a panel of them stays in L2.
+inline constexpr Index sums_nc_of_panels = 512;
 
 /// So many rows are more than a prefetcher follows. A single token, which has nothing else to hide a distant
 /// factor behind, takes few of them at a time, a page of each: no more than stay in one set of the first
@@ -122,79 +139,20 @@ inline constexpr Index many_rows = 32;
 inline constexpr Index rows_of_one_token = 6;
 inline constexpr Index one_token_features = 1024;
 
-/// Features for which all rows stay in the second cache, at 256 KB, while tokens go past.
+/// Features for which all rows stay in L2, at 256 KB, while tokens go past.
 constexpr Index sum_features(Index rank, Index tokens) {
-  if (rank > panel_ranks) return panels_features;
+  if (rank > sums_kc) return sums_nc_of_panels;
   if (tokens == 1 && rank >= many_rows) return one_token_features;
-  return std::max<Index>(64 * 1024 / rank / 64 * 64, panels_features);
+  return larger(64 * 1024 / rank / 64 * 64, sums_nc_of_panels);
 }
 
-/// What a Panel holds, 48 KB of stack: three lines of panel_ranks rows, or eleven of gradient_tokens.
-inline constexpr Index panel_floats = 12 * 1024;
+/// Packed rows of a sum, 48 KB of stack: three lines of sums_kc rows, or eleven of gradient_tokens.
+inline constexpr Index packed_floats = 12 * 1024;
 
-/// Rows side by side, as floats: those that would drive each other out of the first cache, or whose numbers
-/// would be widened again for each output. Copying reads each row in long runs, as the prefetcher likes it.
-class Panel {
- public:
-  /// Features of so many rows, at most panel_ranks, that fit. An odd number of lines, so that the rows lie
-  /// spread over the cache.
-  static constexpr Index features(Index rows) { return ((panel_floats / line / rows - 1) | 1) * line; }
-
-  /// The first n <= features(count) features of the rows.
-  template <class T>
-  const float* const* copy(const T* const* rows, Index count, Index n) {
-    const Index stride = features(count);
-    for (Index p = 0; p < count; ++p) {
-      float* const to = data_ + p * stride;
-      const T* const ahead = rows[std::min(p + 2, count - 1)];  // which no prefetcher can know
-      Index i = 0;
-      for (; i + line <= n; i += line) {
-        prefetch(ahead + i);
-        TIEDLORA_UNROLL for (unsigned m = 0; m < vectors_per_line; ++m)
-            store(to + i + m * lanes, load(rows[p] + i + m * lanes));
-      }
-      for (; i + static_cast<Index>(lanes) <= n; i += lanes) store(to + i, load(rows[p] + i));
-      if (i < n) store(to + i, load_part(rows[p] + i, n - i));
-      rows_[p] = to;
-    }
-    return rows_;
-  }
-
- private:
-  static constexpr Index line = 16;
-  alignas(64) float data_[panel_floats];
-  const float* rows_[panel_ranks];
-};
-
-/// Calls body(size, first) with the compile-time sizes Largest, …, 2, 1 until [begin, end) is covered. With
-/// `threes` three are a group as well, and none is left alone: seven are four and three, five three and two.
-template <unsigned Largest, bool threes = false, class Body>
-TIEDLORA_INLINE void in_groups(Index begin, Index end, const Body& body) {
-  constexpr unsigned next = Largest == 6 ? 4 : Largest == 4 && threes ? 3 : Largest == 3 ? 2 : Largest / 2;
-  Index i = begin;
-  const auto fits = [&](Index left) {
-    return left >= static_cast<Index>(Largest) && !(threes && Largest > 2 && left == Index{Largest} + 1);
-  };
-  for (; fits(end - i); i += Largest) body(std::integral_constant<unsigned, Largest>(), i);
-  if constexpr (Largest > 1) in_groups<next, threes>(i, end, body);
-}
-
-/// Calls body(R) with the smallest R of Most, …, 4, 2, 1 that is not below `rows`.
-template <unsigned Most, class Body>
-TIEDLORA_INLINE void with_few_rows(Index rows, const Body& body) {
-  if constexpr (Most > 1)
-    if (rows <= static_cast<Index>(Most / 2)) return with_few_rows<Most / 2>(rows, body);
-  body(std::integral_constant<unsigned, Most>());
-}
-
-/// Outputs of sum_tile in groups, by how many rows are summed. (With 16 registers a tile of three outputs is
-/// two vectors wide: seven as four and three took up to twice as long as six and one, where rows share sets.)
-template <bool threes, class Body>
-TIEDLORA_INLINE void in_output_groups(Index outputs, Index rows, const Body& body) {
-  if (rows >= many_rows)
-    in_groups<many_registers ? 8 : 6, threes>(0, outputs, body);
-  else
-    in_groups<4, threes>(0, outputs, body);
+/// Features of so many rows, at most sums_kc, that fit.
+constexpr Index packed_features(Index rows) {
+  constexpr Index line = 16;
+  return ((packed_floats / line / rows - 1) | 1) * line;
 }
 
 }  // namespace TIEDLORA_ISA

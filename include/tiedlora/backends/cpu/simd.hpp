@@ -29,7 +29,11 @@
 #define TIEDLORA_KERNEL __attribute__((noinline, optimize("no-ivopts", "no-tree-slp-vectorize")))
 #endif
 #define TIEDLORA_INLINE inline __attribute__((always_inline))
+#if defined(__CUDACC__)  // whose front end does not know the pragma: fast CPU code belongs in a .cpp file
+#define TIEDLORA_UNROLL
+#else
 #define TIEDLORA_UNROLL _Pragma("GCC unroll 32")
+#endif
 
 TIEDLORA_BEGIN_NAMESPACE
 namespace cpu {
@@ -196,7 +200,7 @@ TIEDLORA_INLINE float sum(Vector v) {
 }
 
 TIEDLORA_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
-/// Into the second cache: what comes from beyond it does not have to wait for a place in the first.
+/// Into L2: what comes from beyond it does not have to wait for a place in the first.
 TIEDLORA_INLINE void prefetch_from_afar(const void* p) { __builtin_prefetch(p, 0, 2); }
 
 }  // namespace TIEDLORA_ISA

@@ -1,0 +1,10 @@
+// Narrow types against float, odd widths against round ones.
+#pragma once
+
+#include "harness/plan.hpp"
+
+namespace bench {
+
+void add_variants(Plan& plan);
+
+}  // namespace bench

@@ -1,0 +1,63 @@
+// What the programs here have in common: options, what they say of themselves, the run.
+#pragma once
+
+#include <benchmark/benchmark.h>
+
+#include <cstdio>  // stderr
+#include <string>  // string
+#include <vector>  // vector
+
+#include <fmt/format.h>
+#include <CLI/CLI.hpp>
+
+#include "harness/cores.hpp"
+#include "harness/plan.hpp"
+#include "harness/table.hpp"
+
+#include <tiedlora/tiedlora.hpp>
+
+namespace bench {
+
+/// Measures what `add` adds to the plan. Returns the exit status: 1 where something was not measured.
+template <class Add>
+int run_program(int argc, char** argv, const std::string& what, const Add& add) {
+  CLI::App app(what);
+  Plan plan;
+  bool quick = false, full = false;
+  std::string filter;
+  double milliseconds = 1e3 * plan.pace.seconds_per_turn;
+  app.add_flag("--quick", quick, "A part of it");
+  app.add_flag("--full", full, "More shapes, other schemes, cold data");
+  app.add_flag("--alone", plan.alone, "Only the library, for comparison with another process");
+  app.add_option("--filter", filter, "Only what this regular expression finds the name of");
+  app.add_option("--rounds", plan.pace.rounds, "Rounds of each race")->capture_default_str();
+  app.add_option("--turn", milliseconds, "Milliseconds of one contender in one round")->capture_default_str();
+  app.allow_extras();
+  app.footer("Further options go to Google Benchmark, e.g. --benchmark_out=results.json");
+  CLI11_PARSE(app, argc, argv);
+
+  std::vector<std::string> rest = app.remaining();
+  std::vector<char*> arguments = {argv[0]};
+  for (std::string& argument : rest) arguments.push_back(argument.data());
+  int count = static_cast<int>(arguments.size());
+  benchmark::Initialize(&count, arguments.data());
+  if (benchmark::ReportUnrecognizedArguments(count, arguments.data())) return 2;
+
+  plan.extent = quick ? Extent::quick : full ? Extent::full : Extent::core;
+  plan.pace.seconds_per_turn = 1e-3 * milliseconds;
+  plan.filter = filter;
+  benchmark::AddCustomContext("kernels", tiedlora::kernel_isa());
+  benchmark::AddCustomContext("compiler", BENCH_COMPILER);
+  benchmark::AddCustomContext("flags", BENCH_FLAGS);
+  benchmark::AddCustomContext("rounds", std::to_string(plan.pace.rounds));
+  pin_this_thread(allowed_cores().front());
+  add(plan);
+
+  Table table(plan.measurements);
+  benchmark::RunSpecifiedBenchmarks(&table);
+  benchmark::Shutdown();
+  if (table.has_errors()) fmt::print(stderr, "{}: something above was not measured\n", argv[0]);
+  return table.has_errors() ? 1 : 0;
+}
+
+}  // namespace bench

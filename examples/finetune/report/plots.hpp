@@ -1,0 +1,28 @@
+// Pictures from the CSV files, drawn by gnuplot.
+#pragma once
+
+#include <filesystem>  // path
+#include <string>      // string
+#include <vector>      // vector
+
+#include <finetune/train/sweep.hpp>  // SweepResult, SweepLog
+
+#include "results.hpp"  // Comparison
+
+namespace finetune {
+
+/// A string as gnuplot's single-quoted literal.
+std::string gnuplot_quoted(const std::string& text);
+
+/// Writes the script and runs gnuplot on it. Returns what went wrong, or nothing.
+std::string draw(const std::filesystem::path& folder, const std::string& name, const std::string& script);
+
+/// Loss against steps, of training and on the select split side by side.
+std::string loss_script(const Comparison& comparison);
+
+/// Draws both; returns what went wrong, or nothing.
+std::string draw_comparison(const std::filesystem::path& folder, const Comparison& comparison);
+
+std::string sweep_script(const SweepLog& log, const std::vector<SweepResult>& results);
+
+}  // namespace finetune

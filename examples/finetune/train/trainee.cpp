@@ -1,0 +1,196 @@
+// Adapters and weights as they are trained, and the checkpoints of weights.
+#include "trainee.hpp"
+
+#include <algorithm>  // copy, fill
+#include <cmath>      // isfinite
+#include <utility>    // move
+
+#include <llama/modules.hpp>
+#include <nlohmann/json.hpp>
+#include <tiedlora/adapter/optimizer.hpp>
+#include <tiedlora/io/native.hpp>
+#include <tiedlora/io/safetensors.hpp>
+
+namespace finetune {
+
+namespace {
+
+/// Where the training of weights stands.
+struct WeightsPosition {
+  std::int64_t steps = 0;  ///< of the optimiser
+  tiedlora::TrainingPosition position = {};
+};
+
+/// A checkpoint of weights and both moments of AdamW.
+void save_weights(const std::filesystem::path& path, const Weights& weights, const Weights& first,
+                  const Weights& second, const WeightsPosition& position) {
+  const nlohmann::json json = {
+      {"steps", position.steps}, {"step", position.position.step}, {"data", position.position.data}};
+  const auto entry = [](const char* name, const Weights& numbers) {
+    return tiedlora::safetensors::Entry{.name = name,
+                                        .shape = {static_cast<tiedlora::Index>(numbers.values().size())},
+                                        .data = numbers.values().data()};
+  };
+  tiedlora::safetensors::save(path,
+                              {entry("weights", weights), entry("first", first), entry("second", second)},
+                              {{"finetune", json.dump()}});
+}
+
+/// Reads it. Throws tiedlora::Error if the file is damaged or of a model of other sizes.
+WeightsPosition read_weights(const std::filesystem::path& path, Weights& weights, Weights& first,
+                             Weights& second) {
+  const tiedlora::safetensors::File file = tiedlora::safetensors::open(path);
+  const auto read = [&](const char* name, Weights& numbers) {
+    const tiedlora::safetensors::Tensor* tensor = file.find(name);
+    if (!tensor || !tiedlora::safetensors::try_read(*tensor, numbers.values()))
+      throw tiedlora::Error(path.string() + " is no checkpoint of this model's weights");
+  };
+  read("weights", weights), read("first", first), read("second", second);
+  const auto text = file.metadata().find("finetune");
+  const auto json =
+      nlohmann::json::parse(text == file.metadata().end() ? std::string() : text->second, nullptr,
+                            /*allow_exceptions=*/false);
+  if (!json.is_object()) throw tiedlora::Error(path.string() + " does not say where its training stands");
+  return {json.value("steps", std::int64_t{0}),
+          {.step = json.value("step", std::int64_t{0}), .data = json.value("data", std::string())}};
+}
+
+class AdapterTrainee final : public Trainee {
+ public:
+  /// Keeps a reference to the base weights.
+  AdapterTrainee(const Weights& base, const tiedlora::Layout& layout, const Rates& rates, std::uint64_t seed)
+      : base_(base), adapter_(layout), gradients_(layout), optimizer_(layout, options(rates)) {
+    adapter_.initialize(seed);
+  }
+
+  const Weights& weights() const override { return base_; }
+  const Adapter* adapter() const override { return &adapter_; }
+  std::span<float> values() override { return adapter_.trainable(); }
+  tiedlora::Index frozen_count() const override { return adapter_.layout().frozen_count(); }
+  void save(const std::filesystem::path& path, const tiedlora::TrainingPosition& position) const override {
+    tiedlora::save_checkpoint(path, adapter_, optimizer_, position);
+  }
+  tiedlora::TrainingPosition resume(const std::filesystem::path& path) override {
+    tiedlora::Checkpoint<float> checkpoint =
+        tiedlora::load_checkpoint<float>(path, {.modules = &adapter_.layout().modules()});
+    if (!(checkpoint.adapter.layout() == adapter_.layout()))
+      throw tiedlora::Error(path.string() + " holds an adapter of another scheme or rank");
+    adapter_ = std::move(checkpoint.adapter);
+    optimizer_ = std::move(checkpoint.optimizer);
+    return checkpoint.position;
+  }
+
+ private:
+  static tiedlora::AdamWOptions options(const Rates& rates) {
+    tiedlora::AdamWOptions options;
+    options.learning_rate = rates.rate;
+    options.rates = tiedlora::PerFactor{.A = 1, .B = 1, .u = rates.uv_multiple, .v = rates.uv_multiple};
+    options.weight_decay = weight_decay;
+    return options;
+  }
+  double add_gradients(Model& model, const llama::Batch& batch) override {
+    const double loss = model.forward(base_, &adapter_, batch);
+    model.backward(base_, &adapter_, batch, nullptr, &gradients_);
+    return loss;
+  }
+  std::span<float> gradients() override { return gradients_.values(); }
+  void update(double rate_factor, double gradient_scale) override {
+    optimizer_.step(adapter_.trainable(), gradients_.values(),
+                    {.rate_factor = rate_factor, .gradient_scale = gradient_scale});
+  }
+
+  const Weights& base_;
+  Adapter adapter_;
+  tiedlora::Gradients<float> gradients_;
+  tiedlora::AdamW<float> optimizer_;
+};
+
+/// All weights of the transformer: pre-training, and full fine-tuning.
+class WeightsTrainee final : public Trainee {
+ public:
+  WeightsTrainee(Weights weights, double rate)
+      : weights_(std::move(weights)),
+        gradients_(weights_.config()),
+        first_(weights_.config()),
+        second_(weights_.config()),
+        rate_(rate) {}
+
+  const Weights& weights() const override { return weights_; }
+  const Adapter* adapter() const override { return nullptr; }
+  std::span<float> values() override { return weights_.values(); }
+  tiedlora::Index frozen_count() const override { return 0; }
+  void save(const std::filesystem::path& path, const tiedlora::TrainingPosition& position) const override {
+    save_weights(path, weights_, first_, second_, {.steps = steps_, .position = position});
+  }
+  tiedlora::TrainingPosition resume(const std::filesystem::path& path) override {
+    const WeightsPosition read = read_weights(path, weights_, first_, second_);
+    steps_ = read.steps;
+    return read.position;
+  }
+
+ private:
+  double add_gradients(Model& model, const llama::Batch& batch) override {
+    const double loss = model.forward(weights_, nullptr, batch);
+    model.backward(weights_, nullptr, batch, &gradients_, nullptr);
+    return loss;
+  }
+  std::span<float> gradients() override { return gradients_.values(); }
+  void update(double rate_factor, double gradient_scale) override {
+    tiedlora::AdamWStep step = {.rate = rate_ * rate_factor,
+                                .decay = 0,
+                                .beta1 = 0.9,
+                                .beta2 = 0.999,
+                                .epsilon = 1e-8,
+                                .gradient_scale = gradient_scale,
+                                .step = ++steps_};
+    for (const llama::WeightEntry& entry : weights_.entries()) {
+      const auto part = [&](std::span<float> values) {
+        return values.subspan(static_cast<std::size_t>(entry.offset),
+                              static_cast<std::size_t>(entry.count()));
+      };
+      step.decay = entry.decay ? weight_decay : 0;
+      tiedlora::adamw_update(step, part(weights_.values()), part(gradients_.values()), part(first_.values()),
+                             part(second_.values()));
+    }
+  }
+
+  Weights weights_, gradients_, first_, second_;
+  double rate_;
+  std::int64_t steps_ = 0;
+};
+
+}  // namespace
+
+StepResult Trainee::learn(Model& model, const Tokens& tokens, double rate_factor) {
+  StepResult result;
+  result.loss = add_gradients(model, view(tokens));
+  const tiedlora::GradientStatistics statistics = tiedlora::gradient_statistics(gradients());
+  result.gradient_norm = statistics.norm;
+  result.finite = std::isfinite(result.loss) && statistics.finite;
+  if (result.finite) update(rate_factor, tiedlora::clip_factor(statistics.norm, clip_norm));
+  std::fill(gradients().begin(), gradients().end(), 0.0f);
+  return result;
+}
+
+Weights copy_of(const Weights& weights) {
+  Weights copy(weights.config());
+  std::copy(weights.values().begin(), weights.values().end(), copy.values().begin());
+  return copy;
+}
+
+tiedlora::Layout layout_of(const Settings& settings, const std::string& scheme, Index rank) {
+  return tiedlora::Layout(llama::modules(settings.model, settings.targets), scheme_named(scheme), rank);
+}
+
+std::unique_ptr<Trainee> make_trainee(const Settings& settings, const Contender& contender,
+                                      const Rates& rates, const Weights& base, std::uint64_t seed) {
+  if (contender.is_full()) return std::make_unique<WeightsTrainee>(copy_of(base), rates.rate);
+  return std::make_unique<AdapterTrainee>(base, layout_of(settings, contender.scheme, contender.rank), rates,
+                                          seed);
+}
+
+std::unique_ptr<Trainee> make_weights_trainee(Weights weights, double rate) {
+  return std::make_unique<WeightsTrainee>(std::move(weights), rate);
+}
+
+}  // namespace finetune

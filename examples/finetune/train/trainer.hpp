@@ -1,0 +1,138 @@
+// The training loop and what it depends on: learning rate, early stopping, checkpoints, Ctrl-C.
+#pragma once
+
+#include <algorithm>   // max, min
+#include <chrono>      // steady_clock
+#include <cmath>       // cos, log
+#include <csignal>     // signal
+#include <cstdint>     // int64_t
+#include <filesystem>  // path
+#include <limits>      // numeric_limits
+#include <string>      // string
+#include <vector>      // vector
+
+#include <finetune/data/text_data.hpp>  // Sampler, Tokens
+
+#include "trainee.hpp"  // Trainee
+
+namespace finetune {
+
+/// Linear warm-up to 1 over the first `warm_up` steps, then half a cosine down to `floor`, reached at the
+/// last step. Multiplies every factor's learning rate alike.
+struct Schedule {
+  std::int64_t steps = 1;
+  std::int64_t warm_up = 0;
+  double floor = 0;
+
+  double operator()(std::int64_t step) const {
+    if (step < warm_up) return double(step + 1) / double(warm_up + 1);
+    const std::int64_t span = std::max<std::int64_t>(steps - 1 - warm_up, 1);
+    const double progress = std::min(1.0, double(step - warm_up) / double(span));
+    constexpr double pi = 3.14159265358979323846;
+    return floor + (1 - floor) * 0.5 * (1 + std::cos(pi * progress));
+  }
+};
+
+/// Warm-up over a twentieth of the steps, down to a tenth of the peak.
+inline Schedule default_schedule(std::int64_t steps) { return {steps, steps / 20, 0.1}; }
+
+/// Ends a run when the loss on the select split has not fallen for `patience` evaluations; 0 means never.
+class EarlyStopping {
+ public:
+  explicit EarlyStopping(int patience) : patience_(patience) {}
+
+  /// Returns true if this is the lowest loss so far. NaN never is.
+  bool improves(double loss) {
+    const bool better = loss < best_;
+    if (better) best_ = loss;
+    waited_ = better ? 0 : waited_ + 1;
+    return better;
+  }
+  bool stop() const { return patience_ > 0 && waited_ >= patience_; }
+  double best() const { return best_; }
+  int waited() const { return waited_; }
+  /// Goes on where another one stood.
+  void resume(double best, int waited) { best_ = best, waited_ = waited; }
+
+ private:
+  int patience_;
+  int waited_ = 0;
+  double best_ = std::numeric_limits<double>::infinity();
+};
+
+inline constexpr double not_measured = std::numeric_limits<double>::quiet_NaN();
+
+/// One row of metrics.csv.
+struct Logged {
+  std::int64_t step = 0;              ///< steps done
+  double train_loss = not_measured;   ///< bits per byte: mean over the steps since the last row
+  double select_loss = not_measured;  ///< bits per byte
+  double rate_factor = 0;             ///< of the schedule, in the last step
+  double gradient_norm = 0;           ///< in the last step
+  double seconds = 0;                 ///< spent in steps so far, without evaluations
+};
+
+/// Where checkpoints of a run go.
+struct CheckpointPlan {
+  std::filesystem::path path = {};  ///< empty: there are none
+  std::string key = {};  ///< everything the run depends on: a checkpoint with another one is refused
+  bool resume = false;   ///< go on from `path`, if it is there
+};
+
+inline double seconds_now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// While one exists, the first Ctrl-C only raises a flag, so that the step in progress ends and its result is
+/// kept; a second one ends the program at once.
+class Interrupt {
+ public:
+  Interrupt() { previous_ = std::signal(SIGINT, on_signal); }
+  ~Interrupt() { std::signal(SIGINT, previous_); }
+  Interrupt(const Interrupt&) = delete;
+  Interrupt& operator=(const Interrupt&) = delete;
+
+  static bool requested() { return flag_ != 0; }
+
+ private:
+  static void on_signal(int) {
+    flag_ = 1;
+    std::signal(SIGINT, SIG_DFL);
+  }
+  static inline volatile std::sig_atomic_t flag_ = 0;
+  void (*previous_)(int) = SIG_DFL;
+};
+
+inline constexpr std::int64_t rows_per_run = 16;  ///< of the log: evaluations of the select split
+
+inline double bits(double nats) { return nats / std::log(2.0); }
+
+/// Mean loss over fixed windows, in bits per byte.
+double evaluate(Model& model, const Weights& weights, const Adapter* adapter,
+                const std::vector<Tokens>& batches);
+
+struct TrainingPlan {
+  std::string title;
+  std::int64_t steps = 0;
+  std::int64_t log_rows =
+      1;  ///< of the log after the first, evenly spread: as often is the select split evaluated
+  int patience = 0;
+  CheckpointPlan checkpoint = {};
+};
+
+struct TrainingResult {
+  std::vector<Logged> log;
+  std::int64_t steps = 0;  ///< done
+  double seconds_per_step = 0;
+  Index activation_bytes = 0;  ///< that a step kept for backward
+  bool diverged = false;       ///< a loss or a gradient was not finite; the run ended there
+  bool interrupted = false;    ///< Ctrl-C; what was trained until then is in the trainee
+};
+
+/// Trains. `select` may be empty: then nothing is evaluated. With patience, the trainee ends with the values
+/// that had the lowest select loss, else with the last ones. A run that goes on from a checkpoint ends with
+/// the same bits as one that was never interrupted.
+TrainingResult train_loop(Model& model, Trainee& trainee, const Sampler& sampler,
+                          const std::vector<Tokens>& select, const TrainingPlan& plan);
+
+}  // namespace finetune

@@ -1,0 +1,185 @@
+// The memory of a pass through the model: what backward needs, kept per layer, and scratch that layers share.
+//   N = sequences × length tokens; W width; F feed-forward width; D head width; H heads; K kv heads; r rank
+#pragma once
+
+#include <algorithm>  // max
+#include <array>      // array
+#include <vector>     // vector
+
+#include "arena.hpp"
+#include "attention.hpp"
+#include "config.hpp"
+#include "cross_entropy.hpp"
+#include "modules.hpp"
+#include "product.hpp"
+
+namespace llama {
+
+/// One number for each Slot of a layer.
+using BySlot = std::array<Index, slot_count>;
+
+/// What one layer leaves for backward. Outputs of norms and of SwiGLU are made again from these,
+/// probabilities too.
+template <class T>
+struct LayerActivations {
+  T* input = nullptr;                  // W×N, the residual stream
+  T* attention_inverse_rms = nullptr;  // N
+  T* qkv = nullptr;                    // (W + 2KD)×N, rows [q; k; v], q and k rotated
+  T* log_sum_exp = nullptr;            // N×H, of the scores of each head
+  T* attended = nullptr;               // W×N, attention's output before o_proj
+  T* middle = nullptr;                 // W×N, the residual stream after attention
+  T* mlp_inverse_rms = nullptr;        // N
+  T* gate_up = nullptr;                // 2F×N, rows [gate; up]
+  std::array<T*, slot_count> h = {};   // r×N, the adapters' A x; null where there is none of its own
+};
+
+/// What a pass writes: kept for every layer where backward follows, else one layer's worth that all use in
+/// turn.
+enum class Keep { every_layer, one_layer };
+
+template <class T>
+class Activations {
+ public:
+  /// `ranks` of h by layer.
+  Activations(const Config& c, Keep keep, Index sequences, Index length, const std::vector<BySlot>& ranks)
+      : keep_(keep),
+        sequences_(sequences),
+        length_(length),
+        ranks_(ranks),
+        layers_(keep == Keep::every_layer ? ranks.size() : 1) {
+    const Index N = sequences * length;
+    for (std::size_t l = 0; l < layers_.size(); ++l) {
+      LayerActivations<T>& a = layers_[l];
+      arena_.add(a.input, c.width * N);
+      arena_.add(a.attention_inverse_rms, N);
+      arena_.add(a.qkv, c.qkv_width() * N);
+      arena_.add(a.log_sum_exp, c.heads * N);
+      arena_.add(a.attended, c.width * N);
+      arena_.add(a.middle, c.width * N);
+      arena_.add(a.mlp_inverse_rms, N);
+      arena_.add(a.gate_up, 2 * c.feed_forward * N);
+      for (std::size_t s = 0; s < a.h.size(); ++s) {
+        Index rank = ranks[l][s];
+        if (keep == Keep::one_layer)
+          for (const BySlot& of_layer : ranks) rank = std::max(rank, of_layer[s]);
+        if (rank > 0) arena_.add(a.h[s], rank * N);
+      }
+    }
+    if (keep == Keep::every_layer) arena_.add(output, c.width * N);
+    arena_.add(inverse_rms, N);
+    arena_.add(dhidden, c.width * N);
+    arena_.add(losses, N);
+    arena_.allocate();
+    if (keep == Keep::one_layer) output = layers_.front().input;
+  }
+  Activations(const Activations&) = delete;
+  Activations& operator=(const Activations&) = delete;
+
+  bool fits(Index sequences, Index length, const std::vector<BySlot>& ranks) const {
+    return sequences == sequences_ && length == length_ && ranks == ranks_;
+  }
+  Index sequences() const { return sequences_; }
+  Index length() const { return length_; }
+  Index count() const { return sequences_ * length_; }
+  Index bytes() const { return arena_.bytes(); }
+
+  const LayerActivations<T>& layer(Index l) const {
+    return layers_[keep_ == Keep::every_layer ? static_cast<std::size_t>(l) : 0];
+  }
+  /// Where layer l writes the residual stream: the next layer's input.
+  T* layer_output(Index l) const {
+    return l + 1 < static_cast<Index>(ranks_.size()) ? layer(l + 1).input : output;
+  }
+
+  T* output = nullptr;       // W×N, the residual stream after the last layer
+  T* inverse_rms = nullptr;  // N, of the final norm
+  T* dhidden = nullptr;      // W×N, the gradient of the final norm's output
+  T* losses = nullptr;       // N
+
+ private:
+  Keep keep_;
+  Index sequences_, length_;
+  std::vector<BySlot> ranks_;
+  std::vector<LayerActivations<T>> layers_;
+  Arena<T> arena_;
+};
+
+/// Scratch that layers share: its contents do not outlive one layer's forward or backward.
+template <class T>
+class Workspace {
+ public:
+  /// For N = `count` tokens that attend to up to `keys` positions, by `threads` threads.
+  Workspace(const Config& c, Index count, Index keys, int threads)
+      : count_(count), keys_(keys), attention_(static_cast<std::size_t>(threads)) {
+    arena_.add(normed, c.width * count);
+    arena_.add(activated, c.feed_forward * count);
+    for (T*& scratch : attention_) arena_.add(scratch, attention_scratch(keys));
+    if (count >= transposing_tokens) {
+      arena_.add(qkv, c.qkv_width() * c.width);
+      arena_.add(o, c.width * c.width);
+      arena_.add(gate_up, 2 * c.feed_forward * c.width);
+      arena_.add(down, c.feed_forward * c.width);
+    }
+    arena_.add(logits, c.vocabulary * cross_entropy_chunk<T>(c.vocabulary, count));
+    arena_.allocate();
+  }
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+
+  Index count() const { return count_; }
+  Index keys() const { return keys_; }
+  bool fits(Index count, Index keys) const { return count <= count_ && keys <= keys_; }
+  T* attention(int ith) const { return attention_[static_cast<std::size_t>(ith)]; }
+
+  T* normed = nullptr;     // W×N, a norm's output
+  T* activated = nullptr;  // F×N, SwiGLU's output
+  T* logits = nullptr;     // V×C
+  // A layer's weights transposed, in×out; null where tokens are too few for that to pay.
+  T *qkv = nullptr, *o = nullptr, *gate_up = nullptr, *down = nullptr;
+
+ private:
+  Index count_, keys_;
+  std::vector<T*> attention_;  // by thread
+  Arena<T> arena_;
+};
+
+/// Gradients of activations; one layer's worth.
+template <class T>
+class BackwardWorkspace {
+ public:
+  /// For tokens and for the adapters of one layer: their largest rank, and what BlockGradients need for a
+  /// block.
+  BackwardWorkspace(const Config& c, Index count, Index largest_rank, Index gradient_size)
+      : count_(count), largest_rank_(largest_rank), gradient_size_(gradient_size) {
+    arena_.add(stream, c.width * count);
+    arena_.add(normed, c.width * count);
+    arena_.add(attended, c.width * count);
+    arena_.add(qkv, c.qkv_width() * count);
+    arena_.add(activated, c.feed_forward * count);
+    arena_.add(gate_up, 2 * c.feed_forward * count);
+    for (T*& dh : h) arena_.add(dh, largest_rank * count);
+    arena_.add(gradients, gradient_size * token_blocks(count));
+    arena_.allocate();
+  }
+  BackwardWorkspace(const BackwardWorkspace&) = delete;
+  BackwardWorkspace& operator=(const BackwardWorkspace&) = delete;
+
+  bool fits(Index count, Index largest_rank, Index gradient_size) const {
+    return count <= count_ && largest_rank <= largest_rank_ && gradient_size <= gradient_size_;
+  }
+
+  T* stream = nullptr;       // W×N, gradient of the residual stream, from layer to layer
+  T* normed = nullptr;       // W×N
+  T* attended = nullptr;     // W×N
+  T* qkv = nullptr;          // (W + 2KD)×N
+  T* activated = nullptr;    // F×N
+  T* gate_up = nullptr;      // 2F×N
+  std::array<T*, 3> h = {};  // r×N, for each of a linear layer's adapters
+  T* gradients = nullptr;    // of the adapters, for each block of tokens
+
+ private:
+  Index count_, largest_rank_, gradient_size_;
+  Arena<T> arena_;
+};
+
+}  // namespace llama

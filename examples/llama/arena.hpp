@@ -1,0 +1,36 @@
+// Many buffers of one lifetime in one allocation.
+#pragma once
+
+#include <utility>  // pair
+#include <vector>   // vector
+
+#include <tiedlora/adapter/aligned_array.hpp>
+
+#include "config.hpp"
+
+namespace llama {
+
+/// Add all buffers, then allocate once. Each is 64-byte aligned.
+template <class T>
+class Arena {
+ public:
+  /// `pointer` will point to `count` zeros; it must stay where it is until allocate().
+  void add(T*& pointer, Index count) {
+    constexpr Index line = 64 / sizeof(T);
+    pending_.emplace_back(&pointer, size_);
+    size_ += (count + line - 1) / line * line;
+  }
+  void allocate() {
+    memory_ = tiedlora::AlignedArray<T>(size_, tiedlora::PageQuarter::first);
+    for (const auto& [pointer, offset] : pending_) *pointer = memory_.data() + offset;
+    pending_.clear();
+  }
+  Index bytes() const { return size_ * static_cast<Index>(sizeof(T)); }
+
+ private:
+  std::vector<std::pair<T**, Index>> pending_;
+  Index size_ = 0;
+  tiedlora::AlignedArray<T> memory_;
+};
+
+}  // namespace llama

@@ -1,0 +1,71 @@
+// The sizes of a Llama-architecture transformer.
+#pragma once
+
+#include <cmath>    // isfinite
+#include <cstdint>  // int32_t
+#include <limits>   // numeric_limits
+#include <string>   // string, to_string
+
+#include <tiedlora/views/config.hpp>  // Index
+#include <tiedlora/views/error.hpp>   // Error
+
+namespace llama {
+
+using tiedlora::Index;
+
+/// Sizes by Hugging Face's meaning; in brackets its config.json name and the letter that shape comments use.
+struct Config {
+  Index vocabulary = 256;      ///< V [vocab_size]
+  Index width = 128;           ///< W [hidden_size]
+  Index layers = 12;           ///< L [num_hidden_layers]
+  Index heads = 4;             ///< H [num_attention_heads]
+  Index kv_heads = 2;          ///< K [num_key_value_heads]: each serves H / K query heads
+  Index feed_forward = 384;    ///< F [intermediate_size]
+  double rope_base = 10000;    ///< [rope_theta]
+  double norm_epsilon = 1e-5;  ///< [rms_norm_eps]
+  bool tied_embedding = true;  ///< [tie_word_embeddings]: logits use the token embedding
+  bool fused_qkv = false;      ///< adapters see one module qkv_proj, rows [q; k; v], instead of three
+  bool operator==(const Config&) const = default;
+
+  Index head_width() const { return width / heads; }          ///< D
+  Index kv_width() const { return kv_heads * head_width(); }  ///< K·D, the rows of k and of v
+  Index qkv_width() const { return width + 2 * kv_width(); }  ///< rows of [q; k; v]
+};
+
+/// Throws tiedlora::Error that names the sizes at fault.
+inline void validate(const Config& config) {
+  const auto text = [](Index n) { return std::to_string(n); };
+  const auto require = [](bool holds, const std::string& problem) {
+    if (!holds) throw tiedlora::Error("transformer config: " + problem);
+  };
+  // Bounds within which no count of weights overflows the index type: 2^31 · 2^18 + 2^18 · (2^18 · 2^21) <
+  // 2^63.
+  const auto within = [&](Index n, const char* name, Index largest) {
+    require(n > 0 && n <= largest,
+            std::string(name) + " is " + text(n) + "; it must be from 1 to " + text(largest));
+  };
+  constexpr Index largest = Index{1} << 18;
+  within(config.vocabulary, "vocabulary", std::numeric_limits<std::int32_t>::max());
+  within(config.width, "width", largest);
+  within(config.layers, "layers", largest);
+  within(config.heads, "heads", largest);
+  within(config.kv_heads, "kv_heads", largest);
+  within(config.feed_forward, "feed_forward", largest);
+  require(config.width % config.heads == 0,
+          "width " + text(config.width) + " is not a multiple of heads " + text(config.heads));
+  require(config.head_width() % 2 == 0, "width / heads is " + text(config.head_width()) +
+                                            "; rotary position embedding needs an even head width");
+  require(config.heads % config.kv_heads == 0,
+          "heads " + text(config.heads) + " is not a multiple of kv_heads " + text(config.kv_heads));
+  require(std::isfinite(config.rope_base) && config.rope_base > 0, "rope_base must be positive");
+  require(std::isfinite(config.norm_epsilon) && config.norm_epsilon > 0, "norm_epsilon must be positive");
+}
+
+/// Numbers in all weights: V·W (twice where the output embedding is separate) + L·(2W + (2W + 2KD)·W + 3F·W)
+/// + W.
+inline Index weight_count(const Config& c) {
+  const Index layer = 2 * c.width + (c.qkv_width() + c.width + 3 * c.feed_forward) * c.width;
+  return (c.tied_embedding ? 1 : 2) * c.vocabulary * c.width + c.layers * layer + c.width;
+}
+
+}  // namespace llama

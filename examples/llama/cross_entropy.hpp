@@ -1,0 +1,75 @@
+// The output embedding and the loss, chunk by chunk of tokens: there is never more than one chunk of logits,
+// and it turns into its own gradient in place.
+//   V vocabulary; W width; N tokens; C tokens of a chunk; E output embedding; n tokens counted
+//   z = E h      loss_t = log Σ_i exp z_it − z_{target t}      dz = (softmax(z) − onehot(target)) / n
+#pragma once
+
+#include <algorithm>  // min, clamp
+#include <cmath>      // log
+#include <cstdint>    // int32_t
+
+#include "product.hpp"
+#include "thread_pool.hpp"
+#include "token_matrix.hpp"
+
+namespace llama {
+
+/// C: as many tokens as keep a chunk within 32 MiB, but at least 128 so that the products stay efficient.
+/// Does not depend on the threads, nor then does the order of the sums over tokens.
+template <class T>
+Index cross_entropy_chunk(Index vocabulary, Index count) {
+  const Index fitting = (Index{32} << 20) / (vocabulary * static_cast<Index>(sizeof(T))) / 16 * 16;
+  return std::min(std::max<Index>(fitting, 128), count);
+}
+
+/// One token's logits become their own gradient (times `scale`, 1 / n); returns its loss.
+template <class T>
+T cross_entropy_column(ArrayMap<T> z, std::int32_t target, T scale) {
+  if (target < 0) {
+    z.setZero();
+    return 0;
+  }
+  const T largest = z.maxCoeff();
+  const T shifted_target = z[target] - largest;
+  z = (z - largest).exp();
+  const T sum = z.sum();
+  z *= scale / sum;
+  z[target] -= scale;
+  return std::log(sum) - shifted_target;
+}
+
+/// Writes each token's loss to losses[t], 0 where its target is negative. Gradients are of the mean over
+/// counted tokens; dhidden and dE may be left out (no data, null), which spares their products.
+template <class T>
+void cross_entropy(ThreadPool& pool, const T* E,          // V×W, row-major
+                   const Tokens<const T>& hidden,         // W×N
+                   const std::int32_t* targets, Index n,  // N; how many of them count
+                   T* losses,                             // N
+                   const Tokens<T>& dhidden,              // W×N, overwritten
+                   T* dE, Index vocabulary, T* logits) {  // V×W, accumulates; scratch for V×C
+  const Index W = hidden.width, chunk = cross_entropy_chunk<T>(vocabulary, hidden.count);
+  const T scale = 1 / static_cast<T>(n);
+  for (Index begin = 0; begin < hidden.count; begin += chunk) {
+    const Index count = std::min(chunk, hidden.count - begin);
+    const auto h = hidden.tokens(begin, count);
+    const auto z = columns(logits, vocabulary, count);  // V×C
+    pool.parallel([&](int ith, int nth) {
+      const Timed timed(Part::loss);
+      const Range part = slice(count, ith, nth);
+      const auto z_part = cut(z, part);
+      product(E, cut(h, part), z_part);
+      for (Index t = part.begin; t < part.end; ++t)
+        losses[begin + t] = cross_entropy_column(column(z, t), targets[begin + t], scale);
+      if (dhidden.data)
+        transposed_product(E, Tokens<const T>(z_part), dhidden.tokens(begin + part.begin, part.size()));
+    });
+    if (dE)
+      pool.parallel([&](int ith, int nth) {
+        const Timed timed(Part::weight_gradients);
+        const Range rows = slice(vocabulary, ith, nth);
+        add_weight_gradient(Tokens<const T>(z.features(rows.begin, rows.size())), h, dE + rows.begin * W);
+      });
+  }
+}
+
+}  // namespace llama

@@ -1,0 +1,53 @@
+// Text from the model, token by token.
+#pragma once
+
+#include <cmath>    // exp
+#include <cstdint>  // int32_t, uint64_t
+#include <span>     // span
+#include <vector>   // vector
+
+#include "random.hpp"
+#include "transformer.hpp"
+
+namespace llama {
+
+/// A token drawn from softmax(logits / temperature); temperature 0: the most likely one.
+template <class T>
+std::int32_t sample(std::span<const T> logits, double temperature, Random& random) {
+  const std::size_t best =
+      static_cast<std::size_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  if (temperature == 0) return static_cast<std::int32_t>(best);
+  const auto weight = [&](T logit) {
+    return std::exp(static_cast<double>(logit - logits[best]) / temperature);
+  };
+  double sum = 0;
+  for (const T logit : logits) sum += weight(logit);
+  double left = random.uniform() * sum;
+  for (std::size_t i = 0; i < logits.size(); ++i)
+    if ((left -= weight(logits[i])) < 0) return static_cast<std::int32_t>(i);
+  return static_cast<std::int32_t>(best);  // rounding left a rest
+}
+
+/// The `count` tokens that follow the prompt. Throws tiedlora::Error if the prompt is empty or the
+/// temperature negative.
+template <class T>
+std::vector<std::int32_t> generate(Transformer<T>& model, const Weights<T>& weights,
+                                   const tiedlora::Adapter<T>* adapter, std::span<const std::int32_t> prompt,
+                                   Index count, double temperature, std::uint64_t seed) {
+  if (prompt.empty()) throw tiedlora::Error("generate: the prompt is empty; give at least one token");
+  if (!(temperature >= 0))
+    throw tiedlora::Error("generate: the temperature is " + std::to_string(temperature) + "; use 0 or more");
+  Random random(seed);
+  KeyValueCache<T> cache(model.config(), static_cast<Index>(prompt.size()) + count);
+  std::vector<T> logits(static_cast<std::size_t>(model.config().vocabulary));
+  std::vector<std::int32_t> text;
+  text.reserve(static_cast<std::size_t>(count));
+  while (static_cast<Index>(text.size()) < count) {
+    const auto next = text.empty() ? prompt : std::span<const std::int32_t>(&text.back(), 1);
+    model.extend(weights, adapter, cache, next, logits.data());
+    text.push_back(sample<T>(logits, temperature, random));
+  }
+  return text;
+}
+
+}  // namespace llama

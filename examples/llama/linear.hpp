@@ -1,0 +1,127 @@
+// A linear layer: the product with the base weight, and the adapters that stand on rows of its output.
+//   N tokens; r rank; y = W x + Σ over sites, on their rows, s · v∘B(u∘A x)
+#pragma once
+
+#include <array>    // array
+#include <cstddef>  // size_t
+#include <span>     // span
+
+#include <tiedlora/adapter.hpp>  // Factors
+#include <tiedlora/ops.hpp>      // expand, expand_backward
+
+#include "product.hpp"
+#include "thread_pool.hpp"
+
+namespace llama {
+
+/// Where an adapted module stands: its output is the rows [first_row, first_row + out_features).
+template <class T>
+struct AdapterSite {
+  Index first_row = 0;
+  T* h = nullptr;                             ///< r×N, kept for backward; modules that share A share it
+  T* dh = nullptr;                            ///< r×N, scratch
+  tiedlora::BlockGradients<T> gradient = {};  ///< without that of A where a module before it has the same A
+  bool trains_A = false;
+  bool shares_A = false;  ///< with the module before it
+};
+
+template <class T>
+struct Linear {
+  static constexpr std::size_t most_sites = 3;  // q, k, v
+
+  const T* weight = nullptr;     ///< out×in, row-major
+  T* weight_gradient = nullptr;  ///< likewise; null: the base is frozen
+  Index in_features = 0, out_features = 0;
+  T* transposed = nullptr;  ///< in×out, row-major: room for a copy during forward; null: none is made
+  std::array<tiedlora::Factors<const T>, most_sites> factors = {};
+  std::array<AdapterSite<T>, most_sites> sites = {};
+  std::size_t site_count = 0;
+
+  std::span<const tiedlora::Factors<const T>> modules() const { return {factors.data(), site_count}; }
+  std::span<const AdapterSite<T>> adapters() const { return {sites.data(), site_count}; }
+  /// Whether backward reads x.
+  bool needs_x() const {
+    for (const AdapterSite<T>& site : adapters())
+      if (site.trains_A) return true;
+    return weight_gradient != nullptr;
+  }
+};
+
+/// For the tokens of `part`: y = W x, and what the adapters add.
+template <class T>
+void linear_forward(const Linear<T>& linear, const T* x,  // in×N
+                    T* y,                                 // out×N
+                    Range part) {
+  const auto x_part = columns(x + part.begin * linear.in_features, linear.in_features, part.size());
+  const auto y_part = columns(y + part.begin * linear.out_features, linear.out_features, part.size());
+  {
+    const Timed timed(Part::base_forward);
+    if (linear.transposed)
+      transposed_product<T>(linear.transposed, x_part, y_part);
+    else
+      product(linear.weight, x_part, y_part);
+  }
+  if (linear.site_count == 0) return;
+  const Timed timed(Part::adapter_forward);
+  std::array<Tokens<T>, Linear<T>::most_sites> h;
+  for (std::size_t i = 0; i < linear.site_count; ++i) {
+    const Index r = linear.factors[i].rank;
+    h[i] = columns(linear.sites[i].h + part.begin * r, r, part.size());
+  }
+  tiedlora::shrink(linear.modules(), x_part, std::span(h).first(linear.site_count));
+  for (std::size_t i = 0; i < linear.site_count; ++i)
+    tiedlora::expand(linear.factors[i], h[i],
+                     y_part.features(linear.sites[i].first_row, linear.factors[i].out_features));
+}
+
+/// For the tokens of one block: dx = Wᵀ dy + the adapters' part, left out if null. The adapters' gradients go
+/// to those of the block.
+template <class T>
+void linear_backward(const Linear<T>& linear, const T* x,  // in×N, unused unless needs_x()
+                     const T* dy,                          // out×N
+                     T* dx,                                // in×N, overwritten, or null
+                     const Block& block) {
+  const Index n = block.size();
+  const auto x_part = columns(x + block.begin * linear.in_features, linear.in_features, n);
+  const auto dy_part = columns(dy + block.begin * linear.out_features, linear.out_features, n);
+  const auto dx_part = columns(dx ? dx + block.begin * linear.in_features : nullptr, linear.in_features, n);
+  if (dx) {
+    const Timed timed(Part::base_backward);
+    transposed_product(linear.weight, dy_part, dx_part);
+  }
+  if (linear.site_count == 0) return;
+  const Timed timed(Part::adapter_backward);
+  std::array<Tokens<const T>, Linear<T>::most_sites> dh;
+  std::array<tiedlora::Factors<T>, Linear<T>::most_sites> gradients;
+  for (std::size_t i = 0; i < linear.site_count; ++i) {
+    const AdapterSite<T>& site = linear.sites[i];
+    const auto& f = linear.factors[i];
+    const auto dh_part = columns(site.dh + block.begin * f.rank, f.rank, n);
+    gradients[i] = site.gradient.block(block.index);
+    tiedlora::expand_backward(f, columns<const T>(site.h + block.begin * f.rank, f.rank, n),
+                              dy_part.features(site.first_row, f.out_features), gradients[i], dh_part);
+    if (site.shares_A) gradients[i].A = gradients[i - 1].A;
+    dh[i] = dh_part;
+  }
+  const auto all_dh = std::span(dh).first(linear.site_count);
+  const auto all_gradients = std::span(gradients).first(linear.site_count);
+  if (dx)
+    tiedlora::shrink_backward(linear.modules(), x_part, all_dh, all_gradients, dx_part);
+  else
+    tiedlora::shrink_backward(linear.modules(), x_part, all_dh, all_gradients, tiedlora::none);
+}
+
+/// The gradient of W, if wanted, on the whole pool: dW += dy xᵀ.
+template <class T>
+void add_weight_gradient(ThreadPool& pool, const Linear<T>& linear, const T* x, const T* dy, Index N) {
+  if (!linear.weight_gradient) return;
+  pool.parallel([&](int ith, int nth) {
+    const Timed timed(Part::weight_gradients);
+    const Range rows = slice(linear.out_features, ith, nth);
+    add_weight_gradient(columns(dy, linear.out_features, N).features(rows.begin, rows.size()),
+                        columns(x, linear.in_features, N),
+                        linear.weight_gradient + rows.begin * linear.in_features);
+  });
+}
+
+}  // namespace llama

@@ -1,0 +1,60 @@
+// Root-mean-square normalisation (Zhang and Sennrich 2019, eq. 4).
+//   W width; N tokens
+//   i_t = 1 / √(ε + Σ_j x_jt² / W)      y_jt = w_j · i_t · x_jt
+#pragma once
+
+#include <cmath>  // sqrt
+
+#include "token_matrix.hpp"
+
+namespace llama {
+
+/// inverse_rms [N] is what backward needs besides x.
+template <class T>
+void rms_norm_forward(const Tokens<const T>& x,  // W×N
+                      const T* w,                // W
+                      double epsilon,
+                      const Tokens<T>& y,  // W×N
+                      T* inverse_rms) {    // N
+  const ArrayMap<const T> weight(w, x.width);
+  for (Index t = 0; t < x.count; ++t) {
+    const auto x_t = column(x, t);
+    const T mean_square = x_t.square().sum() / static_cast<T>(x.width);
+    inverse_rms[t] = 1 / std::sqrt(mean_square + static_cast<T>(epsilon));
+    column(y, t) = weight * (x_t * inverse_rms[t]);
+  }
+}
+
+/// y again, from what forward kept.
+template <class T>
+void rms_norm_apply(const Tokens<const T>& x, const T* w, const T* inverse_rms, const Tokens<T>& y) {
+  const ArrayMap<const T> weight(w, x.width);
+  for (Index t = 0; t < x.count; ++t) column(y, t) = weight * (column(x, t) * inverse_rms[t]);
+}
+
+/// dx_jt += i_t · w_j dy_jt − x_jt · i_t³ / W · Σ_k w_k dy_kt x_kt
+template <class T>
+void rms_norm_backward(const Tokens<const T>& x,   // W×N
+                       const T* w,                 // W
+                       const T* inverse_rms,       // N
+                       const Tokens<const T>& dy,  // W×N
+                       const Tokens<T>& dx) {      // W×N, accumulates
+  const ArrayMap<const T> weight(w, x.width);
+  for (Index t = 0; t < x.count; ++t) {
+    const auto x_t = column(x, t), dy_t = column(dy, t);
+    const T i = inverse_rms[t];
+    const T dot = (weight * dy_t * x_t).sum() / static_cast<T>(x.width);
+    column(dx, t) += i * (weight * dy_t - x_t * (i * i * dot));
+  }
+}
+
+/// dw_j += Σ_t i_t · x_jt · dy_jt. Apart from dx because its sum runs over tokens: threads split it by
+/// features, which is what the cut views x and dy of [features]×N are for.
+template <class T>
+void rms_norm_backward_weight(const Tokens<const T>& x, const T* inverse_rms, const Tokens<const T>& dy,
+                              T* dw) {
+  ArrayMap<T> weight_gradient(dw, x.width);
+  for (Index t = 0; t < x.count; ++t) weight_gradient += inverse_rms[t] * (column(x, t) * column(dy, t));
+}
+
+}  // namespace llama

@@ -1,0 +1,356 @@
+// The whole model: embedding, layers, final norm, output embedding and loss; forward above backward.
+//   V vocabulary; W width; L layers; N = sequences × length tokens
+#pragma once
+
+#include <algorithm>  // copy_n, count_if
+#include <cstdint>    // int32_t
+#include <limits>     // numeric_limits
+#include <memory>     // unique_ptr
+#include <numeric>    // accumulate
+#include <span>       // span
+#include <string>     // string, to_string
+
+#include <tiedlora/adapter.hpp>
+
+#include "adapter_map.hpp"
+#include "layer.hpp"
+
+namespace llama {
+
+/// Sequences of equal length, one after the other.
+struct Batch {
+  const std::int32_t* tokens = nullptr;   ///< sequences × length
+  const std::int32_t* targets = nullptr;  ///< likewise: the token that follows; negative: not counted
+  Index sequences = 0, length = 0;
+  Index count() const { return sequences * length; }
+};
+
+/// Keys and values of the tokens so far, so that the next token costs one token's work.
+template <class T>
+class KeyValueCache {
+ public:
+  KeyValueCache(const Config& config, Index capacity)
+      : width_(2 * config.kv_width()), capacity_(capacity), values_(config.layers * width_ * capacity) {}
+  Index count() const { return count_; }  ///< tokens it holds
+  Index capacity() const { return capacity_; }
+  void clear() { count_ = 0; }
+
+ private:
+  template <class>
+  friend class Transformer;
+  Past<T> layer(Index l) { return {values_.data() + l * width_ * capacity_, count_}; }
+  Index width_, capacity_, count_ = 0;
+  tiedlora::AlignedArray<T> values_;  // per layer 2KD×capacity
+};
+
+/// A Llama-architecture transformer without weights of its own: they come with each call, and so does the
+/// adapter, which may be null. Keeps the activations of the last forward. Results are the same bits for every
+/// size of the pool.
+template <class T>
+class Transformer {
+ public:
+  using Adapter = tiedlora::Adapter<T>;
+  using Gradients = tiedlora::Gradients<T>;
+
+  /// The pool must outlive the model. Throws tiedlora::Error for an impossible config.
+  Transformer(const Config& config, ThreadPool& pool)
+      : config_((validate(config), config)),
+        pool_(pool),
+        rotary_(config.head_width(), config.rope_base),
+        no_adapter_(config),
+        last_adapter_(config) {}
+  Transformer(const Transformer&) = delete;
+  Transformer& operator=(const Transformer&) = delete;
+
+  const Config& config() const { return config_; }
+
+  /// Mean loss in nats per counted token. Keeps what backward needs.
+  double forward(const Weights<T>& weights, const Adapter* adapter, const Batch& batch);
+
+  /// The same without keeping anything, in one layer's worth of memory; does not disturb a forward that waits
+  /// for its backward.
+  double evaluate(const Weights<T>& weights, const Adapter* adapter, const Batch& batch);
+
+  /// Adds the gradients of forward's loss: to those of the weights (null: the base is frozen) and of the
+  /// adapter (null: it is). Everything must be as it was in the forward before. Below the lowest adapted
+  /// layer of a frozen base nothing is done; `lowest` names a lower one to reach all the same, up to its q, k
+  /// and v, which measures what a step costs without its adapter.
+  void backward(const Weights<T>& weights, const Adapter* adapter, const Batch& batch,
+                Weights<T>* weight_gradients, Gradients* adapter_gradients,
+                Index lowest = std::numeric_limits<Index>::max());
+
+  /// Logits of every token: V×N.
+  void logits(const Weights<T>& weights, const Adapter* adapter, const std::int32_t* tokens, Index sequences,
+              Index length, T* out);
+
+  /// Appends tokens to those in the cache and writes the logits of the last one, V numbers.
+  void extend(const Weights<T>& weights, const Adapter* adapter, KeyValueCache<T>& cache,
+              std::span<const std::int32_t> tokens, T* out);
+
+  /// Bytes that the last forward keeps for backward; without scratch that does not grow with the layers.
+  Index activation_bytes() const { return training_ ? training_->bytes() : 0; }
+
+ private:
+  // Makes room, and the angles of all positions. `past`: tokens in front of the batch that it attends to as
+  // well.
+  void prepare(const Weights<T>& weights, const Adapter* adapter,
+               std::unique_ptr<Activations<T>>& activations, Keep keep, Index sequences, Index length,
+               Index past) {
+    if (sequences < 1 || length < 1)
+      throw tiedlora::Error("transformer: a batch of " + std::to_string(sequences) + " sequences of " +
+                            std::to_string(length) + " tokens; there must be at least one of both");
+    check_weights(weights);
+    const std::vector<BySlot>& ranks = map_of(adapter).h_ranks();
+    if (!activations || !activations->fits(sequences, length, ranks)) {
+      activations.reset();  // first, so that there are never two
+      activations = std::make_unique<Activations<T>>(config_, keep, sequences, length, ranks);
+    }
+    reserve_scratch(sequences * length, past + length);
+    rotary_.extend(past + length);
+  }
+
+  // Never smaller than before, so that passes of different shapes may take turns.
+  void reserve_scratch(Index count, Index keys) {
+    if (scratch_ && scratch_->fits(count, keys)) return;
+    if (scratch_) {
+      count = std::max(count, scratch_->count());
+      keys = std::max(keys, scratch_->keys());
+    }
+    scratch_.reset();
+    scratch_ = std::make_unique<Workspace<T>>(config_, count, keys, pool_.size());
+  }
+
+  void check_weights(const Weights<T>& weights) const {
+    Config theirs = weights.config();
+    theirs.fused_qkv = config_.fused_qkv;  // the weights are the same either way
+    if (theirs != config_) throw tiedlora::Error("transformer: these weights were made for another config");
+  }
+
+  const AdapterMap& map_of(const Adapter* adapter) {
+    if (!adapter) return no_adapter_;
+    if (!last_adapter_.is_for(adapter->layout())) last_adapter_ = AdapterMap(config_, adapter->layout());
+    return last_adapter_;
+  }
+
+  Pass<T> pass(const Activations<T>& a) const { return {pool_, config_, rotary_, a.sequences(), a.length()}; }
+
+  // One layer's linears with their adapters.
+  Layer<T> make_layer(Index l, const Weights<T>& weights, const Adapter* adapter, const Activations<T>& a,
+                      Weights<T>* weight_gradients = nullptr, Gradients* adapter_gradients = nullptr) {
+    const BackwardWorkspace<T>* backward = backward_scratch_.get();
+    T* block_gradients = backward ? backward->gradients : nullptr;
+    Layer<T> layer;
+    layer.weights = weights.layer(l);
+    if (weight_gradients) layer.gradients = weight_gradients->layer(l);
+    const LayerWeights<const T>& w = layer.weights;
+    const LayerWeights<T>& g = layer.gradients;
+    const Index W = config_.width, F = config_.feed_forward;
+    const bool transposes = a.count() >= transposing_tokens;
+    const auto make = [&](const T* weight, T* gradient, T* transposed, Index in, Index out) {
+      Linear<T> made = {
+          .weight = weight, .weight_gradient = gradient, .in_features = in, .out_features = out};
+      if (transposes) made.transposed = transposed;
+      return made;
+    };
+    layer.qkv = make(w.qkv, g.qkv, scratch_->qkv, W, config_.qkv_width());
+    layer.o = make(w.o, g.o, scratch_->o, W, W);
+    layer.gate_up = make(w.gate_up, g.gate_up, scratch_->gate_up, W, 2 * F);
+    layer.down = make(w.down, g.down, scratch_->down, F, W);
+
+    const AdapterMap& map = map_of(adapter);
+    const auto add = [&](Linear<T>& linear, Slot slot, Index first_row) {
+      const Index m = map.module(l, slot);
+      if (m < 0) return;
+      const Slot h_slot = map.h_slot(l, slot);
+      const std::size_t i = linear.site_count++;
+      linear.factors[i] = adapter->factors(m);
+      AdapterSite<T>& site = linear.sites[i];
+      site.first_row = first_row;
+      site.h = a.layer(l).h[static_cast<std::size_t>(h_slot)];
+      site.shares_A = h_slot != slot;
+      if (backward) site.dh = backward->h[i];
+      if (adapter_gradients) {
+        tiedlora::Factors<T> gradient = adapter_gradients->factors(m);
+        site.trains_A = gradient.A != nullptr;
+        if (site.shares_A) gradient.A = nullptr;
+        const Index numbers = tiedlora::BlockGradients<T>::size(gradient) * token_blocks(a.count());
+        site.gradient = tiedlora::BlockGradients<T>(
+            gradient, a.count(), std::span(block_gradients, static_cast<std::size_t>(numbers)));
+        block_gradients += numbers;
+        layer.trains_adapters = true;
+      }
+    };
+    add(layer.qkv, Slot::q, 0);
+    add(layer.qkv, Slot::k, W);
+    add(layer.qkv, Slot::v, W + config_.kv_width());
+    add(layer.qkv, Slot::qkv, 0);
+    add(layer.o, Slot::o, 0);
+    add(layer.gate_up, Slot::gate, 0);
+    add(layer.gate_up, Slot::up, F);
+    add(layer.down, Slot::down, 0);
+    return layer;
+  }
+
+  // Embedding, layers and final norm. The result, W×N, lives in the scratch.
+  Tokens<const T> run(const Weights<T>& weights, const Adapter* adapter, const std::int32_t* tokens,
+                      const Activations<T>& a, KeyValueCache<T>* cache) {
+    const Index W = config_.width, N = a.count();
+    check_range(tokens, N, "token", 0);
+    T* x = a.layer(0).input;
+    for_tokens(pool_, N, [&](Range part) {
+      for (Index t = part.begin; t < part.end; ++t)
+        std::copy_n(weights.embedding() + tokens[t] * W, W, x + t * W);
+    });
+
+    for (Index l = 0; l < config_.layers; ++l) {
+      const Past<T> past = cache ? cache->layer(l) : Past<T>{};
+      layer_forward(pass(a), make_layer(l, weights, adapter, a), a.layer(l), *scratch_, past,
+                    a.layer_output(l));
+    }
+
+    const auto stream = columns<const T>(a.output, W, N);
+    const auto hidden = columns(scratch_->normed, W, N);
+    for_tokens(pool_, N, [&](Range part) {
+      rms_norm_forward(cut(stream, part), weights.final_norm(), config_.norm_epsilon, cut(hidden, part),
+                       a.inverse_rms + part.begin);
+    });
+    return hidden;
+  }
+
+  double loss(const Weights<T>& weights, const Adapter* adapter, const Batch& batch, const Activations<T>& a,
+              T* dhidden) {
+    const Index counted = count_targets(batch);
+    const auto hidden = run(weights, adapter, batch.tokens, a, nullptr);
+    cross_entropy(pool_, weights.output_embedding(), hidden, batch.targets, counted, a.losses,
+                  columns(dhidden, config_.width, a.count()), static_cast<T*>(nullptr), config_.vocabulary,
+                  scratch_->logits);
+    return std::accumulate(a.losses, a.losses + a.count(), 0.0) / static_cast<double>(counted);
+  }
+
+  Index count_targets(const Batch& batch) const {
+    check_range(batch.targets, batch.count(), "target", std::numeric_limits<std::int32_t>::min());
+    const Index counted =
+        std::count_if(batch.targets, batch.targets + batch.count(), [](std::int32_t t) { return t >= 0; });
+    if (counted == 0)
+      throw tiedlora::Error("transformer: no target of the batch is counted, so there is no mean loss");
+    return counted;
+  }
+
+  void check_range(const std::int32_t* values, Index count, const char* what, std::int32_t lowest) const {
+    for (Index t = 0; t < count; ++t)
+      if (values[t] < lowest || values[t] >= config_.vocabulary)
+        throw tiedlora::Error("transformer: " + std::string(what) + " " + std::to_string(t) +
+                              " of the batch is " + std::to_string(values[t]) +
+                              ", outside the vocabulary of " + std::to_string(config_.vocabulary));
+  }
+
+  Config config_;
+  ThreadPool& pool_;
+  RotaryTable<T> rotary_;
+  AdapterMap no_adapter_, last_adapter_;
+  std::unique_ptr<Activations<T>> training_, evaluation_;
+  std::unique_ptr<Workspace<T>> scratch_;
+  std::unique_ptr<BackwardWorkspace<T>> backward_scratch_;
+};
+
+// Defined out here, these are compiled where Transformer<T> is instantiated and not in every file that calls
+// them.
+
+template <class T>
+double Transformer<T>::forward(const Weights<T>& weights, const Adapter* adapter, const Batch& batch) {
+  prepare(weights, adapter, training_, Keep::every_layer, batch.sequences, batch.length, 0);
+  return loss(weights, adapter, batch, *training_, training_->dhidden);
+}
+
+template <class T>
+double Transformer<T>::evaluate(const Weights<T>& weights, const Adapter* adapter, const Batch& batch) {
+  prepare(weights, adapter, evaluation_, Keep::one_layer, batch.sequences, batch.length, 0);
+  return loss(weights, adapter, batch, *evaluation_, nullptr);
+}
+
+template <class T>
+void Transformer<T>::logits(const Weights<T>& weights, const Adapter* adapter, const std::int32_t* tokens,
+                            Index sequences, Index length, T* out) {
+  prepare(weights, adapter, evaluation_, Keep::one_layer, sequences, length, 0);
+  const auto hidden = run(weights, adapter, tokens, *evaluation_, nullptr);
+  for_tokens(pool_, hidden.count, [&](Range part) {
+    product(weights.output_embedding(), cut(hidden, part),
+            columns(out + part.begin * config_.vocabulary, config_.vocabulary, part.size()));
+  });
+}
+
+template <class T>
+void Transformer<T>::backward(const Weights<T>& weights, const Adapter* adapter, const Batch& batch,
+                              Weights<T>* weight_gradients, Gradients* adapter_gradients, Index lowest) {
+  check_weights(weights);
+  if (weight_gradients) check_weights(*weight_gradients);
+  const AdapterMap& map = map_of(adapter);
+  if (!training_ || !training_->fits(batch.sequences, batch.length, map.h_ranks()))
+    throw tiedlora::Error("transformer: backward needs a forward of the same batch and adapter before it");
+  if (adapter_gradients && !(adapter && adapter->layout() == adapter_gradients->layout()))
+    throw tiedlora::Error("transformer: adapter and adapter gradients have different layouts");
+  lowest = std::min(lowest, weight_gradients ? 0 : adapter_gradients ? map.lowest_layer() : config_.layers);
+  if (lowest == config_.layers) return;
+
+  const Activations<T>& a = *training_;
+  const Index W = config_.width, N = a.count();
+  reserve_scratch(N, a.length());
+  if (!backward_scratch_ || !backward_scratch_->fits(N, map.largest_rank(), map.gradient_size())) {
+    backward_scratch_.reset();
+    backward_scratch_ =
+        std::make_unique<BackwardWorkspace<T>>(config_, N, map.largest_rank(), map.gradient_size());
+  }
+  const auto stream = columns(backward_scratch_->stream, W, N);
+
+  // Output embedding and final norm. forward has left the gradient of the hidden state; that of the embedding
+  // needs the logits once more, which costs less than keeping them.
+  const auto output = columns<const T>(a.output, W, N), dhidden = columns<const T>(a.dhidden, W, N);
+  if (weight_gradients) {
+    norm_backward_weight(pool_, output, a.inverse_rms, dhidden, weight_gradients->final_norm());
+    const auto hidden = columns(scratch_->normed, W, N);
+    for_tokens(pool_, N, [&](Range part) {
+      rms_norm_apply(cut(output, part), weights.final_norm(), a.inverse_rms + part.begin, cut(hidden, part));
+    });
+    cross_entropy(pool_, weights.output_embedding(), Tokens<const T>(hidden), batch.targets,
+                  count_targets(batch), a.losses, Tokens<T>{}, weight_gradients->output_embedding(),
+                  config_.vocabulary, scratch_->logits);
+  }
+  for_tokens(pool_, N, [&](Range part) {
+    matrix(cut(stream, part)).setZero();
+    rms_norm_backward(cut(output, part), weights.final_norm(), a.inverse_rms + part.begin, cut(dhidden, part),
+                      cut(stream, part));
+  });
+
+  for (Index l = config_.layers - 1; l >= lowest; --l)
+    layer_backward(pass(a), make_layer(l, weights, adapter, a, weight_gradients, adapter_gradients),
+                   a.layer(l), *scratch_, *backward_scratch_, weight_gradients || l > lowest);
+
+  // Embedding: tokens may repeat, so threads split it by features.
+  if (weight_gradients)
+    pool_.parallel([&](int ith, int nth) {
+      const Range features = slice(W, ith, nth);
+      for (Index t = 0; t < N; ++t)
+        ArrayMap<T>(weight_gradients->embedding() + batch.tokens[t] * W + features.begin, features.size()) +=
+            column(Tokens<const T>(stream), t, features.begin, features.size());
+    });
+}
+
+template <class T>
+void Transformer<T>::extend(const Weights<T>& weights, const Adapter* adapter, KeyValueCache<T>& cache,
+                            std::span<const std::int32_t> tokens, T* out) {
+  const Index n = static_cast<Index>(tokens.size());
+  if (cache.count() + n > cache.capacity())
+    throw tiedlora::Error("transformer: " + std::to_string(n) + " tokens after the " +
+                          std::to_string(cache.count()) + " in a key-value cache for " +
+                          std::to_string(cache.capacity()));
+  prepare(weights, adapter, evaluation_, Keep::one_layer, 1, n, cache.count());
+  const auto hidden = run(weights, adapter, tokens.data(), *evaluation_, &cache);
+  cache.count_ += n;
+  pool_.parallel([&](int ith, int nth) {
+    const Range rows = slice(config_.vocabulary, ith, nth);
+    product(weights.output_embedding() + rows.begin * config_.width, hidden.tokens(n - 1, 1),
+            columns(out + rows.begin, rows.size(), 1));
+  });
+}
+
+}  // namespace llama

@@ -1,0 +1,85 @@
+// Sums of few rows: the rows stay in registers while one output after the other goes past, so that products,
+// loads and stores come evenly mixed. (A tile of the micro-kernel of sums has all its stores at its end: for
+// few rows they take as long as its products, and the processor does not look far enough ahead to do both at
+// once.) Many outputs, or those that share cache sets, go past rows in L1 instead, some at a time.
+#pragma once
+
+#include "blocking.hpp"
+#include "epilogue.hpp"
+#include "simd.hpp"
+#include "simd_formats.hpp"
+
+TIEDLORA_BEGIN_NAMESPACE
+namespace cpu {
+inline namespace TIEDLORA_ISA {
+
+/// out_j += Σ_p c_j[p] (w ∘ row_p), or out_j = …, for `row_count` <= R rows and `count` outputs over n
+/// features. w, which all outputs have in common, goes into the rows once. c has R coefficients for each
+/// output, zeros for the rows that are not there.
+template <unsigned R, class In, class Out, class P>
+TIEDLORA_KERNEL void axpyf_in_registers(const In* const* rows, Index row_count, const float* c,
+                                        Out* const* outs, Index count, const IntoTokens<P> into, Index n) {
+  const auto stripe = [&]<unsigned M>(Vector(&row)[R][M], const auto& io,
+                                      Index at) __attribute__((always_inline)) {
+    TIEDLORA_UNROLL for (unsigned p = 0; p < R; ++p) TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m)
+        row[p][m] = p < row_count ? io.load(rows[p] + at + m * lanes) : Vector{};
+    if (into.w.common) {
+      TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) {
+        const Vector w = io.load(into.w.common + at + m * lanes);
+        TIEDLORA_UNROLL for (unsigned p = 0; p < R; ++p) row[p][m] *= w;
+      }
+    }
+    TIEDLORA_UNROLL for (unsigned p = 0; p < R; ++p) TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m)
+        row[p][m] = in_register(row[p][m]);
+    const float* of_output = c;
+    for (Index j = 0; j < count; ++j, of_output += R) {
+      Out* const out = outs[j] + at;
+      if (into.far) prefetch_tile<M>(out);
+      Vector acc[M];
+      TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) acc[m] =
+          into.overwrite ? Vector{} : io.load(out + m * lanes);
+      TIEDLORA_UNROLL for (unsigned p = 0; p < R; ++p) TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m)
+          acc[m] = multiply_add(row[p][m], of_output[p], acc[m]);
+      TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) io.store(out + m * lanes, acc[m]);
+    }
+  };
+  Index i = 0;
+  for (; i + static_cast<Index>(few_vectors * lanes) <= n; i += few_vectors * lanes) {
+    Vector row[R][few_vectors];
+    stripe(row, Access<true>(), i);
+  }
+  for (; i < n; i += lanes) {
+    Vector row[R][1];
+    stripe(row, Access<false>{n - i < static_cast<Index>(lanes) ? n - i : Index{lanes}}, i);
+  }
+}
+
+/// out_j += Σ_p c_j[p] row_p, or out_j = …, for R rows and J outputs over n features. Bits as those of
+/// axpyf_in_registers without w. Meanwhile what lies so far `ahead` of these outputs is brought into L2; 0:
+/// nothing.
+template <unsigned R, unsigned J, class In, class Out>
+TIEDLORA_KERNEL void axpyf(const In* const* rows, const float* c, Out* const* outs, bool overwrite, Index n,
+                           Index ahead) {
+  Vector coefficient[J][R];
+  const In* row[R];
+  Out* out[J];
+  TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) {
+    out[j] = outs[j];
+    TIEDLORA_UNROLL for (unsigned p = 0; p < R; ++p) coefficient[j][p] = in_register(broadcast(c[j * R + p]));
+  }
+  TIEDLORA_UNROLL for (unsigned p = 0; p < R; ++p) row[p] = rows[p];
+  in_vectors(n, [&](const auto& io, Index i) __attribute__((always_inline)) {
+    if (ahead) TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) prefetch_from_afar(out[j] + i + ahead);
+    Vector acc[J];
+    TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) acc[j] = overwrite ? Vector{} : io.load(out[j] + i);
+    TIEDLORA_UNROLL for (unsigned p = 0; p < R; ++p) {
+      const Vector r = in_register(io.load(row[p] + i));
+      TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) acc[j] = multiply_add(r, coefficient[j][p], acc[j]);
+    }
+    TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) io.store(out[j] + i, acc[j]);
+  });
+}
+
+}  // namespace TIEDLORA_ISA
+}  // namespace cpu
+TIEDLORA_END_NAMESPACE

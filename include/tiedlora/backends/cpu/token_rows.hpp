@@ -1,0 +1,53 @@
+// Where tokens lie, and how far they come.
+#pragma once
+
+#include <cstddef>  // size_t
+
+#include "../../views/tokens.hpp"
+#include "blocking.hpp"
+#include "simd.hpp"
+
+TIEDLORA_BEGIN_NAMESPACE
+namespace cpu {
+inline namespace TIEDLORA_ISA {
+
+/// The first of the modules whose A is that of module m: they share h.
+template <class Modules>
+std::size_t first_with_same_A(const Modules& modules, std::size_t m) {
+  std::size_t first = 0;
+  while (modules[first].A != modules[m].A || modules[first].rank != modules[m].rank) ++first;
+  return first;
+}
+
+/// Where feature `feature` of the tokens [first, first + count) lies.
+template <class T>
+TIEDLORA_INLINE void point_at(const Tokens<T>& x, Index first, Index count, Index feature, T** out) {
+  if (x.pointers || x.rows) {
+    for (Index t = 0; t < count; ++t) out[t] = x[first + t] + feature;
+  } else {
+    T* p = x[first] + feature;
+    for (Index t = 0; t < count; ++t, p += x.stride) out[t] = p;
+  }
+}
+
+/// Whether tokens are taken to come from beyond L2, by the size of all of them.
+template <class T>
+bool from_afar(const Tokens<T>& x) {
+  return x.count * x.width * static_cast<Index>(sizeof(T)) > far_bytes;
+}
+
+/// From one token to the next where they are equally far apart, else 0.
+template <class T>
+Index next_token(const Tokens<T>& x) {
+  return x.pointers || x.rows ? 0 : x.stride;
+}
+
+/// The same where they come from afar, for the next ones to be fetched; else 0.
+template <class T>
+Index next_from_afar(const Tokens<T>& x) {
+  return from_afar(x) ? next_token(x) : 0;
+}
+
+}  // namespace TIEDLORA_ISA
+}  // namespace cpu
+TIEDLORA_END_NAMESPACE

@@ -1,0 +1,163 @@
+// From a wrong result to the likely fault: the smallest case that still shows it, and which slip in the
+// formula would give just these numbers.
+#pragma once
+
+#include <algorithm>    // fill
+#include <cmath>        // abs, isfinite
+#include <string>       // string
+#include <string_view>  // string_view
+#include <utility>      // move, swap
+#include <vector>       // vector
+
+#include "../views/config.hpp"
+#include "../views/slice.hpp"
+#include "findings.hpp"
+#include "matrix.hpp"
+#include "parity_case.hpp"
+
+TIEDLORA_BEGIN_NAMESPACE
+namespace verify {
+inline namespace TIEDLORA_ISA {
+
+/// Cases a little simpler than this one, the greatest steps first.
+inline std::vector<ParityCase> simpler_cases(const ParityCase& c) {
+  std::vector<ParityCase> result;
+  const auto with = [&](auto member, auto value) {
+    if (c.*member == value) return;
+    result.push_back(c);
+    result.back().*member = value;
+  };
+  for (const auto size : {&ParityCase::tokens, &ParityCase::rank, &ParityCase::in, &ParityCase::out})
+    if (c.*size > 1) with(size, Index(1)), with(size, c.*size / 2);
+  for (const auto view : {&ParityCase::x, &ParityCase::h, &ParityCase::y, &ParityCase::dx, &ParityCase::dh,
+                          &ParityCase::dy, &ParityCase::factors}) {
+    with(view, View::dense);
+    if (c.*view == View::gathered || c.*view == View::pointers) with(view, View::padded);
+  }
+  for (const auto flag :
+       {&ParityCase::token_scale, &ParityCase::overwrite, &ParityCase::wide_range, &ParityCase::shared_x})
+    with(flag, false);
+  with(&ParityCase::wants_dx, true);
+  with(&ParityCase::scale, 1.0), with(&ParityCase::scaling, 1.0), with(&ParityCase::dropout, 0.0);
+  with(&ParityCase::slices, Index(1)), with(&ParityCase::spoilt, Spoilt::nothing);
+  for (const char factor : {'A', 'B', 'u', 'v'}) {
+    const auto without = [&](std::string factors) {
+      if (const std::size_t place = factors.find(factor); place != std::string::npos) factors.erase(place, 1);
+      return factors;
+    };
+    with(&ParityCase::trained, without(c.trained));
+    if (factor == 'u' || factor == 'v') with(&ParityCase::present, without(c.present));
+  }
+  for (const auto size : {&ParityCase::tokens, &ParityCase::rank, &ParityCase::in, &ParityCase::out})
+    for (Index n = tiedlora::detail::larger(2, c.*size - 16); n < c.*size; ++n) with(size, n);
+  return result;
+}
+
+/// The simplest case found that still fails, by steps each of which does.
+template <class Fails>
+ParityCase simplest_failing(ParityCase c, const Fails& fails) {
+  int runs = 0;
+  for (bool found = true; found;) {
+    found = false;
+    for (const ParityCase& simpler : simpler_cases(c)) {
+      if (++runs > 2000) return c;  // a case of thousands of features that fails at the last only
+      if (!fails(simpler)) continue;
+      c = simpler;
+      found = true;
+      break;
+    }
+  }
+  return c;
+}
+
+/// A slip in the formula, as other numbers in the right one.
+struct Slip {
+  const char* text;
+  void (*make)(const ParityCase& c, Numbers& n);
+};
+inline void clear_rank(Matrix& m, Index k) {
+  for (Index i = 0; i < m.rows; ++i) m(i, k) = 0;
+}
+inline void clear_feature(Matrix& m, Index i) {
+  for (Index j = 0; j < m.columns; ++j) m(i, j) = 0;
+}
+/// The same memory read as if the other index ran first.
+inline void read_transposed(Matrix& m) {
+  Matrix read(m.rows, m.columns);
+  for (Index j = 0; j < m.columns; ++j)
+    for (Index i = 0; i < m.rows; ++i) read(i, j) = m.values[static_cast<std::size_t>(i * m.columns + j)];
+  m = std::move(read);
+}
+inline constexpr Slip slips[] = {
+    {"token_scale is not applied", [](const ParityCase&, Numbers& n) { n.token_scale.clear(); }},
+    {"the options' scale is not applied", [](const ParityCase&, Numbers& n) { n.scale = 1; }},
+    {"the module's scaling is not applied", [](const ParityCase&, Numbers& n) { n.scaling = 1; }},
+    {"scaling, scale and token_scale are not applied",
+     [](const ParityCase&, Numbers& n) { n.scaling = n.scale = 1, n.token_scale.clear(); }},
+    {"u is not applied",
+     [](const ParityCase&, Numbers& n) { std::fill(n.u.values.begin(), n.u.values.end(), 1.0); }},
+    {"v is not applied",
+     [](const ParityCase&, Numbers& n) { std::fill(n.v.values.begin(), n.v.values.end(), 1.0); }},
+    {"u and v are swapped",
+     [](const ParityCase& c, Numbers& n) {
+       if (c.rank == c.out) std::swap(n.u, n.v);
+     }},
+    {"A is read as if its ranks were contiguous",
+     [](const ParityCase&, Numbers& n) { read_transposed(n.A); }},
+    {"B is read as if its ranks were contiguous",
+     [](const ParityCase&, Numbers& n) { read_transposed(n.B); }},
+    {"the last rank is left out",
+     [](const ParityCase& c, Numbers& n) {
+       clear_rank(n.A, c.rank - 1), clear_rank(n.B, c.rank - 1);
+       clear_feature(n.given_h, c.rank - 1), clear_feature(n.given_dh, c.rank - 1);
+     }},
+    {"the last input feature is left out",
+     [](const ParityCase& c, Numbers& n) { clear_feature(n.x, c.in - 1), clear_feature(n.A, c.in - 1); }},
+    {"the last output feature is left out",
+     [](const ParityCase& c, Numbers& n) { clear_feature(n.dy, c.out - 1), clear_feature(n.B, c.out - 1); }},
+    {"the last token is left out",
+     [](const ParityCase& c, Numbers& n) {
+       for (Matrix* m : {&n.x, &n.dy, &n.given_h, &n.given_dh})
+         if (c.tokens > 0) clear_rank(*m, c.tokens - 1);
+     }},
+    {"dropout is not applied", [](const ParityCase&, Numbers& n) { n.dropout.probability = 0; }},
+};
+
+/// The texts of the slips that give the numbers found, where the right formula does not.
+template <class Acc>
+std::string likely_slips(const ParityCase& c, const Numbers& before, const Finding& finding) {
+  if (finding.values.values.empty() || c.rank == 0) return {};
+  Numbers right = before;
+  compute_by_reference<Acc>(c, right);
+  const auto result = [&](const Numbers& n) -> const Matrix& {
+    const std::string_view o = finding.operand;
+    return o == "h"    ? n.h
+           : o == "y"  ? n.y
+           : o == "dh" ? n.dh
+           : o == "dx" ? n.dx
+           : o == "dA" ? n.dA
+           : o == "dB" ? n.dB
+           : o == "du" ? n.du
+                       : n.dv;
+  };
+  std::string text;
+  for (const Slip& slip : slips) {
+    Numbers n = before;
+    n.given_h = right.given_h, n.given_dh = right.given_dh;
+    slip.make(c, n);
+    compute_by_reference<Acc>(c, n, finding.call != "forward" && finding.call != "backward");
+    const Matrix& slipped = result(n);
+    bool fits = slipped.values.size() == finding.values.values.size();
+    for (std::size_t i = 0; fits && i < slipped.values.size(); ++i) {
+      const double error = std::abs(slipped.values[i] - finding.values.values[i]);
+      fits = error <=
+             finding.tolerance(slipped.values[i], finding.magnitude.values[i] + std::abs(slipped.values[i]));
+    }
+    if (fits) text += (text.empty() ? "" : "; or ") + std::string(slip.text);
+  }
+  return text;
+}
+
+}  // namespace TIEDLORA_ISA
+}  // namespace verify
+TIEDLORA_END_NAMESPACE

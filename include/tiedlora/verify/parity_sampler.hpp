@@ -1,0 +1,121 @@
+// Which cases are run: sizes on, just below and just above what vectors, tiles and blocks hold, and every
+// way to call.
+#pragma once
+
+#include <cstdint>  // uint64_t
+#include <limits>   // numeric_limits
+#include <string>   // string
+#include <utility>  // move
+#include <vector>   // vector
+
+#include "../views/config.hpp"
+#include "dice.hpp"
+#include "parity_case.hpp"
+
+TIEDLORA_BEGIN_NAMESPACE
+namespace verify {
+inline namespace TIEDLORA_ISA {
+
+using Sizes = std::vector<Index>;
+
+/// first, …, last.
+inline Sizes range(Index first, Index last) {
+  Sizes result;
+  for (Index n = first; n <= last; ++n) result.push_back(n);
+  return result;
+}
+inline Sizes joined(std::initializer_list<Sizes> parts) {
+  Sizes all;
+  for (const Sizes& part : parts) all.insert(all.end(), part.begin(), part.end());
+  return all;
+}
+
+inline Sizes usual_tokens() { return joined({range(1, 17), range(31, 33), range(63, 65)}); }
+inline Sizes usual_ranks() {
+  return joined(
+      {range(1, 17), {24}, range(31, 33), {48}, range(63, 65), {100}, range(127, 129), range(255, 257)});
+}
+inline Sizes usual_widths() {
+  return joined(
+      {range(1, 34), range(47, 49), range(63, 65), range(127, 129), range(255, 257), range(511, 513), {577}});
+}
+
+/// Draws cases. Whatever is not given comes from decks, so that every value of it occurs.
+class ParitySampler {
+ public:
+  explicit ParitySampler(std::uint64_t seed, const Sizes& widths = usual_widths())
+      : seed_(seed), dice_(seed), in_(widths), out_(widths) {}
+
+  ParityCase draw(Index tokens, Index rank) {
+    ParityCase c = {.in = in_.draw(dice_),
+                    .out = out_.draw(dice_),
+                    .rank = rank,
+                    .tokens = tokens,
+                    .present = present_.draw(dice_),
+                    .trained = trained_.draw(dice_)};
+    c.wants_dx = dice_.integer(0, 3) != 0;
+    for (View* view : {&c.x, &c.h, &c.y, &c.dx, &c.dh, &c.dy}) *view = static_cast<View>(dice_.integer(0, 3));
+    c.factors = dice_.coin() ? View::dense : View::padded;
+    c.overwrite = dice_.coin(), c.token_scale = dice_.coin();
+    c.scaling = dice_.coin() ? 1.5 : 1, c.scale = dice_.coin() ? 0.625 : 1;
+    c.dropout = dice_.integer(0, 9) == 0 ? 0.3 : 0;
+    c.slices = slices_.draw(dice_);
+    c.shared_x = dice_.integer(0, 3) == 0;
+    c.wide_range = dice_.integer(0, 7) == 0;
+    c.seed = ++seed_;
+    return c;
+  }
+
+  /// Cases in which every one of these numbers of tokens and every rank occurs.
+  std::vector<ParityCase> draw_all(const Sizes& tokens, const Sizes& ranks, std::size_t count) {
+    Deck<Index> token_deck(tokens), rank_deck(ranks);
+    std::vector<ParityCase> cases;
+    while (cases.size() < count) {
+      const Index t = token_deck.draw(dice_);
+      cases.push_back(draw(t, rank_deck.draw(dice_)));
+    }
+    return cases;
+  }
+
+  /// The same with a NaN or an infinity in one operand.
+  ParityCase spoilt(ParityCase c) {
+    c.spoilt = spoilt_.draw(dice_);
+    if (dice_.coin()) c.spoiling_value = std::numeric_limits<double>::infinity();
+    c.present = "ABuv", c.dropout = 0;
+    return c;
+  }
+
+ private:
+  static std::vector<std::string> subsets(const std::string& always, const std::string& letters) {
+    std::vector<std::string> result = {always};
+    for (const char letter : letters)
+      for (std::size_t n = result.size(); n-- > 0;) result.push_back(result[n] + letter);
+    return result;
+  }
+
+  std::uint64_t seed_;
+  Dice dice_;
+  Deck<Index> in_, out_;
+  Deck<Index> slices_{{1, 2, 3, 5}};
+  Deck<std::string> present_{subsets("AB", "uv")}, trained_{subsets("", "ABuv")};
+  Deck<Spoilt> spoilt_{{Spoilt::A, Spoilt::B, Spoilt::u, Spoilt::v, Spoilt::x, Spoilt::dy}};
+};
+
+/// What parity() runs by default: so many cases, then a fifth as many with a NaN or an infinity, some without
+/// tokens and some of rank 0.
+inline std::vector<ParityCase> usual_cases(std::uint64_t seed, std::size_t count) {
+  ParitySampler sampler(seed);
+  std::vector<ParityCase> cases = sampler.draw_all(usual_tokens(), usual_ranks(), count);
+  for (const ParityCase& c : sampler.draw_all(range(1, 17), range(1, 17), count / 5 + 12))
+    cases.push_back(sampler.spoilt(c));
+  for (const Index rank : {1, 3, 8, 16}) cases.push_back(sampler.draw(0, rank));
+  for (const Index tokens : {1, 2, 5, 17}) {
+    cases.push_back(sampler.draw(tokens, 0));
+    cases.back().overwrite = cases.back().wants_dx = true;
+  }
+  return cases;
+}
+
+}  // namespace TIEDLORA_ISA
+}  // namespace verify
+TIEDLORA_END_NAMESPACE
