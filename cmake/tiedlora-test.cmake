@@ -39,8 +39,8 @@ endfunction()
 tiedlora_add_test_headers(tiedlora_test_headers ${tiedlora_test_options})
 tiedlora_add_test_headers(tiedlora_kernel_test_headers ${tiedlora_kernel_test_options})
 
-# tiedlora_test(name source... [LABEL label]): one GoogleTest program, each of its tests known to ctest as
-# name.Suite.Test.
+# tiedlora_test(name source... [LABEL label]): one GoogleTest program, each of its tests known to ctest as name.Suite.Test,
+# where the name is without its _tests.
 # Helpers are included as "support/….hpp"; TIEDLORA_GOLDEN_DIR is the folder of committed reference values.
 function(tiedlora_test name)
   cmake_parse_arguments(arg "" LABEL "" ${ARGN})
@@ -55,5 +55,6 @@ function(tiedlora_test name)
     target_compile_options(${name} PRIVATE ${tiedlora_test_options})
     target_precompile_headers(${name} REUSE_FROM tiedlora_test_headers)
   endif()
-  gtest_discover_tests(${name} TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 120 PROPERTIES LABELS "${arg_LABEL}")
+  string(REGEX REPLACE "_tests?$" "" prefix ${name})
+  gtest_discover_tests(${name} TEST_PREFIX ${prefix}. DISCOVERY_TIMEOUT 120 PROPERTIES LABELS "${arg_LABEL}")
 endfunction()

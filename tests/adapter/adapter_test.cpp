@@ -38,57 +38,8 @@ Adapter<float> counted_adapter() {
 
 bool aligned(const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 64 == 0; }
 
-TEST(AlignedArray, IsZeroAndAligned) {
-  for (const Index size : {1, 3, 16, 1000}) {
-    const AlignedArray<float> array(size);
-    EXPECT_TRUE(aligned(array.data()));
-    EXPECT_EQ(array.size(), size);
-    for (const float value : array) EXPECT_EQ(value, 0);
-  }
-  EXPECT_EQ(AlignedArray<float>().size(), 0);
-  EXPECT_EQ(AlignedArray<float>(0).data(), nullptr);
-  expect_error([] { AlignedArray<float>(-1); }, {"an array of -1 numbers"});
-  expect_error([] { AlignedArray<double>(std::numeric_limits<Index>::max() / 4); }, {"address space"});
-}
-
-std::uintptr_t place_in_page(const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 4096; }
-
-TEST(AlignedArray, BeginsInItsQuarterOfAPageIfLarge) {
-  constexpr Index size = 8 * 1024;
-  const PageQuarter quarters[] = {PageQuarter::first, PageQuarter::second, PageQuarter::third,
-                                  PageQuarter::fourth};
-  for (std::size_t quarter = 0; quarter < 4; ++quarter) {
-    AlignedArray<float> array(size, quarters[quarter]);
-    EXPECT_EQ(place_in_page(array.data()), quarter * 1024);
-    array.data()[size - 1] = 7;
-    const AlignedArray<float> copy = array;
-    EXPECT_EQ(place_in_page(copy.data()), quarter * 1024);
-    EXPECT_EQ(copy.data()[size - 1], 7);
-    array = AlignedArray<float>(size);
-    EXPECT_EQ(place_in_page(array.data()), 1024);
-    EXPECT_EQ(place_in_page(AlignedArray<float>::for_overwrite(size, quarters[quarter]).data()),
-              quarter * 1024);
-  }
-}
-
-TEST(AlignedArray, CopiesAreDeepAndMovesKeepPointers) {
-  AlignedArray<int> a(3);
-  a.data()[1] = 7;
-  const int* p = a.data();
-  AlignedArray<int> copy = a;
-  copy.data()[1] = 8;
-  EXPECT_EQ(a.data()[1], 7);
-  AlignedArray<int> moved = std::move(a);
-  EXPECT_EQ(moved.data(), p);
-  copy = std::move(moved);
-  EXPECT_EQ(copy.data(), p);
-  EXPECT_EQ(copy.data()[1], 7);
-  AlignedArray<int>& self = copy;
-  copy = self;
-  EXPECT_EQ(copy.data()[1], 7);
-}
-
 TEST(Adapter, HasItsNumbersElsewhereInAPageThanItsGradients) {
+  const auto place_in_page = [](const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 4096; };
   const Layout layout(one_kind(1, 1024, 1024), schemes::lora(), 4);
   EXPECT_NE(place_in_page(Adapter<float>(layout).trainable().data()),
             place_in_page(Gradients<float>(layout).values().data()));
@@ -287,6 +238,27 @@ TEST(Gradients, CopiesAreDeepAndViewsSurviveAMove) {
   Gradients<float> moved = std::move(gradients);
   EXPECT_EQ(moved.factors(0).B, g.B);
   EXPECT_EQ(moved.values()[0], 9);
+}
+
+TEST(GradientsView, WrapsTheCallersMemory) {
+  std::vector<float> numbers(24);
+  const GradientsView<float> view(small_layout(), numbers);
+  const Factors<float> g = view.factors(1);
+  EXPECT_EQ(g.A, nullptr);  // frozen
+  EXPECT_EQ(g.B, numbers.data());
+  EXPECT_EQ(g.v, numbers.data() + 15);
+  EXPECT_EQ(g.u, numbers.data() + 22);
+  view.v(1)(0) = 3;
+  EXPECT_EQ(numbers[15], 3);
+  EXPECT_EQ(view.A(1).size(), 0);
+  EXPECT_EQ(view.B(0).rows(), 5);
+  EXPECT_EQ(view.u(0).size(), 2);
+  EXPECT_EQ(view.values().data(), numbers.data());
+}
+
+TEST(GradientsView, RefusesAnArrayOfAnotherLength) {
+  std::vector<float> numbers(23);
+  expect_error([&] { GradientsView<float>(small_layout(), numbers); }, {"24 numbers", "holds 23"});
 }
 
 }  // namespace

@@ -226,6 +226,43 @@ TEST(AdamW, UpdatesParametersOutsideALayoutToo) {
   EXPECT_TRUE(same_bits<double>(a, b));
 }
 
+TEST(StepPlan, RunElsewhereIsTheStep) {
+  const Layout layout(one_kind(2, 3, 5), schemes::tied_lora(), 2);
+  const AdamWOptions options = {.learning_rate = 0.1, .rates = PerFactor{.B = 2, .u = 0.5}};
+  AdamW<float> optimizer(layout, options), elsewhere(layout, options);
+  std::vector<float> parameters(static_cast<std::size_t>(layout.trainable_count()), 1),
+      gradients = parameters;
+  Dice(3).fill(gradients);
+  std::vector<float> copy = parameters;
+  for (int step = 0; step < 3; ++step) {
+    const StepOptions how = {.rate_factor = 0.5, .gradient_scale = 0.25};
+    optimizer.step(parameters, gradients, how);
+
+    // Parameters and moments by plain numbers, as a device has them.
+    Index next = 0;
+    for (const auto& segment : elsewhere.step_plan(how)) {
+      EXPECT_EQ(segment.offset, next);
+      next += segment.count;
+      const auto part = [&segment](auto span) {
+        return span.subspan(static_cast<std::size_t>(segment.offset),
+                            static_cast<std::size_t>(segment.count));
+      };
+      adamw_update(segment.constants, part(std::span<float>(copy)), part(std::span<const float>(gradients)),
+                   part(elsewhere.first_moment()), part(elsewhere.second_moment()));
+    }
+    EXPECT_EQ(next, layout.trainable_count());
+    elsewhere.set_step_count(elsewhere.step_count() + 1);
+    EXPECT_TRUE(same_bits(std::span<const float>(copy), std::span<const float>(parameters))) << step;
+  }
+}
+
+TEST(StepPlan, HasTheTrainedFactorsOnly) {
+  EXPECT_EQ(AdamW<float>(Layout(one_kind(2, 3, 5), schemes::tied_lora(), 2)).step_plan().size, 4);
+  const AdamW<float> vera(Layout(one_kind(2, 3, 5), schemes::vera(), 2));
+  EXPECT_EQ(vera.step_plan().size, 2);
+  EXPECT_EQ(vera.step_count(), 0) << "a plan is no step";
+}
+
 TEST(AdamWErrors, SayWhatIsWrong) {
   AdamW<float> optimizer(tied_layout());
   std::vector<float> right(30), wrong(29);

@@ -97,8 +97,9 @@ std::vector<float> results(const Adapter<float>& adapter, Index m, void (*use)(c
 bool agree(const std::vector<float>& a, const std::vector<float>& b) {
   double apart = 0, size = 0;
   for (std::size_t i = 0; i < a.size() && a.size() == b.size(); ++i) {
-    const double x = a[i], y = b[i];
-    apart += (x - y) * (x - y), size += x * x;
+    const double x = double{a[i]}, y = double{b[i]};
+    apart += (x - y) * (x - y);
+    size += x * x;
   }
   return a.size() == b.size() && size > 0 && std::sqrt(apart) <= 0x1p-7 * std::sqrt(size);
 }
@@ -139,7 +140,8 @@ void serve(const Adapter<P>& adapter) {
   const Factors<const P> f = adapter.factors(0);
   const Matrix<float> memory(f.in_features, f.out_features, 5);
   const Weight<float> weight = {memory.view.data, f.out_features, f.in_features, f.in_features};
-  merge(f, weight), unmerge(f, weight);
+  merge(f, weight);
+  unmerge(f, weight);
   {
     const MergedWeight guard(f, weight);
   }

@@ -34,48 +34,6 @@ GgufBytes two_tensors(std::uint64_t second_offset = 32, std::string_view data = 
   return bytes;
 }
 
-TEST(Gguf, ReadsEveryTypeOfValue) {
-  const gguf::File file = gguf::open(golden("model.gguf"));
-  const auto value = [&file](std::string_view key) -> const gguf::Value& {
-    const gguf::Value* found = file.find_value(key);
-    if (!found) throw std::runtime_error("no value " + std::string(key));
-    return *found;
-  };
-  EXPECT_EQ(value("test.uint8").natural(), 200);
-  EXPECT_EQ(value("test.int8").number(), -100);
-  EXPECT_EQ(value("test.uint16").natural(), 60000);
-  EXPECT_EQ(value("test.int16").number(), -30000);
-  EXPECT_EQ(value("test.uint32").natural(), 4000000000);
-  EXPECT_EQ(value("test.int32").number(), -2000000000);
-  EXPECT_EQ(value("test.float32").number(), 0.5);
-  EXPECT_EQ(value("test.bool").boolean(), true);
-  EXPECT_EQ(value("test.uint64").natural(), huge);
-  EXPECT_EQ(value("test.int64").number(), -0x1p63);
-  EXPECT_EQ(value("test.float64").number(), 0.1);
-  EXPECT_EQ(value("test.text").text(), std::string_view("m\xC3\xB6\0del", 7));
-  EXPECT_EQ(value("general.alignment").natural(), 64);
-  EXPECT_EQ(value("test.array.uint8").numbers<std::uint8_t>(), (std::vector<std::uint8_t>{200, 200}));
-  EXPECT_EQ(value("test.array.int64").numbers<std::int64_t>(),
-            (std::vector<std::int64_t>(2, std::numeric_limits<std::int64_t>::min())));
-  EXPECT_EQ(value("test.array.float64").numbers<double>(), (std::vector<double>{0.1, 0.1}));
-  EXPECT_EQ(value("test.array.bool").count, 2);
-  EXPECT_EQ(value("tokenizer.ggml.tokens").texts(),
-            (std::vector<std::string_view>{"<s>", "", "\xC4\xA0the"}));
-  EXPECT_EQ(file.find_value("test"), nullptr);
-}
-
-TEST(Gguf, ValuesOfOtherTypesGiveNothing) {
-  const gguf::File file = gguf::open(golden("model.gguf"));
-  EXPECT_EQ(file.find_value("test.uint8")->text(), std::nullopt);
-  EXPECT_EQ(file.find_value("test.uint8")->boolean(), std::nullopt);
-  EXPECT_EQ(file.find_value("test.int8")->natural(), std::nullopt) << "it is negative";
-  EXPECT_EQ(file.find_value("test.float32")->natural(), std::nullopt);
-  EXPECT_EQ(file.find_value("test.bool")->number(), std::nullopt);
-  EXPECT_EQ(file.find_value("test.text")->texts(), std::nullopt);
-  EXPECT_EQ(file.find_value("test.array.uint8")->numbers<std::int8_t>(), std::nullopt);
-  EXPECT_EQ(file.find_value("test.array.uint8")->natural(), std::nullopt);
-}
-
 TEST(Gguf, KeepsTensorsOfEveryType) {
   const gguf::File file = gguf::open(golden("model.gguf"));
   ASSERT_EQ(file.tensors().size(), 3);
@@ -227,27 +185,6 @@ TEST(Gguf, NamesTheFile) {
   expect_failure(gguf::try_open(folder / "none.gguf"), {"none.gguf\" cannot be opened"});
   write_text(folder / "x.gguf", "GGXX");
   expect_failure(gguf::try_open(folder / "x.gguf"), {"x.gguf\" is no GGUF file"});
-}
-
-TEST(Gguf, WritesNothingThatIsWrong) {
-  const Folder folder;
-  write_text(folder / "x", "old");
-  const std::string text(64, 'n');
-  const auto data = [bytes = std::array<std::byte, 8>()]() -> Result<std::span<const std::byte>> {
-    return std::span<const std::byte>(bytes);
-  };
-  const auto save = [&](std::vector<gguf::Entry> entries) {
-    return gguf::try_save(folder / "x", std::span<const gguf::MetadataEntry>(), entries);
-  };
-  expect_failure(save({{text, Type::F32, {2}, data}}), {"x\": the tensor name", "64 bytes; GGUF allows 63"});
-  expect_failure(save({{"a", Type::F32, {2}, data}, {"a", Type::F32, {2}, data}}),
-                 {"two tensors are named \"a\""});
-  expect_failure(save({{"a", Type::F32, {3}, data}}), {"tensor \"a\" takes 12 bytes, but 8 were given"});
-  expect_failure(save({{"a", Type::F32, {1, 1, 1, 1, 2}, data}}), {"cannot express"});
-  EXPECT_EQ(read_text(folder / "x"), "old");
-  EXPECT_EQ(folder.entries(), 1);
-  ASSERT_TRUE(save({{"a", Type::F32, {2}, data}}));
-  EXPECT_TRUE(gguf::try_open(folder / "x"));
 }
 
 }  // namespace

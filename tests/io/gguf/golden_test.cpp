@@ -14,7 +14,7 @@ using namespace tiedlora;
 using gguf::Order;
 using gguf::Type;
 
-std::filesystem::path golden(const std::string& name) {
+std::filesystem::path golden_file(const std::string& name) {
   return std::filesystem::path(TIEDLORA_GOLDEN_DIR) / "gguf" / (name + ".gguf");
 }
 
@@ -32,11 +32,11 @@ ModuleList qkv(Index in) {
   return modules;
 }
 
-gguf::Naming naming(Order order) { return gguf::llama({.heads = 2, .kv_heads = 1, .weights = order}); }
+gguf::Naming naming_of(Order order) { return gguf::llama({.heads = 2, .kv_heads = 1, .weights = order}); }
 
 template <class P>
 Adapter<P> load(const std::string& name, Order order, Index in = 4) {
-  return load_gguf<P>(golden(name), qkv(in), naming(order)).adapter;
+  return load_gguf<P>(golden_file(name), qkv(in), naming_of(order)).adapter;
 }
 
 /// A is tensor 2m, B tensor 2m + 1.
@@ -76,8 +76,8 @@ TEST(GgufGolden, DequantizesQ8AsGgufDoes) {
 TEST(GgufGolden, WritesTheSameBytes) {
   const Folder folder;
   const auto expect_same = [&](const std::string& name, Order order, const GgufExportOptions& options) {
-    export_gguf(load<float>(name, order), folder / "x", naming(order), options);
-    EXPECT_TRUE(read_text(folder / "x") == read_text(golden(name))) << name;
+    export_gguf(load<float>(name, order), folder / "x", naming_of(order), options);
+    EXPECT_TRUE(read_text(folder / "x") == read_text(golden_file(name))) << name;
   };
   expect_same("llama_f32", Order::gguf,
               {.base_model = "some/m\xC3\xB6"

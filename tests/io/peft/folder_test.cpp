@@ -1,0 +1,54 @@
+// PEFT's folders: both files, and the modules that they tell of.
+#include <gtest/gtest.h>
+
+#include <tiedlora/io/peft/folder.hpp>
+
+#include "support/io_files.hpp"
+#include "support/peft_writer.hpp"
+
+namespace tiedlora_test {
+namespace {
+
+using namespace tiedlora;
+using tiedlora::detail::try_infer_modules;
+using tiedlora::detail::try_open_peft;
+
+TEST(PeftFolder, HoldsConfigAndTensors) {
+  const Folder folder;
+  small_lora().write(folder / "x");
+  const auto open = try_open_peft(folder / "x", {});
+  ASSERT_TRUE(open) << open.error();
+  EXPECT_EQ(open->config.rank, 2);
+  EXPECT_EQ(open->tensors.modules.size(), 4u);
+  const auto modules = try_infer_modules(*open);
+  ASSERT_TRUE(modules) << modules.error();
+  ASSERT_EQ(modules->size(), 4);
+  EXPECT_EQ((*modules)[0].name, "m.layers.0.down");
+  EXPECT_EQ((*modules)[0].in_features, 6);
+  EXPECT_EQ((*modules)[0].out_features, 4);
+  EXPECT_EQ((*modules)[0].layer, 0);
+  EXPECT_EQ((*modules)[0].kind, "down");
+}
+
+TEST(PeftFolder, OfAVeraDoesNotTellTheModules) {
+  const Folder folder;
+  small_vera().write(folder / "x");
+  const auto open = try_open_peft(folder / "x", {});
+  ASSERT_TRUE(open) << open.error();
+  expect_failure(try_infer_modules(*open), {"VeRA", "give the host's module list"});
+}
+
+TEST(PeftFolder, NamesTheFileThatIsWrong) {
+  const Folder folder;
+  expect_failure(try_open_peft(folder / "x", {}), {"adapter_config.json\"", "cannot be opened"});
+  small_lora().write(folder / "x");
+  std::filesystem::remove(folder / "x" / "adapter_model.safetensors");
+  expect_failure(try_open_peft(folder / "x", {}), {"adapter_model.safetensors\"", "cannot be opened"});
+  write_text(folder / "x" / "adapter_model.bin", "pickle");
+  expect_failure(try_open_peft(folder / "x", {}), {"adapter_model.bin", "can run code"});
+  write_text(folder / "x" / "adapter_config.json", "{");
+  expect_failure(try_open_peft(folder / "x", {}), {"adapter_config.json\""});
+}
+
+}  // namespace
+}  // namespace tiedlora_test
