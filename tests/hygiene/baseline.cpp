@@ -97,7 +97,7 @@ std::vector<float> results(const Adapter<float>& adapter, Index m, void (*use)(c
 bool agree(const std::vector<float>& a, const std::vector<float>& b) {
   double apart = 0, size = 0;
   for (std::size_t i = 0; i < a.size() && a.size() == b.size(); ++i) {
-    const double x = double{a[i]}, y = double{b[i]};
+    const double x = static_cast<double>(a[i]), y = static_cast<double>(b[i]);
     apart += (x - y) * (x - y);
     size += x * x;
   }
@@ -120,7 +120,7 @@ Adapter<float> train() {
       forward(adapter.factors(m), x.view, y.view, h.view);
       for (std::size_t i = 0; i < y.memory.size(); ++i) {
         y.memory[i] -= target.memory[i];
-        loss += double{y.memory[i]} * double{y.memory[i]};
+        loss += static_cast<double>(y.memory[i] * y.memory[i]);
       }
       backward(adapter.factors(m), x.view, h.view, y.view, gradients.factors(m));
     }

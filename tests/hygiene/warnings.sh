@@ -9,10 +9,10 @@ flags=(-Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wold-st
 if "$compiler" --version | grep -q clang; then
   # All that Clang has, but for what asks for another library than one of headers in C++20 that works on pointers: older
   # standards, structs without gaps, no pointer arithmetic, no comparison with 0.0, a .cpp file for a vtable, a default in a
-  # switch over all enumerators and none in others, no backslash in a comment.
+  # switch over all enumerators and none in others, no backslash in a comment, no comma between two assignments.
   flags+=(-Weverything -Wno-c++98-compat -Wno-c++98-compat-pedantic -Wno-pre-c++20-compat-pedantic -Wno-padded
           -Wno-unknown-warning-option -Wno-unsafe-buffer-usage -Wno-unsafe-buffer-usage-in-container -Wno-float-equal
-          -Wno-weak-vtables -Wno-switch-default -Wno-switch-enum -Wno-documentation-unknown-command)
+          -Wno-weak-vtables -Wno-switch-default -Wno-switch-enum -Wno-documentation-unknown-command -Wno-comma)
 else
   flags+=(-Wduplicated-cond -Wduplicated-branches -Wlogical-op -Wsuggest-override)
 fi
