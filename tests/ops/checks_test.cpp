@@ -122,6 +122,32 @@ TEST(CallErrors, Slices) {
   expect_error([&] { shrink_backward(o.f(), o.x, o.dh, o.g(), o.dx, sliced); }, {"cannot be sliced"});
 }
 
+// What a host checks at load time is what the calls would throw later.
+TEST(CallErrors, ChecksAtLoadTime) {
+  Operands<float> o, wide({.rank = 5000}, 2);
+  const CpuBackend cpu;
+  const auto view = [](auto& matrix) {
+    return Tokens<std::remove_pointer_t<decltype(matrix.data())>>{matrix.data(), matrix.rows(), matrix.cols(),
+                                                                  matrix.rows()};
+  };
+  check_forward(cpu, o.f(), view(o.x), view(o.y), view(o.h));
+  check_forward(cpu, o.f(), view(o.x), view(o.y));
+  check_backward(cpu, o.f(), view(o.x), view(o.h), view(o.dy), o.g(), view(o.dx));
+  const char* no_room = "without scratch the rank can be at most 4096";
+  check_forward(cpu, wide.f(), view(wide.x), view(wide.y), view(wide.h));
+  expect_error([&] { check_forward(cpu, wide.f(), view(wide.x), view(wide.y)); }, {module_text, no_room});
+  expect_error([&] { forward(wide.f(), wide.x, wide.y); }, {no_room});
+  expect_error(
+      [&] {
+        check_backward(cpu, wide.f(), view(wide.x), view(wide.h), view(wide.dy), wide.g(), view(wide.dx));
+      },
+      {no_room});
+  std::vector<std::byte> scratch(scratch_bytes(wide.f(), 1));
+  check_forward(cpu, wide.f(), view(wide.x), view(wide.y), {.scratch = scratch});
+  forward(wide.f(), wide.x, wide.y, {.scratch = scratch});
+  expect_error([&] { check_forward(cpu, o.f(), view(wide.x), view(o.y), view(o.h)); }, {"tokens"});
+}
+
 TEST(CallErrors, ModulesThatReadTheSameX) {
   Operands<float> o;
   const std::vector<Factors<const float>> modules(2, o.f());

@@ -80,27 +80,49 @@ void check_backend(const B&, const Factors<P>& f, const CallOptions& o) {
   if (!masks_x<B>() && o.dropout.probability != 0) fail_at(f, "this backend has no dropout");
 }
 
+/// Numbers of h that a call without h, or backward, has room for where it got no scratch.
+template <class Acc>
+inline constexpr Index stack_numbers =
+    sizeof(Acc) < 16 * 1024 ? 16 * 1024 / static_cast<Index>(sizeof(Acc)) : 1;
+
+/// Room for h in the caller's scratch.
+template <class Acc>
+struct HiddenScratch {
+  explicit HiddenScratch(const CallOptions& o) {
+    std::byte* scratch = o.scratch.data();
+    const auto misaligned = reinterpret_cast<std::size_t>(scratch) % alignof(Acc);
+    const std::size_t skipped = misaligned ? alignof(Acc) - misaligned : 0;
+    if (!std::is_trivially_copyable_v<Acc> || o.scratch.size() < skipped + sizeof(Acc)) return;
+    data = reinterpret_cast<Acc*>(scratch + skipped);
+    numbers = static_cast<Index>((o.scratch.size() - skipped) / sizeof(Acc));
+  }
+  Acc* data = nullptr;
+  Index numbers = 0;
+};
+
+/// Throws Error where there is no room for h of a single token.
+template <class B, class P>
+void check_room_for_h(const B&, const Factors<P>& f, const CallOptions& o) {
+  using Acc = accumulator_t<P>;
+  if (HiddenScratch<Acc>(o).numbers >= f.rank) return;
+  if (has_device_memory<B>)
+    fail_at(f, "on this backend the call needs h, or scratch_bytes(…) of scratch in its memory");
+  if (f.rank > stack_numbers<Acc>)
+    fail_at(f, "without scratch the rank can be at most ", stack_numbers<Acc>,
+            "; give scratch_bytes(…) of scratch");
+}
+
 /// Room for h of a block of tokens: the caller's scratch, else the stack.
 template <class Acc>
 class HiddenBlock {
  public:
-  template <class B, class P>
-  HiddenBlock(const B&, const Factors<P>& f, const CallOptions& o)
-      : rank_(f.rank), data_(stack_), capacity_(has_device_memory<B> ? 0 : stack_size / f.rank) {
-    // From scratch at any address to one that is aligned.
-    std::byte* scratch = o.scratch.data();
-    const auto misaligned = reinterpret_cast<std::size_t>(scratch) % alignof(Acc);
-    const std::size_t skipped = misaligned ? alignof(Acc) - misaligned : 0;
-    if constexpr (std::is_trivially_copyable_v<Acc>) {
-      if (scratch && o.scratch.size() >= skipped + sizeof(Acc) * static_cast<std::size_t>(f.rank)) {
-        data_ = reinterpret_cast<Acc*>(scratch + skipped);
-        capacity_ = static_cast<Index>((o.scratch.size() - skipped) / sizeof(Acc)) / f.rank;
-      }
-    }
-    if (capacity_ > 0) return;
-    if (has_device_memory<B>)
-      fail_at(f, "on this backend the call needs h, or scratch_bytes(…) of scratch in its memory");
-    fail_at(f, "without scratch the rank can be at most ", stack_size, "; give scratch_bytes(…) of scratch");
+  template <class P>
+  HiddenBlock(const Factors<P>& f, const CallOptions& o)
+      : rank_(f.rank), data_(stack_), capacity_(stack_numbers<Acc> / f.rank) {
+    const HiddenScratch<Acc> scratch(o);
+    if (scratch.numbers < f.rank) return;
+    data_ = scratch.data;
+    capacity_ = scratch.numbers / f.rank;
   }
   HiddenBlock(const HiddenBlock&) = delete;
   HiddenBlock& operator=(const HiddenBlock&) = delete;
@@ -109,11 +131,8 @@ class HiddenBlock {
   Tokens<Acc> tokens(Index count) const { return {data_, rank_, count, rank_}; }
 
  private:
-  static constexpr Index stack_bytes = 16 * 1024;
-  static constexpr Index stack_size =
-      sizeof(Acc) < stack_bytes ? stack_bytes / static_cast<Index>(sizeof(Acc)) : 1;
   Index rank_;
-  Acc stack_[static_cast<std::size_t>(stack_size)];
+  Acc stack_[static_cast<std::size_t>(stack_numbers<Acc>)];
   Acc* data_;
   Index capacity_;
 };

@@ -34,6 +34,7 @@ void check_backward(const B& backend, const Factors<P>& f, const Tokens<X>& x, b
   check_tokens(f, "dy", dy, "out_features", f.out_features, dy.count);
   if (has_x) check_tokens(f, "x", x, "in_features", f.in_features, dy.count);
   check_input_side(f, x, has_x, gradient, dx, wants_dx, dy.count);
+  if (needs_dh(gradient, dx)) check_room_for_h(backend, f, o);
 }
 
 }  // namespace TIEDLORA_ISA

@@ -140,6 +140,7 @@ template <class B, class ParallelFor, class P, class X, class H, class Dy, class
 void backward_in_blocks(const B& backend, ParallelFor&& parallel_for, const Factors<P>& f, const X& x,
                         const H& h, const Dy& dy, const BlockGradients<accumulator_t<P>>& blocks, Dx&& dx,
                         const CallOptions& o = {}) {
+  static_assert(!detail::has_device_memory<B>, "tiedlora: BlockGradients are in the host's memory");
   using Scalar = std::remove_const_t<P>;
   const Tokens<const accumulator_t<P>> hs = detail::input_tokens(h);
   const auto dys = detail::input_tokens(dy);

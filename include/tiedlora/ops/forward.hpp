@@ -17,6 +17,22 @@
 #include "unchecked.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
+
+namespace detail {
+inline namespace TIEDLORA_ISA {
+
+template <class B, class P, class X, class Y>
+void check_forward(const B& backend, const Factors<P>& f, const Tokens<X>& x, const Tokens<Y>& y,
+                   const CallOptions& o) {
+  check_options(f, o, false);
+  check_backend(backend, f, o);
+  check_tokens(f, "y", y, "out_features", f.out_features, x.count);
+  check_tokens(f, "x", x, "in_features", f.in_features, x.count);
+}
+
+}  // namespace TIEDLORA_ISA
+}  // namespace detail
+
 inline namespace TIEDLORA_ISA {
 
 template <class T>
@@ -55,20 +71,19 @@ void expand(const Factors<P>& f, const H& h, Y&& y, const CallOptions& o = {}) {
   expand(CpuBackend(), f, h, std::forward<Y>(y), o);
 }
 
-/// Throws what forward would throw for these operands; reads none of them. h may be left out.
-template <class B, class P, class X, class Y>
-void check_forward(const B& backend, const Factors<P>& f, const Tokens<X>& x, const Tokens<Y>& y,
-                   const CallOptions& o = {}) {
-  detail::check_options(f, o, false);
-  detail::check_backend(backend, f, o);
-  detail::check_tokens(f, "y", y, "out_features", f.out_features, x.count);
-  detail::check_tokens(f, "x", x, "in_features", f.in_features, x.count);
-}
+/// Throws what forward would throw for these operands; reads none of them. Without h: what forward without h
+/// would.
 template <class B, class P, class X, class Y>
 void check_forward(const B& backend, const Factors<P>& f, const Tokens<X>& x, const Tokens<Y>& y,
                    const Tokens<accumulator_t<P>>& h, const CallOptions& o = {}) {
-  check_forward(backend, f, x, y, o);
+  detail::check_forward(backend, f, x, y, o);
   if (f.rank > 0) detail::check_tokens(f, "h", h, "the rank", f.rank, x.count);
+}
+template <class B, class P, class X, class Y>
+void check_forward(const B& backend, const Factors<P>& f, const Tokens<X>& x, const Tokens<Y>& y,
+                   const CallOptions& o = {}) {
+  detail::check_forward(backend, f, x, y, o);
+  if (f.rank > 0) detail::check_room_for_h(backend, f, o);
 }
 
 /// Both halves: y += c ∘ v ∘ B·(u ∘ A·(mask ∘ x)). Where y holds the base layer's output this is the adapted

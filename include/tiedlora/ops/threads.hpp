@@ -5,7 +5,7 @@
 //   const auto second = [&](tiedlora::Slice slice) { tiedlora::expand(factors, h, y, {.slice = slice}); };
 //   tiedlora::parallel_stages(pool_parallel_for, threads, first, second);
 //
-// A stage is any function of a Slice: shrink, expand, a batch's, the halves of backward. Bad operands throw
+// A stage is any function of a Slice: shrink, expand, or those of a batch. Bad operands throw
 // in every slice of the first stage that checks them, before any thread waits at the barrier after it.
 #pragma once
 

@@ -29,7 +29,7 @@ void forward(const B& backend, const Factors<const P>& f, const Tokens<const X>&
              const CallOptions& o = {}) {
   using Acc = accumulator_t<P>;
   if (f.rank == 0) return forward(backend, f, x, y, Tokens<Acc>(), o);
-  const detail::HiddenBlock<Acc> h(backend, f, o);
+  const detail::HiddenBlock<Acc> h(f, o);
   for (Index t = 0; t < x.count; t += h.capacity()) {
     const Index count = detail::smaller(h.capacity(), x.count - t);
     forward(backend, f, x.tokens(t, count), y.tokens(t, count), h.tokens(count), detail::from_token(o, t));
@@ -47,7 +47,7 @@ void backward(const B& backend, const Factors<const P>& f, const Tokens<const X>
     return;
   }
   if (!detail::needs_dh(gradient, dx)) return backend.expand_backward(f, h, dy, gradient, Tokens<Acc>(), o);
-  const detail::HiddenBlock<Acc> block(backend, f, o);
+  const detail::HiddenBlock<Acc> block(f, o);
   for (Index t = 0; t < dy.count; t += block.capacity()) {
     const Index count = detail::smaller(block.capacity(), dy.count - t);
     const CallOptions options = detail::from_token(o, t);
