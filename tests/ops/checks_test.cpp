@@ -135,7 +135,8 @@ TEST(CallErrors, ChecksAtLoadTime) {
   check_backward(cpu, o.f(), view(o.x), view(o.h), view(o.dy), o.g(), view(o.dx));
   const char* no_room = "without scratch the rank can be at most 4096";
   check_forward(cpu, wide.f(), view(wide.x), view(wide.y), view(wide.h));
-  expect_error([&] { check_forward(cpu, wide.f(), view(wide.x), view(wide.y)); }, {module_text, no_room});
+  expect_error([&] { check_forward(cpu, wide.f(), view(wide.x), view(wide.y)); },
+               {"module \"layers.0.proj\"", no_room});
   expect_error([&] { forward(wide.f(), wide.x, wide.y); }, {no_room});
   expect_error(
       [&] {
