@@ -22,7 +22,7 @@ inline namespace TIEDLORA_ISA {
 /// Cases a little simpler than this one, the greatest steps first.
 inline std::vector<ParityCase> simpler_cases(const ParityCase& c) {
   std::vector<ParityCase> result;
-  const auto with = [&](auto member, auto value) {
+  const auto with = [&](auto member, const auto& value) {
     if (c.*member == value) return;
     result.push_back(c);
     result.back().*member = value;

@@ -143,7 +143,7 @@ class ParityRun {
     backend_.expand_backward(factors(), h(), dy(), d.factors(), c_.needs_dh() ? dh.tokens() : Tokens<Acc>(),
                              options());
     if (c_.needs_dh()) findings_.compare<Acc>("expand_backward", "dh", dh, exact_.dh, halves_.dh, c_.out);
-    compare_dB_du_dv("expand_backward", d);
+    compare_gradients_of_expand("expand_backward", d);
     findings_.expect_unchanged("expand_backward", "dA", d.dA, "has no business with ");
     expect_inputs_unchanged("expand_backward");
   }
@@ -153,7 +153,7 @@ class ParityRun {
     backend_.shrink_backward(factors(), c_.trains('A') ? x() : Tokens<const X>(),
                              c_.rank > 0 ? Tokens<const Acc>(dh_.tokens()) : Tokens<const Acc>(), d.factors(),
                              d.dx_tokens(), options());
-    compare_dA_dx("shrink_backward", d, halves_, c_.tokens, c_.rank);
+    compare_shrink_backward("shrink_backward", d, halves_, c_.tokens, c_.rank);
     findings_.expect_unchanged("shrink_backward", "dB", d.dB, "has no business with ");
     findings_.expect_unchanged("shrink_backward", "du", d.du, "has no business with ");
     findings_.expect_unchanged("shrink_backward", "dv", d.dv, "has no business with ");
@@ -173,8 +173,8 @@ class ParityRun {
     Scratch scratch(*this);
     unchecked::backward(backend_, factors(), c_.trains('A') ? x() : Tokens<const X>(), h(), dy(), d.factors(),
                         d.dx_tokens(), scratch.options());
-    compare_dA_dx("backward", d, whole_, c_.out + c_.tokens, c_.out + c_.rank);
-    compare_dB_du_dv("backward", d);
+    compare_shrink_backward("backward", d, whole_, c_.out + c_.tokens, c_.out + c_.rank);
+    compare_gradients_of_expand("backward", d);
     expect_inputs_unchanged("backward");
   }
 
@@ -193,7 +193,7 @@ class ParityRun {
     Allocation<std::byte> bytes;
   };
 
-  void compare_dB_du_dv(const char* call, Derivatives& d) {
+  void compare_gradients_of_expand(const char* call, Derivatives& d) {
     const Index out = c_.out, tokens = c_.tokens;
     if (c_.trains('B')) findings_.compare<Acc>(call, "dB", d.dB, exact_.dB, halves_.dB, tokens, &before_.dB);
     if (c_.trains('u'))
@@ -201,8 +201,8 @@ class ParityRun {
     if (c_.trains('v'))
       findings_.compare<Acc>(call, "dv", d.dv, exact_.dv, halves_.dv, c_.rank + tokens, &before_.dv);
   }
-  void compare_dA_dx(const char* call, Derivatives& d, const Numbers& magnitude, Index dA_roundings,
-                     Index dx_roundings) {
+  void compare_shrink_backward(const char* call, Derivatives& d, const Numbers& magnitude, Index dA_roundings,
+                               Index dx_roundings) {
     if (c_.trains('A') && c_.rank > 0)
       findings_.compare<Acc>(call, "dA", d.dA, exact_.dA, magnitude.dA, dA_roundings, &before_.dA);
     if (c_.wants_dx)
