@@ -6,4 +6,4 @@ here=$(cd "$(dirname "$0")" && pwd)
 nvcc=$(compgen -G "$here/../../.venv/lib/python3*/site-packages/nvidia/cu*/bin/nvcc" | head -n 1 || true)
 [[ -n $nvcc ]] || nvcc=$(command -v nvcc) || exit 77
 echo "$nvcc"
-exec "$nvcc" -std=c++20 -ccbin g++ -Werror all-warnings -Xcompiler -Wall,-Wextra -I"$1" -c "$2" -o "$3"
+exec "$nvcc" -std=c++20 -ccbin "$(command -v g++)" -Werror all-warnings -Xcompiler -Wall,-Wextra -I"$1" -c "$2" -o "$3"
