@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <tiedlora/eigen.hpp>
+#include <tiedlora/ops.hpp>
 #include <tiedlora/serving.hpp>
 #include <utility>
 #include <vector>

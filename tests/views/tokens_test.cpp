@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <numeric>
+#include <tiedlora/eigen.hpp>
 #include <tiedlora/views/tokens.hpp>
 #include <vector>
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <string_view>
+#include <tiedlora/eigen.hpp>
 #include <tiedlora/ops.hpp>
 #include <vector>
 
