@@ -43,7 +43,8 @@ template <>
 struct ScalarTraits<__half> : Scalar16<Format::binary16> {};
 template <>
 struct ScalarTraits<__nv_bfloat16> : Scalar16<Format::bfloat16> {};
-#if defined(__FLT16_MAX__)
+// GCC 12 has the limits of _Float16 on 64-bit ARM, but the type in C only.
+#if defined(__FLT16_MAX__) && (defined(__clang__) || __GNUC__ >= 13 || defined(__x86_64__))
 template <>
 struct ScalarTraits<_Float16> : Scalar16<Format::binary16> {};
 #endif
