@@ -1,17 +1,20 @@
 // AdamW over the flat array, with rates per factor; gradient norm and clipping.
 #pragma once
 
-#include <algorithm>    // copy_n, fill_n, min
+#include <algorithm>    // min
 #include <cmath>        // sqrt, pow, isfinite
 #include <cstddef>      // size_t
 #include <cstdint>      // int64_t
+#include <cstring>      // memcpy
 #include <optional>     // optional
 #include <span>         // span
 #include <type_traits>  // is_same, type_identity
 #include <utility>      // move
 
-#if defined(__SSE__)
-#include <xmmintrin.h>  // square roots of four floats
+#if defined(__AVX__)
+#include <immintrin.h>  // square roots of vectors
+#elif defined(__SSE__)
+#include <xmmintrin.h>
 #endif
 
 #include "../views/config.hpp"
@@ -149,35 +152,41 @@ AdamWConstants<T> adamw_constants(const AdamWStep& s) {
 
 namespace detail {
 
-/// Numbers that are updated at a time: of constant size, for the compiler to take in vectors.
-inline constexpr std::size_t adamw_block = 64;
-
-/// Square roots, correctly rounded. (With errno in its way no compiler makes vectors of std::sqrt.)
-inline void square_roots(const float* values, float* roots) {
-#if defined(__SSE__)
-  for (std::size_t i = 0; i < adamw_block; i += 4)
-    _mm_storeu_ps(roots + i, _mm_sqrt_ps(_mm_loadu_ps(values + i)));
+// Floats that are updated at a time, and their square roots, correctly rounded. (With errno in its way no
+// compiler makes vectors of std::sqrt.)
+#if defined(__AVX512F__)
+using AdamWFloats = float __attribute__((vector_size(64)));
+inline void take_square_roots(AdamWFloats& values) {
+  values = _mm512_maskz_sqrt_ps(0xffff, values);  // GCC 12 warns of the plain one, in its own header
+}
+#elif defined(__AVX__)
+using AdamWFloats = float __attribute__((vector_size(32)));
+inline void take_square_roots(AdamWFloats& values) { values = _mm256_sqrt_ps(values); }
 #else
-  for (std::size_t i = 0; i < adamw_block; ++i) roots[i] = std::sqrt(values[i]);
+using AdamWFloats = float __attribute__((vector_size(16)));
+inline void take_square_roots(AdamWFloats& values) {
+#if defined(__SSE__)
+  values = _mm_sqrt_ps(values);
+#else
+  for (std::size_t i = 0; i < 4; ++i) values[i] = std::sqrt(values[i]);
 #endif
 }
+#endif
 template <class P>
-void square_roots(const P* values, P* roots) {
+void take_square_roots(P& value) {
   using std::sqrt;
-  for (std::size_t i = 0; i < adamw_block; ++i) roots[i] = sqrt(values[i]);
+  value = sqrt(value);
 }
 
-template <class P>
-void adamw_update_block(const AdamWConstants<P>& c, P* p, const P* g, P* m, P* v) {
-  P roots[adamw_block];
-  for (std::size_t i = 0; i < adamw_block; ++i) {
-    const P gradient = c.gradient_scale * g[i];
-    m[i] = c.beta1 * m[i] + c.rest1 * gradient;
-    v[i] = c.beta2 * v[i] + c.rest2 * gradient * gradient;
-  }
-  square_roots(v, roots);
-  for (std::size_t i = 0; i < adamw_block; ++i)
-    p[i] = c.keep * p[i] - c.rate * m[i] / (roots[i] * c.root + c.epsilon);
+/// For one number or a vector of them.
+template <class P, class Numbers>
+void adamw_update_numbers(const AdamWConstants<P>& c, Numbers& p, const Numbers& g, Numbers& m, Numbers& v) {
+  const Numbers gradient = c.gradient_scale * g;
+  m = c.beta1 * m + c.rest1 * gradient;
+  v = c.beta2 * v + c.rest2 * gradient * gradient;
+  Numbers root = v;
+  take_square_roots(root);
+  p = c.keep * p - c.rate * m / (root * c.root + c.epsilon);
 }
 
 }  // namespace detail
@@ -191,18 +200,27 @@ void adamw_update(const AdamWConstants<P>& constants, std::span<P> parameters,
                   std::type_identity_t<std::span<P>> second_moment) {
   static_assert(!is_narrow<P>,
                 "tiedlora: train in float or double and cast for serving: steps vanish in half and bfloat16");
-  // Copies of whole blocks, the last one filled up: all numbers are computed alike, wherever they stand.
-  constexpr std::size_t block = detail::adamw_block;
-  P p[block], g[block], m[block], v[block];
-  for (std::size_t i = 0; i < parameters.size(); i += block) {
-    const std::size_t n = std::min(block, parameters.size() - i);
-    if (n < block)
-      for (P* numbers : {p, g, m, v}) std::fill_n(numbers, block, P(0));
-    std::copy_n(parameters.data() + i, n, p), std::copy_n(gradients.data() + i, n, g);
-    std::copy_n(first_moment.data() + i, n, m), std::copy_n(second_moment.data() + i, n, v);
-    detail::adamw_update_block(constants, p, g, m, v);
-    std::copy_n(p, n, parameters.data() + i);
-    std::copy_n(m, n, first_moment.data() + i), std::copy_n(v, n, second_moment.data() + i);
+  P* const p = parameters.data();
+  const P* const g = gradients.data();
+  P* const m = first_moment.data();
+  P* const v = second_moment.data();
+  if constexpr (std::is_same_v<P, float>) {
+    // The last numbers in a vector filled up with zeros: all are computed alike, wherever they stand.
+    constexpr std::size_t lanes = sizeof(detail::AdamWFloats) / sizeof(float);
+    const auto update = [&](std::size_t i, std::size_t bytes) __attribute__((always_inline)) {
+      detail::AdamWFloats parameter = {}, gradient = {}, first = {}, second = {};
+      std::memcpy(&parameter, p + i, bytes), std::memcpy(&gradient, g + i, bytes);
+      std::memcpy(&first, m + i, bytes), std::memcpy(&second, v + i, bytes);
+      detail::adamw_update_numbers(constants, parameter, gradient, first, second);
+      std::memcpy(p + i, &parameter, bytes), std::memcpy(m + i, &first, bytes),
+          std::memcpy(v + i, &second, bytes);
+    };
+    std::size_t i = 0;
+    for (; i + lanes <= parameters.size(); i += lanes) update(i, sizeof(detail::AdamWFloats));
+    if (i < parameters.size()) update(i, (parameters.size() - i) * sizeof(float));
+  } else {
+    for (std::size_t i = 0; i < parameters.size(); ++i)
+      detail::adamw_update_numbers(constants, p[i], g[i], m[i], v[i]);
   }
 }
 template <class P>
