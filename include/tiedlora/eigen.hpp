@@ -24,11 +24,11 @@ template <class Matrix>
 struct TokensOf<Matrix> {
   static_assert((int{Matrix::Flags} & int{Eigen::DirectAccessBit}) != 0,
                 "tiedlora: tokens must lie in memory; evaluate this expression into a matrix first");
+  static_assert(int{Matrix::InnerStrideAtCompileTime} == 1,
+                "tiedlora: the features of a token must be contiguous (inner stride 1)");
   static_assert(!Matrix::IsRowMajor,
                 "tiedlora: tokens are columns: this is row-major, so pass the transpose of a row-major "
                 "[tokens, features] matrix (no copy), or a column-major matrix");
-  static_assert(int{Matrix::InnerStrideAtCompileTime} == 1,
-                "tiedlora: the features of a token must be contiguous (inner stride 1)");
 
   static constexpr bool is_view = (int{Matrix::Flags} & int{Eigen::NestByRefBit}) == 0;
 
