@@ -119,12 +119,8 @@ constexpr bool share_cache_sets(Index rows, Index stride_bytes) {
   return beside_the_first > 4;
 }
 
-/// Outputs that go past a stripe of few rows at a time: the more, the less it costs to load these. But where
-/// they share cache sets so few that their lines and those of the rows stay until the last.
+/// Outputs that go past a stripe of few rows at a time: the more, the less it costs to load these.
 inline constexpr Index few_outputs = 32;
-constexpr Index few_outputs_at_once(Index stride_bytes) {
-  return share_cache_sets(few_outputs, stride_bytes) ? 4 : few_outputs;
-}
 
 /// Features of few rows in L1, at 16 KB, that outputs go past side by side.
 inline constexpr Index axpyf_features = 1024;

@@ -84,16 +84,27 @@ struct IntoTokens {
 /// out[j] += w ∘ G[j], which is dB or dA, and product += Σ_j factor[j] ∘ G[j], which is dv.
 template <class P>
 struct IntoRanks {
+  float* out;  ///< row j at out + j · out_stride; null: only the product is wanted
+  Index out_stride;
   const P* w = nullptr;       ///< one weight per feature; null: ones
   const P* factor = nullptr;  ///< rows of B
   Index factor_stride = 0;
   float* product = nullptr;  ///< null: not wanted
-  bool adds = true;          ///< false: only the product is wanted, and no out is touched
+
+  /// From row k and that feature on.
+  IntoRanks from(Index k, Index feature) const {
+    IntoRanks part = *this;
+    if (out) part.out += k * out_stride + feature;
+    if (w) part.w += feature;
+    if (factor) part.factor += k * factor_stride + feature;
+    if (product) part.product += feature;
+    return part;
+  }
 
   template <unsigned M, unsigned J>
   TIEDLORA_INLINE void fetch_ahead(float* const (&)[J], Index) const {}
   template <unsigned J, unsigned M, class Io>
-  TIEDLORA_INLINE bool finish(Vector (&acc)[J][M], const Io& io, float* const (&out)[J], Index at) const {
+  TIEDLORA_INLINE bool finish(Vector (&acc)[J][M], const Io& io, float* const (&to)[J], Index at) const {
     Vector sums[M] = {};
     if (product) {
       TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) {
@@ -104,15 +115,15 @@ struct IntoRanks {
       }
     }
     const P* const weight = w ? opaque(w + at) : nullptr;
-    if (adds && w)
+    if (out && w)
       replace(acc, [&](unsigned j, Index i, Vector g) __attribute__((always_inline)) {
-        return multiply_add(io.load(weight + i), g, io.load(out[j] + i));
+        return multiply_add(io.load(weight + i), g, io.load(to[j] + i));
       });
-    else if (adds)
+    else if (out)
       replace(acc, [&](unsigned j, Index i, Vector g)
-                       __attribute__((always_inline)) { return g + io.load(out[j] + i); });
+                       __attribute__((always_inline)) { return g + io.load(to[j] + i); });
     if (product) TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) io.store(product + at + m * lanes, sums[m]);
-    return adds;
+    return out != nullptr;
   }
 };
 

@@ -49,12 +49,19 @@ bool packs_rows(const T* const* rows, Index count, Index tokens) {
   return is_narrow<T> || (!many_registers && share_cache_sets(count, bytes_apart(rows[0], rows[1])));
 }
 
-/// Coefficients of `count` <= R rows for some tokens, R for each: zeros for the rows that are not there.
-template <unsigned R, class Fill>
-void fill_few(const Fill& fill, Index count, Index first, Index tokens, float* c) {
-  for (Index t = 0; t < tokens; ++t, c += R) {
-    fill(first + t, 0, count, c);
-    for (Index p = count; p < static_cast<Index>(R); ++p) c[p] = 0;
+/// body(c, outs, first, tokens) for some tokens after the other: R coefficients of each, zeros for the rows
+/// that are not there, and where each has that feature.
+template <unsigned R, class P, class Y, class Fill, class Body>
+TIEDLORA_INLINE void for_few_outputs(const TokenSums<P, Y, Fill>& to, Index rows, Index feature,
+                                     const Body& body) {
+  for (Index first = 0; first < to.out.count; first += few_outputs) {
+    const Index tokens = smaller(few_outputs, to.out.count - first);
+    float c[few_outputs * R];
+    Y* outs[few_outputs];
+    for (Index i = 0; i < tokens * Index{R}; ++i) c[i] = 0;
+    for (Index t = 0; t < tokens; ++t) to.fill(first + t, 0, rows, c + t * R);
+    point_at(to.out, first, tokens, feature, outs);
+    body(c, outs, first, tokens);
   }
 }
 
@@ -62,25 +69,17 @@ void fill_few(const Fill& fill, Index count, Index first, Index tokens, float* c
 template <class Row, class P, class Y, class Fill>
 void few_rows_into_tokens(const Row* const* rows, Index count, const TokenSums<P, Y, Fill>& to, Index feature,
                           Index n) {
-  const Tokens<Y>& out = to.out;
-  const Index at_once = out.count > 1 ? few_outputs_at_once(bytes_apart(out[0], out[1])) : 1;
-  const bool far = !to.overwrite && from_afar(out);
+  IntoTokens<P> into = {{}, to.overwrite, !to.overwrite && from_afar(to.out)};
   with_few_rows<few_ranks>(count, [&](auto R) {
-    for (Index first = 0; first < out.count; first += at_once) {
-      const Index tokens = smaller(at_once, out.count - first);
-      float c[few_outputs * R];
-      Y* outs[few_outputs];
-      fill_few<R>(to.fill, count, first, tokens, c);
-      point_at(out, first, tokens, feature, outs);
+    const auto past_rows = [&](const float* c, Y* const* outs, Index first, Index tokens) {
       const Weights<P> w = to.w.from(first, feature);
-      if (!w.arrays) {
-        axpyf_in_registers<R>(rows, count, c, outs, tokens, IntoTokens<P>{w, to.overwrite, far}, n);
-        continue;
+      const Index alike = w.arrays ? 1 : tokens;
+      for (Index t = 0; t < tokens; t += alike) {
+        into.w.common = w.of(t);
+        axpyf_in_registers<R>(rows, count, c + t * R, outs + t, alike, into, n);
       }
-      for (Index t = 0; t < tokens; ++t)
-        axpyf_in_registers<R>(rows, count, c + t * R, outs + t, 1,
-                              IntoTokens<P>{{w.of(t)}, to.overwrite, far}, n);
-    }
+    };
+    for_few_outputs<R>(to, count, feature, past_rows);
   });
 }
 
@@ -88,12 +87,11 @@ void few_rows_into_tokens(const Row* const* rows, Index count, const TokenSums<P
 template <class Row, class P, class Y, class Fill>
 void few_rows_into_tokens_side_by_side(const Row* const* rows, Index count, const TokenSums<P, Y, Fill>& to,
                                        Index feature, Index n) {
-  const Tokens<Y>& out = to.out;
-  const Index next = to.overwrite ? 0 : next_from_afar(out);
+  const Index next = to.overwrite ? 0 : next_from_afar(to.out);
   with_few_rows<few_ranks>(count, [&](auto R) {
     constexpr Index stride = axpyf_features + 256;
     alignas(64) float buffer[R * stride + page_floats];
-    float* const packed = away_from(out[0] + feature, buffer);
+    float* const packed = away_from(to.out[0] + feature, buffer);
     const float* row[R];
     for (unsigned p = 0; p < R; ++p) row[p] = packed + p * stride;
     for (Index i = count * stride; i < Index{R} * stride; ++i) packed[i] = 0;
@@ -102,17 +100,12 @@ void few_rows_into_tokens_side_by_side(const Row* const* rows, Index count, cons
       const Row* from[R];
       for (Index p = 0; p < count; ++p) from[p] = rows[p] + i;
       pack_rows(from, count, to.w.from(0, feature + i).common, m, packed, stride, row);
-      for (Index first = 0; first < out.count; first += few_outputs) {
-        const Index tokens = smaller(few_outputs, out.count - first);
-        float c[few_outputs * R];
-        Y* outs[few_outputs];
-        fill_few<R>(to.fill, count, first, tokens, c);
-        point_at(out, first, tokens, feature + i, outs);
-        const auto past_rows = [&](auto J, Index t) {
+      const auto past_rows = [&](const float* c, Y* const* outs, Index, Index tokens) {
+        in_groups<side_by_side>(0, tokens, [&](auto J, Index t) {
           axpyf<R, J>(row, c + t * R, outs + t, to.overwrite, m, J * next);
-        };
-        in_groups<side_by_side>(0, tokens, past_rows);
-      }
+        });
+      };
+      for_few_outputs<R>(to, count, feature + i, past_rows);
     }
   });
 }
@@ -159,7 +152,7 @@ void sum_panel_into_tokens(const Row* const* rows, Index count, const TokenSums<
     for (unsigned j = 0; j < J; ++j) to.fill(t + j, 0, count, c + j * sums_kc);
     Y* outs[J];
     point_at(out, t, Index{J}, feature, outs);
-    const IntoTokens<P> into = {to.w.from(t, feature), to.overwrite, far, next_token(out)};
+    const IntoTokens<P> into = {to.w.from(t, feature), to.overwrite, far, next_from_afar(out)};
     sum_microkernel<J>(SumRows<Row, sums_kc>{rows, count, c}, outs, into, n);
   });
 }

@@ -39,13 +39,10 @@ void expand_backward(const Factors<const P>& f, const Tokens<const float>& h, co
   // Both passes over a block of dy: d = Bᵀ (v ∘ dy), and with S = c u ∘ h the sums G = dy Sᵀ, dB += v ∘ G,
   // dv += Σ_k B_k ∘ G_k. The first reads it from afar, row by row, for the second.
   const bool folds_rows = dy.count >= smaller(pack_tokens, f.rank);
+  const IntoRanks<P> all = {gradient.B, gradient.b_stride, f.v, f.B, f.b_stride, gradient.v};
   for (Index i = 0; i < f.out_features; i += backward_features) {
     const Index n = smaller(backward_features, f.out_features - i);
-    const IntoRanks<P> into = {.w = f.v ? f.v + i : nullptr,
-                               .factor = f.B + i,
-                               .factor_stride = f.b_stride,
-                               .product = gradient.v ? gradient.v + i : nullptr,
-                               .adds = gradient.B != nullptr};
+    const IntoRanks<P> into = all.from(0, i);
     for (Index first = 0; first < dy.count; first += block_tokens) {
       const Index count = smaller(block_tokens, dy.count - first);
       const Dy* rows[block_tokens];
@@ -53,15 +50,14 @@ void expand_backward(const Factors<const P>& f, const Tokens<const float>& h, co
       point_at(dy, first, count, i, rows);
       if (wants_dh) {
         point_at(dh, first, count, 0, hs);
-        dot_block<P>({f.B + i, f.b_stride, f.v ? f.v + i : nullptr}, folds_rows, {0, f.rank}, rows,
+        dot_block<P>({into.factor, into.factor_stride, into.w}, folds_rows, {0, f.rank}, rows,
                      next_from_afar(dy), hs, count, n, i > 0);
       }
       if (!gradient.B && !gradient.v) continue;
       const auto fill = [&](Index t, Index k, Index m, float* c) {
         fill_expand(f, h, o, first + t, k, m, c);
       };
-      sum_into_ranks(rows, 0, count, fill, f.rank, gradient.B ? gradient.B + i : nullptr, gradient.b_stride,
-                     into, n);
+      sum_into_ranks(rows, 0, count, fill, f.rank, into, n);
     }
   }
   if (!wants_dh) return;

@@ -29,12 +29,8 @@ TIEDLORA_INLINE void finish_dots(const Vector (&acc)[K][chains][T], unsigned t, 
   if constexpr (K % 4 == 0) {
     TIEDLORA_UNROLL for (unsigned k = 0; k < K; k += 4) {
       Vector4 result = sums(all[k], all[k + 1], all[k + 2], all[k + 3]);
-      if (add) {
-        Vector4 old;
-        std::memcpy(&old, out + k, sizeof old);
-        result += old;
-      }
-      std::memcpy(out + k, &result, sizeof result);
+      if (add) result += read<Vector4>(out + k);
+      write(out + k, result);
     }
   } else {
     TIEDLORA_UNROLL for (unsigned k = 0; k < K; ++k) {

@@ -31,17 +31,6 @@ struct Matrix {
   const P* row(Index k) const { return data + k * stride; }
 };
 
-/// Whether the rows and tokens of one tile are more than the eight lines that L1 has for each
-/// address modulo 4096.
-template <class P, class X>
-bool overflow_cache_set(const Matrix<P>& rows, Range ranks, const X* const* x, Index count) {
-  Index lines = 0;
-  const auto add = [&](const auto* p) { lines += shares_cache_set(bytes_apart(x[0], p)); };
-  for (Index k = ranks.begin; k < smaller(ranks.begin + dots_mr, ranks.end); ++k) add(rows.row(k));
-  for (Index t = 0; t < smaller(dots_nr, count); ++t) add(x[t]);
-  return lines > 8;
-}
-
 /// h[t][k] (+)= row_k · x[t] for the ranks of a range and `count` tokens, over n <= dots_kc features
 /// from where rows and x point. Weights are folded into the rows or into the tokens: whatever there is less
 /// of in the whole call. All tokens go past one group of rows after the other; `next` is from one to the next
@@ -74,8 +63,9 @@ void dot_block(const Matrix<P>& rows, bool folds_rows, Range ranks, const X* con
       in_groups<dots_mr>(ranks.begin, ranks.end, tiles);
   };
   const float* at[dots_packed_rows];
-  if (rows.fold ? folds_rows
-                : count >= pack_tokens && (is_narrow<P> || overflow_cache_set(rows, ranks, x, count))) {
+  if (rows.fold
+          ? folds_rows
+          : count >= pack_tokens && (is_narrow<P> || share_cache_sets(dots_nr, bytes_apart(x[0], x[1])))) {
     in_groups<dots_mr>(ranks.begin, ranks.end, [&](auto K, Index k) {
       const P* row[K];
       for (unsigned j = 0; j < K; ++j) row[j] = rows.row(k + j);

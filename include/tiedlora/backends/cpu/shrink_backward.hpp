@@ -24,15 +24,6 @@ TIEDLORA_INLINE void fill_dh(const Modules& modules, const Dhs& dh, std::size_t 
       for (Index i = 0; i < n; ++i) c[i] += dh[other][t][k + i];
 }
 
-/// Of all different A together.
-template <class Modules>
-Index rank_of_all(const Modules& modules) {
-  Index rank = 0;
-  for (std::size_t m = 0; m < modules.size(); ++m)
-    if (first_with_same_A(modules, m) == m) rank += modules[m].rank;
-  return rank;
-}
-
 /// dA += dh xᵀ for every A among the modules that is trained; each block of x serves all of them.
 template <class P, class X>
 void add_gradients_of_A(std::span<const Factors<const P>> modules, const Tokens<const X>& x,
@@ -48,8 +39,8 @@ void add_gradients_of_A(std::span<const Factors<const P>> modules, const Tokens<
         const auto fill = [&](Index t, Index k, Index l, float* c) {
           fill_dh(modules, dh, m, first + t, k, l, c);
         };
-        sum_into_ranks(rows, next_from_afar(x), count, fill, modules[m].rank, gradients[m].A + i,
-                       gradients[m].a_stride, IntoRanks<P>{}, n);
+        const IntoRanks<P> into = {gradients[m].A + i, gradients[m].a_stride};
+        sum_into_ranks(rows, next_from_afar(x), count, fill, modules[m].rank, into, n);
       }
     }
   }
@@ -79,8 +70,10 @@ void add_dx(std::span<const Factors<const P>> modules, std::span<const Tokens<co
     for_parts(first, count,
               [&](std::size_t m, Index k, Index n, Index at) { fill_dh(modules, dh, m, t, k, n, c + at); });
   };
-  sum_into_tokens<P>(rows, rank_of_all(modules), TokenSums<P, Dx, decltype(fill)>{dx, overwrite, {}, fill},
-                     {0, dx.width});
+  Index rank = 0;
+  for (std::size_t m = 0; m < modules.size(); ++m)
+    if (first_with_same_A(modules, m) == m) rank += modules[m].rank;
+  sum_into_tokens<P>(rows, rank, TokenSums<P, Dx, decltype(fill)>{dx, overwrite, {}, fill}, {0, dx.width});
 }
 
 /// Both; x or dx may have no memory.

@@ -3,7 +3,7 @@
 #pragma once
 
 #include <bit>      // bit_cast
-#include <cstdint>  // int32_t
+#include <cstdint>  // int32_t, uint64_t
 #include <cstring>  // memcpy
 
 #include "../../views/config.hpp"
@@ -60,27 +60,21 @@ inline constexpr unsigned vectors_per_line = 16 / lanes;
 using Vector = float __attribute__((vector_size(lanes * sizeof(float))));
 using Vector4 = float __attribute__((vector_size(16)));
 using Vector8 = float __attribute__((vector_size(32)));
-using Vector16 = float __attribute__((vector_size(64)));
 
-#if !defined(__AVX__)
-/// Copies the first n <= 4 numbers in pieces of fixed size: the compilers make no calls of that.
-TIEDLORA_INLINE void copy_part(const float* from, float* to, Index n) {
-  if (n == 4) return void(std::memcpy(to, from, 4 * sizeof(float)));
-  if (n & 2) {
-    std::memcpy(to, from, 2 * sizeof(float));
-    from += 2;
-    to += 2;
-  }
-  if (n & 1) std::memcpy(to, from, sizeof(float));
+/// What lies at p, wherever that is.
+template <class T>
+TIEDLORA_INLINE T read(const void* p) {
+  T value;
+  std::memcpy(&value, p, sizeof value);
+  return value;
 }
-#endif
+template <class T>
+TIEDLORA_INLINE void write(void* p, T value) {
+  std::memcpy(p, &value, sizeof value);
+}
 
-TIEDLORA_INLINE Vector load(const float* p) {
-  Vector v;
-  std::memcpy(&v, p, sizeof v);
-  return v;
-}
-TIEDLORA_INLINE void store(float* p, Vector v) { std::memcpy(p, &v, sizeof v); }
+TIEDLORA_INLINE Vector load(const float* p) { return read<Vector>(p); }
+TIEDLORA_INLINE void store(float* p, Vector v) { write(p, v); }
 
 /// v, loaded once: GCC would load an operand from memory again for each product that it goes into.
 TIEDLORA_INLINE Vector in_register(Vector v) {
@@ -119,15 +113,22 @@ TIEDLORA_INLINE Vector multiply_add(Vector a, Vector b, Vector c) {
 }
 TIEDLORA_INLINE Vector multiply_add(Vector a, float b, Vector c) { return multiply_add(a, broadcast(b), c); }
 
+#if !defined(__AVX__)
+/// Copies the first n <= 4 numbers in pieces of fixed size: the compilers make no calls of that.
+TIEDLORA_INLINE void copy_part(const float* from, float* to, Index n) {
+  if (n == 4) return write(to, read<Vector4>(from));
+  if (n & 2) write(to, read<std::uint64_t>(from));
+  if (n & 1) to[n & 2] = from[n & 2];
+}
+#endif
+
 /// The first n <= lanes elements, then zeros.
 TIEDLORA_INLINE Vector load_part(const float* p, Index n) {
 #if defined(__AVX512F__)
   return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1u), p);
 #elif defined(__AVX__)
   static constexpr std::int32_t mask[2 * lanes] = {-1, -1, -1, -1, -1, -1, -1, -1};
-  __m256i first_n;
-  std::memcpy(&first_n, mask + (static_cast<Index>(lanes) - n), sizeof first_n);
-  return _mm256_maskload_ps(p, first_n);
+  return _mm256_maskload_ps(p, read<__m256i>(mask + (static_cast<Index>(lanes) - n)));
 #else
   float buffer[lanes] = {};
   copy_part(p, buffer, n);
@@ -159,7 +160,7 @@ TIEDLORA_INLINE Vector4 fold(Vector8 v) {
 }
 #endif
 #if defined(__AVX512F__)
-TIEDLORA_INLINE Vector4 fold(Vector16 v) {
+TIEDLORA_INLINE Vector4 fold(Vector v) {
   return fold(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
               __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
 }

@@ -27,14 +27,6 @@ using Mask = std::int32_t __attribute__((vector_size(lanes * sizeof(std::int32_t
 
 /// a > b, lane by lane, of numbers below 2^31: what instruction sets compare are signed numbers.
 TIEDLORA_INLINE Mask greater(Bits a, std::int32_t b) { return std::bit_cast<Mask>(a) > b; }
-TIEDLORA_INLINE Bits select(Mask mask, Bits a, Bits b) { return mask ? a : b; }
-TIEDLORA_INLINE Mask is_nan(Vector v) {
-#if defined(__AVX__) && !defined(__AVX512F__)
-  return std::bit_cast<Mask>(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
-#else
-  return greater(std::bit_cast<Bits>(v) & 0x7fffffffu, 0x7f800000);
-#endif
-}
 
 /// Sixteen bits to thirty-two and back, for numbers below 2^16. GCC 12 takes many instructions to convert
 /// vectors of integers.
@@ -60,27 +52,19 @@ TIEDLORA_INLINE NarrowBits to_16_bits(Bits b) { return __builtin_convertvector(b
 #endif
 
 // bfloat16: the upper half of a float.
+TIEDLORA_INLINE Vector widen(NarrowBits n, Bfloat16) { return std::bit_cast<Vector>(to_32_bits(n) << 16); }
 #if defined(__AVX512BF16__)
-TIEDLORA_INLINE Vector widen(NarrowBits n, Bfloat16) {
-  // Word i to the upper half of number i, zero into the lower: one instruction where zero-extension and shift
-  // are two.
-  using Words = std::uint16_t __attribute__((vector_size(64)));
-  constexpr Words to = {0, 0, 0, 1, 0, 2,  0, 3,  0, 4,  0, 5,  0, 6,  0, 7,
-                        0, 8, 0, 9, 0, 10, 0, 11, 0, 12, 0, 13, 0, 14, 0, 15};
-  return _mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(
-      0xaaaaaaaa, std::bit_cast<__m512i>(to), _mm512_castsi256_si512(std::bit_cast<__m256i>(n))));
-}
 /// Numbers below 2^-126 become zero, as the instruction has it.
 TIEDLORA_INLINE NarrowBits narrow(Vector v, Bfloat16) {
   return std::bit_cast<NarrowBits>(_mm512_cvtneps_pbh(v));
 }
 #else
-TIEDLORA_INLINE Vector widen(NarrowBits n, Bfloat16) { return std::bit_cast<Vector>(to_32_bits(n) << 16); }
 TIEDLORA_INLINE NarrowBits narrow(Vector v, Bfloat16) {
   const Bits bits = std::bit_cast<Bits>(v);
   const Bits rounded = bits + (0x7fffu + ((bits >> 16) & 1u));
   const Bits quiet = bits | 0x400000u;  // a NaN must not be rounded up to infinity or down to a number
-  return to_16_bits(select(is_nan(v), quiet, rounded) >> 16);
+  const Mask is_nan = greater(bits & 0x7fffffffu, 0x7f800000);
+  return to_16_bits((is_nan ? quiet : rounded) >> 16);
 }
 #endif
 
@@ -109,7 +93,7 @@ TIEDLORA_INLINE Vector widen(NarrowBits n, Binary16) {
   const Bits bits = to_32_bits(n), magnitude = (bits & 0x7fffu) << 13;
   // The product with 2^112 moves the bias, of subnormal numbers too.
   const Vector scaled = std::bit_cast<Vector>(magnitude) * 0x1p112f;
-  const Bits special = select(greater(magnitude, (0x7c00 << 13) - 1), Bits{} + 0x7f800000u, Bits{});
+  const Bits special = greater(magnitude, (0x7c00 << 13) - 1) ? Bits{} + 0x7f800000u : Bits{};
   return std::bit_cast<Vector>(std::bit_cast<Bits>(scaled) | special | ((bits & 0x8000u) << 16));
 }
 TIEDLORA_INLINE NarrowBits narrow(Vector v, Binary16) {
@@ -119,9 +103,9 @@ TIEDLORA_INLINE NarrowBits narrow(Vector v, Binary16) {
   const Bits small = std::bit_cast<Bits>(std::bit_cast<Vector>(magnitude) + 0.5f) - 0x3f000000u;
   const Bits large = Bits{} + 0x7c00u;  // from 65520 on
   const Bits nan = 0x7e00u | ((magnitude >> 13) & 0x3ffu);
-  Bits result = select(greater(magnitude, (113 << 23) - 1), normal, small);
-  result = select(greater(magnitude, 0x477fefff), large, result);
-  result = select(greater(magnitude, 0x7f800000), nan, result);
+  Bits result = greater(magnitude, (113 << 23) - 1) ? normal : small;
+  result = greater(magnitude, 0x477fefff) ? large : result;
+  result = greater(magnitude, 0x7f800000) ? nan : result;
   return to_16_bits(result | ((bits >> 16) & 0x8000u));
 }
 #endif
@@ -129,46 +113,27 @@ TIEDLORA_INLINE NarrowBits narrow(Vector v, Binary16) {
 template <class T>
   requires(sizeof(T) == 2)
 TIEDLORA_INLINE Vector load(const T* p) {
-  NarrowBits bits;
-  std::memcpy(&bits, p, sizeof bits);
-  return widen(bits, FormatOf<T>());
+  return widen(read<NarrowBits>(p), FormatOf<T>());
 }
 template <class T>
   requires(sizeof(T) == 2)
 TIEDLORA_INLINE void store(T* p, Vector v) {
-  const NarrowBits bits = narrow(v, FormatOf<T>());
-  std::memcpy(static_cast<void*>(p), &bits, sizeof bits);
+  write(p, narrow(v, FormatOf<T>()));
 }
 
 /// The first n <= 4 numbers of 16 bits in one word, and back: through memory of other widths the processor
 /// would have to wait for its own stores.
 TIEDLORA_INLINE std::uint64_t load_word(const void* from, Index n) {
   const auto* p = static_cast<const unsigned char*>(from);
-  std::uint64_t word = 0;
-  std::uint32_t two = 0;
-  std::uint16_t one = 0;
-  if (n >= 4) {
-    std::memcpy(&word, p, sizeof word);
-    return word;
-  }
-  if (n & 2) {
-    std::memcpy(&two, p, sizeof two);
-    p += sizeof two;
-  }
-  if (n & 1) std::memcpy(&one, p, sizeof one);
-  return n & 2 ? two | std::uint64_t{one} << 32 : one;
+  if (n >= 4) return read<std::uint64_t>(p);
+  const std::uint64_t last = n & 1 ? read<std::uint16_t>(p + 2 * (n & 2)) : 0;
+  return n & 2 ? read<std::uint32_t>(p) | last << 32 : last;
 }
 TIEDLORA_INLINE void store_word(void* to, std::uint64_t word, Index n) {
   auto* p = static_cast<unsigned char*>(to);
-  if (n >= 4) return void(std::memcpy(p, &word, sizeof word));
-  const auto two = static_cast<std::uint32_t>(word);
-  if (n & 2) {
-    std::memcpy(p, &two, sizeof two);
-    p += sizeof two;
-    word >>= 32;
-  }
-  const auto one = static_cast<std::uint16_t>(word);
-  if (n & 1) std::memcpy(p, &one, sizeof one);
+  if (n >= 4) return write(p, word);
+  if (n & 2) write(p, static_cast<std::uint32_t>(word));
+  if (n & 1) write(p + 2 * (n & 2), static_cast<std::uint16_t>(n & 2 ? word >> 32 : word));
 }
 
 template <class T>
@@ -177,16 +142,13 @@ TIEDLORA_INLINE Vector load_part(const T* p, Index n) {
   std::uint64_t words[lanes / 4] = {};
   TIEDLORA_UNROLL for (unsigned i = 0; i < lanes; i += 4) if (n > static_cast<Index>(i)) words[i / 4] =
       load_word(p + i, n - i);
-  NarrowBits bits;
-  std::memcpy(&bits, words, sizeof bits);
-  return widen(bits, FormatOf<T>());
+  return widen(std::bit_cast<NarrowBits>(words), FormatOf<T>());
 }
 template <class T>
   requires(sizeof(T) == 2)
 TIEDLORA_INLINE void store_part(T* p, Vector v, Index n) {
-  const NarrowBits bits = narrow(v, FormatOf<T>());
   std::uint64_t words[lanes / 4];
-  std::memcpy(words, &bits, sizeof bits);
+  write(words, narrow(v, FormatOf<T>()));
   TIEDLORA_UNROLL for (unsigned i = 0; i < lanes; i += 4) if (n > static_cast<Index>(i))
       store_word(p + i, words[i / 4], n - i);
 }

@@ -13,18 +13,16 @@ TIEDLORA_BEGIN_NAMESPACE
 namespace cpu {
 inline namespace TIEDLORA_ISA {
 
-/// out_k += w ∘ G_k with G_k = Σ_t c_t[k] row_t on n features, for some ranks k, if into.adds; product += Σ_k
-/// factor_k ∘ G_k, if that is not null. c has the coefficients of one group of ranks after the other. `next`
-/// is from one row to the next if they come from afar (0: they do not), for the first group to fetch as many
-/// behind these.
+/// G_k = Σ_t c_t[k] row_t on n features for some ranks k, and what `into` makes of them. c has the
+/// coefficients of one group of ranks after the other. `next` is from one row to the next if they come from
+/// afar (0: they do not), for the first group to fetch as many behind these.
 template <class X, class P>
 void sum_panel_into_ranks(const X* const* rows, Index next, Index count, const float* c, Index ranks,
-                          float* out, Index out_stride, const IntoRanks<P>& into, Index n) {
+                          const IntoRanks<P>& into, Index n) {
   in_output_groups(ranks, count, [&](auto J, Index k) {
+    const IntoRanks<P> part = into.from(k, 0);
     float* outs[J];
-    for (unsigned j = 0; j < J; ++j) outs[j] = into.adds ? out + (k + j) * out_stride : into.product;
-    IntoRanks<P> part = into;
-    if (into.factor) part.factor += k * into.factor_stride;
+    for (unsigned j = 0; j < J; ++j) outs[j] = part.out ? part.out + j * part.out_stride : part.product;
     if (k == 0 && next)
       sum_microkernel<J>(SumRows<X, 1, true>{rows, count, c + k * count, count * next}, outs, part, n);
     else
@@ -32,12 +30,12 @@ void sum_panel_into_ranks(const X* const* rows, Index next, Index count, const f
   });
 }
 
-/// The same for any number of tokens in a block.
+/// The same for all ranks; fill(t, k, m, c) writes the m coefficients c_t[k …].
 template <class X, class P, class Fill>
-void sum_into_ranks(const X* const* rows, Index next, Index count, const Fill& fill, Index rank, float* out,
-                    Index out_stride, const IntoRanks<P>& into, Index n) {
+void sum_into_ranks(const X* const* rows, Index next, Index count, const Fill& fill, Index rank,
+                    const IntoRanks<P>& into, Index n) {
   const bool packs = !many_registers && rank >= pack_ranks && packs_rows(rows, count, count);
-  const Index chunk = packs ? packed_features(count) : n;
+  const Index chunk = packed_features(count);
   float c[gradient_floats];
   const Index most = gradient_floats / count;
   for (Index first = 0; first < rank; first += most) {
@@ -45,23 +43,18 @@ void sum_into_ranks(const X* const* rows, Index next, Index count, const Fill& f
     in_output_groups(ranks, count, [&](auto J, Index k) {
       for (Index t = 0; t < count; ++t) fill(t, first + k, Index{J}, c + k * count + t * J);
     });
+    if (!packs) {
+      sum_panel_into_ranks(rows, first == 0 ? next : 0, count, c, ranks, into.from(first, 0), n);
+      continue;
+    }
     for (Index i = 0; i < n; i += chunk) {
       const Index m = smaller(chunk, n - i);
-      IntoRanks<P> part = into;
-      if (into.w) part.w += i;
-      if (into.factor) part.factor += first * into.factor_stride + i;
-      if (into.product) part.product += i;
-      float* const to = into.adds ? out + first * out_stride + i : nullptr;
-      if (!packs) {
-        sum_panel_into_ranks(rows, first == 0 ? next : 0, count, c, ranks, to, out_stride, part, m);
-        continue;
-      }
       alignas(64) float packed[packed_floats];
       const float* at[block_tokens];
       const X* row[block_tokens];
       for (Index t = 0; t < count; ++t) row[t] = rows[t] + i;
       pack_rows(row, count, static_cast<const P*>(nullptr), m, packed, chunk, at);
-      sum_panel_into_ranks(at, 0, count, c, ranks, to, out_stride, part, m);
+      sum_panel_into_ranks(at, 0, count, c, ranks, into.from(first, i), m);
     }
   }
 }

@@ -36,16 +36,11 @@ bool from_afar(const Tokens<T>& x) {
   return x.count * x.width * static_cast<Index>(sizeof(T)) > far_bytes;
 }
 
-/// From one token to the next where they are equally far apart, else 0.
-template <class T>
-Index next_token(const Tokens<T>& x) {
-  return x.pointers || x.rows ? 0 : x.stride;
-}
-
-/// The same where they come from afar, for the next ones to be fetched; else 0.
+/// From one token to the next where they come from afar, for the next ones to be fetched; 0: they do not, or
+/// are not equally far apart.
 template <class T>
 Index next_from_afar(const Tokens<T>& x) {
-  return from_afar(x) ? next_token(x) : 0;
+  return from_afar(x) && !x.pointers && !x.rows ? x.stride : 0;
 }
 
 }  // namespace TIEDLORA_ISA
