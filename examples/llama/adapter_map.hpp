@@ -44,7 +44,7 @@ class AdapterMap {
     }
     for (std::size_t m = 0; m < known.size(); ++m)
       if (!known[m])
-        throw tiedlora::Error("transformer: the adapter's module \"" +
+        throw tiedlora::Error("llama: the adapter's module \"" +
                               layout.modules()[static_cast<Index>(m)].name + "\" is not one of the model's " +
                               std::to_string(config.layers) + " layers with fused_qkv " +
                               (config.fused_qkv ? "on" : "off") + " (wrong base model?)");
@@ -101,7 +101,7 @@ class AdapterMap {
       return std::to_string(m.out_features) + "x" + std::to_string(m.in_features);
     };
     if (shape(theirs) != shape(ours))
-      throw tiedlora::Error("transformer: \"" + ours.name + "\" is " + shape(ours) +
+      throw tiedlora::Error("llama: \"" + ours.name + "\" is " + shape(ours) +
                             " (out x in) in the model and " + shape(theirs) +
                             " in the adapter (wrong base model?)");
   }

@@ -36,7 +36,7 @@ struct Config {
 inline void validate(const Config& config) {
   const auto text = [](Index n) { return std::to_string(n); };
   const auto require = [](bool holds, const std::string& problem) {
-    if (!holds) throw tiedlora::Error("transformer config: " + problem);
+    if (!holds) throw tiedlora::Error("llama: " + problem);
   };
   // Bounds within which no count of weights overflows the index type: 2^31 · 2^18 + 2^18 · (2^18 · 2^21) <
   // 2^63.

@@ -71,7 +71,7 @@ inline tiedlora::ModuleList modules(const Config& config, std::span<const std::s
       std::string known;
       for (const SlotInfo& s : slots)
         if (has_slot(config, s.slot)) known += (known.empty() ? "" : ", ") + std::string(s.kind);
-      throw tiedlora::Error("transformer modules: no module is of kind \"" + kind + "\"; with fused_qkv " +
+      throw tiedlora::Error("llama: no module is of kind \"" + kind + "\"; with fused_qkv " +
                             (config.fused_qkv ? "on" : "off") + " there are " + known);
     }
     wanted[static_cast<std::size_t>(info->slot)] = true;

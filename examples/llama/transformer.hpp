@@ -97,7 +97,7 @@ class Transformer {
                std::unique_ptr<Activations<T>>& activations, Keep keep, Index sequences, Index length,
                Index past) {
     if (sequences < 1 || length < 1)
-      throw tiedlora::Error("transformer: a batch of " + std::to_string(sequences) + " sequences of " +
+      throw tiedlora::Error("llama: a batch of " + std::to_string(sequences) + " sequences of " +
                             std::to_string(length) + " tokens; there must be at least one of both");
     check_weights(weights);
     const std::vector<BySlot>& ranks = map_of(adapter).h_ranks();
@@ -123,7 +123,7 @@ class Transformer {
   void check_weights(const Weights<T>& weights) const {
     Config theirs = weights.config();
     theirs.fused_qkv = config_.fused_qkv;  // the weights are the same either way
-    if (theirs != config_) throw tiedlora::Error("transformer: these weights were made for another config");
+    if (theirs != config_) throw tiedlora::Error("llama: these weights were made for another config");
   }
 
   const AdapterMap& map_of(const Adapter* adapter) {
@@ -232,14 +232,14 @@ class Transformer {
     const Index counted =
         std::count_if(batch.targets, batch.targets + batch.count(), [](std::int32_t t) { return t >= 0; });
     if (counted == 0)
-      throw tiedlora::Error("transformer: no target of the batch is counted, so there is no mean loss");
+      throw tiedlora::Error("llama: no target of the batch is counted, so there is no mean loss");
     return counted;
   }
 
   void check_range(const std::int32_t* values, Index count, const char* what, std::int32_t lowest) const {
     for (Index t = 0; t < count; ++t)
       if (values[t] < lowest || values[t] >= config_.vocabulary)
-        throw tiedlora::Error("transformer: " + std::string(what) + " " + std::to_string(t) +
+        throw tiedlora::Error("llama: " + std::string(what) + " " + std::to_string(t) +
                               " of the batch is " + std::to_string(values[t]) +
                               ", outside the vocabulary of " + std::to_string(config_.vocabulary));
   }
@@ -286,9 +286,9 @@ void Transformer<T>::backward(const Weights<T>& weights, const Adapter* adapter,
   if (weight_gradients) check_weights(*weight_gradients);
   const AdapterMap& map = map_of(adapter);
   if (!training_ || !training_->fits(batch.sequences, batch.length, map.h_ranks()))
-    throw tiedlora::Error("transformer: backward needs a forward of the same batch and adapter before it");
+    throw tiedlora::Error("llama: backward needs a forward of the same batch and adapter before it");
   if (adapter_gradients && !(adapter && adapter->layout() == adapter_gradients->layout()))
-    throw tiedlora::Error("transformer: adapter and adapter gradients have different layouts");
+    throw tiedlora::Error("llama: adapter and adapter gradients have different layouts");
   lowest = std::min(lowest, weight_gradients ? 0 : adapter_gradients ? map.lowest_layer() : config_.layers);
   if (lowest == config_.layers) return;
 
@@ -340,7 +340,7 @@ void Transformer<T>::extend(const Weights<T>& weights, const Adapter* adapter, K
                             std::span<const std::int32_t> tokens, T* out) {
   const Index n = static_cast<Index>(tokens.size());
   if (cache.count() + n > cache.capacity())
-    throw tiedlora::Error("transformer: " + std::to_string(n) + " tokens after the " +
+    throw tiedlora::Error("llama: " + std::to_string(n) + " tokens after the " +
                           std::to_string(cache.count()) + " in a key-value cache for " +
                           std::to_string(cache.capacity()));
   prepare(weights, adapter, evaluation_, Keep::one_layer, 1, n, cache.count());

@@ -86,7 +86,7 @@ class Weights {
   const WeightEntry& entry(std::string_view name) const {
     for (const WeightEntry& entry : entries_)
       if (entry.name == name) return entry;
-    throw tiedlora::Error("transformer weights: no tensor is named \"" + std::string(name) + "\"");
+    throw tiedlora::Error("llama: no tensor is named \"" + std::string(name) + "\"");
   }
   std::span<T> values(std::string_view name) { return part(values(), entry(name)); }
   std::span<const T> values(std::string_view name) const { return part(values(), entry(name)); }

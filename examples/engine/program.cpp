@@ -1,0 +1,361 @@
+#include "program.hpp"
+
+#include <chrono>      // steady_clock
+#include <cstdint>     // uint64_t
+#include <exception>   // exception
+#include <filesystem>  // path
+#include <istream>     // istream, getline
+#include <map>         // map
+#include <ostream>     // ostream
+#include <stdexcept>   // invalid_argument, runtime_error
+#include <string>      // string, stof
+#include <utility>     // move, pair
+#include <vector>      // vector
+
+#include <fmt/format.h>
+#include <CLI/CLI.hpp>
+#include <llama/chat.hpp>
+#include <llama/gguf_model.hpp>
+#include <llama/tokenizer.hpp>
+
+#include "adapters.hpp"
+#include "engine.hpp"
+#include "generate.hpp"
+#include "sampler.hpp"
+
+namespace engine {
+
+using llama::Chat;
+
+namespace {
+
+struct Options {
+  std::string model = {};
+  std::vector<std::string> prompts = {}, adapters = {}, uses = {};
+  std::string system = {}, order = {};
+  bool has_system = false, raw = false, ids = false;
+  int tokens = 256, context = 2048, threads = 1;
+  double temperature = 0;
+  std::uint64_t seed = 1;
+};
+
+/// The adapters of the command line by their names.
+class Adapters {
+ public:
+  Adapters(const Options& options, const GgufModel& model) : set_(modules_of(model)) {
+    for (const std::string& text : options.adapters) {
+      const std::size_t equals = text.find('=');
+      const std::filesystem::path path = equals == text.npos ? text : text.substr(equals + 1);
+      const std::string name = equals == text.npos ? path.stem().string() : text.substr(0, equals);
+      if (name.empty() || name == "none" || name.find(':') != name.npos || ids_.contains(name))
+        throw std::invalid_argument(fmt::format(
+            "--adapter {}: the name \"{}\" is taken or none that --use can say; give one with NAME=PATH",
+            text, name));
+      if (options.order.empty() && tells_no_order(path))
+        throw std::invalid_argument(
+            fmt::format("--adapter {}: say with --order in which order the rows of q and k are in the "
+                        "weights that it was trained "
+                        "on: hugging-face (trained with transformers or on its safetensors) or gguf (trained "
+                        "on a GGUF file)",
+                        text));
+      const Order order = options.order == "hugging-face" ? Order::hugging_face : Order::gguf;
+      const auto id = set_.try_add(load_adapter(path, model, order));
+      if (!id) throw std::runtime_error(fmt::format("\"{}\": {}", path.string(), id.error()));
+      ids_[name] = *id;
+    }
+  }
+
+  tiedlora::AdapterSnapshot<float> snapshot() const { return set_.snapshot(); }
+
+  /// What "NAME" or "NAME:SCALE" means.
+  tiedlora::TokenAdapter use(const std::string& text) const {
+    const std::size_t colon = text.find(':');
+    const std::string name = text.substr(0, colon);
+    tiedlora::TokenAdapter result;
+    if (colon != text.npos) {
+      std::size_t end = 0;
+      try {
+        result.scale = std::stof(text.substr(colon + 1), &end);
+      } catch (const std::exception&) {
+      }
+      if (end == 0 || colon + 1 + end != text.size())
+        throw std::invalid_argument(fmt::format("--use {}: the scale behind ':' is no number", text));
+    }
+    if (name == "none") return result;
+    const auto found = ids_.find(name);
+    if (found == ids_.end()) {
+      std::string names = "none";
+      for (const auto& [known, id] : ids_) names += ", " + known;
+      throw std::invalid_argument(
+          fmt::format("--use {}: there is no adapter of that name (there are: {})", text, names));
+    }
+    result.adapter = found->second;
+    return result;
+  }
+
+ private:
+  tiedlora::AdapterSet<float> set_;
+  std::map<std::string, tiedlora::AdapterId> ids_;
+};
+
+/// What each prompt goes through, by --use: one for each, or one for all; without it the only adapter.
+std::vector<tiedlora::TokenAdapter> uses_of(const Options& options, const Adapters& adapters,
+                                            std::size_t texts) {
+  std::vector<tiedlora::TokenAdapter> uses;
+  for (const std::string& use : options.uses) uses.push_back(adapters.use(use));
+  if (uses.empty() && options.adapters.size() > 1)
+    throw std::invalid_argument(
+        "several adapters: say with --use which a prompt goes through, once for all or once for each");
+  if (uses.empty()) uses.push_back({.adapter = options.adapters.empty() ? tiedlora::no_adapter : 0});
+  if (uses.size() == 1) uses.resize(texts, uses[0]);
+  if (uses.size() != texts)
+    throw std::invalid_argument(
+        fmt::format("--use is given {} times, but there are {} prompts", uses.size(), texts));
+  return uses;
+}
+
+/// Everything that lives as long as the program.
+struct Session {
+  Options options;
+  GgufModel model;
+  Tokenizer tokenizer;
+  Adapters adapters;
+  Engine engine;
+
+  explicit Session(const Options& o)
+      : options(o),
+        model(o.model),
+        tokenizer(model.file()),
+        adapters(o, model),
+        engine(model, o.threads, context_of(o, model), 64) {
+    if (static_cast<Index>(tokenizer.size()) != model.sizes.vocabulary)
+      throw std::runtime_error(fmt::format("\"{}\" has {} tokens, but embeddings of {}", o.model,
+                                           tokenizer.size(), model.sizes.vocabulary));
+  }
+
+  static Index context_of(const Options& o, const GgufModel& model) {
+    if (o.context > model.context)
+      throw std::invalid_argument(
+          fmt::format("--context {}: the model was trained for {} at most", o.context, model.context));
+    return o.context;
+  }
+
+  std::vector<Token> tokens_of(const std::string& prompt) const {
+    if (options.raw) return tokenizer.encode(prompt, true);
+    const Chat chat(model.file(), tokenizer);
+    return chat.begin(options.has_system ? options.system : chat.default_system(), prompt);
+  }
+
+  Text text(std::vector<Token> prompt, const tiedlora::TokenAdapter& use, std::size_t number) const {
+    return {.tokens = std::move(prompt),
+            .adapter = use,
+            .sampler = Sampler(options.temperature, options.seed + number),
+            .cache = KvCache(model.sizes, options.context)};
+  }
+  /// Lets it grow by --tokens, or says why it cannot.
+  void set_limit(Text& text) const {
+    text.limit = text.tokens.size() + static_cast<std::size_t>(options.tokens);
+    if (text.tokens.empty()) throw std::invalid_argument("a prompt is empty");
+    if (text.limit > static_cast<std::size_t>(options.context))
+      throw std::invalid_argument(
+          fmt::format("a prompt of {} tokens and {} to write do not fit the context of {}; take a larger "
+                      "--context (the model has up to {}) or fewer --tokens",
+                      text.tokens.size(), options.tokens, options.context, model.context));
+    text.is_done = false;
+  }
+};
+
+/// Writes texts to `out` as they grow: the first at once, each further one when those before it are done.
+class Writer {
+ public:
+  Writer(std::ostream& out, const Tokenizer& tokenizer, std::vector<std::string> headings)
+      : out_(out), tokenizer_(tokenizer), headings_(std::move(headings)), waiting_(headings_.size()) {
+    begin();
+  }
+
+  void write(std::size_t text, Token token) {
+    if (text == current_)
+      out_ << tokenizer_.decode(token) << std::flush;
+    else
+      waiting_[text] += tokenizer_.decode(token);
+  }
+  void move_on(const std::vector<Text>& texts) {
+    while (current_ < texts.size() && texts[current_].is_done) {
+      out_ << '\n';
+      ++current_;
+      begin();
+    }
+    out_ << std::flush;
+    if (!out_) throw std::runtime_error("cannot write the result (is the disk full?)");
+  }
+
+ private:
+  void begin() {
+    if (current_ < waiting_.size()) out_ << headings_[current_] << waiting_[current_];
+  }
+  std::ostream& out_;
+  const Tokenizer& tokenizer_;
+  std::vector<std::string> headings_, waiting_;
+  std::size_t current_ = 0;
+};
+
+/// All texts to their ends.
+void write_texts(Session& session, std::vector<Text>& texts, std::vector<std::string> headings,
+                 std::ostream& out, std::ostream& err) {
+  using Clock = std::chrono::steady_clock;
+  const auto seconds_since = [](Clock::time_point begin) {
+    return std::chrono::duration<double>(Clock::now() - begin).count();
+  };
+  const auto snapshot = session.adapters.snapshot();
+  Writer writer(out, session.tokenizer, std::move(headings));
+  const Clock::time_point start = Clock::now();
+  Clock::time_point last = start;
+  std::size_t to_read = 0, read = 0, written = 0;
+  for (const Text& text : texts) to_read += text.tokens.size() - text.computed;
+  const auto is_open = [](const Text& text) { return !text.is_done; };
+  double reading = 0;
+  while (std::any_of(texts.begin(), texts.end(), is_open)) {
+    const std::size_t before = written;
+    step(session.engine, session.tokenizer, snapshot, texts, [&](std::size_t i, Token token) {
+      writer.write(i, token);
+      ++written;
+    });
+    writer.move_on(texts);
+    if (written > before) {
+      if (before == 0) reading = seconds_since(start);
+      continue;
+    }
+    read += static_cast<std::size_t>(session.engine.max_rows());
+    if (seconds_since(last) < 2) continue;
+    last = Clock::now();
+    err << fmt::format("reading: {} of {} tokens, {:.0f} s left\n", read, to_read,
+                       seconds_since(start) * static_cast<double>(to_read - read) / static_cast<double>(read))
+        << std::flush;
+  }
+  const double writing = seconds_since(start) - reading;
+  err << fmt::format("{} tokens read in {:.2f} s, {} written in {:.2f} s ({:.1f} a second)\n", to_read,
+                     reading, written, writing, static_cast<double>(written) / std::max(writing, 1e-9));
+}
+
+/// Lines of `in` are messages of one conversation, each answered.
+void converse(Session& session, std::istream& in, std::ostream& out, std::ostream& err) {
+  if (session.options.raw)
+    throw std::invalid_argument("--raw needs a --prompt: lines of the input are a conversation");
+  const Chat chat(session.model.file(), session.tokenizer);
+  const auto use = uses_of(session.options, session.adapters, 1)[0];
+  std::vector<Text> texts;
+  err << "> " << std::flush;
+  for (std::string line; std::getline(in, line); err << "> " << std::flush) {
+    if (line.empty()) continue;
+    if (texts.empty()) {
+      texts.push_back(session.text(session.tokens_of(line), use, 0));
+    } else {
+      std::vector<Token>& tokens = texts[0].tokens;
+      if (!session.tokenizer.is_end(tokens.back())) tokens.push_back(chat.end_of_turn());
+      const std::vector<Token> next = chat.next(line);
+      tokens.insert(tokens.end(), next.begin(), next.end());
+    }
+    session.set_limit(texts[0]);
+    write_texts(session, texts, {""}, out, err);
+  }
+  err << '\n';
+}
+
+void answer(Session& session, std::ostream& out, std::ostream& err) {
+  const Options& options = session.options;
+  const auto uses = uses_of(options, session.adapters, options.prompts.size());
+  std::vector<Text> texts;
+  std::vector<std::string> headings;
+  for (std::size_t i = 0; i < options.prompts.size(); ++i) {
+    texts.push_back(session.text(session.tokens_of(options.prompts[i]), uses[i], i));
+    session.set_limit(texts.back());
+    headings.push_back(options.prompts.size() == 1 ? "" : fmt::format("== {}\n", options.prompts[i]));
+  }
+  write_texts(session, texts, std::move(headings), out, err);
+}
+
+}  // namespace
+
+int run(int argc, const char* const* argv, std::istream& in, std::ostream& out, std::ostream& err) {
+  Options options;
+  CLI::App app("Runs a Llama model from a GGUF file, with any number of low-rank adapters at once.",
+               "engine");
+  app.add_option("model", options.model, "GGUF file: architecture llama; tensors Q4_1, Q8_0, F32")
+      ->required()
+      ->type_name("GGUF");
+  app.add_option("--prompt", options.prompts,
+                 "what to answer; several are answered in one batch. Without it lines of the input are a "
+                 "conversation")
+      ->type_name("TEXT")
+      ->allow_extra_args(false);
+  app.add_option("--adapter", options.adapters,
+                 "an adapter, any number of them: GGUF, a native file or a PEFT folder; its name for --use "
+                 "is the file's unless given")
+      ->type_name("[NAME=]PATH")
+      ->allow_extra_args(false);
+  app.add_option("--use", options.uses,
+                 "the adapter of a prompt, with a scale if wanted: once for all prompts or once for each; "
+                 "\"none\" is none")
+      ->type_name("NAME[:SCALE]")
+      ->allow_extra_args(false);
+  app.add_option("--order", options.order,
+                 "of native files and PEFT folders, no default: order of the rows of q and k in the weights "
+                 "that the adapter was trained on")
+      ->check(CLI::IsMember({"hugging-face", "gguf"}))
+      ->type_name("hugging-face|gguf");
+  CLI::Option* system =
+      app.add_option("--system", options.system, "system message instead of the model's own; \"\" for none")
+          ->type_name("TEXT");
+  app.add_flag(
+      "--raw", options.raw,
+      "prompts are texts to go on with, not messages of a chat; names of control tokens in them count");
+  app.add_option("--tokens", options.tokens, "the most to write")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str()
+      ->type_name("N");
+  app.add_option("--context", options.context, "the most tokens that a text can have")
+      ->check(CLI::Range(2, 1 << 20))
+      ->capture_default_str()
+      ->type_name("N");
+  app.add_option("--threads", options.threads, "threads")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str()
+      ->type_name("N");
+  app.add_option("--temperature", options.temperature, "0: always the likeliest token")
+      ->check(CLI::Range(0.0, 100.0))
+      ->capture_default_str()
+      ->type_name("T");
+  app.add_option("--seed", options.seed, "of the random choices; prompt number i has seed + i")
+      ->capture_default_str()
+      ->type_name("N");
+  app.footer(
+      "Examples:\n"
+      "  engine model.gguf\n"
+      "  engine model.gguf --prompt \"Why is the sky blue?\" --adapter a.gguf\n"
+      "  engine model.gguf --adapter a.safetensors --adapter b.gguf --order gguf \\\n"
+      "    --prompt \"Hello\" --use a --prompt \"Hello\" --use b:0.5 --prompt \"Hello\" --use none\n"
+      "\n"
+      "Exit codes: 0 done, 1 a file is wrong or cannot be read, 2 wrong usage.");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error, out, err) == 0 ? success : usage;
+  }
+  options.has_system = system->count() > 0;
+  try {
+    Session session(options);
+    if (options.prompts.empty())
+      converse(session, in, out, err);
+    else
+      answer(session, out, err);
+    return success;
+  } catch (const std::invalid_argument& error) {
+    err << error.what() << "\nRun with --help for more information.\n";
+    return usage;
+  } catch (const std::exception& error) {
+    err << "engine: " << error.what() << '\n';
+    return failure;
+  }
+}
+
+}  // namespace engine
