@@ -224,6 +224,9 @@ TEST(AdamW, UpdatesParametersOutsideALayoutToo) {
                  std::span(b), gradients, first, second);
   }
   EXPECT_TRUE(same_bits<double>(a, b));
+  expect_error(
+      [&] { adamw_update({.rate = 1}, std::span(b), std::span(gradients).first(15), first, second); },
+      {"16 parameters", "a span of 15"});
 }
 
 TEST(StepPlan, RunElsewhereIsTheStep) {

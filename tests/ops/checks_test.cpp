@@ -168,6 +168,19 @@ TEST(CallErrors, ModulesThatReadTheSameX) {
                {"but 1 of gradients"});
 }
 
+TEST(CallErrors, ARankOfZeroStillSetsDx) {
+  Operands<float> o({.rank = 0});
+  Matrix<float> wrong = Matrix<float>::Zero(8, 4), few = Matrix<float>::Zero(7, 3);
+  const CallOptions overwrite = {.overwrite = true};
+  const auto backward_into = [&](Matrix<float>& dx) {
+    return [&] { backward(o.f(), o.x, o.h, o.dy, o.g(), dx, overwrite); };
+  };
+  expect_error(backward_into(wrong), {"dx has 8 features", "in_features is 7"});
+  expect_error(backward_into(few), {"dx has 3 tokens"});
+  expect_error([&] { shrink_backward(o.f(), o.x, o.dh, o.g(), wrong, overwrite); },
+               {"dx has 8 features", "in_features is 7"});
+}
+
 TEST(CallErrors, DropoutProbabilities) {
   Operands<float> o;
   for (const double p : {1.0, -0.1, std::numeric_limits<double>::quiet_NaN()})

@@ -264,6 +264,34 @@ struct CountingBackend : CpuBackend {
   int* calls = nullptr;
 };
 
+// Each gradient that is there gets the dh of the modules that have it, whatever those with the same A have.
+TEST(SharedInput, GradientsBelongToTheirModules) {
+  Dice dice(5'000);
+  const Matrix<float> A = dice.matrix<float>(70, 3), x = dice.matrix<float>(70, 9);
+  Matrix<float> dh[3], own[2] = {Matrix<float>::Zero(70, 3), Matrix<float>::Zero(70, 3)};
+  std::vector<Factors<const float>> modules;
+  std::vector<Factors<float>> gradients;
+  std::vector<Tokens<const float>> dhs;
+  for (std::size_t m = 0; m < 3; ++m) {  // of one A: without a gradient, and with one each
+    dh[m] = dice.matrix<float>(3, 9);
+    modules.push_back(
+        {.A = A.data(), .a_stride = 70, .rank = 3, .in_features = 70, .out_features = 1, .name = "shared"});
+    gradients.push_back({.A = m == 0 ? nullptr : own[m - 1].data(),
+                         .a_stride = 70,
+                         .rank = 3,
+                         .in_features = 70,
+                         .out_features = 1});
+    dhs.push_back({dh[m].data(), 3, 9, 3});
+  }
+  shrink_backward(std::span<const Factors<const float>>(modules), x, dhs, gradients, none);
+  for (std::size_t m = 1; m < 3; ++m) {
+    // One gradient is x dhᵀ: sums of 9 products, each of which rounds by at most 9 ε of what it is made of.
+    const Matrix<float> expected = x * dh[m].transpose();
+    const Matrix<float> most = x.cwiseAbs() * dh[m].cwiseAbs().transpose();
+    EXPECT_TRUE(((own[m - 1] - expected).array().abs() <= 2 * 9 * 0x1p-23f * most.array()).all()) << m;
+  }
+}
+
 TEST(SharedInput, OutputsOfSeveralModules) {
   const Index tokens = 5, outs[] = {19, 7}, ranks[] = {3, 6};
   Dice dice(6'000);

@@ -242,6 +242,7 @@ TEST(Batch, PlansRefuseWhatTheSnapshotDoesNotHold) {
   expect_error([&] { plan.assign(before, std::vector<TokenAdapter>{{-2}}); }, {"token 0", "adapter -2"});
   const std::vector<AdapterUse> uses = {{3, id, 1}};
   expect_error([&] { plan.assign(before, 3, uses); }, {"adapter 0", "token 3", "batch of 3"});
+  expect_error([&] { plan.assign(before, -1, uses); }, {"-1 tokens"});
 }
 
 TEST(Batch, CallsRefuseWrongOperands) {
@@ -265,6 +266,10 @@ TEST(Batch, CallsRefuseWrongOperands) {
   expect_error([&] { expand(plan, 0, h, y, {.token_scale = scales}); }, {"token_scale", "plan"});
   expect_error([&] { shrink(plan, 0, x, h, {.dropout = {.probability = 0.1}}); }, {"dropout"});
   expect_error([&] { shrink(plan, 0, x, h, {.slice = {2, 2}}); }, {"slice 2 of 2"});
+  const Matrix<float> old_h = h;
+  expect_error([&] { forward(plan, 1, x, y, h); }, {"layers.0.k", "5 features", "out_features is 8"});
+  expect_error([&] { forward(plan, 0, x, y, h, {.slice = {0, 2}}); }, {"cannot be sliced"});
+  EXPECT_TRUE(same_bits(h, old_h));
 }
 
 }  // namespace

@@ -192,7 +192,7 @@ void adamw_update_numbers(const AdamWConstants<P>& c, Numbers& p, const Numbers&
 }  // namespace detail
 
 /// One step over a span of numbers with the same rates; state is first and second moment. For parameters
-/// outside a Layout, e.g. a host's own weights.
+/// outside a Layout, e.g. a host's own weights. Throws Error unless all spans have one length.
 template <class P>
 void adamw_update(const AdamWConstants<P>& constants, std::span<P> parameters,
                   std::type_identity_t<std::span<const P>> gradients,
@@ -200,6 +200,10 @@ void adamw_update(const AdamWConstants<P>& constants, std::span<P> parameters,
                   std::type_identity_t<std::span<P>> second_moment) {
   static_assert(!is_narrow<P>,
                 "tiedlora: train in float or double and cast for serving: steps vanish in half and bfloat16");
+  for (const std::size_t size : {gradients.size(), first_moment.size(), second_moment.size()})
+    if (size != parameters.size())
+      detail::fail("adamw_update: ", parameters.size(), " parameters, but a span of ", size,
+                   " beside them; gradients and moments have one number for each");
   P* const p = parameters.data();
   const P* const g = gradients.data();
   P* const m = first_moment.data();

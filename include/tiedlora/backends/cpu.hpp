@@ -1,5 +1,6 @@
 // The CPU's kernels as a backend (ops/backend.hpp): parameters and activations in float and the types of 16
-// bits, in any mixture. Everything else, and a masked x (dropout), goes to the reference loops.
+// bits, in any mixture. Everything else goes to the reference loops: other types, a masked x (dropout), no
+// features.
 #pragma once
 
 #include <span>         // span
@@ -33,7 +34,7 @@ class CpuBackend {
   void shrink(const Factors<const P>& f, const Tokens<const X>& x, const Tokens<accumulator_t<P>>& h,
               const CallOptions& o) const {
     if constexpr (has_kernels<P, X>)
-      if (!masks(o)) return cpu::shrink<P>(std::span(&f, 1), x, std::span(&h, 1), o);
+      if (x.width > 0 && !masks(o)) return cpu::shrink<P>(std::span(&f, 1), x, std::span(&h, 1), o);
     reference::shrink(f, x, h, o);
   }
 
@@ -50,9 +51,8 @@ class CpuBackend {
                        const Tokens<const Dy>& dy, const Factors<accumulator_t<P>>& gradient,
                        const Tokens<accumulator_t<P>>& dh, const CallOptions& o) const {
     if constexpr (has_kernels<P, Dy>)
-      cpu::expand_backward<P>(f, h, dy, gradient, dh, o);
-    else
-      reference::expand_backward(f, h, dy, gradient, dh, o);
+      if (dy.width > 0) return cpu::expand_backward<P>(f, h, dy, gradient, dh, o);
+    reference::expand_backward(f, h, dy, gradient, dh, o);
   }
 
   template <class P, class X, class Dx>
@@ -72,7 +72,7 @@ class CpuBackend {
   void shrink(std::span<const Factors<const P>> modules, const Tokens<const X>& x,
               std::span<const Tokens<accumulator_t<P>>> h, const CallOptions& o) const {
     if constexpr (has_kernels<P, X>)
-      if (!masks(o)) return cpu::shrink<P>(modules, x, h, o);
+      if (x.width > 0 && !masks(o)) return cpu::shrink<P>(modules, x, h, o);
     for (std::size_t m = 0; m < modules.size(); ++m)
       if (modules[m].rank > 0) shrink(modules[m], x, h[m], o);
   }

@@ -29,10 +29,12 @@ void check_backward(const B& backend, const Factors<P>& f, const Tokens<X>& x, b
                     const CallOptions& o) {
   check_options(f, o, false);
   check_backend(backend, f, o);
-  if (f.rank == 0) return;
+  if (f.rank == 0) {  // nothing but dx is touched
+    if (wants_dx && o.overwrite) check_tokens(f, "dx", dx, "in_features", f.in_features, dy.count);
+    return;
+  }
   check_tokens(f, "h", h, "the rank", f.rank, dy.count);
   check_tokens(f, "dy", dy, "out_features", f.out_features, dy.count);
-  if (has_x) check_tokens(f, "x", x, "in_features", f.in_features, dy.count);
   check_input_side(f, x, has_x, gradient, dx, wants_dx, dy.count);
   if (needs_dh(gradient, dx)) check_room_for_h(backend, f, o);
 }
@@ -80,8 +82,9 @@ void shrink_backward(const B& backend, const Factors<P>& f, const X& x, const Dh
   if (f.rank > 0) {
     detail::check_tokens(f, "dh", dhs, "the rank", f.rank, dhs.count);
     detail::check_input_side(f, xs, has_x, gradient, dxs, wants_dx, dhs.count);
-  } else if (!o.overwrite || !wants_dx) {
-    return;
+  } else {
+    if (!o.overwrite || !wants_dx) return;
+    detail::check_tokens(f, "dx", dxs, "in_features", f.in_features, dxs.count);
   }
   backend.shrink_backward(Factors<const Scalar>(f), xs, dhs, gradient, dxs, o);
 }

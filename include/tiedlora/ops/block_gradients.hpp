@@ -9,7 +9,7 @@
 #include <cstddef>      // size_t
 #include <new>          // align_val_t
 #include <span>         // span
-#include <type_traits>  // remove_const
+#include <type_traits>  // is_trivially_copyable, remove_const
 #include <utility>      // exchange, forward
 
 #include "../views/config.hpp"
@@ -40,6 +40,8 @@ inline detail::Range token_block(Index tokens, Index index) {
 /// The gradients of one module, once for each block of tokens.
 template <class G>
 class BlockGradients {
+  static_assert(std::is_trivially_copyable_v<G>);  // it is memory that block() sets to zero
+
  public:
   /// Numbers of memory for one block.
   static Index size(const Factors<G>& gradient) {
@@ -146,14 +148,18 @@ void backward_in_blocks(const B& backend, ParallelFor&& parallel_for, const Fact
   const auto dys = detail::input_tokens(dy);
   const auto xs = detail::input_tokens_or_none<Scalar>(x);
   const auto dxs = detail::output_tokens_or_none<Scalar>(std::forward<Dx>(dx));
+  if (!o.scratch.empty()) detail::fail_at(f, "blocks of tokens that run at once cannot share one scratch");
+  if (f.rank > detail::stack_numbers<accumulator_t<P>>)
+    detail::fail_at(f, "in blocks of tokens the rank can be at most ",
+                    detail::stack_numbers<accumulator_t<P>>);
   detail::check_backward(backend, f, xs, !detail::is_none_t<X>, hs, dys, blocks.gradient(), dxs,
                          !detail::is_none_t<Dx>, o);
   const Index count = token_blocks(dys.count);
   if (count > blocks.blocks())
     detail::fail_at(f, dys.count, " tokens are ", count, " blocks, but the BlockGradients given are of ",
                     blocks.blocks());
-  if (!o.scratch.empty()) detail::fail_at(f, "blocks of tokens that run at once cannot share one scratch");
   const Factors<const Scalar> factors = f;
+  if (f.rank == 0) return unchecked::backward(backend, factors, xs, hs, dys, blocks.gradient(), dxs, o);
   parallel_for(count, [&](auto i) {
     const auto [begin, end] = token_block(dys.count, static_cast<Index>(i));
     const Index n = end - begin;

@@ -89,7 +89,7 @@ void check_input_side(const Factors<P>& f, const Tokens<X>& x, bool has_x,
                       Index count) {
   check_gradient(f, gradient);
   if (!has_x && gradient.A) fail_at(f, "A is trained and its gradient needs x, but x is none");
-  if (has_x && gradient.A) check_tokens(f, "x", x, "in_features", f.in_features, count);
+  if (has_x) check_tokens(f, "x", x, "in_features", f.in_features, count);
   if (wants_dx) check_tokens(f, "dx", dx, "in_features", f.in_features, count);
 }
 

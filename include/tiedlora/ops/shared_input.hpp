@@ -28,12 +28,13 @@ void check_count(std::span<const Factors<const P>> modules, const char* what, st
     fail("modules that read the same x: ", modules.size(), " modules, but ", operands.size(), " of ", what);
 }
 
-template <class P>
-void check_same_input(std::span<const Factors<const P>> modules, Index width) {
+template <class P, class X>
+void check_same_input(std::span<const Factors<const P>> modules, const char* what, const Tokens<X>& x) {
   for (const Factors<const P>& f : modules)
-    if (f.in_features != width)
-      fail_at(f, "in_features is ", f.in_features, ", but the x that the modules share has ", width,
-              " features");
+    if (f.in_features != x.width)
+      fail_at(f, "in_features is ", f.in_features, ", but the ", what, " that the modules share has ",
+              x.width, " features");
+  if (!modules.empty()) check_tokens(modules[0], what, x, "in_features", x.width, x.count);
 }
 
 }  // namespace TIEDLORA_ISA
@@ -50,11 +51,11 @@ void shrink(const B& backend, std::span<const Factors<const P>> modules, const X
   using namespace detail;
   check_count(modules, "h", h);
   const auto xs = input_tokens(x);
-  check_same_input(modules, xs.width);
+  check_same_input(modules, "x", xs);
   for (std::size_t m = 0; m < modules.size(); ++m) {
     check_options(modules[m], o, true);
     check_backend(backend, modules[m], o);
-    if (modules[m].rank > 0) check_shrink(modules[m], xs, h[m]);
+    if (modules[m].rank > 0) check_tokens(modules[m], "h", h[m], "the rank", modules[m].rank, xs.count);
   }
   if constexpr (requires { backend.shrink(modules, xs, h, o); }) {
     backend.shrink(modules, xs, h, o);
@@ -83,7 +84,7 @@ void shrink_backward(const B& backend, std::span<const Factors<const P>> modules
   const auto xs = input_tokens_or_none<P>(x);
   const auto dxs = output_tokens_or_none<P>(std::forward<Dx>(dx));
   constexpr bool has_x = !is_none_t<X>, wants_dx = !is_none_t<Dx>;
-  if (wants_dx) check_same_input(modules, dxs.width);
+  if (wants_dx) check_same_input(modules, "dx", dxs);
   std::size_t first = 0;  // adapted module
   while (first < modules.size() && modules[first].rank == 0) ++first;
   for (std::size_t m = first; m < modules.size(); ++m) {

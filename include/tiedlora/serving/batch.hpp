@@ -87,6 +87,8 @@ void check_hidden(const BatchPlan<P>& plan, const Factors<const P>& module, cons
 template <class B, class P>
 void check_batch_options(const B& backend, const Factors<const P>& module, const CallOptions& o,
                          bool is_half) {
+  static_assert(!has_device_memory<B>,
+                "tiedlora: a BatchPlan is in the host's memory: a device's kernels cannot read it");
   check_options(module, o, is_half);
   check_backend(backend, module, o);
   if (o.token_scale) fail_at(module, "a batch has its scales in its plan, not in token_scale");
@@ -96,10 +98,10 @@ void check_batch_options(const B& backend, const Factors<const P>& module, const
 /// Throws Error where an operand of shrink is wrong. False where there is nothing to do.
 template <class B, class P, class X>
 bool check_shrink(const B& backend, const BatchPlan<P>& plan, Index m, const Tokens<X>& x,
-                  const Tokens<accumulator_t<P>>& h, const CallOptions& o) {
+                  const Tokens<accumulator_t<P>>& h, const CallOptions& o, bool is_half = true) {
   if (has_no_tokens(plan, "x", x)) return false;
   const Factors<const P> module = host_module(plan, m);
-  check_batch_options(backend, module, o, true);
+  check_batch_options(backend, module, o, is_half);
   if (module.rank == 0) return false;
   check_tokens(module, "x", x, "in_features", module.in_features, plan.tokens());
   check_hidden(plan, module, h);
@@ -205,6 +207,46 @@ void set_to_zero(const B& backend, Factors<const P> host, const Tokens<Y>& y) {
   backend.expand(host, Tokens<const accumulator_t<P>>(), y, CallOptions{.overwrite = true});
 }
 
+/// expand, with its operands checked.
+template <class B, class P, class Y>
+void expand_runs(const B& backend, const BatchPlan<P>& plan, const Factors<const P>& host,
+                 const Tokens<const accumulator_t<P>>& hs, const Tokens<Y>& ys, const CallOptions& o) {
+  // Few tokens are shared out by features, as for a single adapter; and so are tokens that several adapters
+  // add to, which all do it in the same thread.
+  const bool by_tokens = plan.size() > most_tokens_by_features && !plan.revisits();
+  const Range own = by_tokens ? part_of(plan.size(), o.slice) : Range{0, plan.size()};
+  const Range features =
+      by_tokens ? Range{0, host.out_features} : part_of_features(host.out_features, o.slice);
+  const Index width = features.end - features.begin;
+  const auto part = ys.features(features.begin, width);
+  GatheredTokens gathered(part);
+  if (o.overwrite) {
+    const Range idle = part_of(static_cast<Index>(plan.idle().size()), o.slice);
+    for (Index i = idle.begin; i < idle.end; ++i)
+      set_to_zero(backend, host, ys.tokens(plan.idle()[static_cast<std::size_t>(i)], 1));
+  }
+  if (width == 0) return;
+  for (const auto& run : plan.expand_runs()) {
+    const bool overwrite = o.overwrite && run.is_first;
+    const Factors<const P> f = run.adapter->factors(host.module);
+    if (f.rank == 0) {
+      if (overwrite)
+        for_blocks(plan, run, own, gathered,
+                   [&](Index, Index, const auto& out) { set_to_zero(backend, host, out); });
+      continue;
+    }
+    for_blocks(plan, run, own, gathered, [&](Index begin, Index count, const auto& out) {
+      const CallOptions options = {
+          .scale = o.scale, .token_scale = plan.scales() + begin, .overwrite = overwrite};
+      const auto hidden = hs.tokens(begin, count).features(0, f.rank);
+      if (run.has_tenants)
+        expand_tenants(backend, plan, run, host.module, features, begin, hidden, out, options);
+      else
+        backend.expand(cut_outputs(f, features), hidden, out, options);
+    });
+  }
+}
+
 }  // namespace detail
 
 /// h = A·x for all tokens of the batch, at several of the host's modules that read the same x; those that
@@ -265,55 +307,27 @@ void expand(const B& backend, const BatchPlan<P>& plan, Index module, const H& h
   if (host.rank == 0 && !o.overwrite) return;
   check_tokens(host, "y", ys, "out_features", host.out_features, plan.tokens());
   if (host.rank > 0) check_hidden(plan, host, hs);
-
-  // Few tokens are shared out by features, as for a single adapter; and so are tokens that several adapters
-  // add to, which all do it in the same thread.
-  const bool by_tokens = plan.size() > most_tokens_by_features && !plan.revisits();
-  const Range own = by_tokens ? part_of(plan.size(), o.slice) : Range{0, plan.size()};
-  const Range features =
-      by_tokens ? Range{0, host.out_features} : part_of_features(host.out_features, o.slice);
-  const Index width = features.end - features.begin;
-  const auto part = ys.features(features.begin, width);
-  GatheredTokens gathered(part);
-  if (o.overwrite) {
-    const Range idle = part_of(static_cast<Index>(plan.idle().size()), o.slice);
-    for (Index i = idle.begin; i < idle.end; ++i)
-      set_to_zero(backend, host, ys.tokens(plan.idle()[static_cast<std::size_t>(i)], 1));
-  }
-  if (width == 0) return;
-  for (const auto& run : plan.expand_runs()) {
-    const bool overwrite = o.overwrite && run.is_first;
-    const Factors<const P> f = run.adapter->factors(module);
-    if (f.rank == 0) {
-      if (overwrite)
-        for_blocks(plan, run, own, gathered,
-                   [&](Index, Index, const auto& out) { set_to_zero(backend, host, out); });
-      continue;
-    }
-    for_blocks(plan, run, own, gathered, [&](Index begin, Index count, const auto& out) {
-      const CallOptions options = {
-          .scale = o.scale, .token_scale = plan.scales() + begin, .overwrite = overwrite};
-      const auto hidden = hs.tokens(begin, count).features(0, f.rank);
-      if (run.has_tenants)
-        expand_tenants(backend, plan, run, module, features, begin, hidden, out, options);
-      else
-        backend.expand(cut_outputs(f, features), hidden, out, options);
-    });
-  }
+  expand_runs(backend, plan, host, hs, ys, o);
 }
 template <class P, class H, class Y>
 void expand(const BatchPlan<P>& plan, Index module, const H& h, Y&& y, const CallOptions& o = {}) {
   expand(CpuBackend(), plan, module, h, std::forward<Y>(y), o);
 }
 
-/// Both halves.
+/// Both halves, not to be sliced. Nothing is written where an operand is wrong.
 template <class B, class P, class X, class Y, class H>
 void forward(const B& backend, const BatchPlan<P>& plan, Index module, const X& x, Y&& y, H&& h,
              const CallOptions& o = {}) {
-  if (plan.tokens() > 0) detail::check_options(detail::host_module(plan, module), o, false);
-  const Tokens<accumulator_t<P>> hs = detail::output_tokens(std::forward<H>(h));
-  shrink(backend, plan, module, x, hs, o);
-  expand(backend, plan, module, hs, std::forward<Y>(y), o);
+  using namespace detail;
+  const auto xs = input_tokens(x);
+  const auto ys = output_tokens(std::forward<Y>(y));
+  const Tokens<accumulator_t<P>> hs = output_tokens(std::forward<H>(h));
+  const bool shrinks = check_shrink(backend, plan, module, xs, hs, o, false);
+  if (has_no_tokens(plan, "y", ys) || (!shrinks && !o.overwrite)) return;
+  const Factors<const P> host = host_module(plan, module);
+  check_tokens(host, "y", ys, "out_features", host.out_features, plan.tokens());
+  if (shrinks) shrink_together<1>(backend, plan, std::span(&module, 1), xs, std::span(&hs, 1), o.slice);
+  expand_runs<B, P>(backend, plan, host, hs, ys, o);
 }
 template <class P, class X, class Y, class H>
 void forward(const BatchPlan<P>& plan, Index module, const X& x, Y&& y, H&& h, const CallOptions& o = {}) {

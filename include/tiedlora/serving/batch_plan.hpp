@@ -66,6 +66,7 @@ class BatchPlan {
     finish();
   }
   void assign(AdapterSnapshot<P> snapshot, Index tokens, std::span<const AdapterUse> uses) {
+    if (tokens < 0) fail_empty(detail::message("a batch cannot have ", tokens, " tokens"));
     begin(std::move(snapshot), tokens);
     for (const AdapterUse& use : uses) {
       if (use.token < 0 || use.token >= tokens)

@@ -70,7 +70,7 @@ class Findings {
       for (Index i = 0; i < exact.rows; ++i) {
         const double is = actual(i, t), should_be = exact(i, t);
         const double largest_error = bound(should_be, magnitude(i, t));
-        double ratio = 0;  // of NaNs that are where they should be
+        double ratio = 0;  // also of a NaN or infinity for another: which it is depends on the order of sums
         if (std::isfinite(is) && std::isfinite(should_be)) {
           const double error = std::abs(is - should_be);
           ratio = error == 0 ? 0 : error / largest_error;

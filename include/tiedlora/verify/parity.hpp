@@ -78,7 +78,7 @@ struct ParityFailure {
 /// The report.
 struct Parity {
   std::vector<ParityRow> rows;
-  std::vector<ParityFailure> failures;  ///< one for each row that failed
+  std::vector<ParityFailure> failures;  ///< empty: passed
   bool deterministic = true;            ///< two runs gave the same bits
   bool determinism_required = false;
   std::uint64_t seed = 0;
@@ -251,8 +251,8 @@ Parity parity(const B& backend, std::span<const ParityCase> cases, const ParityO
   return std::move(runner).result();
 }
 
-/// Runs options.cases cases drawn by options.seed, and some without tokens, of rank 0 and with numbers that
-/// are not finite.
+/// Runs options.cases cases drawn by options.seed, and some without tokens or features, of rank 0 and with
+/// numbers that are not finite.
 template <class P = float, class X = P, class Y = X, class Dx = X, class B>
 Parity parity(const B& backend, const ParityOptions& options = {}) {
   const std::vector<ParityCase> cases = usual_cases(options.seed, options.cases);

@@ -102,13 +102,19 @@ class ParitySampler {
 };
 
 /// What parity() runs by default: so many cases, then a fifth as many with a NaN or an infinity, some without
-/// tokens and some of rank 0.
+/// tokens, some without features (a share of a module that is cut into more parts than it has features) and
+/// some of rank 0.
 inline std::vector<ParityCase> usual_cases(std::uint64_t seed, std::size_t count) {
   ParitySampler sampler(seed);
   std::vector<ParityCase> cases = sampler.draw_all(usual_tokens(), usual_ranks(), count);
   for (const ParityCase& c : sampler.draw_all(range(1, 17), range(1, 17), count / 5 + 12))
     cases.push_back(sampler.spoilt(c));
   for (const Index rank : {1, 3, 8, 16}) cases.push_back(sampler.draw(0, rank));
+  for (Index ParityCase::* const width : {&ParityCase::in, &ParityCase::out})
+    for (const Index tokens : {1, 9}) {
+      cases.push_back(sampler.draw(tokens, 3));
+      cases.back().*width = 0;
+    }
   for (const Index tokens : {1, 2, 5, 17}) {
     cases.push_back(sampler.draw(tokens, 0));
     cases.back().overwrite = cases.back().wants_dx = true;

@@ -27,6 +27,8 @@
 #define TIEDLORA_ISA_VECTOR sse4
 #elif defined(__SSE2__) || defined(_M_X64)
 #define TIEDLORA_ISA_VECTOR sse2
+#elif defined(__ARM_FEATURE_SVE)  // nothing here uses it, but the compiler may
+#define TIEDLORA_ISA_VECTOR neon_sve
 #elif defined(__aarch64__) || defined(_M_ARM64)
 #define TIEDLORA_ISA_VECTOR neon
 #else

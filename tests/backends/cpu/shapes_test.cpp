@@ -52,5 +52,9 @@ TEST(Shapes, NoTokens) {
   expect_parity<float>(rounds(ParitySampler(600'000, widths()), {0}, {1, 3, 8, 16}, 1));
 }
 
+TEST(Shapes, NoFeatures) {
+  expect_parity<float>(rounds(ParitySampler(700'000, {0, 5}), {1, 2, 9, 40}, {1, 3, 8, 16}, 4));
+}
+
 }  // namespace
 }  // namespace tiedlora_test

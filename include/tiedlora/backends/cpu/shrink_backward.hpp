@@ -14,7 +14,7 @@ TIEDLORA_BEGIN_NAMESPACE
 namespace cpu {
 inline namespace TIEDLORA_ISA {
 
-/// c[i] = dh[k + i] of token t, summed over the modules from m on that share m's A.
+/// c[i] = dh[k + i] of token t, summed over the modules (or gradients) from m on that share m's A.
 template <class Modules, class Dhs>
 TIEDLORA_INLINE void fill_dh(const Modules& modules, const Dhs& dh, std::size_t m, Index t, Index k, Index n,
                              float* c) {
@@ -24,23 +24,23 @@ TIEDLORA_INLINE void fill_dh(const Modules& modules, const Dhs& dh, std::size_t 
       for (Index i = 0; i < n; ++i) c[i] += dh[other][t][k + i];
 }
 
-/// dA += dh xᵀ for every A among the modules that is trained; each block of x serves all of them.
+/// dA += dh xᵀ for every gradient of an A that is there; each block of x serves all of them.
 template <class P, class X>
-void add_gradients_of_A(std::span<const Factors<const P>> modules, const Tokens<const X>& x,
-                        std::span<const Tokens<const float>> dh, std::span<const Factors<float>> gradients) {
+void add_gradients_of_A(const Tokens<const X>& x, std::span<const Tokens<const float>> dh,
+                        std::span<const Factors<float>> gradients) {
   for (Index i = 0; i < x.width; i += backward_features) {
     const Index n = smaller(backward_features, x.width - i);
     for (Index first = 0; first < x.count; first += gradient_tokens) {
       const Index count = smaller(gradient_tokens, x.count - first);
       const X* rows[gradient_tokens];
       point_at(x, first, count, i, rows);
-      for (std::size_t m = 0; m < modules.size(); ++m) {
-        if (!gradients[m].A || first_with_same_A(modules, m) != m) continue;
+      for (std::size_t m = 0; m < gradients.size(); ++m) {
+        if (!gradients[m].A || first_with_same_A(gradients, m) != m) continue;
         const auto fill = [&](Index t, Index k, Index l, float* c) {
-          fill_dh(modules, dh, m, first + t, k, l, c);
+          fill_dh(gradients, dh, m, first + t, k, l, c);
         };
         const IntoRanks<P> into = {gradients[m].A + i, gradients[m].a_stride};
-        sum_into_ranks(rows, next_from_afar(x), count, fill, modules[m].rank, into, n);
+        sum_into_ranks(rows, next_from_afar(x), count, fill, gradients[m].rank, into, n);
       }
     }
   }
@@ -81,7 +81,7 @@ template <class P, class X, class Dx>
 void shrink_backward(std::span<const Factors<const P>> modules, const Tokens<const X>& x,
                      std::span<const Tokens<const float>> dh, std::span<const Factors<float>> gradients,
                      const Tokens<Dx>& dx, const CallOptions& o) {
-  if (!x.is_none()) add_gradients_of_A<P>(modules, x, dh, gradients);
+  if (!x.is_none()) add_gradients_of_A<P>(x, dh, gradients);
   if (!dx.is_none()) add_dx<P>(modules, dh, dx, o.overwrite);
 }
 

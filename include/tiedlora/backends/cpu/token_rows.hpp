@@ -11,7 +11,7 @@ TIEDLORA_BEGIN_NAMESPACE
 namespace cpu {
 inline namespace TIEDLORA_ISA {
 
-/// The first of the modules whose A is that of module m: they share h.
+/// The first of the modules whose A is that of module m: they share h. Or of gradients.
 template <class Modules>
 std::size_t first_with_same_A(const Modules& modules, std::size_t m) {
   std::size_t first = 0;
