@@ -22,7 +22,7 @@ struct AdapterSite {
   T* dh = nullptr;                            ///< r×N, scratch
   tiedlora::BlockGradients<T> gradient = {};  ///< without that of A where a module before it has the same A
   bool trains_A = false;
-  bool shares_A = false;  ///< with the module before it
+  bool shares_A = false;  ///< with a module before it
 };
 
 template <class T>
@@ -39,6 +39,12 @@ struct Linear {
 
   std::span<const tiedlora::Factors<const T>> modules() const { return {factors.data(), site_count}; }
   std::span<const AdapterSite<T>> adapters() const { return {sites.data(), site_count}; }
+  /// The first of the modules here that has the A of module i.
+  std::size_t first_with_A(std::size_t i) const {
+    std::size_t first = 0;
+    while (factors[first].A != factors[i].A) ++first;
+    return first;
+  }
   /// Whether backward reads x.
   bool needs_x() const {
     for (const AdapterSite<T>& site : adapters())
@@ -97,10 +103,10 @@ void linear_backward(const Linear<T>& linear, const T* x,  // in×N, unused unle
     const AdapterSite<T>& site = linear.sites[i];
     const auto& f = linear.factors[i];
     const auto dh_part = columns(site.dh + block.begin * f.rank, f.rank, n);
-    gradients[i] = site.gradient.block(block.index);
+    gradients[i] = site.gradient.zeroed_block(block.index);
     tiedlora::expand_backward(f, columns<const T>(site.h + block.begin * f.rank, f.rank, n),
                               dy_part.features(site.first_row, f.out_features), gradients[i], dh_part);
-    if (site.shares_A) gradients[i].A = gradients[i - 1].A;
+    if (site.shares_A) gradients[i].A = gradients[linear.first_with_A(i)].A;
     dh[i] = dh_part;
   }
   const auto all_dh = std::span(dh).first(linear.site_count);

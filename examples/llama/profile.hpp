@@ -1,4 +1,4 @@
-// Where the time of a step goes: a stopwatch in every thread, there only where TRANSFORMER_PROFILE is
+// Where the time of a step goes: a stopwatch in every thread, there only where LLAMA_PROFILE is
 // defined.
 #pragma once
 
@@ -38,7 +38,7 @@ inline constexpr std::array<std::string_view, 12> part_names = {"other",
                                                                 "optimiser",
                                                                 "waiting for other threads"};
 
-#ifdef TRANSFORMER_PROFILE
+#ifdef LLAMA_PROFILE
 
 /// This thread's seconds by Part.
 class Stopwatch {

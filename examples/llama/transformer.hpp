@@ -239,9 +239,9 @@ class Transformer {
   void check_range(const std::int32_t* values, Index count, const char* what, std::int32_t lowest) const {
     for (Index t = 0; t < count; ++t)
       if (values[t] < lowest || values[t] >= config_.vocabulary)
-        throw tiedlora::Error("llama: " + std::string(what) + " " + std::to_string(t) +
-                              " of the batch is " + std::to_string(values[t]) +
-                              ", outside the vocabulary of " + std::to_string(config_.vocabulary));
+        throw tiedlora::Error("llama: " + std::string(what) + " " + std::to_string(t) + " of the batch is " +
+                              std::to_string(values[t]) + ", outside the vocabulary of " +
+                              std::to_string(config_.vocabulary));
   }
 
   Config config_;

@@ -191,6 +191,11 @@ TEST(Fuse, Refuses) {
       [&] { (void)fuse(adapter, {.fused = "f.*", .parts = {"layers.*.attn.q", "layers.*.attn.w"}}); },
       {"\"layers.0.attn.w\""});
   expect_error([&] { (void)fuse(adapter, {.fused = "f.*", .parts = {"blocks.*.q"}}); }, {"\"blocks.*.q\""});
+  ModuleList lacking;  // layer 3 has k, but no q
+  for (const Module& module : adapter.layout().modules()) lacking.add(module);
+  lacking.add({.name = "layers.3.attn.k", .layer = 3, .in_features = 5, .out_features = 2});
+  expect_error([&] { (void)fuse(Adapter<float>(Layout(lacking, schemes::lora(), 2)), qkv); },
+               {"\"layers.3.attn.q\""});
   expect_error(
       [&] { (void)fuse(adapter, {.fused = "f.*", .parts = {"layers.*.attn.q", "layers.*.attn.o"}}); },
       {"\"layers.0.attn.q\" and \"layers.0.attn.o\"", "in_features"});

@@ -131,9 +131,9 @@ TEST(BlockGradients, HoldOnlyWhatIsTrained) {
   EXPECT_EQ(BlockGradients<float>::size(gradient), 3 * 5 + 5);
   const BlockGradients<float> blocks(gradient, 40);
   EXPECT_EQ(blocks.blocks(), 2);
-  EXPECT_EQ(blocks.block(1).A, nullptr);
-  EXPECT_EQ(blocks.block(1).u, nullptr);
-  EXPECT_EQ(blocks.block(1).v, blocks.block(1).B + 3 * 5);
+  EXPECT_EQ(blocks.zeroed_block(1).A, nullptr);
+  EXPECT_EQ(blocks.zeroed_block(1).u, nullptr);
+  EXPECT_EQ(blocks.zeroed_block(1).v, blocks.zeroed_block(1).B + 3 * 5);
   EXPECT_EQ(blocks.gradient().B, gradient.B);
 }
 
@@ -165,12 +165,12 @@ TEST(BlockGradients, RefuseWhatDoesNotFit) {
 TEST(BlockGradients, KeepTheirMemoryWhenMoved) {
   Gradients<float> gradients(one_module_layout({}));
   BlockGradients<float> blocks(gradients.factors(0), 10);
-  float* const place = blocks.block(0).A;
+  float* const place = blocks.zeroed_block(0).A;
   BlockGradients<float> moved = std::move(blocks);
-  EXPECT_EQ(moved.block(0).A, place);
+  EXPECT_EQ(moved.zeroed_block(0).A, place);
   BlockGradients<float> assigned;
   assigned = std::move(moved);
-  EXPECT_EQ(assigned.block(0).A, place);
+  EXPECT_EQ(assigned.zeroed_block(0).A, place);
 }
 
 }  // namespace

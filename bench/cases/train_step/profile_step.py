@@ -69,7 +69,7 @@ def main():
     text = f"""# Where a training step goes
 
 A step of examples/llama with frozen float weights: forward, backward, AdamW. Each thread has a stopwatch that
-TRANSFORMER_PROFILE compiles in; the numbers are milliseconds of a step and shares of the threads' time, averaged over
+LLAMA_PROFILE compiles in; the numbers are milliseconds of a step and shares of the threads' time, averaged over
 threads and steps. Without adapter, backward goes as far down as the adapter's would. What is below 0.1 % everywhere is
 left out. Adapters on q, k and v make forward keep h alone, and backward make the norm's output again: that is the
 difference in the row of the norms. A thread that waits while the other works, or that another program holds up,

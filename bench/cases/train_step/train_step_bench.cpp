@@ -67,7 +67,7 @@ void export_problem(const std::string& folder, const llama::Weights<float>& weig
   std::ofstream(folder + "/entries.json") << entries.dump(1) << '\n';
 }
 
-#ifdef TRANSFORMER_PROFILE
+#ifdef LLAMA_PROFILE
 /// Seconds of a step by what they went to, summed over threads.
 Json profile(llama::ThreadPool& pool, train_step::TrainStep& step, int rounds) {
   using llama::Stopwatch;
@@ -115,7 +115,7 @@ Json measure(const Settings& settings) {
     for (Variant& variant : variants) variant.seconds.push_back(seconds_of([&] { variant.step->run(); }));
 
   Json profiles;
-#ifdef TRANSFORMER_PROFILE
+#ifdef LLAMA_PROFILE
   for (Variant& variant : variants) profiles[variant.name] = profile(pool, *variant.step, settings.rounds);
 #endif
 

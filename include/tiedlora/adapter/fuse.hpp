@@ -210,7 +210,12 @@ auto fuse(const Source& adapter, const Fusion& fusion) {
   std::vector<std::vector<RowsOf>> fused(static_cast<std::size_t>(modules.size()));
   for (Index m = 0; m < modules.size(); ++m) {
     const auto numbers = NameMap::match(fusion.parts.front(), modules[m].name);
-    if (!numbers) continue;
+    if (!numbers) {  // a further part has a first one
+      for (const std::string& pattern : fusion.parts)
+        if (const auto of_part = NameMap::match(pattern, modules[m].name))
+          modules.find(NameMap::fill(fusion.parts.front(), *of_part));
+      continue;
+    }
     fits = true;
     for (const std::string& pattern : fusion.parts) {
       const Index part = modules.find(NameMap::fill(pattern, *numbers));

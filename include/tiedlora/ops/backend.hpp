@@ -46,6 +46,16 @@ concept Backend =
       b.shrink_backward(f, x, h, gradient, dx, o);
     };
 
+namespace detail {
+/// For a message that says what is missing, where a call would fail somewhere inside.
+template <class B, class P, class X, class Y>
+constexpr void require_backend() {
+  static_assert(Backend<B, P, X, Y>,
+                "tiedlora: the backend lacks one of shrink, expand, expand_backward and shrink_backward for "
+                "these types; see ops/backend.hpp");
+}
+}  // namespace detail
+
 /// What memory() of a backend returns where kernels do not run on the host's memory.
 template <class M>
 concept DeviceMemory = requires(M& m, void* device, const void* from, void* host, std::size_t bytes) {
@@ -75,7 +85,7 @@ inline namespace TIEDLORA_ISA {
 
 /// Throws Error where options ask for what this backend does not do.
 template <class B, class P>
-void check_backend(const B&, const Factors<P>& f, const CallOptions& o) {
+void check_backend(const Factors<P>& f, const CallOptions& o) {
   if (!runs_slices<B>() && o.slice.nth != 1) fail_at(f, "this backend does not run in slices");
   if (!masks_x<B>() && o.dropout.probability != 0) fail_at(f, "this backend has no dropout");
 }
@@ -100,13 +110,13 @@ struct HiddenScratch {
   Index numbers = 0;
 };
 
-/// Throws Error where there is no room for h of a single token.
+/// Throws Error where there is no room for h, or dh, of a single token.
 template <class B, class P>
-void check_room_for_h(const B&, const Factors<P>& f, const CallOptions& o) {
+void check_room_for_h(const Factors<P>& f, const CallOptions& o, const char* what) {
   using Acc = accumulator_t<P>;
   if (HiddenScratch<Acc>(o).numbers >= f.rank) return;
   if (has_device_memory<B>)
-    fail_at(f, "on this backend the call needs h, or scratch_bytes(…) of scratch in its memory");
+    fail_at(f, "on this backend ", what, " needs scratch_bytes(…) of scratch in its memory");
   if (f.rank > stack_numbers<Acc>)
     fail_at(f, "without scratch the rank can be at most ", stack_numbers<Acc>,
             "; give scratch_bytes(…) of scratch");

@@ -23,20 +23,21 @@ namespace detail {
 inline namespace TIEDLORA_ISA {
 
 template <class B, class P, class X, class Dy, class Dx>
-void check_backward(const B& backend, const Factors<P>& f, const Tokens<X>& x, bool has_x,
+void check_backward(const Factors<P>& f, const Tokens<X>& x, bool has_x,
                     const Tokens<const accumulator_t<P>>& h, const Tokens<Dy>& dy,
                     const Factors<accumulator_t<P>>& gradient, const Tokens<Dx>& dx, bool wants_dx,
                     const CallOptions& o) {
+  require_backend<B, std::remove_const_t<P>, std::remove_const_t<X>, std::remove_const_t<Dy>>();
   check_options(f, o, false);
-  check_backend(backend, f, o);
+  check_backend<B>(f, o);
   if (f.rank == 0) {  // nothing but dx is touched
-    if (wants_dx && o.overwrite) check_tokens(f, "dx", dx, "in_features", f.in_features, dy.count);
+    if (wants_dx && o.overwrite) check_tokens(f, "dx", dx, "in_features", f.in_features, "dy", dy.count);
     return;
   }
-  check_tokens(f, "h", h, "the rank", f.rank, dy.count);
-  check_tokens(f, "dy", dy, "out_features", f.out_features, dy.count);
-  check_input_side(f, x, has_x, gradient, dx, wants_dx, dy.count);
-  if (needs_dh(gradient, dx)) check_room_for_h(backend, f, o);
+  check_tokens(f, "h", h, "the rank", f.rank, "dy", dy.count);
+  check_tokens(f, "dy", dy, "out_features", f.out_features, "dy", dy.count);
+  check_input_side(f, x, has_x, gradient, dx, wants_dx, "dy", dy.count);
+  if (needs_dh(gradient, dx)) check_room_for_h<B>(f, o, "dh");
 }
 
 }  // namespace TIEDLORA_ISA
@@ -56,7 +57,7 @@ void expand_backward(const B& backend, const Factors<P>& f, const H& h, const Dy
   const auto dys = detail::input_tokens(dy);
   const Tokens<Acc> dhs = detail::output_tokens_or_none<Acc>(std::forward<Dh>(dh));
   detail::check_options(f, o, false);
-  detail::check_backend(backend, f, o);
+  detail::check_backend<B>(f, o);
   detail::check_expand_backward(f, hs, dys, gradient, dhs, !detail::is_none_t<Dh>);
   backend.expand_backward(Factors<const std::remove_const_t<P>>(f), hs, dys, gradient, dhs, o);
 }
@@ -78,13 +79,13 @@ void shrink_backward(const B& backend, const Factors<P>& f, const X& x, const Dh
   const Tokens<const accumulator_t<P>> dhs = detail::input_tokens(dh);
   constexpr bool has_x = !detail::is_none_t<X>, wants_dx = !detail::is_none_t<Dx>;
   detail::check_options(f, o, false);
-  detail::check_backend(backend, f, o);
+  detail::check_backend<B>(f, o);
   if (f.rank > 0) {
-    detail::check_tokens(f, "dh", dhs, "the rank", f.rank, dhs.count);
-    detail::check_input_side(f, xs, has_x, gradient, dxs, wants_dx, dhs.count);
+    detail::check_tokens(f, "dh", dhs, "the rank", f.rank, "dh", dhs.count);
+    detail::check_input_side(f, xs, has_x, gradient, dxs, wants_dx, "dh", dhs.count);
   } else {
     if (!o.overwrite || !wants_dx) return;
-    detail::check_tokens(f, "dx", dxs, "in_features", f.in_features, dxs.count);
+    detail::check_tokens(f, "dx", dxs, "in_features", f.in_features, "dx", dxs.count);
   }
   backend.shrink_backward(Factors<const Scalar>(f), xs, dhs, gradient, dxs, o);
 }
@@ -96,13 +97,19 @@ void shrink_backward(const Factors<P>& f, const X& x, const Dh& dh, const Factor
 
 /// Throws what backward would throw for these operands; reads none of them. x and dx may be Tokens or `none`.
 template <class B, class P, class X, class H, class Dy, class Dx>
-void check_backward(const B& backend, const Factors<P>& f, const X& x, const H& h, const Dy& dy,
+void check_backward(const B&, const Factors<P>& f, const X& x, const H& h, const Dy& dy,
                     const Factors<accumulator_t<P>>& gradient, const Dx& dx, const CallOptions& o = {}) {
   using Scalar = std::remove_const_t<P>;
   const Tokens<const accumulator_t<P>> hs = detail::input_tokens(h);
-  detail::check_backward(backend, f, detail::input_tokens_or_none<Scalar>(x), !detail::is_none_t<X>, hs,
-                         detail::input_tokens(dy), gradient, detail::output_tokens_or_none<Scalar>(dx),
-                         !detail::is_none_t<Dx>, o);
+  detail::check_backward<B>(f, detail::input_tokens_or_none<Scalar>(x), !detail::is_none_t<X>, hs,
+                            detail::input_tokens(dy), gradient, detail::output_tokens_or_none<Scalar>(dx),
+                            !detail::is_none_t<Dx>, o);
+}
+
+template <class P, class X, class H, class Dy, class Dx>
+void check_backward(const Factors<P>& f, const X& x, const H& h, const Dy& dy,
+                    const Factors<accumulator_t<P>>& gradient, const Dx& dx, const CallOptions& o = {}) {
+  check_backward(CpuBackend(), f, x, h, dy, gradient, dx, o);
 }
 
 /// Both halves. Adds to exactly the gradients that are there (a null pointer: not trained) and to dx. x may
@@ -116,8 +123,7 @@ void backward(const B& backend, const Factors<P>& f, const X& x, const H& h, con
   const auto dys = detail::input_tokens(dy);
   const auto xs = detail::input_tokens_or_none<Scalar>(x);
   const auto dxs = detail::output_tokens_or_none<Scalar>(std::forward<Dx>(dx));
-  detail::check_backward(backend, f, xs, !detail::is_none_t<X>, hs, dys, gradient, dxs,
-                         !detail::is_none_t<Dx>, o);
+  detail::check_backward<B>(f, xs, !detail::is_none_t<X>, hs, dys, gradient, dxs, !detail::is_none_t<Dx>, o);
   unchecked::backward(backend, Factors<const Scalar>(f), xs, hs, dys, gradient, dxs, o);
 }
 template <class P, class X, class H, class Dy, class Dx>

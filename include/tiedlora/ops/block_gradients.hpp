@@ -86,8 +86,8 @@ class BlockGradients {
   const Factors<G>& gradient() const { return gradient_; }
   Index blocks() const { return blocks_; }
 
-  /// Where backward of that block writes; zero at first. null where a factor is not trained.
-  Factors<G> block(Index index) const {
+  /// Where backward of that block writes, set to zero. null where a factor is not trained.
+  Factors<G> zeroed_block(Index index) const {
     G* next = memory_ + index * size(gradient_);
     const auto take = [&next](const G* wanted, Index count) -> G* {
       if (!wanted) return nullptr;
@@ -152,8 +152,8 @@ void backward_in_blocks(const B& backend, ParallelFor&& parallel_for, const Fact
   if (f.rank > detail::stack_numbers<accumulator_t<P>>)
     detail::fail_at(f, "in blocks of tokens the rank can be at most ",
                     detail::stack_numbers<accumulator_t<P>>);
-  detail::check_backward(backend, f, xs, !detail::is_none_t<X>, hs, dys, blocks.gradient(), dxs,
-                         !detail::is_none_t<Dx>, o);
+  detail::check_backward<B>(f, xs, !detail::is_none_t<X>, hs, dys, blocks.gradient(), dxs,
+                            !detail::is_none_t<Dx>, o);
   const Index count = token_blocks(dys.count);
   if (count > blocks.blocks())
     detail::fail_at(f, dys.count, " tokens are ", count, " blocks, but the BlockGradients given are of ",
@@ -164,7 +164,7 @@ void backward_in_blocks(const B& backend, ParallelFor&& parallel_for, const Fact
     const auto [begin, end] = token_block(dys.count, static_cast<Index>(i));
     const Index n = end - begin;
     unchecked::backward(backend, factors, xs.is_none() ? xs : xs.tokens(begin, n), hs.tokens(begin, n),
-                        dys.tokens(begin, n), blocks.block(static_cast<Index>(i)),
+                        dys.tokens(begin, n), blocks.zeroed_block(static_cast<Index>(i)),
                         dxs.is_none() ? dxs : dxs.tokens(begin, n), detail::from_token(o, begin));
   });
   parallel_for(count, [&](auto i) { blocks.add_up(count, {static_cast<Index>(i), count}); });

@@ -14,15 +14,14 @@ namespace detail {
 inline namespace TIEDLORA_ISA {
 
 /// Throws Error, naming the module, unless `tokens` (called `what`) has the width that the module's
-/// `dimension` asks for.
+/// `dimension` asks for and as many tokens as `other`.
 template <class P, class T>
 void check_tokens(const Factors<P>& f, const char* what, const Tokens<T>& tokens, const char* dimension,
-                  Index width, Index count) {
+                  Index width, const char* other, Index count) {
   if (tokens.width != width)
     fail_at(f, what, " has ", tokens.width, " features, but ", dimension, " is ", width,
             " (wrong base model, wrong module, or a matrix that holds tokens as rows?)");
-  if (tokens.count != count)
-    fail_at(f, what, " has ", tokens.count, " tokens, but another operand of this call has ", count);
+  if (tokens.count != count) fail_at(f, what, " has ", tokens.count, " tokens, but ", other, " has ", count);
   if (!tokens.rows && !tokens.pointers && count > 1 && tokens.stride < width)
     fail_at(f, what, " has tokens of ", width, " features that overlap: its stride is ", tokens.stride);
   if (tokens.is_none() && width > 0 && count > 0) fail_at(f, what, " has no memory");
@@ -54,14 +53,14 @@ void check_gradient(const Factors<P>& f, const Factors<G>& gradient) {
 
 template <class P, class X>
 void check_shrink(const Factors<P>& f, const Tokens<X>& x, const Tokens<accumulator_t<P>>& h) {
-  check_tokens(f, "x", x, "in_features", f.in_features, x.count);
-  check_tokens(f, "h", h, "the rank", f.rank, x.count);
+  check_tokens(f, "x", x, "in_features", f.in_features, "x", x.count);
+  check_tokens(f, "h", h, "the rank", f.rank, "x", x.count);
 }
 
 template <class P, class H, class Y>
 void check_expand(const Factors<P>& f, const Tokens<H>& h, const Tokens<Y>& y) {
-  check_tokens(f, "y", y, "out_features", f.out_features, y.count);
-  if (f.rank > 0) check_tokens(f, "h", h, "the rank", f.rank, y.count);
+  check_tokens(f, "y", y, "out_features", f.out_features, "y", y.count);
+  if (f.rank > 0) check_tokens(f, "h", h, "the rank", f.rank, "y", y.count);
 }
 
 /// Whether the first half of backward has to compute dh for the second, or for du.
@@ -74,23 +73,23 @@ template <class P, class Dy, class Dh>
 void check_expand_backward(const Factors<P>& f, const Tokens<const accumulator_t<P>>& h, const Tokens<Dy>& dy,
                            const Factors<accumulator_t<P>>& gradient, const Tokens<Dh>& dh, bool wants_dh) {
   check_gradient(f, gradient);
-  check_tokens(f, "dy", dy, "out_features", f.out_features, dy.count);
-  check_tokens(f, "h", h, "the rank", f.rank, dy.count);
+  check_tokens(f, "dy", dy, "out_features", f.out_features, "dy", dy.count);
+  check_tokens(f, "h", h, "the rank", f.rank, "dy", dy.count);
   if (wants_dh)
-    check_tokens(f, "dh", dh, "the rank", f.rank, dy.count);
+    check_tokens(f, "dh", dh, "the rank", f.rank, "dy", dy.count);
   else if (gradient.u)
     fail_at(f, "u is trained and its gradient needs dh, but dh is none");
 }
 
-/// x and dx of the second half of backward, for so many tokens.
+/// x and dx of the second half of backward, for as many tokens as `other` has.
 template <class P, class X, class Dx>
 void check_input_side(const Factors<P>& f, const Tokens<X>& x, bool has_x,
                       const Factors<accumulator_t<P>>& gradient, const Tokens<Dx>& dx, bool wants_dx,
-                      Index count) {
+                      const char* other, Index count) {
   check_gradient(f, gradient);
   if (!has_x && gradient.A) fail_at(f, "A is trained and its gradient needs x, but x is none");
-  if (has_x) check_tokens(f, "x", x, "in_features", f.in_features, count);
-  if (wants_dx) check_tokens(f, "dx", dx, "in_features", f.in_features, count);
+  if (has_x) check_tokens(f, "x", x, "in_features", f.in_features, other, count);
+  if (wants_dx) check_tokens(f, "dx", dx, "in_features", f.in_features, other, count);
 }
 
 }  // namespace TIEDLORA_ISA

@@ -3,7 +3,7 @@
 // nothing, take no locks, start no threads and keep no state.
 #pragma once
 
-#include <type_traits>  // is_same, remove_cvref
+#include <type_traits>  // is_same, remove_const, remove_cvref
 #include <utility>      // forward
 
 #include "../backends/cpu.hpp"
@@ -22,12 +22,12 @@ namespace detail {
 inline namespace TIEDLORA_ISA {
 
 template <class B, class P, class X, class Y>
-void check_forward(const B& backend, const Factors<P>& f, const Tokens<X>& x, const Tokens<Y>& y,
-                   const CallOptions& o) {
+void check_forward(const Factors<P>& f, const Tokens<X>& x, const Tokens<Y>& y, const CallOptions& o) {
+  require_backend<B, std::remove_const_t<P>, std::remove_const_t<X>, Y>();
   check_options(f, o, false);
-  check_backend(backend, f, o);
-  check_tokens(f, "y", y, "out_features", f.out_features, x.count);
-  check_tokens(f, "x", x, "in_features", f.in_features, x.count);
+  check_backend<B>(f, o);
+  check_tokens(f, "y", y, "out_features", f.out_features, "x", x.count);
+  check_tokens(f, "x", x, "in_features", f.in_features, "x", x.count);
 }
 
 }  // namespace TIEDLORA_ISA
@@ -46,7 +46,7 @@ void shrink(const B& backend, const Factors<P>& f, const X& x, H&& h, const Call
   const auto xs = detail::input_tokens(x);
   const Tokens<accumulator_t<P>> hs = detail::output_tokens(std::forward<H>(h));
   detail::check_options(f, o, true);
-  detail::check_backend(backend, f, o);
+  detail::check_backend<B>(f, o);
   detail::check_shrink(f, xs, hs);
   backend.shrink(Factors<const std::remove_const_t<P>>(f), xs, hs, o);
 }
@@ -62,7 +62,7 @@ void expand(const B& backend, const Factors<P>& f, const H& h, Y&& y, const Call
   const auto ys = detail::output_tokens(std::forward<Y>(y));
   const Tokens<const accumulator_t<P>> hs = detail::input_tokens(h);
   detail::check_options(f, o, true);
-  detail::check_backend(backend, f, o);
+  detail::check_backend<B>(f, o);
   detail::check_expand(f, hs, ys);
   if (f.rank > 0 || o.overwrite) backend.expand(Factors<const std::remove_const_t<P>>(f), hs, ys, o);
 }
@@ -74,16 +74,26 @@ void expand(const Factors<P>& f, const H& h, Y&& y, const CallOptions& o = {}) {
 /// Throws what forward would throw for these operands; reads none of them. Without h: what forward without h
 /// would.
 template <class B, class P, class X, class Y>
-void check_forward(const B& backend, const Factors<P>& f, const Tokens<X>& x, const Tokens<Y>& y,
+void check_forward(const B&, const Factors<P>& f, const Tokens<X>& x, const Tokens<Y>& y,
                    const Tokens<accumulator_t<P>>& h, const CallOptions& o = {}) {
-  detail::check_forward(backend, f, x, y, o);
-  if (f.rank > 0) detail::check_tokens(f, "h", h, "the rank", f.rank, x.count);
+  detail::check_forward<B>(f, x, y, o);
+  if (f.rank > 0) detail::check_tokens(f, "h", h, "the rank", f.rank, "x", x.count);
 }
 template <class B, class P, class X, class Y>
-void check_forward(const B& backend, const Factors<P>& f, const Tokens<X>& x, const Tokens<Y>& y,
+void check_forward(const B&, const Factors<P>& f, const Tokens<X>& x, const Tokens<Y>& y,
                    const CallOptions& o = {}) {
-  detail::check_forward(backend, f, x, y, o);
-  if (f.rank > 0) detail::check_room_for_h(backend, f, o);
+  detail::check_forward<B>(f, x, y, o);
+  if (f.rank > 0) detail::check_room_for_h<B>(f, o, "h");
+}
+
+template <class P, class X, class Y>
+void check_forward(const Factors<P>& f, const Tokens<X>& x, const Tokens<Y>& y,
+                   const Tokens<accumulator_t<P>>& h, const CallOptions& o = {}) {
+  check_forward(CpuBackend(), f, x, y, h, o);
+}
+template <class P, class X, class Y>
+void check_forward(const Factors<P>& f, const Tokens<X>& x, const Tokens<Y>& y, const CallOptions& o = {}) {
+  check_forward(CpuBackend(), f, x, y, o);
 }
 
 /// Both halves: y += c ∘ v ∘ B·(u ∘ A·(mask ∘ x)). Where y holds the base layer's output this is the adapted

@@ -34,7 +34,7 @@ void check_same_input(std::span<const Factors<const P>> modules, const char* wha
     if (f.in_features != x.width)
       fail_at(f, "in_features is ", f.in_features, ", but the ", what, " that the modules share has ",
               x.width, " features");
-  if (!modules.empty()) check_tokens(modules[0], what, x, "in_features", x.width, x.count);
+  if (!modules.empty()) check_tokens(modules[0], what, x, "in_features", x.width, "x", x.count);
 }
 
 }  // namespace TIEDLORA_ISA
@@ -54,8 +54,8 @@ void shrink(const B& backend, std::span<const Factors<const P>> modules, const X
   check_same_input(modules, "x", xs);
   for (std::size_t m = 0; m < modules.size(); ++m) {
     check_options(modules[m], o, true);
-    check_backend(backend, modules[m], o);
-    if (modules[m].rank > 0) check_tokens(modules[m], "h", h[m], "the rank", modules[m].rank, xs.count);
+    check_backend<B>(modules[m], o);
+    if (modules[m].rank > 0) check_tokens(modules[m], "h", h[m], "the rank", modules[m].rank, "x", xs.count);
   }
   if constexpr (requires { backend.shrink(modules, xs, h, o); }) {
     backend.shrink(modules, xs, h, o);
@@ -90,10 +90,10 @@ void shrink_backward(const B& backend, std::span<const Factors<const P>> modules
   for (std::size_t m = first; m < modules.size(); ++m) {
     const Factors<const P>& f = modules[m];
     check_options(f, o, false);
-    check_backend(backend, f, o);
+    check_backend<B>(f, o);
     if (f.rank == 0) continue;
-    check_tokens(f, "dh", dh[m], "the rank", f.rank, dh[first].count);
-    check_input_side(f, xs, has_x, gradients[m], dxs, wants_dx, dh[first].count);
+    check_tokens(f, "dh", dh[m], "the rank", f.rank, "dh", dh[first].count);
+    check_input_side(f, xs, has_x, gradients[m], dxs, wants_dx, "dh", dh[first].count);
   }
   if (first == modules.size()) {
     if (o.overwrite && wants_dx && first > 0)
@@ -130,7 +130,7 @@ void expand(const B& backend, std::span<const Factors<const P>> modules,
   check_count(modules, "y", y);
   for (std::size_t m = 0; m < modules.size(); ++m) {
     check_options(modules[m], o, true);
-    check_backend(backend, modules[m], o);
+    check_backend<B>(modules[m], o);
     check_expand(modules[m], h[m], y[m]);
   }
   if constexpr (requires { backend.expand(modules, h, y, o); }) {
@@ -163,7 +163,7 @@ void expand_backward(const B& backend, std::span<const Factors<const P>> modules
   check_count(modules, "dh", dh);
   for (std::size_t m = 0; m < modules.size(); ++m) {
     check_options(modules[m], o, false);
-    check_backend(backend, modules[m], o);
+    check_backend<B>(modules[m], o);
     if (modules[m].rank > 0) check_expand_backward(modules[m], h[m], dy[m], gradients[m], dh[m], true);
   }
   if constexpr (requires { backend.expand_backward(modules, h, dy, gradients, dh, o); }) {

@@ -81,29 +81,28 @@ void check_hidden(const BatchPlan<P>& plan, const Factors<const P>& module, cons
   if (h.width < module.rank || h.count < plan.size())
     fail_at(module, "h has room for ", h.width, " numbers of ", h.count, " tokens, but this batch needs ",
             module.rank, " of ", plan.size(), " (give it plan.max_rank() x plan.size())");
-  check_tokens(module, "h", h, "its own width", h.width, h.count);
+  check_tokens(module, "h", h, "its own width", h.width, "h", h.count);
 }
 
 template <class B, class P>
-void check_batch_options(const B& backend, const Factors<const P>& module, const CallOptions& o,
-                         bool is_half) {
+void check_batch_options(const Factors<const P>& module, const CallOptions& o, bool is_half) {
   static_assert(!has_device_memory<B>,
                 "tiedlora: a BatchPlan is in the host's memory: a device's kernels cannot read it");
   check_options(module, o, is_half);
-  check_backend(backend, module, o);
+  check_backend<B>(module, o);
   if (o.token_scale) fail_at(module, "a batch has its scales in its plan, not in token_scale");
   if (o.dropout.probability != 0) fail_at(module, "a batch of adapters has no dropout");
 }
 
 /// Throws Error where an operand of shrink is wrong. False where there is nothing to do.
 template <class B, class P, class X>
-bool check_shrink(const B& backend, const BatchPlan<P>& plan, Index m, const Tokens<X>& x,
-                  const Tokens<accumulator_t<P>>& h, const CallOptions& o, bool is_half = true) {
+bool check_shrink(const BatchPlan<P>& plan, Index m, const Tokens<X>& x, const Tokens<accumulator_t<P>>& h,
+                  const CallOptions& o, bool is_half = true) {
   if (has_no_tokens(plan, "x", x)) return false;
   const Factors<const P> module = host_module(plan, m);
-  check_batch_options(backend, module, o, is_half);
+  check_batch_options<B>(module, o, is_half);
   if (module.rank == 0) return false;
-  check_tokens(module, "x", x, "in_features", module.in_features, plan.tokens());
+  check_tokens(module, "x", x, "in_features", module.in_features, "the plan", plan.tokens());
   check_hidden(plan, module, h);
   return true;
 }
@@ -263,7 +262,7 @@ void shrink(const B& backend, const BatchPlan<P>& plan, std::span<const Index> m
     fail("modules that read the same x: ", modules.size(), " modules, but ", h.size(), " of h");
   bool is_needed = false;
   for (std::size_t i = 0; i < modules.size(); ++i)
-    is_needed |= check_shrink(backend, plan, modules[i], xs, h[i], o);
+    is_needed |= check_shrink<B>(plan, modules[i], xs, h[i], o);
   if (!is_needed) return;
   constexpr std::size_t most = 4;  // modules that share a pass over x
   for (std::size_t first = 0; first < modules.size(); first += most) {
@@ -284,7 +283,7 @@ void shrink(const B& backend, const BatchPlan<P>& plan, Index module, const X& x
   using namespace detail;
   const auto xs = input_tokens(x);
   const Tokens<accumulator_t<P>> hs = output_tokens(std::forward<H>(h));
-  if (check_shrink(backend, plan, module, xs, hs, o))
+  if (check_shrink<B>(plan, module, xs, hs, o))
     shrink_together<1>(backend, plan, std::span(&module, 1), xs, std::span(&hs, 1), o.slice);
 }
 template <class P, class X, class H>
@@ -303,9 +302,9 @@ void expand(const B& backend, const BatchPlan<P>& plan, Index module, const H& h
   const Tokens<const accumulator_t<P>> hs = input_tokens(h);
   if (has_no_tokens(plan, "y", ys)) return;
   const Factors<const P> host = host_module(plan, module);
-  check_batch_options(backend, host, o, true);
+  check_batch_options<B>(host, o, true);
   if (host.rank == 0 && !o.overwrite) return;
-  check_tokens(host, "y", ys, "out_features", host.out_features, plan.tokens());
+  check_tokens(host, "y", ys, "out_features", host.out_features, "the plan", plan.tokens());
   if (host.rank > 0) check_hidden(plan, host, hs);
   expand_runs(backend, plan, host, hs, ys, o);
 }
@@ -322,10 +321,10 @@ void forward(const B& backend, const BatchPlan<P>& plan, Index module, const X& 
   const auto xs = input_tokens(x);
   const auto ys = output_tokens(std::forward<Y>(y));
   const Tokens<accumulator_t<P>> hs = output_tokens(std::forward<H>(h));
-  const bool shrinks = check_shrink(backend, plan, module, xs, hs, o, false);
+  const bool shrinks = check_shrink<B>(plan, module, xs, hs, o, false);
   if (has_no_tokens(plan, "y", ys) || (!shrinks && !o.overwrite)) return;
   const Factors<const P> host = host_module(plan, module);
-  check_tokens(host, "y", ys, "out_features", host.out_features, plan.tokens());
+  check_tokens(host, "y", ys, "out_features", host.out_features, "the plan", plan.tokens());
   if (shrinks) shrink_together<1>(backend, plan, std::span(&module, 1), xs, std::span(&hs, 1), o.slice);
   expand_runs<B, P>(backend, plan, host, hs, ys, o);
 }

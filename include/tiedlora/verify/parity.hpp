@@ -227,9 +227,8 @@ class ParityRunner {
 /// Runs these cases by a backend for parameters P, x in X, y and dy in Y and dx in Dx.
 template <class P = float, class X = P, class Y = X, class Dx = X, class B>
 Parity parity(const B& backend, std::span<const ParityCase> cases, const ParityOptions& options = {}) {
-  static_assert(Backend<B, P, X, Y>,
-                "tiedlora: the type lacks one of shrink, expand, expand_backward and shrink_backward for "
-                "these types; see ops/backend.hpp");
+  tiedlora::detail::require_backend<B, P, X, Y>();
+  tiedlora::detail::require_backend<B, P, Dx, Y>();
   const Memory memory = memory_of(backend);
   const auto run = [&](const ParityCase& c) {
     CaseResult result = ParityRun<P, X, Y, Dx, B>(backend, memory, c, options.margin).run();

@@ -35,7 +35,8 @@ struct CallOptions {
   bool overwrite = false;              ///< y (backward: dx) is set instead of added to
   Dropout dropout = {};
   Slice slice = {};  ///< of shrink or expand
-  /// At least scratch_bytes(…); empty: small blocks on the stack.
+  /// For h of forward without h, and dh of backward; scratch_bytes(…) are best. With fewer the tokens go in
+  /// blocks; where not one token's fits, in blocks on the stack.
   std::span<std::byte> scratch = {};
 };
 

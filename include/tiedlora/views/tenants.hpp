@@ -8,9 +8,9 @@ TIEDLORA_BEGIN_NAMESPACE
 /// Plain and trivially copyable.
 template <class P>
 struct Tenants {
-  const P* const* arrays;  ///< by token: the trained array of its adapter
-  Index u;                 ///< where the module's u begins in it; -1: u is common to all, or absent
-  Index v;                 ///< likewise
+  const P* const* arrays = nullptr;  ///< by token: the trained array of its adapter
+  Index u = -1;                      ///< where the module's u begins in it; -1: u is common to all, or absent
+  Index v = -1;                      ///< likewise
 };
 
 TIEDLORA_END_NAMESPACE
