@@ -5,6 +5,7 @@
 
 #include <optional>
 #include <tiedlora/adapter/merge.hpp>
+#include <tiedlora/io.hpp>
 
 #include <llama/tiny_model.hpp>
 #include "adapters.hpp"

@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <sstream>
+#include <tiedlora/io.hpp>
 
 #include <llama/tiny_model.hpp>
+#include "adapters.hpp"
 #include "support/io_files.hpp"
 
 namespace engine {

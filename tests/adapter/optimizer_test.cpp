@@ -225,7 +225,9 @@ TEST(AdamW, UpdatesParametersOutsideALayoutToo) {
   }
   EXPECT_TRUE(same_bits<double>(a, b));
   expect_error(
-      [&] { adamw_update({.rate = 1}, std::span(b), std::span(gradients).first(15), first, second); },
+      [&] {
+        adamw_update(AdamWStep{.rate = 1}, std::span(b), std::span(gradients).first(15), first, second);
+      },
       {"16 parameters", "a span of 15"});
 }
 

@@ -229,22 +229,6 @@ TEST(Batch, OfNoTokensDoesNothing) {
   forward(empty, 0, x, y, nothing, {.overwrite = true});
 }
 
-TEST(Batch, PlansRefuseWhatTheSnapshotDoesNotHold) {
-  Dice dice(9);
-  AdapterSet<float> set(host_modules(4, 4));
-  const AdapterId id = add_family(set, schemes::lora(), 2, 1, dice)[0];
-  const auto before = set.snapshot();
-  EXPECT_TRUE(set.remove(id));
-  BatchPlan<float> plan(before, std::vector<TokenAdapter>{{id}});
-  expect_error([&] { plan.assign(set.snapshot(), std::vector<TokenAdapter>{{}, {}, {id}}); },
-               {"token 2", "adapter 0", "removed"});
-  EXPECT_EQ(plan.tokens(), 0);
-  expect_error([&] { plan.assign(before, std::vector<TokenAdapter>{{-2}}); }, {"token 0", "adapter -2"});
-  const std::vector<AdapterUse> uses = {{3, id, 1}};
-  expect_error([&] { plan.assign(before, 3, uses); }, {"adapter 0", "token 3", "batch of 3"});
-  expect_error([&] { plan.assign(before, -1, uses); }, {"-1 tokens"});
-}
-
 TEST(Batch, CallsRefuseWrongOperands) {
   Dice dice(10);
   AdapterSet<float> set(host_modules(6, 5));

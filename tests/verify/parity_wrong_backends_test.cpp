@@ -95,7 +95,7 @@ TEST(ParityOfWrongBackends, BIsReadTransposed) {
 struct SwappedVectors : Plain {
   void expand(const F& f, const In& h, const Out& y, const O& o) const {
     std::vector<float> u, v;
-    for (Index k = 0; k < f.rank; ++k) u.push_back(Plain::v(f, k % f.out_features));
+    for (Index k = 0; k < f.rank; ++k) u.push_back(f.out_features > 0 ? Plain::v(f, k % f.out_features) : 1);
     for (Index j = 0; j < f.out_features; ++j) v.push_back(f.rank > 0 ? Plain::u(f, j % f.rank) : 1);
     F swapped = f;
     swapped.u = u.data(), swapped.v = v.data();
