@@ -50,7 +50,7 @@ TIEDLORA_KERNEL void axpyf_in_registers(const In* const* rows, Index row_count, 
   }
   for (; i < n; i += lanes) {
     Vector row[R][1];
-    stripe(row, Access<false>{n - i < static_cast<Index>(lanes) ? n - i : Index{lanes}}, i);
+    stripe(row, Access<false>{smaller(n - i, lanes)}, i);
   }
 }
 

@@ -63,8 +63,7 @@ TIEDLORA_KERNEL void sum_microkernel(const SumRows<In, c_stride, fetches>& from,
   TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) out[j] = outs[j];
   Index i = 0;
   for (; i + static_cast<Index>(M * lanes) <= n; i += M * lanes) sum_tile<J, M, true>(in, out, into, i, 0);
-  for (; i < n; i += lanes)
-    sum_tile<J, 1, false>(in, out, into, i, n - i < static_cast<Index>(lanes) ? n - i : Index{lanes});
+  for (; i < n; i += lanes) sum_tile<J, 1, false>(in, out, into, i, smaller(n - i, lanes));
 }
 
 }  // namespace TIEDLORA_ISA

@@ -62,10 +62,13 @@ void dot_block(const Matrix<P>& rows, bool folds_rows, Range ranks, const X* con
     else
       in_groups<dots_mr>(ranks.begin, ranks.end, tiles);
   };
+  // Four rows and six tokens at one place of L1 are more than the eight lines that it has there.
+  const auto collides = [&] {
+    return many_registers && shares_cache_set(rows.stride * static_cast<Index>(sizeof(P))) &&
+           shares_cache_set(bytes_apart(x[0], rows.data)) && shares_cache_set(bytes_apart(x[0], x[1]));
+  };
   const float* at[dots_packed_rows];
-  if (rows.fold
-          ? folds_rows
-          : count >= pack_tokens && (is_narrow<P> || share_cache_sets(dots_nr, bytes_apart(x[0], x[1])))) {
+  if (rows.fold ? folds_rows : count >= pack_tokens && (is_narrow<P> || collides())) {
     in_groups<dots_mr>(ranks.begin, ranks.end, [&](auto K, Index k) {
       const P* row[K];
       for (unsigned j = 0; j < K; ++j) row[j] = rows.row(k + j);
