@@ -114,12 +114,6 @@ class Workspace {
     arena_.add(normed, c.width * count);
     arena_.add(activated, c.feed_forward * count);
     for (T*& scratch : attention_) arena_.add(scratch, attention_scratch(keys));
-    if (count >= transposing_tokens) {
-      arena_.add(qkv, c.qkv_width() * c.width);
-      arena_.add(o, c.width * c.width);
-      arena_.add(gate_up, 2 * c.feed_forward * c.width);
-      arena_.add(down, c.feed_forward * c.width);
-    }
     arena_.add(logits, c.vocabulary * cross_entropy_chunk<T>(c.vocabulary, count));
     arena_.allocate();
   }
@@ -134,8 +128,6 @@ class Workspace {
   T* normed = nullptr;     // W×N, a norm's output
   T* activated = nullptr;  // F×N, SwiGLU's output
   T* logits = nullptr;     // V×C
-  // A layer's weights transposed, in×out; null where tokens are too few for that to pay.
-  T *qkv = nullptr, *o = nullptr, *gate_up = nullptr, *down = nullptr;
 
  private:
   Index count_, keys_;

@@ -47,28 +47,20 @@ void cross_entropy(ThreadPool& pool, const T* E,          // V×W, row-major
                    T* losses,                             // N
                    const Tokens<T>& dhidden,              // W×N, overwritten
                    T* dE, Index vocabulary, T* logits) {  // V×W, accumulates; scratch for V×C
-  const Index W = hidden.width, chunk = cross_entropy_chunk<T>(vocabulary, hidden.count);
+  const Index chunk = cross_entropy_chunk<T>(vocabulary, hidden.count);
   const T scale = 1 / static_cast<T>(n);
   for (Index begin = 0; begin < hidden.count; begin += chunk) {
     const Index count = std::min(chunk, hidden.count - begin);
     const auto h = hidden.tokens(begin, count);
     const auto z = columns(logits, vocabulary, count);  // V×C
-    pool.parallel([&](int ith, int nth) {
+    product(pool, Part::loss, E, h, z);
+    for_tasks(pool, count, [&](int, Index t) {
       const Timed timed(Part::loss);
-      const Range part = slice(count, ith, nth);
-      const auto z_part = cut(z, part);
-      product(E, cut(h, part), z_part);
-      for (Index t = part.begin; t < part.end; ++t)
-        losses[begin + t] = cross_entropy_column(column(z, t), targets[begin + t], scale);
-      if (dhidden.data)
-        transposed_product(E, Tokens<const T>(z_part), dhidden.tokens(begin + part.begin, part.size()));
+      losses[begin + t] = cross_entropy_column(column(z, t), targets[begin + t], scale);
     });
-    if (dE)
-      pool.parallel([&](int ith, int nth) {
-        const Timed timed(Part::weight_gradients);
-        const Range rows = slice(vocabulary, ith, nth);
-        add_weight_gradient(Tokens<const T>(z.features(rows.begin, rows.size())), h, dE + rows.begin * W);
-      });
+    if (dhidden.data)
+      transposed_product(pool, Part::loss, E, Tokens<const T>(z), dhidden.tokens(begin, count));
+    if (dE) add_weight_gradient(pool, Tokens<const T>(z), h, dE);
   }
 }
 

@@ -60,18 +60,6 @@ struct Heads {
   Tokens<T> attended(T* data, Index h) const { return of(data, c.width, h * c.head_width()); }
 };
 
-/// Fills the transposed weights that there is room for, on the whole pool.
-template <class T>
-void transpose_weights(ThreadPool& pool, const Layer<T>& layer) {
-  if (!layer.qkv.transposed) return;
-  pool.parallel([&](int ith, int nth) {
-    const Timed timed(Part::base_forward);
-    for (const Linear<T>* linear : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down})
-      transpose(linear->weight, linear->out_features, linear->in_features,
-                slice(linear->out_features, ith, nth), linear->transposed);
-  });
-}
-
 /// output may be a.input: then x is overwritten.
 template <class T>
 void layer_forward(const Pass<T>& pass, const Layer<T>& layer, const LayerActivations<T>& a,
@@ -81,12 +69,15 @@ void layer_forward(const Pass<T>& pass, const Layer<T>& layer, const LayerActiva
   const auto x = columns<const T>(a.input, W, N), middle = columns<const T>(a.middle, W, N);
   const auto normed = columns(scratch.normed, W, N);
 
-  transpose_weights(pass.pool, layer);
   for_tokens(pass.pool, N, [&](Range part) {
     const Timed timed(Part::norms_and_activations);
     rms_norm_forward(cut(x, part), layer.weights.attention_norm, c.norm_epsilon, cut(normed, part),
                      a.attention_inverse_rms + part.begin);
-    linear_forward(layer.qkv, scratch.normed, a.qkv, part);
+  });
+  base_forward(pass.pool, layer.qkv, scratch.normed, a.qkv, N);
+  for_tokens(pass.pool, N, [&](Range part) {
+    const Timed timed(Part::norms_and_activations);
+    adapters_forward(layer.qkv, scratch.normed, a.qkv, part);
     for (Index t = part.begin; t < part.end; ++t) {
       T* qkv = a.qkv + t * c.qkv_width();
       rope_forward(pass.rotary, past.count + t % pass.length, qkv, c.heads + c.kv_heads);
@@ -108,16 +99,25 @@ void layer_forward(const Pass<T>& pass, const Layer<T>& layer, const LayerActiva
                            a.log_sum_exp + h * N + sequence * pass.length, scratch.attention(ith));
   });
 
+  base_forward(pass.pool, layer.o, a.attended, a.middle, N);
   for_tokens(pass.pool, N, [&](Range part) {
     const Timed timed(Part::norms_and_activations);
-    linear_forward(layer.o, a.attended, a.middle, part);
+    adapters_forward(layer.o, a.attended, a.middle, part);
     matrix(cut(columns(a.middle, W, N), part)) += matrix(cut(x, part));
     rms_norm_forward(cut(middle, part), layer.weights.mlp_norm, c.norm_epsilon, cut(normed, part),
                      a.mlp_inverse_rms + part.begin);
-    linear_forward(layer.gate_up, scratch.normed, a.gate_up, part);
+  });
+  base_forward(pass.pool, layer.gate_up, scratch.normed, a.gate_up, N);
+  for_tokens(pass.pool, N, [&](Range part) {
+    const Timed timed(Part::norms_and_activations);
+    adapters_forward(layer.gate_up, scratch.normed, a.gate_up, part);
     swiglu_forward(columns<const T>(a.gate_up + part.begin * 2 * F, 2 * F, part.size()),
                    columns(scratch.activated + part.begin * F, F, part.size()));
-    linear_forward(layer.down, scratch.activated, output, part);
+  });
+  base_forward(pass.pool, layer.down, scratch.activated, output, N);
+  for_tokens(pass.pool, N, [&](Range part) {
+    const Timed timed(Part::norms_and_activations);
+    adapters_forward(layer.down, scratch.activated, output, part);
     matrix(cut(columns(output, W, N), part)) += matrix(cut(middle, part));
   });
 }
@@ -159,15 +159,19 @@ void layer_backward(const Pass<T>& pass, const Layer<T>& layer, const LayerActiv
   const auto stream = columns(d.stream, W, N), d_gate_up = columns(d.gate_up, 2 * F, N);
 
   // Feed-forward block. What its linears read is made again where they need it.
+  base_backward(pass.pool, layer.down, d.stream, d.activated, N);
   for_tokens(pass.pool, N, [&](const Block& block) {
     const Timed timed(Part::norms_and_activations);
     if (layer.down.needs_x()) swiglu_forward(cut(gate_up, block), cut(activated, block));
-    linear_backward(layer.down, scratch.activated, d.stream, d.activated, block);
+    adapters_backward(layer.down, scratch.activated, d.stream, d.activated, block);
     swiglu_backward(cut(gate_up, block), cut(d_activated, block), cut(d_gate_up, block));
     if (layer.gate_up.needs_x())
       rms_norm_apply(cut(middle, block), layer.weights.mlp_norm, a.mlp_inverse_rms + block.begin,
                      cut(normed, block));
-    linear_backward(layer.gate_up, scratch.normed, d.gate_up, d.normed, block);
+  });
+  base_backward(pass.pool, layer.gate_up, d.gate_up, d.normed, N);
+  for_tokens(pass.pool, N, [&](const Block& block) {
+    adapters_backward(layer.gate_up, scratch.normed, d.gate_up, d.normed, block);
   });
   add_weight_gradient(pass.pool, layer.down, scratch.activated, d.stream, N);
   add_weight_gradient(pass.pool, layer.gate_up, scratch.normed, d.gate_up, N);
@@ -178,7 +182,10 @@ void layer_backward(const Pass<T>& pass, const Layer<T>& layer, const LayerActiv
     const Timed timed(Part::norms_and_activations);
     rms_norm_backward(cut(middle, block), layer.weights.mlp_norm, a.mlp_inverse_rms + block.begin,
                       cut(d_normed, block), cut(stream, block));
-    linear_backward(layer.o, a.attended, d.stream, d.attended, block);
+  });
+  base_backward(pass.pool, layer.o, d.stream, d.attended, N);
+  for_tokens(pass.pool, N, [&](const Block& block) {
+    adapters_backward(layer.o, a.attended, d.stream, d.attended, block);
   });
   add_weight_gradient(pass.pool, layer.o, a.attended, d.stream, N);
   for_tasks(pass.pool, pass.tasks(), [&](int ith, Index task) {
@@ -200,7 +207,11 @@ void layer_backward(const Pass<T>& pass, const Layer<T>& layer, const LayerActiv
     if (layer.qkv.needs_x())
       rms_norm_apply(cut(x, block), layer.weights.attention_norm, a.attention_inverse_rms + block.begin,
                      cut(normed, block));
-    linear_backward(layer.qkv, scratch.normed, d.qkv, want_input ? d.normed : nullptr, block);
+  });
+  if (want_input) base_backward(pass.pool, layer.qkv, d.qkv, d.normed, N);
+  for_tokens(pass.pool, N, [&](const Block& block) {
+    const Timed timed(Part::norms_and_activations);
+    adapters_backward(layer.qkv, scratch.normed, d.qkv, want_input ? d.normed : nullptr, block);
     if (want_input)
       rms_norm_backward(cut(x, block), layer.weights.attention_norm, a.attention_inverse_rms + block.begin,
                         cut(d_normed, block), cut(stream, block));

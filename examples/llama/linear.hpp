@@ -32,7 +32,6 @@ struct Linear {
   const T* weight = nullptr;     ///< out×in, row-major
   T* weight_gradient = nullptr;  ///< likewise; null: the base is frozen
   Index in_features = 0, out_features = 0;
-  T* transposed = nullptr;  ///< in×out, row-major: room for a copy during forward; null: none is made
   std::array<tiedlora::Factors<const T>, most_sites> factors = {};
   std::array<AdapterSite<T>, most_sites> sites = {};
   std::size_t site_count = 0;
@@ -53,22 +52,31 @@ struct Linear {
   }
 };
 
-/// For the tokens of `part`: y = W x, and what the adapters add.
+/// y = W x, on the whole pool; what the adapters add comes after it.
 template <class T>
-void linear_forward(const Linear<T>& linear, const T* x,  // in×N
-                    T* y,                                 // out×N
-                    Range part) {
-  const auto x_part = columns(x + part.begin * linear.in_features, linear.in_features, part.size());
-  const auto y_part = columns(y + part.begin * linear.out_features, linear.out_features, part.size());
-  {
-    const Timed timed(Part::base_forward);
-    if (linear.transposed)
-      transposed_product<T>(linear.transposed, x_part, y_part);
-    else
-      product(linear.weight, x_part, y_part);
-  }
+void base_forward(ThreadPool& pool, const Linear<T>& linear, const T* x,  // in×N
+                  T* y, Index N) {                                        // out×N, overwritten
+  product(pool, Part::base_forward, linear.weight, columns(x, linear.in_features, N),
+          columns(y, linear.out_features, N));
+}
+
+/// dx = Wᵀ dy, likewise.
+template <class T>
+void base_backward(ThreadPool& pool, const Linear<T>& linear, const T* dy,  // out×N
+                   T* dx, Index N) {                                        // in×N, overwritten
+  transposed_product(pool, Part::base_backward, linear.weight, columns(dy, linear.out_features, N),
+                     columns(dx, linear.in_features, N));
+}
+
+/// For the tokens of `part`: what the adapters add to y.
+template <class T>
+void adapters_forward(const Linear<T>& linear, const T* x,  // in×N
+                      T* y,                                 // out×N
+                      Range part) {
   if (linear.site_count == 0) return;
   const Timed timed(Part::adapter_forward);
+  const auto x_part = columns(x + part.begin * linear.in_features, linear.in_features, part.size());
+  const auto y_part = columns(y + part.begin * linear.out_features, linear.out_features, part.size());
   std::array<Tokens<T>, Linear<T>::most_sites> h;
   for (std::size_t i = 0; i < linear.site_count; ++i) {
     const Index r = linear.factors[i].rank;
@@ -80,23 +88,18 @@ void linear_forward(const Linear<T>& linear, const T* x,  // in×N
                      y_part.features(linear.sites[i].first_row, linear.factors[i].out_features));
 }
 
-/// For the tokens of one block: dx = Wᵀ dy + the adapters' part, left out if null. The adapters' gradients go
-/// to those of the block.
+/// For the tokens of one block: what the adapters add to dx, if that is not null. Their gradients go to those
+/// of the block.
 template <class T>
-void linear_backward(const Linear<T>& linear, const T* x,  // in×N, unused unless needs_x()
-                     const T* dy,                          // out×N
-                     T* dx,                                // in×N, overwritten, or null
-                     const Block& block) {
+void adapters_backward(const Linear<T>& linear, const T* x,  // in×N, unused unless needs_x()
+                       const T* dy,                          // out×N
+                       T* dx,                                // in×N, accumulates, or null
+                       const Block& block) {
+  if (linear.site_count == 0) return;
+  const Timed timed(Part::adapter_backward);
   const Index n = block.size();
   const auto x_part = columns(x + block.begin * linear.in_features, linear.in_features, n);
   const auto dy_part = columns(dy + block.begin * linear.out_features, linear.out_features, n);
-  const auto dx_part = columns(dx ? dx + block.begin * linear.in_features : nullptr, linear.in_features, n);
-  if (dx) {
-    const Timed timed(Part::base_backward);
-    transposed_product(linear.weight, dy_part, dx_part);
-  }
-  if (linear.site_count == 0) return;
-  const Timed timed(Part::adapter_backward);
   std::array<Tokens<const T>, Linear<T>::most_sites> dh;
   std::array<tiedlora::Factors<T>, Linear<T>::most_sites> gradients;
   for (std::size_t i = 0; i < linear.site_count; ++i) {
@@ -112,7 +115,8 @@ void linear_backward(const Linear<T>& linear, const T* x,  // in×N, unused unle
   const auto all_dh = std::span(dh).first(linear.site_count);
   const auto all_gradients = std::span(gradients).first(linear.site_count);
   if (dx)
-    tiedlora::shrink_backward(linear.modules(), x_part, all_dh, all_gradients, dx_part);
+    tiedlora::shrink_backward(linear.modules(), x_part, all_dh, all_gradients,
+                              columns(dx + block.begin * linear.in_features, linear.in_features, n));
   else
     tiedlora::shrink_backward(linear.modules(), x_part, all_dh, all_gradients, tiedlora::none);
 }
@@ -121,13 +125,8 @@ void linear_backward(const Linear<T>& linear, const T* x,  // in×N, unused unle
 template <class T>
 void add_weight_gradient(ThreadPool& pool, const Linear<T>& linear, const T* x, const T* dy, Index N) {
   if (!linear.weight_gradient) return;
-  pool.parallel([&](int ith, int nth) {
-    const Timed timed(Part::weight_gradients);
-    const Range rows = slice(linear.out_features, ith, nth);
-    add_weight_gradient(columns(dy, linear.out_features, N).features(rows.begin, rows.size()),
-                        columns(x, linear.in_features, N),
-                        linear.weight_gradient + rows.begin * linear.in_features);
-  });
+  add_weight_gradient(pool, columns(dy, linear.out_features, N), columns(x, linear.in_features, N),
+                      linear.weight_gradient);
 }
 
 }  // namespace llama

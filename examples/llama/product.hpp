@@ -1,60 +1,63 @@
-// The products with a weight matrix. W is out×in, row-major, as Hugging Face stores a Linear.
-//
-// They are what an adapter's halves compute with W in the place of A, or of B, and `out` in that of the rank.
-// So the library's kernels do them: they pack nothing into memory of their own, and every element has the
-// same bits however tokens and threads are cut.
+// The products with a weight matrix, on the whole pool. W is out×in, row-major, as Hugging Face stores a
+// Linear. They are cut into tasks whose sizes do not depend on the threads, and no sum is cut: the bits are
+// the same for any number of threads.
 #pragma once
 
 #include <algorithm>  // min
 
-#include <tiedlora/ops.hpp>  // shrink, expand, shrink_backward
-
+#include "gemm.hpp"
+#include "profile.hpp"
+#include "thread_pool.hpp"
 #include "token_matrix.hpp"
 
 namespace llama {
 
-/// W, out×in, in the place of A or of B, whose column k is row k of W.
-template <class T>
-tiedlora::Factors<T> as_A(T* W, Index out, Index in) {
-  return {.A = W, .a_stride = in, .rank = out, .in_features = in, .name = "base weight"};
-}
-template <class T>
-tiedlora::Factors<T> as_B(T* W, Index out, Index in) {
-  return {.B = W, .b_stride = in, .rank = out, .out_features = in, .name = "base weight"};
+/// What one task computes: small enough that a few threads share a product evenly, large enough that packing
+/// its operands costs little beside their product.
+inline constexpr Index task_features = 96, task_tokens = 512;
+
+/// Runs work(features, tokens) over all tasks, whose time counts as that of `what`.
+template <class Work>
+void for_product_tasks(ThreadPool& pool, Part what, Index features, Index tokens, const Work& work) {
+  const Index rows = (features + task_features - 1) / task_features;
+  const Index columns = (tokens + task_tokens - 1) / task_tokens;
+  for_tasks(pool, rows * columns, [&](int, Index task) {
+    const Timed timed(what);
+    const Index row = task % rows * task_features, column = task / rows * task_tokens;
+    work(Range{row, std::min(row + task_features, features)},
+         Range{column, std::min(column + task_tokens, tokens)});
+  });
 }
 
 /// y = W x
 template <class T>
-void product(const T* W, const Tokens<const T>& x, const Tokens<T>& y) {
-  tiedlora::shrink(as_A(W, y.width, x.width), x, y);
+void product(ThreadPool& pool, Part what, const T* W, const Tokens<const T>& x, const Tokens<T>& y) {
+  const Index in = x.width;
+  for_product_tasks(pool, what, y.width, x.count, [&](Range rows, Range part) {
+    gemm(rows.size(), part.size(), in, Operand<T>{W + rows.begin * in, in, true},
+         Operand<T>{x[part.begin], x.stride}, y[part.begin] + rows.begin, y.stride, false);
+  });
 }
 
 /// dx = Wᵀ dy
 template <class T>
-void transposed_product(const T* W, const Tokens<const T>& dy, const Tokens<T>& dx) {
-  tiedlora::expand(as_B(W, dy.width, dx.width), dy, dx, {.overwrite = true});
+void transposed_product(ThreadPool& pool, Part what, const T* W, const Tokens<const T>& dy,
+                        const Tokens<T>& dx) {
+  const Index in = dx.width;
+  for_product_tasks(pool, what, in, dy.count, [&](Range features, Range part) {
+    gemm(features.size(), part.size(), dy.width, Operand<T>{W + features.begin, in},
+         Operand<T>{dy[part.begin], dy.stride}, dx[part.begin] + features.begin, dx.stride, false);
+  });
 }
 
-/// From this many tokens on y = W x is faster as the transposed product with Wᵀ, copy included: that sums
-/// rows, while dot products as short as a width end in folding.
-inline constexpr Index transposing_tokens = 256;
-
-/// The rows [begin, end) of W, out×in, become columns of `to`, in×out and row-major.
+/// dW += dy xᵀ, the sum over tokens.
 template <class T>
-void transpose(const T* W, Index out, Index in, Range rows, T* to) {
-  constexpr Index strip = 16;  // what one row of `to` takes at a time: a cache line
-  for (Index begin = rows.begin; begin < rows.end; begin += strip) {
-    const Index n = std::min(strip, rows.end - begin);
-    for (Index i = 0; i < in; ++i)
-      for (Index o = 0; o < n; ++o) to[i * out + begin + o] = W[(begin + o) * in + i];
-  }
-}
-
-/// dW += dy xᵀ, the sum over tokens. Threads split it by rows of dW, that is by features of dy.
-template <class T>
-void add_weight_gradient(const Tokens<const T>& dy, const Tokens<const T>& x, T* dW) {
-  const tiedlora::Factors<T> gradient = as_A(dW, dy.width, x.width);
-  tiedlora::shrink_backward(tiedlora::Factors<const T>(gradient), x, dy, gradient, tiedlora::none);
+void add_weight_gradient(ThreadPool& pool, const Tokens<const T>& dy, const Tokens<const T>& x, T* dW) {
+  const Index in = x.width;
+  for_product_tasks(pool, Part::weight_gradients, dy.width, in, [&](Range rows, Range features) {
+    gemm(features.size(), rows.size(), x.count, Operand<T>{x.data + features.begin, x.stride},
+         Operand<T>{dy.data + rows.begin, dy.stride, true}, dW + rows.begin * in + features.begin, in, true);
+  });
 }
 
 }  // namespace llama

@@ -145,17 +145,13 @@ class Transformer {
     const LayerWeights<const T>& w = layer.weights;
     const LayerWeights<T>& g = layer.gradients;
     const Index W = config_.width, F = config_.feed_forward;
-    const bool transposes = a.count() >= transposing_tokens;
-    const auto make = [&](const T* weight, T* gradient, T* transposed, Index in, Index out) {
-      Linear<T> made = {
-          .weight = weight, .weight_gradient = gradient, .in_features = in, .out_features = out};
-      if (transposes) made.transposed = transposed;
-      return made;
+    const auto make = [&](const T* weight, T* gradient, Index in, Index out) {
+      return Linear<T>{.weight = weight, .weight_gradient = gradient, .in_features = in, .out_features = out};
     };
-    layer.qkv = make(w.qkv, g.qkv, scratch_->qkv, W, config_.qkv_width());
-    layer.o = make(w.o, g.o, scratch_->o, W, W);
-    layer.gate_up = make(w.gate_up, g.gate_up, scratch_->gate_up, W, 2 * F);
-    layer.down = make(w.down, g.down, scratch_->down, F, W);
+    layer.qkv = make(w.qkv, g.qkv, W, config_.qkv_width());
+    layer.o = make(w.o, g.o, W, W);
+    layer.gate_up = make(w.gate_up, g.gate_up, W, 2 * F);
+    layer.down = make(w.down, g.down, F, W);
 
     const AdapterMap& map = map_of(adapter);
     const auto add = [&](Linear<T>& linear, Slot slot, Index first_row) {
@@ -273,10 +269,8 @@ void Transformer<T>::logits(const Weights<T>& weights, const Adapter* adapter, c
                             Index sequences, Index length, T* out) {
   prepare(weights, adapter, evaluation_, Keep::one_layer, sequences, length, 0);
   const auto hidden = run(weights, adapter, tokens, *evaluation_, nullptr);
-  for_tokens(pool_, hidden.count, [&](Range part) {
-    product(weights.output_embedding(), cut(hidden, part),
-            columns(out + part.begin * config_.vocabulary, config_.vocabulary, part.size()));
-  });
+  product(pool_, Part::loss, weights.output_embedding(), hidden,
+          columns(out, config_.vocabulary, hidden.count));
 }
 
 template <class T>
@@ -346,11 +340,8 @@ void Transformer<T>::extend(const Weights<T>& weights, const Adapter* adapter, K
   prepare(weights, adapter, evaluation_, Keep::one_layer, 1, n, cache.count());
   const auto hidden = run(weights, adapter, tokens.data(), *evaluation_, &cache);
   cache.count_ += n;
-  pool_.parallel([&](int ith, int nth) {
-    const Range rows = slice(config_.vocabulary, ith, nth);
-    product(weights.output_embedding() + rows.begin * config_.width, hidden.tokens(n - 1, 1),
-            columns(out + rows.begin, rows.size(), 1));
-  });
+  product(pool_, Part::loss, weights.output_embedding(), hidden.tokens(n - 1, 1),
+          columns(out, config_.vocabulary, 1));
 }
 
 }  // namespace llama
