@@ -10,21 +10,23 @@ else()
   find_package(GTest REQUIRED)
 endif()
 
-# Compiling tests takes far longer than running them, and with sanitizers that holds for the kernels' as well.
+# Compiling tests takes far longer than running them. Those of the kernels compute a lot themselves; with sanitizers compiling
+# takes longer there, too.
 set(tiedlora_test_options $<$<CONFIG:RelWithDebInfo>:-O0>)
-set(tiedlora_kernel_test_options)
+set(tiedlora_kernel_test_options $<$<CONFIG:RelWithDebInfo>:-O1>)
 if(CMAKE_CXX_FLAGS MATCHES "-fsanitize")
   set(tiedlora_kernel_test_options ${tiedlora_test_options})
+  set(tiedlora_kernel_options ${tiedlora_test_options})
 endif()
 
-# The kernels, compiled once for all tests.
+# The kernels, compiled once for all tests, and optimised as the preset says.
 add_library(tiedlora_kernel_instances STATIC)
 foreach(type IN ITEMS float half bfloat16)
   target_sources(tiedlora_kernel_instances PRIVATE ${PROJECT_SOURCE_DIR}/tests/support/kernel_instances_${type}.cpp)
 endforeach()
 target_include_directories(tiedlora_kernel_instances PRIVATE ${PROJECT_SOURCE_DIR}/tests)
 target_link_libraries(tiedlora_kernel_instances PRIVATE tiedlora_development)
-target_compile_options(tiedlora_kernel_instances PRIVATE ${tiedlora_kernel_test_options})
+target_compile_options(tiedlora_kernel_instances PRIVATE ${tiedlora_kernel_options})
 
 # What nearly every test includes and takes seconds to parse, parsed once for each set of flags, and which kernels are
 # compiled elsewhere.

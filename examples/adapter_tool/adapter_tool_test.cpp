@@ -3,7 +3,10 @@
 
 #include <algorithm>
 #include <sstream>
+#include <tiedlora/io.hpp>
+#include <tiedlora/tiedlora.hpp>
 
+#include "norms.hpp"
 #include "program.hpp"
 #include "support/dice.hpp"
 #include "support/io_files.hpp"

@@ -8,6 +8,7 @@
 #include <tiedlora/tiedlora.hpp>
 #include <vector>
 
+#include "support/kernel_instances.hpp"
 #include "support/models.hpp"
 #include "support/reference.hpp"
 

@@ -22,22 +22,25 @@ namespace tiedlora {
   void CpuBackend::shrink_backward<P, X, Dx>(                                                          \
       std::span<const Factors<const P>>, const Tokens<const X>&, std::span<const Tokens<const float>>, \
       std::span<const Factors<float>>, const Tokens<Dx>&, CallOptions) const;
-#define TIEDLORA_INSTANCES(P, X)                                                                       \
-  TIEDLORA_INSTANCE                                                                                    \
-  void CpuBackend::shrink<P, X>(const Factors<const P>&, const Tokens<const X>&, const Tokens<float>&, \
-                                const CallOptions&) const;                                             \
-  TIEDLORA_INSTANCE                                                                                    \
-  void CpuBackend::shrink<P, X>(std::span<const Factors<const P>>, const Tokens<const X>&,             \
-                                std::span<const Tokens<float>>, const CallOptions&) const;             \
-  TIEDLORA_INSTANCE                                                                                    \
-  void CpuBackend::expand<P, X>(const Factors<const P>&, const Tokens<const float>&, const Tokens<X>&, \
-                                const CallOptions&) const;                                             \
-  TIEDLORA_INSTANCE                                                                                    \
-  void CpuBackend::expand_backward<P, X>(const Factors<const P>&, const Tokens<const float>&,          \
-                                         const Tokens<const X>&, const Factors<float>&,                \
-                                         const Tokens<float>&, const CallOptions&) const;              \
-  TIEDLORA_SECOND_HALF(P, X, float)                                                                    \
-  TIEDLORA_SECOND_HALF(P, X, Eigen::half)                                                              \
+#define TIEDLORA_INSTANCES(P, X)                                                                        \
+  TIEDLORA_INSTANCE                                                                                     \
+  void CpuBackend::shrink<P, X>(const Factors<const P>&, const Tokens<const X>&, const Tokens<float>&,  \
+                                const CallOptions&) const;                                              \
+  TIEDLORA_INSTANCE                                                                                     \
+  void CpuBackend::shrink<P, X>(std::span<const Factors<const P>>, const Tokens<const X>&,              \
+                                std::span<const Tokens<float>>, const CallOptions&) const;              \
+  TIEDLORA_INSTANCE                                                                                     \
+  void CpuBackend::expand<P, X>(const Factors<const P>&, const Tokens<const float>&, const Tokens<X>&,  \
+                                const CallOptions&) const;                                              \
+  TIEDLORA_INSTANCE                                                                                     \
+  void CpuBackend::expand<P, X>(const Factors<const P>&, const Tenants<P>&, const Tokens<const float>&, \
+                                const Tokens<X>&, const CallOptions&) const;                            \
+  TIEDLORA_INSTANCE                                                                                     \
+  void CpuBackend::expand_backward<P, X>(const Factors<const P>&, const Tokens<const float>&,           \
+                                         const Tokens<const X>&, const Factors<float>&,                 \
+                                         const Tokens<float>&, const CallOptions&) const;               \
+  TIEDLORA_SECOND_HALF(P, X, float)                                                                     \
+  TIEDLORA_SECOND_HALF(P, X, Eigen::half)                                                               \
   TIEDLORA_SECOND_HALF(P, X, Eigen::bfloat16)
 #define TIEDLORA_INSTANCES_OF(P)     \
   TIEDLORA_INSTANCES(P, float)       \

@@ -1,5 +1,4 @@
-// Every storage type of the parameters beside every one of x, y and dx: 27 combinations of P, X and Y, and
-// every dx beside every P and X.
+// Every storage type of the parameters beside every one of x, y and dx.
 #include <gtest/gtest.h>
 
 #include "support/kernel_parity.hpp"
@@ -20,24 +19,25 @@ void run_types(ParitySampler& sampler) {
       sampler.draw_all(numbers(1, 33), numbers(1, 17) + std::vector<Index>{33, 64, 100}, 36));
 }
 
-// A Latin square: for a P, every dx beside every X and every Y.
-template <class P>
-void run_parameters(std::uint64_t seed) {
-  ParitySampler sampler(seed, widths());
-  run_types<P, float, float, float>(sampler);
-  run_types<P, float, half, half>(sampler);
-  run_types<P, float, bfloat16, bfloat16>(sampler);
-  run_types<P, half, float, half>(sampler);
-  run_types<P, half, half, bfloat16>(sampler);
-  run_types<P, half, bfloat16, float>(sampler);
-  run_types<P, bfloat16, float, bfloat16>(sampler);
-  run_types<P, bfloat16, half, float>(sampler);
-  run_types<P, bfloat16, bfloat16, half>(sampler);
+// Any two of P, X, Y and dx are of every two types (an orthogonal array): no kernel depends on more than two.
+TEST(Types, FloatParameters) {
+  ParitySampler sampler(1'000'000, widths());
+  run_types<float, float, float, float>(sampler);
+  run_types<float, half, half, half>(sampler);
+  run_types<float, bfloat16, bfloat16, bfloat16>(sampler);
 }
-
-TEST(Types, FloatParameters) { run_parameters<float>(1'000'000); }
-TEST(Types, HalfParameters) { run_parameters<half>(1'100'000); }
-TEST(Types, Bfloat16Parameters) { run_parameters<bfloat16>(1'200'000); }
+TEST(Types, HalfParameters) {
+  ParitySampler sampler(1'100'000, widths());
+  run_types<half, float, half, bfloat16>(sampler);
+  run_types<half, half, bfloat16, float>(sampler);
+  run_types<half, bfloat16, float, half>(sampler);
+}
+TEST(Types, Bfloat16Parameters) {
+  ParitySampler sampler(1'200'000, widths());
+  run_types<bfloat16, float, bfloat16, half>(sampler);
+  run_types<bfloat16, half, float, bfloat16>(sampler);
+  run_types<bfloat16, bfloat16, half, float>(sampler);
+}
 
 template <class P, class X>
 void run_wide(std::uint64_t seed) {

@@ -1,0 +1,185 @@
+#include "program.hpp"
+
+#include <exception>   // exception
+#include <filesystem>  // path
+#include <ostream>     // ostream
+#include <stdexcept>   // invalid_argument
+#include <string>      // string
+
+#include <fmt/format.h>
+#include <CLI/CLI.hpp>
+
+#include "adapters.hpp"
+#include "look.hpp"
+#include "merge.hpp"
+
+namespace adapter_tool {
+namespace {
+
+struct ConvertOptions {
+  std::string to = {};        ///< peft, native or gguf
+  std::string type = "f32";   ///< of the numbers written
+  std::string form = "lora";  ///< of PEFT folders
+  std::string base_name = {};
+};
+
+template <class P>
+void save_native(const Adapter<float>& adapter, const std::filesystem::path& path,
+                 const std::string& base_model) {
+  tiedlora::save_adapter(path, adapter.cast<P>(), {.base_model = base_model});
+}
+
+void convert(const std::filesystem::path& from, const std::filesystem::path& to, const ModelOptions& model,
+             const ConvertOptions& options, std::ostream& out, std::ostream& err) {
+  using namespace tiedlora;
+  const OpenAdapter opened = open(from, model);
+  for (const std::string& note : opened.notes) err << "warning: " << note << '\n';
+  const std::string base_model = options.base_name.empty() ? opened.base_model : options.base_name;
+  const bool f16 = options.type == "f16", bf16 = options.type == "bf16";
+  if (options.to == "gguf") {
+    const auto architecture = model.architecture.empty() ? std::string("llama") : model.architecture;
+    const auto written = export_gguf(opened.adapter, to, naming(model, architecture),
+                                     {.type = f16    ? gguf::Type::F16
+                                              : bf16 ? gguf::Type::BF16
+                                                     : gguf::Type::F32,
+                                      .base_model = base_model});
+    out << fmt::format("gguf: {} modules, rank {}, {} bytes\n", written.modules, written.rank, written.bytes);
+  } else if (options.to == "peft") {
+    const auto written = save_peft(opened.adapter, to,
+                                   {.base_model = base_model,
+                                    .task_type = "CAUSAL_LM",
+                                    .form = options.form == "vera"       ? PeftForm::vera
+                                            : options.form == "stacked"  ? PeftForm::stacked
+                                            : options.form == "smallest" ? PeftForm::smallest
+                                                                         : PeftForm::lora,
+                                    .dtype = f16    ? safetensors::Dtype::F16
+                                             : bf16 ? safetensors::Dtype::BF16
+                                                    : safetensors::Dtype::F32,
+                                    .fan_in_fan_out = model.fan_in_fan_out});
+    out << fmt::format("peft: rank {}, {} bytes\n", written.rank, written.bytes);
+  } else {
+    if (f16)
+      save_native<Eigen::half>(opened.adapter, to, base_model);
+    else if (bf16)
+      save_native<Eigen::bfloat16>(opened.adapter, to, base_model);
+    else
+      save_native<float>(opened.adapter, to, base_model);
+    out << fmt::format("native: {} bytes\n", std::filesystem::file_size(to));
+  }
+}
+
+}  // namespace
+
+int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err) {
+  std::string first, second, target;
+  ModelOptions model;
+  ConvertOptions conversion;
+
+  CLI::App app(
+      "Looks at low-rank adapters, converts, merges and compares them. An adapter is a PEFT folder, a GGUF "
+      "LoRA "
+      "adapter or a native file of tiedlora; which, is found out.",
+      "adapter_tool");
+  app.require_subcommand(1);
+  const auto add_model = [&model](CLI::App* command) {
+    command
+        ->add_option("--base", model.base,
+                     "safetensors file or folder of the base model; VeRA folders need it, and merge")
+        ->type_name("PATH");
+    command->add_option("--arch", model.architecture, "architecture in GGUF files: llama or gpt2")
+        ->check(CLI::IsMember({"llama", "gpt2"}))
+        ->type_name("NAME");
+    command
+        ->add_option(
+            "--order", model.order,
+            "for llama in GGUF files, no default: order of the rows of q and k in the weights that the "
+            "adapter was trained on, hugging-face or gguf")
+        ->check(CLI::IsMember({"hugging-face", "gguf"}))
+        ->type_name("ORDER");
+    command->add_option("--heads", model.heads, "attention heads, for --order hugging-face")->type_name("N");
+    command->add_option("--kv-heads", model.kv_heads, "key and value heads, likewise")->type_name("N");
+    command->add_flag("--fan-in-fan-out", model.fan_in_fan_out,
+                      "the base's weights are in x out, as GPT-2's Conv1D");
+  };
+  const auto add_adapter = [](CLI::App* command, const char* name, std::string& value) {
+    command->add_option(name, value, "PEFT folder, GGUF or native file")->required()->type_name("PATH");
+  };
+
+  CLI::App* info_command = app.add_subcommand(
+      "info", "scheme, modules, ranks, counts, norms; warns of NaN and of adapters that are zero");
+  add_adapter(info_command, "adapter", first);
+  add_model(info_command);
+
+  CLI::App* convert_command = app.add_subcommand("convert", "PEFT, native and GGUF into each other");
+  add_adapter(convert_command, "from", first);
+  convert_command->add_option("target", target, "file, or folder for PEFT")->required()->type_name("PATH");
+  convert_command->add_option("--to", conversion.to, "peft, native or gguf")
+      ->required()
+      ->check(CLI::IsMember({"peft", "native", "gguf"}))
+      ->type_name("FORMAT");
+  convert_command->add_option("--type", conversion.type, "what numbers are written as: f32, f16 or bf16")
+      ->check(CLI::IsMember({"f32", "f16", "bf16"}))
+      ->capture_default_str()
+      ->type_name("TYPE");
+  convert_command
+      ->add_option("--form", conversion.form,
+                   "of a PEFT folder: lora (loads everywhere), vera, stacked or smallest; see docs/files.md")
+      ->check(CLI::IsMember({"lora", "vera", "stacked", "smallest"}))
+      ->capture_default_str()
+      ->type_name("FORM");
+  convert_command
+      ->add_option("--base-name", conversion.base_name, "name of the base model, written into the file")
+      ->type_name("NAME");
+  add_model(convert_command);
+
+  CLI::App* merge_command = app.add_subcommand(
+      "merge", "adds the adapter to a base model (--base: F64, F32, F16 or BF16 safetensors)");
+  add_adapter(merge_command, "adapter", first);
+  merge_command->add_option("target", target, "file, or folder where the base is one")
+      ->required()
+      ->type_name("PATH");
+  add_model(merge_command);
+  merge_command->get_option("--base")->required();
+
+  CLI::App* diff_command = app.add_subcommand(
+      "diff", "two adapters as functions: relative Frobenius norm of the difference of ΔW, by module");
+  add_adapter(diff_command, "first", first);
+  add_adapter(diff_command, "second", second);
+  add_model(diff_command);
+
+  app.footer(
+      "Examples:\n"
+      "  adapter_tool info my-adapter/\n"
+      "  adapter_tool convert tied.safetensors adapter.gguf --to gguf --order hugging-face --heads 9 "
+      "--kv-heads 3\n"
+      "  adapter_tool convert tied.safetensors out/ --to peft --base-name "
+      "HuggingFaceTB/SmolLM2-135M-Instruct\n"
+      "  adapter_tool merge my-adapter/ merged.safetensors --base model.safetensors\n"
+      "  adapter_tool diff before.safetensors after/\n"
+      "\n"
+      "Exit codes: 0 done, 1 a file is wrong or cannot be read or written, 2 wrong usage. On 1 and 2 no "
+      "target was\n"
+      "written, or the old one is as it was.");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error, out, err) == 0 ? success : usage;
+  }
+  try {
+    if (*info_command) info(first, model, out, err);
+    if (*convert_command) convert(first, target, model, conversion, out, err);
+    if (*merge_command) merge(first, model, target, out, err);
+    if (*diff_command) diff(first, second, model, out);
+    out.flush();
+    if (!out) throw std::runtime_error("cannot write the result (is the disk full?)");
+    return success;
+  } catch (const std::invalid_argument& error) {
+    err << error.what() << "\nRun with --help for more information.\n";
+    return usage;
+  } catch (const std::exception& error) {
+    err << "adapter_tool: " << error.what() << '\n';
+    return failure;
+  }
+}
+
+}  // namespace adapter_tool
