@@ -6,6 +6,8 @@
 #include <tiedlora/io.hpp>
 #include <tiedlora/tiedlora.hpp>
 
+#include <fmt/format.h>
+
 #include "norms.hpp"
 #include "program.hpp"
 #include "support/dice.hpp"
