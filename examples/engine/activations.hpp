@@ -71,26 +71,32 @@ void multiply(const GgufWeight& w, const Activations& x, Index count, Range outp
 inline void multiply(const Member& member, const GgufWeight& w, const Activations& x, Index count, float* y) {
   const Range outputs = member.part(w.out, 16);  // 64 bytes: no two threads write one cache line
   switch (w.type) {
-    case GgufWeight::Type::Q4_1:
+    case llama::NumberType::Q4_1:
       return detail::multiply<BlockQ4>(w, x, count, outputs, y);
-    case GgufWeight::Type::Q8_0:
+    case llama::NumberType::Q8_0:
       return detail::multiply<BlockQ8>(w, x, count, outputs, y);
-    case GgufWeight::Type::F32:
+    case llama::NumberType::F32:
       for (Index o = outputs.begin; o < outputs.end; ++o)
         for (Index t = 0; t < count; ++t)
           y[t * w.out + o] = dot_product(reinterpret_cast<const float*>(w.row(o)), x.row(t), w.in);
+      return;
+    default:  // the engine's constructor refuses others
+      return;
   }
 }
 
 /// Row i of a matrix as floats: an embedding.
 inline void read_row(const GgufWeight& w, Index i, float* out) {
   switch (w.type) {
-    case GgufWeight::Type::Q4_1:
+    case llama::NumberType::Q4_1:
       return dequantize<BlockQ4>(w.row(i), w.in, out);
-    case GgufWeight::Type::Q8_0:
+    case llama::NumberType::Q8_0:
       return dequantize<BlockQ8>(w.row(i), w.in, out);
-    case GgufWeight::Type::F32:
+    case llama::NumberType::F32:
       std::memcpy(out, w.row(i), static_cast<std::size_t>(w.in) * sizeof *out);
+      return;
+    default:
+      return;
   }
 }
 

@@ -1,6 +1,6 @@
 #include "engine.hpp"
 
-#include <stdexcept>  // invalid_argument
+#include <stdexcept>  // invalid_argument, runtime_error
 
 #include <fmt/format.h>
 
@@ -19,6 +19,19 @@ Engine::Engine(const GgufModel& model, int threads, Index context, Index max_row
       normed_(max_rows, s_.width),
       attended_(max_rows, s_.heads * s_.head_width()),
       hidden_(max_rows, s_.feed_forward) {
+  const auto check_type = [&](const GgufWeight& weight) {
+    using llama::NumberType;
+    if (weight.type != NumberType::F32 && weight.type != NumberType::Q4_1 && weight.type != NumberType::Q8_0)
+      throw std::runtime_error(fmt::format(
+          "\"{}\" has a tensor \"{}.weight\" of type {} ({}); this engine computes with F32, Q4_1 and Q8_0",
+          model.path().string(), weight.name, llama::info(weight.type).name,
+          static_cast<std::uint32_t>(weight.type)));
+  };
+  check_type(model.embedding), check_type(model.output);
+  for (const GgufLayer& layer : model.layers)
+    for (const GgufWeight* weight :
+         {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down})
+      check_type(*weight);
   rotary_.extend(context);
   const auto room = [&](Index width) { return std::vector<float>(static_cast<std::size_t>(width)); };
   q_ = room(max_rows * s_.heads * s_.head_width());
@@ -139,8 +152,8 @@ void Engine::add_delta(Range own) {
 void Engine::remember(Index layer, const Row& row, Index t) {
   float* k = k_.data() + t * s_.kv_width();
   const float* v = v_.data() + t * s_.kv_width();
-  llama::rope_neighbours(rotary_, row.position, q(t, 0), s_.heads);
-  llama::rope_neighbours(rotary_, row.position, k, s_.kv_heads);
+  llama::rope_forward(rotary_, row.position, q(t, 0), s_.heads, s_.rope_pairs);
+  llama::rope_forward(rotary_, row.position, k, s_.kv_heads, s_.rope_pairs);
   for (Index i = 0; i < s_.kv_width(); ++i) {
     row.cache->key(layer, row.position)[i] = to_half(k[i]);
     row.cache->value(layer, row.position)[i] = to_half(v[i]);

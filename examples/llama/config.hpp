@@ -13,6 +13,10 @@ namespace llama {
 
 using tiedlora::Index;
 
+/// Which features of a head turn together by rotary position embedding: i and i + D/2, as in Hugging Face's
+/// weights, or 2i and 2i + 1, as in GGUF files of Llama models, whose rows of q and k stand in that order.
+enum class RopePairs { halves, neighbours };
+
 /// Sizes by Hugging Face's meaning; in brackets its config.json name and the letter that shape comments use.
 struct Config {
   Index vocabulary = 256;      ///< V [vocab_size]
@@ -24,7 +28,8 @@ struct Config {
   double rope_base = 10000;    ///< [rope_theta]
   double norm_epsilon = 1e-5;  ///< [rms_norm_eps]
   bool tied_embedding = true;  ///< [tie_word_embeddings]: logits use the token embedding
-  bool fused_qkv = false;      ///< adapters see one module qkv_proj, rows [q; k; v], instead of three
+  RopePairs rope_pairs = RopePairs::halves;
+  bool fused_qkv = false;  ///< adapters see one module qkv_proj, rows [q; k; v], instead of three
   bool operator==(const Config&) const = default;
 
   Index head_width() const { return width / heads; }          ///< D

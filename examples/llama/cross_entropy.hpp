@@ -7,6 +7,7 @@
 #include <algorithm>  // min, clamp
 #include <cmath>      // log
 #include <cstdint>    // int32_t
+#include <span>       // span
 
 #include "product.hpp"
 #include "thread_pool.hpp"
@@ -41,7 +42,7 @@ T cross_entropy_column(ArrayMap<T> z, std::int32_t target, T scale) {
 /// Writes each token's loss to losses[t], 0 where its target is negative. Gradients are of the mean over
 /// counted tokens; dhidden and dE may be left out (no data, null), which spares their products.
 template <class T>
-void cross_entropy(ThreadPool& pool, const T* E,          // V×W, row-major
+void cross_entropy(ThreadPool& pool, const Weight<T>& E,  // V×W
                    const Tokens<const T>& hidden,         // W×N
                    const std::int32_t* targets, Index n,  // N; how many of them count
                    T* losses,                             // N
@@ -53,13 +54,14 @@ void cross_entropy(ThreadPool& pool, const T* E,          // V×W, row-major
     const Index count = std::min(chunk, hidden.count - begin);
     const auto h = hidden.tokens(begin, count);
     const auto z = columns(logits, vocabulary, count);  // V×C
-    product(pool, Part::loss, E, h, z);
+    product(pool, Part::loss, std::span(&E, 1), h, z);
     for_tasks(pool, count, [&](int, Index t) {
       const Timed timed(Part::loss);
       losses[begin + t] = cross_entropy_column(column(z, t), targets[begin + t], scale);
     });
     if (dhidden.data)
-      transposed_product(pool, Part::loss, E, Tokens<const T>(z), dhidden.tokens(begin, count));
+      transposed_product(pool, Part::loss, std::span(&E, 1), Tokens<const T>(z),
+                         dhidden.tokens(begin, count));
     if (dE) add_weight_gradient(pool, Tokens<const T>(z), h, dE);
   }
 }

@@ -31,7 +31,7 @@ std::int32_t sample(std::span<const T> logits, double temperature, Random& rando
 /// The `count` tokens that follow the prompt. Throws tiedlora::Error if the prompt is empty or the
 /// temperature negative.
 template <class T>
-std::vector<std::int32_t> generate(Transformer<T>& model, const Weights<T>& weights,
+std::vector<std::int32_t> generate(Transformer<T>& model, const Model<T>& weights,
                                    const tiedlora::Adapter<T>* adapter, std::span<const std::int32_t> prompt,
                                    Index count, double temperature, std::uint64_t seed) {
   if (prompt.empty()) throw tiedlora::Error("generate: the prompt is empty; give at least one token");

@@ -97,6 +97,7 @@ class GgufModel {
     const auto natural = [this](const char* key, double most) {
       return static_cast<Index>(number(std::string("llama.") + key, 1, most));
     };
+    sizes.rope_pairs = RopePairs::neighbours;
     sizes.layers = natural("block_count", 1e4);
     sizes.width = natural("embedding_length", 1e6);
     sizes.feed_forward = natural("feed_forward_length", 1e7);
@@ -138,18 +139,16 @@ class GgufModel {
   }
 
   GgufWeight matrix(const std::string& name, Index in, Index out) {
-    using Type = tiedlora::gguf::Type;
     const auto& found = tensor(name + ".weight", {in, out});
     GgufWeight weight = {.name = name, .in = in, .out = out, .data = found.bytes.data()};
-    if (found.type == Type::F32)
-      weight.type = GgufWeight::Type::F32;
-    else if (found.type == Type{3})
-      weight.type = GgufWeight::Type::Q4_1;
-    else if (found.type == Type::Q8_0)
-      weight.type = GgufWeight::Type::Q8_0;
-    else
-      fail("has a tensor \"{}\" of type {} ({}); this engine computes with F32, Q4_1 and Q8_0", found.name,
-           to_string(found.type), static_cast<std::uint32_t>(found.type));
+    const auto type = number_type_of(static_cast<std::uint32_t>(found.type));
+    if (!type)
+      fail(
+          "has a tensor \"{}\" of type {} ({}), which is not read here; use one of F32, F16, BF16, Q8_0, "
+          "Q4_0, "
+          "Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K",
+          found.name, to_string(found.type), static_cast<std::uint32_t>(found.type));
+    weight.type = *type;
     weight.row_bytes = static_cast<Index>(found.bytes.size()) / out;
     return weight;
   }

@@ -5,18 +5,18 @@
 #include <string>   // string
 
 #include "config.hpp"
+#include "quant/number_type.hpp"  // NumberType
 
 namespace llama {
 
-/// Numbers of Q4_1 and Q8_0 that share a scale.
+/// Numbers of Q4_1 and Q8_0 that share a scale, the engine's blocks.
 inline constexpr Index block_size = 32;
 
 /// A row-major matrix of out × in, in the file.
 struct GgufWeight {
-  enum class Type { F32, Q4_1, Q8_0 };
   std::string name = {};  ///< without ".weight": "blk.3.attn_q"
   Index number = -1;      ///< among the model's linear layers, in the order in which they are computed
-  Type type = Type::F32;
+  NumberType type = NumberType::F32;
   Index in = 0, out = 0;
   const std::byte* data = nullptr;
   Index row_bytes = 0;

@@ -8,6 +8,7 @@
 #include "activations.hpp"
 #include "attention.hpp"
 #include "linear.hpp"
+#include "model.hpp"
 #include "rms_norm.hpp"
 #include "rope.hpp"
 #include "swiglu.hpp"
@@ -18,7 +19,7 @@ namespace llama {
 /// A layer's parameters and where their gradients go; null where not wanted.
 template <class T>
 struct Layer {
-  LayerWeights<const T> weights = {};
+  const ModelLayer<T>* weights = nullptr;
   LayerWeights<T> gradients = {};
   Linear<T> qkv = {}, o = {}, gate_up = {}, down = {};
   bool trains_adapters = false;
@@ -71,7 +72,7 @@ void layer_forward(const Pass<T>& pass, const Layer<T>& layer, const LayerActiva
 
   for_tokens(pass.pool, N, [&](Range part) {
     const Timed timed(Part::norms_and_activations);
-    rms_norm_forward(cut(x, part), layer.weights.attention_norm, c.norm_epsilon, cut(normed, part),
+    rms_norm_forward(cut(x, part), layer.weights->attention_norm, c.norm_epsilon, cut(normed, part),
                      a.attention_inverse_rms + part.begin);
   });
   base_forward(pass.pool, layer.qkv, scratch.normed, a.qkv, N);
@@ -80,7 +81,7 @@ void layer_forward(const Pass<T>& pass, const Layer<T>& layer, const LayerActiva
     adapters_forward(layer.qkv, scratch.normed, a.qkv, part);
     for (Index t = part.begin; t < part.end; ++t) {
       T* qkv = a.qkv + t * c.qkv_width();
-      rope_forward(pass.rotary, past.count + t % pass.length, qkv, c.heads + c.kv_heads);
+      rope_forward(pass.rotary, past.count + t % pass.length, qkv, c.heads + c.kv_heads, c.rope_pairs);
       if (past.keys_values)
         std::copy_n(qkv + W, 2 * c.kv_width(), past.keys_values + (past.count + t) * 2 * c.kv_width());
     }
@@ -104,7 +105,7 @@ void layer_forward(const Pass<T>& pass, const Layer<T>& layer, const LayerActiva
     const Timed timed(Part::norms_and_activations);
     adapters_forward(layer.o, a.attended, a.middle, part);
     matrix(cut(columns(a.middle, W, N), part)) += matrix(cut(x, part));
-    rms_norm_forward(cut(middle, part), layer.weights.mlp_norm, c.norm_epsilon, cut(normed, part),
+    rms_norm_forward(cut(middle, part), layer.weights->mlp_norm, c.norm_epsilon, cut(normed, part),
                      a.mlp_inverse_rms + part.begin);
   });
   base_forward(pass.pool, layer.gate_up, scratch.normed, a.gate_up, N);
@@ -166,7 +167,7 @@ void layer_backward(const Pass<T>& pass, const Layer<T>& layer, const LayerActiv
     adapters_backward(layer.down, scratch.activated, d.stream, d.activated, block);
     swiglu_backward(cut(gate_up, block), cut(d_activated, block), cut(d_gate_up, block));
     if (layer.gate_up.needs_x())
-      rms_norm_apply(cut(middle, block), layer.weights.mlp_norm, a.mlp_inverse_rms + block.begin,
+      rms_norm_apply(cut(middle, block), layer.weights->mlp_norm, a.mlp_inverse_rms + block.begin,
                      cut(normed, block));
   });
   base_backward(pass.pool, layer.gate_up, d.gate_up, d.normed, N);
@@ -180,7 +181,7 @@ void layer_backward(const Pass<T>& pass, const Layer<T>& layer, const LayerActiv
   // Attention block.
   for_tokens(pass.pool, N, [&](const Block& block) {
     const Timed timed(Part::norms_and_activations);
-    rms_norm_backward(cut(middle, block), layer.weights.mlp_norm, a.mlp_inverse_rms + block.begin,
+    rms_norm_backward(cut(middle, block), layer.weights->mlp_norm, a.mlp_inverse_rms + block.begin,
                       cut(d_normed, block), cut(stream, block));
   });
   base_backward(pass.pool, layer.o, d.stream, d.attended, N);
@@ -203,9 +204,10 @@ void layer_backward(const Pass<T>& pass, const Layer<T>& layer, const LayerActiv
   for_tokens(pass.pool, N, [&](const Block& block) {
     const Timed timed(Part::norms_and_activations);
     for (Index t = block.begin; t < block.end; ++t)
-      rope_backward(pass.rotary, t % pass.length, d.qkv + t * c.qkv_width(), c.heads + c.kv_heads);
+      rope_backward(pass.rotary, t % pass.length, d.qkv + t * c.qkv_width(), c.heads + c.kv_heads,
+                    c.rope_pairs);
     if (layer.qkv.needs_x())
-      rms_norm_apply(cut(x, block), layer.weights.attention_norm, a.attention_inverse_rms + block.begin,
+      rms_norm_apply(cut(x, block), layer.weights->attention_norm, a.attention_inverse_rms + block.begin,
                      cut(normed, block));
   });
   if (want_input) base_backward(pass.pool, layer.qkv, d.qkv, d.normed, N);
@@ -213,7 +215,7 @@ void layer_backward(const Pass<T>& pass, const Layer<T>& layer, const LayerActiv
     const Timed timed(Part::norms_and_activations);
     adapters_backward(layer.qkv, scratch.normed, d.qkv, want_input ? d.normed : nullptr, block);
     if (want_input)
-      rms_norm_backward(cut(x, block), layer.weights.attention_norm, a.attention_inverse_rms + block.begin,
+      rms_norm_backward(cut(x, block), layer.weights->attention_norm, a.attention_inverse_rms + block.begin,
                         cut(d_normed, block), cut(stream, block));
   });
   add_weight_gradient(pass.pool, layer.qkv, scratch.normed, d.qkv, N);

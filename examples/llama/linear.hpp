@@ -29,8 +29,8 @@ template <class T>
 struct Linear {
   static constexpr std::size_t most_sites = 3;  // q, k, v
 
-  const T* weight = nullptr;     ///< out×in, row-major
-  T* weight_gradient = nullptr;  ///< likewise; null: the base is frozen
+  std::span<const Weight<T>> weights = {};  ///< that read the same x, the outputs of each below the others'
+  T* weight_gradient = nullptr;             ///< of all of them, out×in, row-major; null: the base is frozen
   Index in_features = 0, out_features = 0;
   std::array<tiedlora::Factors<const T>, most_sites> factors = {};
   std::array<AdapterSite<T>, most_sites> sites = {};
@@ -56,7 +56,7 @@ struct Linear {
 template <class T>
 void base_forward(ThreadPool& pool, const Linear<T>& linear, const T* x,  // in×N
                   T* y, Index N) {                                        // out×N, overwritten
-  product(pool, Part::base_forward, linear.weight, columns(x, linear.in_features, N),
+  product(pool, Part::base_forward, linear.weights, columns(x, linear.in_features, N),
           columns(y, linear.out_features, N));
 }
 
@@ -64,7 +64,7 @@ void base_forward(ThreadPool& pool, const Linear<T>& linear, const T* x,  // in�
 template <class T>
 void base_backward(ThreadPool& pool, const Linear<T>& linear, const T* dy,  // out×N
                    T* dx, Index N) {                                        // in×N, overwritten
-  transposed_product(pool, Part::base_backward, linear.weight, columns(dy, linear.out_features, N),
+  transposed_product(pool, Part::base_backward, linear.weights, columns(dy, linear.out_features, N),
                      columns(dx, linear.in_features, N));
 }
 

@@ -1,56 +1,119 @@
-// The products with a weight matrix, on the whole pool. W is out×in, row-major, as Hugging Face stores a
-// Linear. They are cut into tasks whose sizes do not depend on the threads, and no sum is cut: the bits are
-// the same for any number of threads.
+// The products with weights of the base model, on the whole pool. They are cut into tasks whose sizes do not
+// depend on the threads, and every sum has its order: the bits are the same for any number of threads.
+//
+// A weight that is not plain is widened into a panel that stays in L2, as often as there are blocks of
+// tokens.
 #pragma once
 
 #include <algorithm>  // min
+#include <span>       // span
+#include <vector>     // vector
 
 #include "gemm.hpp"
 #include "profile.hpp"
 #include "thread_pool.hpp"
 #include "token_matrix.hpp"
+#include "weight.hpp"
 
 namespace llama {
 
 /// What one task computes: small enough that a few threads share a product evenly, large enough that packing
-/// its operands costs little beside their product.
-inline constexpr Index task_features = 96, task_tokens = 512;
+/// its operands costs little beside their product. Blocks of 256 numbers are not cut.
+inline constexpr Index task_features = 96, task_features_of_blocks = 256, task_tokens = 512;
 
-/// Runs work(features, tokens) over all tasks, whose time counts as that of `what`.
+/// A panel: rows of a task × so many numbers, or so many rows × features of a task.
+inline constexpr Index panel_numbers = 2048, panel_rows = 512;
+
+/// Room for a panel, of this thread's own.
+template <class T>
+T* panel_of(Index count) {
+  thread_local std::vector<T> panel;
+  if (static_cast<Index>(panel.size()) < count) panel.resize(static_cast<std::size_t>(count));
+  return panel.data();
+}
+
+/// Runs work(features, tokens) over all tasks of so many features, whose time counts as that of `what`.
 template <class Work>
-void for_product_tasks(ThreadPool& pool, Part what, Index features, Index tokens, const Work& work) {
-  const Index rows = (features + task_features - 1) / task_features;
+void for_product_tasks(ThreadPool& pool, Part what, Index features, Index tokens, const Work& work,
+                       Index width = task_features) {
+  const Index rows = (features + width - 1) / width;
   const Index columns = (tokens + task_tokens - 1) / task_tokens;
   for_tasks(pool, rows * columns, [&](int, Index task) {
     const Timed timed(what);
-    const Index row = task % rows * task_features, column = task / rows * task_tokens;
-    work(Range{row, std::min(row + task_features, features)},
-         Range{column, std::min(column + task_tokens, tokens)});
+    const Index row = task % rows * width, column = task / rows * task_tokens;
+    work(Range{row, std::min(row + width, features)}, Range{column, std::min(column + task_tokens, tokens)});
   });
 }
 
-/// y = W x
+/// y = W x for some rows of W and some tokens.
 template <class T>
-void product(ThreadPool& pool, Part what, const T* W, const Tokens<const T>& x, const Tokens<T>& y) {
-  const Index in = x.width;
-  for_product_tasks(pool, what, y.width, x.count, [&](Range rows, Range part) {
-    gemm(rows.size(), part.size(), in, Operand<T>{W + rows.begin * in, in, true},
-         Operand<T>{x[part.begin], x.stride}, y[part.begin] + rows.begin, y.stride, false);
-  });
+void product_of_rows(const Weight<T>& W, Range rows, const Tokens<const T>& x, T* y, Index stride) {
+  if (W.numbers)
+    return gemm(rows.size(), x.count, W.in, Operand<T>{W.numbers + rows.begin * W.in, W.in, true},
+                Operand<T>{x.data, x.stride}, y, stride, false);
+  T* const panel = panel_of<T>(task_features * panel_numbers);
+  for (Index first = 0; first < W.in; first += panel_numbers) {
+    const Index n = std::min(panel_numbers, W.in - first);
+    for (Index r = rows.begin; r < rows.end; ++r) W.copy(r, first, n, panel + (r - rows.begin) * n);
+    gemm(rows.size(), x.count, n, Operand<T>{panel, n, true}, Operand<T>{x.data + first, x.stride}, y, stride,
+         first > 0);
+  }
 }
 
-/// dx = Wᵀ dy
+/// y = W x for weights that read the same x; the outputs of each stand below those of the one before.
 template <class T>
-void transposed_product(ThreadPool& pool, Part what, const T* W, const Tokens<const T>& dy,
-                        const Tokens<T>& dx) {
-  const Index in = dx.width;
-  for_product_tasks(pool, what, in, dy.count, [&](Range features, Range part) {
-    gemm(features.size(), part.size(), dy.width, Operand<T>{W + features.begin, in},
-         Operand<T>{dy[part.begin], dy.stride}, dx[part.begin] + features.begin, dx.stride, false);
-  });
+void product(ThreadPool& pool, Part what, std::span<const Weight<T>> weights, const Tokens<const T>& x,
+             const Tokens<T>& y) {
+  Index tasks = 0;
+  for (const Weight<T>& W : weights) tasks += (W.out + task_features - 1) / task_features;
+  // One "feature" is the part of a task.
+  for_product_tasks(
+      pool, what, tasks, x.count,
+      [&](Range task, Range part) {
+        Index begin = task.begin * task_features, first_row = 0;
+        for (const Weight<T>& W : weights) {
+          const Index end = (W.out + task_features - 1) / task_features * task_features;
+          if (begin < end)
+            return product_of_rows(W, {begin, std::min(begin + task_features, W.out)}, cut(x, part),
+                                   y[part.begin] + first_row + begin, y.stride);
+          begin -= end;
+          first_row += W.out;
+        }
+      },
+      1);
 }
 
-/// dW += dy xᵀ, the sum over tokens.
+/// dx = Σ Wᵀ dy, likewise.
+template <class T>
+void transposed_product(ThreadPool& pool, Part what, std::span<const Weight<T>> weights,
+                        const Tokens<const T>& dy, const Tokens<T>& dx) {
+  Index width = task_features;
+  for (const Weight<T>& W : weights)
+    if (!W.numbers && info(W.type).block > task_features) width = task_features_of_blocks;
+  const auto task = [&](Range features, Range part) {
+    T* const to = dx[part.begin] + features.begin;
+    const T* from = dy[part.begin];
+    bool adds = false;
+    for (const Weight<T>& W : weights) {
+      const Index n = features.size(), chunk = W.numbers ? W.out : panel_rows;
+      for (Index row = 0; row < W.out; row += chunk) {
+        const Index k = std::min(chunk, W.out - row);
+        Operand<T> rows = {W.numbers + features.begin, W.in};
+        if (!W.numbers) {
+          T* const panel = panel_of<T>(panel_rows * task_features_of_blocks);
+          for (Index r = 0; r < k; ++r) W.copy(row + r, features.begin, n, panel + r * n);
+          rows = {panel, n};
+        }
+        gemm(n, part.size(), k, rows, Operand<T>{from + row, dy.stride}, to, dx.stride, adds);
+        adds = true;
+      }
+      from += W.out;
+    }
+  };
+  for_product_tasks(pool, what, dx.width, dy.count, task, width);
+}
+
+/// dW += dy xᵀ, the sum over tokens, for a plain W.
 template <class T>
 void add_weight_gradient(ThreadPool& pool, const Tokens<const T>& dy, const Tokens<const T>& x, T* dW) {
   const Index in = x.width;

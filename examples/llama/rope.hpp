@@ -1,7 +1,7 @@
-// Rotary position embedding (Su et al. 2021) in Hugging Face's order: feature i of a head turns with feature
-// i + D/2.
+// Rotary position embedding (Su et al. 2021). Features a and b of a head turn together, i and i + D/2 or 2i
+// and 2i + 1 (RopePairs).
 //   D head width; p position; θ_i = base^(−2i/D), i < D/2
-//   x_i' = x_i cos(pθ_i) − x_{i+D/2} sin(pθ_i)      x_{i+D/2}' = x_{i+D/2} cos(pθ_i) + x_i sin(pθ_i)
+//   a' = a cos(pθ_i) − b sin(pθ_i)      b' = b cos(pθ_i) + a sin(pθ_i)
 #pragma once
 
 #include <cmath>   // cos, sin, pow
@@ -41,46 +41,41 @@ class RotaryTable {
   std::vector<T> cos_, sin_;  // D/2 × positions
 };
 
-/// Turns the heads of one token, in place: `heads` times D features from x.
-template <class T>
-void rope_forward(const RotaryTable<T>& table, Index position, T* x, Index heads) {
-  const Index half = table.head_width() / 2;
-  const T* cos = table.cos(position);
-  const T* sin = table.sin(position);
-  for (Index h = 0; h < heads; ++h, x += 2 * half)
-    for (Index i = 0; i < half; ++i) {
-      const T a = x[i], b = x[i + half];
-      x[i] = a * cos[i] - b * sin[i];
-      x[i + half] = b * cos[i] + a * sin[i];
-    }
+/// body(a, b, i) for every pair of `heads` times D features from x.
+template <class T, class Body>
+void for_rope_pairs(RopePairs pairs, Index half, T* x, Index heads, const Body& body) {
+  for (Index h = 0; h < heads; ++h, x += 2 * half) {
+    if (pairs == RopePairs::halves)
+      for (Index i = 0; i < half; ++i) body(x[i], x[i + half], i);
+    else
+      for (Index i = 0; i < half; ++i) body(x[2 * i], x[2 * i + 1], i);
+  }
 }
 
-/// The same for heads whose rows are in GGUF's order: features 2i and 2i + 1 turn together.
+/// Turns the heads of one token, in place: `heads` times D features from x.
 template <class T>
-void rope_neighbours(const RotaryTable<T>& table, Index position, T* x, Index heads) {
-  const Index half = table.head_width() / 2;
+void rope_forward(const RotaryTable<T>& table, Index position, T* x, Index heads,
+                  RopePairs pairs = RopePairs::halves) {
   const T* cos = table.cos(position);
   const T* sin = table.sin(position);
-  for (Index h = 0; h < heads; ++h, x += 2 * half)
-    for (Index i = 0; i < half; ++i) {
-      const T a = x[2 * i], b = x[2 * i + 1];
-      x[2 * i] = a * cos[i] - b * sin[i];
-      x[2 * i + 1] = a * sin[i] + b * cos[i];
-    }
+  for_rope_pairs(pairs, table.head_width() / 2, x, heads, [&](T& first, T& second, Index i) {
+    const T a = first, b = second;
+    first = a * cos[i] - b * sin[i];
+    second = b * cos[i] + a * sin[i];
+  });
 }
 
 /// The gradient turns back: a rotation's transpose is its inverse. In place.
 template <class T>
-void rope_backward(const RotaryTable<T>& table, Index position, T* dx, Index heads) {
-  const Index half = table.head_width() / 2;
+void rope_backward(const RotaryTable<T>& table, Index position, T* dx, Index heads,
+                   RopePairs pairs = RopePairs::halves) {
   const T* cos = table.cos(position);
   const T* sin = table.sin(position);
-  for (Index h = 0; h < heads; ++h, dx += 2 * half)
-    for (Index i = 0; i < half; ++i) {
-      const T a = dx[i], b = dx[i + half];
-      dx[i] = a * cos[i] + b * sin[i];
-      dx[i + half] = b * cos[i] - a * sin[i];
-    }
+  for_rope_pairs(pairs, table.head_width() / 2, dx, heads, [&](T& first, T& second, Index i) {
+    const T a = first, b = second;
+    first = a * cos[i] + b * sin[i];
+    second = b * cos[i] - a * sin[i];
+  });
 }
 
 }  // namespace llama

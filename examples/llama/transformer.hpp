@@ -65,26 +65,26 @@ class Transformer {
   const Config& config() const { return config_; }
 
   /// Mean loss in nats per counted token. Keeps what backward needs.
-  double forward(const Weights<T>& weights, const Adapter* adapter, const Batch& batch);
+  double forward(const Model<T>& model, const Adapter* adapter, const Batch& batch);
 
   /// The same without keeping anything, in one layer's worth of memory; does not disturb a forward that waits
   /// for its backward.
-  double evaluate(const Weights<T>& weights, const Adapter* adapter, const Batch& batch);
+  double evaluate(const Model<T>& model, const Adapter* adapter, const Batch& batch);
 
   /// Adds the gradients of forward's loss: to those of the weights (null: the base is frozen) and of the
   /// adapter (null: it is). Everything must be as it was in the forward before. Below the lowest adapted
   /// layer of a frozen base nothing is done; `lowest` names a lower one to reach all the same, up to its q, k
   /// and v, which measures what a step costs without its adapter.
-  void backward(const Weights<T>& weights, const Adapter* adapter, const Batch& batch,
+  void backward(const Model<T>& model, const Adapter* adapter, const Batch& batch,
                 Weights<T>* weight_gradients, Gradients* adapter_gradients,
                 Index lowest = std::numeric_limits<Index>::max());
 
   /// Logits of every token: V×N.
-  void logits(const Weights<T>& weights, const Adapter* adapter, const std::int32_t* tokens, Index sequences,
+  void logits(const Model<T>& model, const Adapter* adapter, const std::int32_t* tokens, Index sequences,
               Index length, T* out);
 
   /// Appends tokens to those in the cache and writes the logits of the last one, V numbers.
-  void extend(const Weights<T>& weights, const Adapter* adapter, KeyValueCache<T>& cache,
+  void extend(const Model<T>& model, const Adapter* adapter, KeyValueCache<T>& cache,
               std::span<const std::int32_t> tokens, T* out);
 
   /// Bytes that the last forward keeps for backward; without scratch that does not grow with the layers.
@@ -93,13 +93,12 @@ class Transformer {
  private:
   // Makes room, and the angles of all positions. `past`: tokens in front of the batch that it attends to as
   // well.
-  void prepare(const Weights<T>& weights, const Adapter* adapter,
-               std::unique_ptr<Activations<T>>& activations, Keep keep, Index sequences, Index length,
-               Index past) {
+  void prepare(const Model<T>& model, const Adapter* adapter, std::unique_ptr<Activations<T>>& activations,
+               Keep keep, Index sequences, Index length, Index past) {
     if (sequences < 1 || length < 1)
       throw tiedlora::Error("llama: a batch of " + std::to_string(sequences) + " sequences of " +
                             std::to_string(length) + " tokens; there must be at least one of both");
-    check_weights(weights);
+    check_config(model.config);
     const std::vector<BySlot>& ranks = map_of(adapter).h_ranks();
     if (!activations || !activations->fits(sequences, length, ranks)) {
       activations.reset();  // first, so that there are never two
@@ -120,8 +119,7 @@ class Transformer {
     scratch_ = std::make_unique<Workspace<T>>(config_, count, keys, pool_.size());
   }
 
-  void check_weights(const Weights<T>& weights) const {
-    Config theirs = weights.config();
+  void check_config(Config theirs) const {
     theirs.fused_qkv = config_.fused_qkv;  // the weights are the same either way
     if (theirs != config_) throw tiedlora::Error("llama: these weights were made for another config");
   }
@@ -135,23 +133,23 @@ class Transformer {
   Pass<T> pass(const Activations<T>& a) const { return {pool_, config_, rotary_, a.sequences(), a.length()}; }
 
   // One layer's linears with their adapters.
-  Layer<T> make_layer(Index l, const Weights<T>& weights, const Adapter* adapter, const Activations<T>& a,
+  Layer<T> make_layer(Index l, const Model<T>& model, const Adapter* adapter, const Activations<T>& a,
                       Weights<T>* weight_gradients = nullptr, Gradients* adapter_gradients = nullptr) {
     const BackwardWorkspace<T>* backward = backward_scratch_.get();
     T* block_gradients = backward ? backward->gradients : nullptr;
     Layer<T> layer;
-    layer.weights = weights.layer(l);
+    layer.weights = &model.layers[static_cast<std::size_t>(l)];
     if (weight_gradients) layer.gradients = weight_gradients->layer(l);
-    const LayerWeights<const T>& w = layer.weights;
+    const ModelLayer<T>& w = *layer.weights;
     const LayerWeights<T>& g = layer.gradients;
     const Index W = config_.width, F = config_.feed_forward;
-    const auto make = [&](const T* weight, T* gradient, Index in, Index out) {
-      return Linear<T>{.weight = weight, .weight_gradient = gradient, .in_features = in, .out_features = out};
+    const auto make = [&](std::span<const Weight<T>> parts, T* gradient, Index in, Index out) {
+      return Linear<T>{.weights = parts, .weight_gradient = gradient, .in_features = in, .out_features = out};
     };
     layer.qkv = make(w.qkv, g.qkv, W, config_.qkv_width());
-    layer.o = make(w.o, g.o, W, W);
+    layer.o = make({&w.o, 1}, g.o, W, W);
     layer.gate_up = make(w.gate_up, g.gate_up, W, 2 * F);
-    layer.down = make(w.down, g.down, F, W);
+    layer.down = make({&w.down, 1}, g.down, F, W);
 
     const AdapterMap& map = map_of(adapter);
     const auto add = [&](Linear<T>& linear, Slot slot, Index first_row) {
@@ -188,36 +186,35 @@ class Transformer {
   }
 
   // Embedding, layers and final norm. The result, W×N, lives in the scratch.
-  Tokens<const T> run(const Weights<T>& weights, const Adapter* adapter, const std::int32_t* tokens,
+  Tokens<const T> run(const Model<T>& model, const Adapter* adapter, const std::int32_t* tokens,
                       const Activations<T>& a, KeyValueCache<T>* cache) {
     const Index W = config_.width, N = a.count();
     check_range(tokens, N, "token", 0);
     T* x = a.layer(0).input;
     for_tokens(pool_, N, [&](Range part) {
-      for (Index t = part.begin; t < part.end; ++t)
-        std::copy_n(weights.embedding() + tokens[t] * W, W, x + t * W);
+      for (Index t = part.begin; t < part.end; ++t) model.embedding.copy(tokens[t], 0, W, x + t * W);
     });
 
     for (Index l = 0; l < config_.layers; ++l) {
       const Past<T> past = cache ? cache->layer(l) : Past<T>{};
-      layer_forward(pass(a), make_layer(l, weights, adapter, a), a.layer(l), *scratch_, past,
+      layer_forward(pass(a), make_layer(l, model, adapter, a), a.layer(l), *scratch_, past,
                     a.layer_output(l));
     }
 
     const auto stream = columns<const T>(a.output, W, N);
     const auto hidden = columns(scratch_->normed, W, N);
     for_tokens(pool_, N, [&](Range part) {
-      rms_norm_forward(cut(stream, part), weights.final_norm(), config_.norm_epsilon, cut(hidden, part),
+      rms_norm_forward(cut(stream, part), model.final_norm, config_.norm_epsilon, cut(hidden, part),
                        a.inverse_rms + part.begin);
     });
     return hidden;
   }
 
-  double loss(const Weights<T>& weights, const Adapter* adapter, const Batch& batch, const Activations<T>& a,
+  double loss(const Model<T>& model, const Adapter* adapter, const Batch& batch, const Activations<T>& a,
               T* dhidden) {
     const Index counted = count_targets(batch);
-    const auto hidden = run(weights, adapter, batch.tokens, a, nullptr);
-    cross_entropy(pool_, weights.output_embedding(), hidden, batch.targets, counted, a.losses,
+    const auto hidden = run(model, adapter, batch.tokens, a, nullptr);
+    cross_entropy(pool_, model.output, hidden, batch.targets, counted, a.losses,
                   columns(dhidden, config_.width, a.count()), static_cast<T*>(nullptr), config_.vocabulary,
                   scratch_->logits);
     return std::accumulate(a.losses, a.losses + a.count(), 0.0) / static_cast<double>(counted);
@@ -253,31 +250,31 @@ class Transformer {
 // them.
 
 template <class T>
-double Transformer<T>::forward(const Weights<T>& weights, const Adapter* adapter, const Batch& batch) {
-  prepare(weights, adapter, training_, Keep::every_layer, batch.sequences, batch.length, 0);
-  return loss(weights, adapter, batch, *training_, training_->dhidden);
+double Transformer<T>::forward(const Model<T>& model, const Adapter* adapter, const Batch& batch) {
+  prepare(model, adapter, training_, Keep::every_layer, batch.sequences, batch.length, 0);
+  return loss(model, adapter, batch, *training_, training_->dhidden);
 }
 
 template <class T>
-double Transformer<T>::evaluate(const Weights<T>& weights, const Adapter* adapter, const Batch& batch) {
-  prepare(weights, adapter, evaluation_, Keep::one_layer, batch.sequences, batch.length, 0);
-  return loss(weights, adapter, batch, *evaluation_, nullptr);
+double Transformer<T>::evaluate(const Model<T>& model, const Adapter* adapter, const Batch& batch) {
+  prepare(model, adapter, evaluation_, Keep::one_layer, batch.sequences, batch.length, 0);
+  return loss(model, adapter, batch, *evaluation_, nullptr);
 }
 
 template <class T>
-void Transformer<T>::logits(const Weights<T>& weights, const Adapter* adapter, const std::int32_t* tokens,
+void Transformer<T>::logits(const Model<T>& model, const Adapter* adapter, const std::int32_t* tokens,
                             Index sequences, Index length, T* out) {
-  prepare(weights, adapter, evaluation_, Keep::one_layer, sequences, length, 0);
-  const auto hidden = run(weights, adapter, tokens, *evaluation_, nullptr);
-  product(pool_, Part::loss, weights.output_embedding(), hidden,
+  prepare(model, adapter, evaluation_, Keep::one_layer, sequences, length, 0);
+  const auto hidden = run(model, adapter, tokens, *evaluation_, nullptr);
+  product(pool_, Part::loss, std::span(&model.output, 1), hidden,
           columns(out, config_.vocabulary, hidden.count));
 }
 
 template <class T>
-void Transformer<T>::backward(const Weights<T>& weights, const Adapter* adapter, const Batch& batch,
+void Transformer<T>::backward(const Model<T>& model, const Adapter* adapter, const Batch& batch,
                               Weights<T>* weight_gradients, Gradients* adapter_gradients, Index lowest) {
-  check_weights(weights);
-  if (weight_gradients) check_weights(*weight_gradients);
+  check_config(model.config);
+  if (weight_gradients) check_config(weight_gradients->config());
   const AdapterMap& map = map_of(adapter);
   if (!training_ || !training_->fits(batch.sequences, batch.length, map.h_ranks()))
     throw tiedlora::Error("llama: backward needs a forward of the same batch and adapter before it");
@@ -303,21 +300,20 @@ void Transformer<T>::backward(const Weights<T>& weights, const Adapter* adapter,
     norm_backward_weight(pool_, output, a.inverse_rms, dhidden, weight_gradients->final_norm());
     const auto hidden = columns(scratch_->normed, W, N);
     for_tokens(pool_, N, [&](Range part) {
-      rms_norm_apply(cut(output, part), weights.final_norm(), a.inverse_rms + part.begin, cut(hidden, part));
+      rms_norm_apply(cut(output, part), model.final_norm, a.inverse_rms + part.begin, cut(hidden, part));
     });
-    cross_entropy(pool_, weights.output_embedding(), Tokens<const T>(hidden), batch.targets,
-                  count_targets(batch), a.losses, Tokens<T>{}, weight_gradients->output_embedding(),
-                  config_.vocabulary, scratch_->logits);
+    cross_entropy(pool_, model.output, Tokens<const T>(hidden), batch.targets, count_targets(batch), a.losses,
+                  Tokens<T>{}, weight_gradients->output_embedding(), config_.vocabulary, scratch_->logits);
   }
   for_tokens(pool_, N, [&](Range part) {
     matrix(cut(stream, part)).setZero();
-    rms_norm_backward(cut(output, part), weights.final_norm(), a.inverse_rms + part.begin, cut(dhidden, part),
+    rms_norm_backward(cut(output, part), model.final_norm, a.inverse_rms + part.begin, cut(dhidden, part),
                       cut(stream, part));
   });
 
   for (Index l = config_.layers - 1; l >= lowest; --l)
-    layer_backward(pass(a), make_layer(l, weights, adapter, a, weight_gradients, adapter_gradients),
-                   a.layer(l), *scratch_, *backward_scratch_, weight_gradients || l > lowest);
+    layer_backward(pass(a), make_layer(l, model, adapter, a, weight_gradients, adapter_gradients), a.layer(l),
+                   *scratch_, *backward_scratch_, weight_gradients || l > lowest);
 
   // Embedding: tokens may repeat, so threads split it by features.
   if (weight_gradients)
@@ -330,17 +326,17 @@ void Transformer<T>::backward(const Weights<T>& weights, const Adapter* adapter,
 }
 
 template <class T>
-void Transformer<T>::extend(const Weights<T>& weights, const Adapter* adapter, KeyValueCache<T>& cache,
+void Transformer<T>::extend(const Model<T>& model, const Adapter* adapter, KeyValueCache<T>& cache,
                             std::span<const std::int32_t> tokens, T* out) {
   const Index n = static_cast<Index>(tokens.size());
   if (cache.count() + n > cache.capacity())
     throw tiedlora::Error("llama: " + std::to_string(n) + " tokens after the " +
                           std::to_string(cache.count()) + " in a key-value cache for " +
                           std::to_string(cache.capacity()));
-  prepare(weights, adapter, evaluation_, Keep::one_layer, 1, n, cache.count());
-  const auto hidden = run(weights, adapter, tokens.data(), *evaluation_, &cache);
+  prepare(model, adapter, evaluation_, Keep::one_layer, 1, n, cache.count());
+  const auto hidden = run(model, adapter, tokens.data(), *evaluation_, &cache);
   cache.count_ += n;
-  product(pool_, Part::loss, weights.output_embedding(), hidden.tokens(n - 1, 1),
+  product(pool_, Part::loss, std::span(&model.output, 1), hidden.tokens(n - 1, 1),
           columns(out, config_.vocabulary, 1));
 }
 

@@ -14,6 +14,7 @@
 #include <tiedlora/adapter/aligned_array.hpp>
 
 #include "config.hpp"
+#include "model.hpp"
 #include "random.hpp"
 
 namespace llama {
@@ -100,6 +101,29 @@ class Weights {
   const T* output_embedding() const { return config_.tied_embedding ? at(0) : at(norm_entry() + 1); }
   LayerWeights<T> layer(Index l) { return layer_of(*this, l); }
   LayerWeights<const T> layer(Index l) const { return layer_of(*this, l); }
+
+  /// As the transformer reads it; valid as long as these weights.
+  Model<T> model() const {
+    Model<T> result = {.config = config_,
+                       .embedding = Weight<T>::plain(embedding(), config_.vocabulary, config_.width),
+                       .final_norm = final_norm(),
+                       .output = Weight<T>::plain(output_embedding(), config_.vocabulary, config_.width)};
+    const Index W = config_.width, KV = config_.kv_width(), F = config_.feed_forward;
+    for (Index l = 0; l < config_.layers; ++l) {
+      const LayerWeights<const T> w = layer(l);
+      const auto part = [W](const T* all, Index first_row, Index rows) {
+        return Weight<T>::plain(all + first_row * W, rows, W);
+      };
+      result.layers.push_back({.attention_norm = w.attention_norm,
+                               .qkv = {part(w.qkv, 0, W), part(w.qkv, W, KV), part(w.qkv, W + KV, KV)},
+                               .o = part(w.o, 0, W),
+                               .mlp_norm = w.mlp_norm,
+                               .gate_up = {part(w.gate_up, 0, F), part(w.gate_up, F, F)},
+                               .down = Weight<T>::plain(w.down, W, F)});
+    }
+    return result;
+  }
+  operator Model<T>() const { return model(); }
 
   void set_zero() { std::fill(values_.begin(), values_.end(), T(0)); }
 

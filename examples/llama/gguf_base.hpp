@@ -1,0 +1,30 @@
+// The model of a GGUF file as the transformer reads it: in place, in the types of the file.
+#pragma once
+
+#include "gguf_model.hpp"
+#include "model.hpp"
+
+namespace llama {
+
+/// Valid as long as the file is open.
+inline Model<float> base_of(const GgufModel& file) {
+  const auto weight = [](const GgufWeight& w) {
+    if (w.type == NumberType::F32)
+      return Weight<float>::plain(reinterpret_cast<const float*>(w.data), w.out, w.in);
+    return Weight<float>{.out = w.out, .in = w.in, .rows = w.data, .type = w.type};
+  };
+  Model<float> model = {.config = file.sizes,
+                        .embedding = weight(file.embedding),
+                        .final_norm = file.output_norm,
+                        .output = weight(file.output)};
+  for (const GgufLayer& layer : file.layers)
+    model.layers.push_back({.attention_norm = layer.attn_norm,
+                            .qkv = {weight(layer.q), weight(layer.k), weight(layer.v)},
+                            .o = weight(layer.o),
+                            .mlp_norm = layer.ffn_norm,
+                            .gate_up = {weight(layer.gate), weight(layer.up)},
+                            .down = weight(layer.down)});
+  return model;
+}
+
+}  // namespace llama

@@ -1,0 +1,31 @@
+// A base model as the transformer reads it: its sizes and where its weights are, whoever owns them.
+#pragma once
+
+#include <array>   // array
+#include <vector>  // vector
+
+#include "config.hpp"
+#include "weight.hpp"
+
+namespace llama {
+
+template <class T>
+struct ModelLayer {
+  const T* attention_norm = nullptr;      // W
+  std::array<Weight<T>, 3> qkv = {};      // W and twice KD rows of W
+  Weight<T> o = {};                       // W×W
+  const T* mlp_norm = nullptr;            // W
+  std::array<Weight<T>, 2> gate_up = {};  // F×W each
+  Weight<T> down = {};                    // W×F
+};
+
+template <class T>
+struct Model {
+  Config config = {};
+  Weight<T> embedding = {};  // V×W
+  std::vector<ModelLayer<T>> layers = {};
+  const T* final_norm = nullptr;  // W
+  Weight<T> output = {};          // V×W: the embedding where tied
+};
+
+}  // namespace llama
