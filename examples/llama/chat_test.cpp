@@ -145,6 +145,20 @@ TEST_F(ChatTest, WhatIsSaidIsText) {
   EXPECT_THROW(chat.encode({}), std::invalid_argument);
 }
 
+// Some files have the end of a turn as a named token, which is found in what is text too.
+TEST_F(ChatTest, AnAnswerMayEndWithANamedToken) {
+  const Message messages[] = {{"user", "Hi"}, {"assistant", "Hello"}, {"user", "So?"}};
+  const ChatTokens control = Chat(templates["chatml"], *tokenizer).encode(messages);
+  json changed = GoldenTokenizer("smollm").tokenizer_json();
+  for (json& token : changed["added_tokens"])
+    if (token["content"] == "<|im_end|>") token["special"] = false;
+  tiedlora_test::write_text(folder / "tokenizer.json", changed.dump());
+  const Tokenizer other = Tokenizer::from_hugging_face(folder.path());
+  const ChatTokens named = Chat(templates["chatml"], other).encode(messages);
+  EXPECT_EQ(named.tokens, control.tokens);
+  EXPECT_EQ(named.is_answer, control.is_answer);
+}
+
 TEST_F(ChatTest, DefaultSystemMessage) {
   const Chat chat(templates["smollm2"], *tokenizer);
   EXPECT_EQ(chat.default_system(), "You are helpful");

@@ -104,6 +104,25 @@ TEST_F(TokenizerJsonTest, BlanksBeforeText) {
   EXPECT_EQ(pieces(with("never", true), "c  c"), (Pieces{"c", "▁", "▁", "c"}));
 }
 
+TEST_F(TokenizerJsonTest, LongestNameCounts) {
+  json tokenizer = small();
+  for (const char* name : {"<s", "<s>c"})
+    tokenizer["added_tokens"].push_back({{"id", 9 + std::string_view(name).size()},
+                                         {"content", name},
+                                         {"special", true},
+                                         {"normalized", false}});
+  EXPECT_EQ(pieces(open(tokenizer), "<s>c<s>a<sc"), (Pieces{"<s>c", "<s>", "a", "<s", "c"}));
+}
+
+TEST_F(TokenizerJsonTest, WordsThatAreTokensMayIgnoreMerges) {
+  json tokenizer = small();
+  tokenizer["pre_tokenizer"]["prepend_scheme"] = "never";
+  tokenizer["model"]["vocab"]["bc"] = 12;  // no merge makes it
+  EXPECT_EQ(pieces(open(tokenizer), "bc"), (Pieces{"b", "c"}));
+  tokenizer["model"]["ignore_merges"] = true;
+  EXPECT_EQ(pieces(open(tokenizer), "bc"), (Pieces{"bc"}));
+}
+
 TEST_F(TokenizerJsonTest, ConfigNamesTokens) {
   json tokenizer = small();
   Tokenizer plain = open(tokenizer);

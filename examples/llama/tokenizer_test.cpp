@@ -99,6 +99,15 @@ TEST_F(TokenizerTest, MergesByRank) {
   EXPECT_EQ(pieces(tokenizer, "ho or"), (Pieces{"h", "o", "Ġ", "or"}));
 }
 
+TEST_F(TokenizerTest, Llama3TakesWordsThatAreTokens) {
+  std::erase(model.merges, "hell o");
+  write();
+  EXPECT_EQ(pieces(Tokenizer(*file), "hello"), (Pieces{"hell", "o"}));
+  model.pre = "llama-bpe";
+  write();
+  EXPECT_EQ(pieces(Tokenizer(*file), "hello"), (Pieces{"hello"}));
+}
+
 TEST_F(TokenizerTest, BytesComeBack) {
   const Tokenizer tokenizer(*file);
   for (const std::string text : {"hello world 42", "Straße 你好 🙂\n\t", " two  blanks", "\x01\x7f"}) {
