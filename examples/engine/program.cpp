@@ -141,7 +141,12 @@ struct Session {
   }
 
   std::vector<Token> tokens_of(const std::string& prompt) const {
-    if (options.raw) return tokenizer.encode(prompt, true);
+    if (options.raw) {
+      std::vector<Token> tokens = tokenizer.encode(prompt, true);
+      if (tokenizer.adds_bos() && (tokens.empty() || tokens[0] != tokenizer.bos()))
+        tokens.insert(tokens.begin(), *tokenizer.bos());
+      return tokens;
+    }
     const Chat chat(model.file(), tokenizer);
     return chat.begin(options.has_system ? options.system : chat.default_system(), prompt);
   }

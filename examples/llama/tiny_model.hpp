@@ -43,7 +43,10 @@ struct TinyModel {
   std::vector<std::int32_t> token_types;
   std::string architecture = "llama", pre = "smollm";
   std::string chat_template =
-      "{{ '<|im_start|>system\nBe brief<|im_end|>\n' }}{{'<|im_start|>' + message['role'] + '\n'}}";
+      "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+      "{{ '<|im_start|>system\nBe brief<|im_end|>\n' }}{% endif %}"
+      "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+      "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
   std::uint32_t context = 128;
   std::string half_precision = {};  ///< a matrix that is written as F16, all zero
 

@@ -13,6 +13,13 @@ namespace {
 using llama_test::TinyModel;
 using Words = std::vector<std::string_view>;
 
+Words split_words(std::string_view text, PreTokenizer kind = PreTokenizer::smollm) {
+  Words result;
+  WordCutter words(kind, text);
+  for (auto word = words.next(); !word.empty(); word = words.next()) result.push_back(word);
+  return result;
+}
+
 TEST(SplitWords, IsGpt2sWithNumbersApart) {
   EXPECT_EQ(split_words("Hello world"), (Words{"Hello", " world"}));
   EXPECT_EQ(split_words("I'm we'll 'tis O'Neil"),
@@ -23,20 +30,32 @@ TEST(SplitWords, IsGpt2sWithNumbersApart) {
   EXPECT_EQ(split_words("\nx\t!"), (Words{"\n", "x", "\t", "!"}));
   EXPECT_EQ(split_words("Straße 你好。½"), (Words{"Straße", " 你好", "。", "½"}));
   EXPECT_EQ(split_words(""), Words{});
+  EXPECT_EQ(split_words("x12 34", PreTokenizer::gpt2), (Words{"x", "12", " 34"}));
+  EXPECT_EQ(split_words("a  1", PreTokenizer::gpt2), (Words{"a", " ", " 1"}));
 }
 
-TEST(Characters, RefuseWhatIsNoUtf8) {
+TEST(SplitWords, IsLlama3s) {
+  const auto split = [](std::string_view text) { return split_words(text, PreTokenizer::llama3); };
+  EXPECT_EQ(split("12345 x"), (Words{"123", "45", " x"}));
+  EXPECT_EQ(split("I'LL we'Re"), (Words{"I", "'LL", " we", "'Re"}));
+  EXPECT_EQ(split("f(x)\n\ny"), (Words{"f", "(x", ")\n\n", "y"}));
+  EXPECT_EQ(split("a \n \n  b"), (Words{"a", " \n \n", " ", " b"}));
+  EXPECT_EQ(split("\tx\ry"), (Words{"\tx", "\r", "y"}));
+  EXPECT_EQ(split_words("12 3", PreTokenizer::qwen2), (Words{"1", "2", " ", "3"}));
+}
+
+TEST(Unicode, RefusesWhatIsNoUtf8) {
   for (const std::string& text :
        {std::string("ab\xff"), std::string("\xc3"), std::string("\xc0\x80"), std::string("\xed\xa0\x80"),
         std::string("\xf4\x90\x80\x80"), std::string("\x80")}) {
     try {
-      characters(text);
+      check_utf8(text);
       ADD_FAILURE() << "no error";
     } catch (const std::invalid_argument& error) {
       EXPECT_NE(std::string(error.what()).find("no UTF-8: byte "), std::string::npos) << error.what();
     }
   }
-  EXPECT_EQ(characters("aß你🙂").size(), 4u);
+  EXPECT_NO_THROW(check_utf8("aß你🙂\xf4\x8f\xbf\xbf"));
 }
 
 class TokenizerTest : public ::testing::Test {
@@ -80,6 +99,15 @@ TEST_F(TokenizerTest, MergesByRank) {
   EXPECT_EQ(pieces(tokenizer, "ho or"), (Pieces{"h", "o", "Ġ", "or"}));
 }
 
+TEST_F(TokenizerTest, Llama3TakesWordsThatAreTokens) {
+  std::erase(model.merges, "hell o");
+  write();
+  EXPECT_EQ(pieces(Tokenizer(*file), "hello"), (Pieces{"hell", "o"}));
+  model.pre = "llama-bpe";
+  write();
+  EXPECT_EQ(pieces(Tokenizer(*file), "hello"), (Pieces{"hello"}));
+}
+
 TEST_F(TokenizerTest, BytesComeBack) {
   const Tokenizer tokenizer(*file);
   for (const std::string text : {"hello world 42", "Straße 你好 🙂\n\t", " two  blanks", "\x01\x7f"}) {
@@ -115,9 +143,10 @@ TEST_F(TokenizerTest, ChatFollowsTheTemplate) {
 }
 
 TEST_F(TokenizerTest, RefusesOtherVocabularies) {
-  model.pre = "llama-bpe";
+  model.pre = "tekken";
   write();
-  expect_error([&] { Tokenizer tokenizer(*file); }, "pre-tokenizer \"llama-bpe\"");
+  expect_error([&] { Tokenizer tokenizer(*file); },
+               "is \"tekken\"; known are gpt-2, gpt2, phi-2, smollm, llama-bpe");
   model.pre = "smollm", model.merges.emplace_back("x y");
   write();
   expect_error([&] { Tokenizer tokenizer(*file); },

@@ -1,10 +1,8 @@
 // Code points of UTF-8, what kind of character each is, and the characters that stand for bytes.
 #pragma once
 
-#include <algorithm>    // upper_bound
 #include <array>        // array
 #include <cstddef>      // size_t
-#include <span>         // span
 #include <stdexcept>    // invalid_argument
 #include <string>       // string
 #include <string_view>  // string_view
@@ -16,54 +14,88 @@
 
 namespace llama {
 
-enum class CharKind { letter, number, space, other };
+enum class CharKind : unsigned char { other, letter, number, space };
 
+/// L, N and White_Space, as the pre-tokenizers' regular expressions have them.
 inline CharKind kind_of(char32_t c) {
-  const auto is_in = [c](std::span<const CodeRange> ranges) {
-    const auto above =
-        std::upper_bound(ranges.begin(), ranges.end(), c,
-                         [](char32_t value, const CodeRange& range) { return value < range.first; });
-    return above != ranges.begin() && c <= above[-1].last;
-  };
-  if ((c >= 0x09 && c <= 0x0d) || c == 0x20 || c == 0x85 || c == 0xa0 || c == 0x1680 ||
-      (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000)
-    return CharKind::space;
-  return is_in(letter_ranges) ? CharKind::letter : is_in(number_ranges) ? CharKind::number : CharKind::other;
+  static const std::vector<CharKind> kinds = [] {
+    std::vector<CharKind> table(0x110000, CharKind::other);
+    const auto mark = [&table](const CodeRange& range, CharKind kind) {
+      for (char32_t code = range.first; code <= range.last; ++code) table[code] = kind;
+    };
+    for (const CodeRange& range : letter_ranges) mark(range, CharKind::letter);
+    for (const CodeRange& range : number_ranges) mark(range, CharKind::number);
+    for (const CodeRange& range : {CodeRange{0x09, 0x0d},
+                                   {0x20, 0x20},
+                                   {0x85, 0x85},
+                                   {0xa0, 0xa0},
+                                   {0x1680, 0x1680},
+                                   {0x2000, 0x200a},
+                                   {0x2028, 0x2029},
+                                   {0x202f, 0x202f},
+                                   {0x205f, 0x205f},
+                                   {0x3000, 0x3000}})
+      mark(range, CharKind::space);
+    return table;
+  }();
+  return kinds[c];
 }
 
-/// A character of a text: its kind, and where its bytes begin.
+/// A character, and how many bytes it takes.
 struct Char {
   char32_t code = 0;
-  CharKind kind = CharKind::other;
-  std::size_t begin = 0;
+  std::size_t size = 0;
 };
 
+/// The character that begins at a byte of valid UTF-8.
+inline Char char_at(std::string_view text, std::size_t at) {
+  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[at + i]); };
+  const unsigned char lead = byte(0);
+  if (lead < 0x80) return {lead, 1};
+  const std::size_t size = lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+  char32_t code = lead & (0x7fu >> size);
+  for (std::size_t i = 1; i < size; ++i) code = code << 6 | (byte(i) & 0x3fu);
+  return {code, size};
+}
+
 /// Throws std::invalid_argument, naming the byte, for what is no UTF-8.
-inline std::vector<Char> characters(std::string_view text) {
-  std::vector<Char> result;
+inline void check_utf8(std::string_view text) {
   for (std::size_t at = 0; at < text.size();) {
     const auto byte = [&](std::size_t i) {
       return static_cast<unsigned char>(i < text.size() ? text[i] : 0);
     };
     const unsigned char lead = byte(at);
-    const std::size_t size = lead < 0x80       ? 1
-                             : lead >> 5 == 6  ? 2
-                             : lead >> 4 == 14 ? 3
-                             : lead >> 3 == 30 ? 4
-                                               : 0;
-    char32_t code = size == 1 ? lead : lead & 0x7fu >> size;
-    bool valid = size > 0;
-    for (std::size_t i = 1; i < size; ++i) {
-      valid = valid && byte(at + i) >> 6 == 2;
-      code = code << 6 | (byte(at + i) & 0x3fu);
+    if (lead < 0x80) {
+      ++at;
+      continue;
     }
+    const std::size_t size = lead >> 5 == 6 ? 2 : lead >> 4 == 14 ? 3 : lead >> 3 == 30 ? 4 : 0;
+    bool valid = size > 0;
+    for (std::size_t i = 1; i < size; ++i) valid = valid && byte(at + i) >> 6 == 2;
+    const char32_t code = valid ? char_at(text, at).code : 0;
     constexpr char32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
     if (!valid || code < least[size] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000))
-      throw std::invalid_argument(fmt::format("the text is no UTF-8: byte {} is {:#04x}", at, lead));
-    result.push_back({code, kind_of(code), at});
+      throw std::invalid_argument(fmt::format(
+          "the text is no UTF-8: byte {} is {:#04x}; convert it, or drop what is broken", at, lead));
     at += size;
   }
-  return result;
+}
+
+inline void append_utf8(char32_t c, std::string& text) {
+  const auto add = [&text](char32_t byte) { text += static_cast<char>(static_cast<unsigned char>(byte)); };
+  if (c < 0x80) return add(c);
+  if (c < 0x800) {
+    add(0xc0 | c >> 6);
+  } else {
+    if (c < 0x10000) {
+      add(0xe0 | c >> 12);
+    } else {
+      add(0xf0 | c >> 18);
+      add(0x80 | (c >> 12 & 0x3f));
+    }
+    add(0x80 | (c >> 6 & 0x3f));
+  }
+  add(0x80 | (c & 0x3f));
 }
 
 /// The characters by which GPT-2's vocabularies write bytes: printable Latin-1 as itself, the others as those
@@ -76,12 +108,6 @@ inline std::array<char32_t, 256> byte_characters() {
     result[byte] = printable ? byte : next++;
   }
   return result;
-}
-
-/// UTF-8 of a code point below 0x800.
-inline std::string short_utf8(char32_t c) {
-  if (c < 0x80) return {static_cast<char>(c)};
-  return {static_cast<char>(0xc0 | c >> 6), static_cast<char>(0x80 | (c & 0x3f))};
 }
 
 }  // namespace llama

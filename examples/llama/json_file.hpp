@@ -1,0 +1,95 @@
+// A JSON file that is read by its fields, with errors that say where what is wrong.
+#pragma once
+
+#include <cstddef>      // size_t
+#include <cstdint>      // int32_t, uint64_t
+#include <filesystem>   // path
+#include <stdexcept>    // runtime_error
+#include <string>       // string
+#include <string_view>  // string_view
+#include <utility>      // move
+
+#include <fmt/format.h>
+#include <tiedlora/io/file.hpp>       // MappedFile
+#include <tiedlora/io/json/json.hpp>  // Json, try_parse_json
+
+namespace llama {
+
+using tiedlora::Json;
+
+/// The whole of a file. Throws std::runtime_error.
+inline std::string read_file(const std::filesystem::path& path) {
+  const auto file = tiedlora::MappedFile::try_open(path);
+  if (!file) throw std::runtime_error(file.error());
+  const auto bytes = file->bytes();
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+/// A value in a file, and how to get there: "model.merges".
+class JsonNode {
+ public:
+  JsonNode(const Json* value, std::string file, std::string where)
+      : value_(value), file_(std::move(file)), where_(std::move(where)) {}
+
+  /// Of an object; a node without a value if it has no such field, or null there.
+  JsonNode operator[](const char* name) const {
+    const Json* found = nullptr;
+    if (value_ && value_->is_object())
+      if (const auto at = value_->find(name); at != value_->end() && !at->is_null()) found = &*at;
+    return {found, file_, where_.empty() ? name : where_ + "." + name};
+  }
+  JsonNode element(std::size_t i) const { return {&(*value_)[i], file_, fmt::format("{}[{}]", where_, i)}; }
+  explicit operator bool() const { return value_ != nullptr; }
+  bool is_text() const { return value_ && value_->is_string(); }
+  bool is_array() const { return value_ && value_->is_array(); }
+  bool is_object() const { return value_ && value_->is_object(); }
+
+  const std::string& text() const {
+    if (!is_text()) fail("is no text");
+    return value_->get_ref<const std::string&>();
+  }
+  bool boolean(bool otherwise) const {
+    if (!value_) return otherwise;
+    if (!value_->is_boolean()) fail("is neither true nor false");
+    return value_->get<bool>();
+  }
+  const Json::array_t& array() const {
+    if (!is_array()) fail("is no list");
+    return value_->get_ref<const Json::array_t&>();
+  }
+  const Json::object_t& object() const {
+    if (!is_object()) fail("is no object");
+    return value_->get_ref<const Json::object_t&>();
+  }
+  /// A number of at most 2^31 - 1, as those of tokens are.
+  std::int32_t natural() const { return natural(value_); }
+  std::int32_t natural(const Json* value) const {
+    if (!value || !value->is_number_unsigned() || value->get<std::uint64_t>() > 0x7fffffffu)
+      fail("has something that is no number of a token");
+    return value->get<std::int32_t>();
+  }
+  [[noreturn]] void fail(std::string_view what) const {
+    throw std::runtime_error(
+        fmt::format("\"{}\": {} {}", file_, where_.empty() ? "it" : "\"" + where_ + "\"", what));
+  }
+
+ private:
+  const Json* value_;
+  std::string file_, where_;
+};
+
+class JsonFile {
+ public:
+  explicit JsonFile(const std::filesystem::path& path) : path_(path) {
+    auto json = tiedlora::try_parse_json(read_file(path), 64);
+    if (!json) throw std::runtime_error(fmt::format("\"{}\" {}", path.string(), json.error()));
+    json_ = *std::move(json);
+  }
+  JsonNode root() const { return {&json_, path_.string(), ""}; }
+
+ private:
+  std::filesystem::path path_;
+  Json json_;
+};
+
+}  // namespace llama
