@@ -119,11 +119,11 @@ GradientStatistics gradient_statistics(std::span<G> gradients) {
 
 /// The numbers of one AdamW step (Loshchilov and Hutter, arXiv 1711.05101, as torch.optim.AdamW orders it).
 struct AdamWStep {
-  double rate;   ///< of this step, schedule included
-  double decay;  ///< weight decay, before it is multiplied with the rate
-  double beta1, beta2, epsilon;
-  double gradient_scale;
-  std::int64_t step;  ///< 1 in the first
+  double rate = 0;   ///< of this step, schedule included
+  double decay = 0;  ///< weight decay, before it is multiplied with the rate
+  double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
+  double gradient_scale = 1;
+  std::int64_t step = 1;  ///< 1 in the first
 };
 
 /// The same as what is done with each number p, its moments m and v and its gradient g:
