@@ -1,10 +1,11 @@
 // Text from the model, token by token.
 #pragma once
 
-#include <cmath>    // exp
-#include <cstdint>  // int32_t, uint64_t
-#include <span>     // span
-#include <vector>   // vector
+#include <cmath>        // exp
+#include <cstdint>      // int32_t, uint64_t
+#include <span>         // span
+#include <type_traits>  // type_identity
+#include <vector>       // vector
 
 #include "random.hpp"
 #include "transformer.hpp"
@@ -31,7 +32,7 @@ std::int32_t sample(std::span<const T> logits, double temperature, Random& rando
 /// The `count` tokens that follow the prompt. Throws tiedlora::Error if the prompt is empty or the
 /// temperature negative.
 template <class T>
-std::vector<std::int32_t> generate(Transformer<T>& model, const Model<T>& weights,
+std::vector<std::int32_t> generate(Transformer<T>& model, const std::type_identity_t<Model<T>>& weights,
                                    const tiedlora::Adapter<T>* adapter, std::span<const std::int32_t> prompt,
                                    Index count, double temperature, std::uint64_t seed) {
   if (prompt.empty()) throw tiedlora::Error("generate: the prompt is empty; give at least one token");

@@ -27,7 +27,7 @@ inline tiedlora::gguf::Naming gguf_naming(const Config& model) {
 /// The 256 bytes as GPT-2's tokenizer spells them.
 inline std::vector<std::string> byte_tokens() {
   std::vector<std::string> tokens;
-  for (const char32_t c : byte_characters()) tokens.push_back(short_utf8(c));
+  for (const char32_t c : byte_characters()) append_utf8(c, tokens.emplace_back());
   return tokens;
 }
 
