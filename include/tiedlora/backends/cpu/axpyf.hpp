@@ -14,8 +14,8 @@ namespace cpu {
 inline namespace TIEDLORA_ISA {
 
 /// out_j += Σ_p c_j[p] (w ∘ row_p), or out_j = …, for `row_count` <= R rows and `count` outputs over n
-/// features. w, which all outputs have in common, goes into the rows once. c has R coefficients for each
-/// output, zeros for the rows that are not there.
+/// features. w, which all outputs have in common, goes into the rows once, but not into the zeros of rows
+/// that are not there, for it may be infinite. c has R coefficients for each output, zeros for those rows.
 template <unsigned R, class In, class Out, class P>
 TIEDLORA_KERNEL void axpyf_in_registers(const In* const* rows, Index row_count, const float* c,
                                         Out* const* outs, Index count, const IntoTokens<P> into, Index n) {
@@ -26,7 +26,7 @@ TIEDLORA_KERNEL void axpyf_in_registers(const In* const* rows, Index row_count, 
     if (into.w.common) {
       TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) {
         const Vector w = io.load(into.w.common + at + m * lanes);
-        TIEDLORA_UNROLL for (unsigned p = 0; p < R; ++p) row[p][m] *= w;
+        TIEDLORA_UNROLL for (unsigned p = 0; p < R; ++p) if (p < row_count) row[p][m] *= w;
       }
     }
     TIEDLORA_UNROLL for (unsigned p = 0; p < R; ++p) TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m)
