@@ -39,7 +39,7 @@ struct Linear {
   std::span<const tiedlora::Factors<const T>> modules() const { return {factors.data(), site_count}; }
   std::span<const AdapterSite<T>> adapters() const { return {sites.data(), site_count}; }
   /// The first of the modules here that has the A of module i.
-  std::size_t first_with_A(std::size_t i) const {
+  std::size_t first_sharer(std::size_t i) const {
     std::size_t first = 0;
     while (factors[first].A != factors[i].A) ++first;
     return first;
@@ -109,7 +109,7 @@ void adapters_backward(const Linear<T>& linear, const T* x,  // in×N, unused un
     gradients[i] = site.gradient.zeroed_block(block.index);
     tiedlora::expand_backward(f, columns<const T>(site.h + block.begin * f.rank, f.rank, n),
                               dy_part.features(site.first_row, f.out_features), gradients[i], dh_part);
-    if (site.shares_A) gradients[i].A = gradients[linear.first_with_A(i)].A;
+    if (site.shares_A) gradients[i].A = gradients[linear.first_sharer(i)].A;
     dh[i] = dh_part;
   }
   const auto all_dh = std::span(dh).first(linear.site_count);

@@ -148,7 +148,6 @@ class JsonVocabulary {
   void place(Token token, const std::string& name) {
     const auto at = static_cast<std::size_t>(token);
     if (at >= names_.size()) {
-      if (at > (std::size_t{1} << 24)) throw std::runtime_error(fmt::format("token {} is beyond all", at));
       names_.resize(at + 1);
       v_.pieces.resize(at + 1);
       v_.kinds.resize(at + 1, TokenKind::unused);

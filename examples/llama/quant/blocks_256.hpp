@@ -44,7 +44,7 @@ struct GroupFactors {
   GroupFactors& operator=(const GroupFactors&) = delete;
 };
 
-struct BlockQ4_K {
+struct BlockQ4K {
   static constexpr Index bytes = 144, numbers = 256;
   static void unpack(const std::byte* block, float* out) {
     const GroupFactors group(block);
@@ -60,7 +60,7 @@ struct BlockQ4_K {
   }
 };
 
-struct BlockQ5_K {
+struct BlockQ5K {
   static constexpr Index bytes = 176, numbers = 256;
   static void unpack(const std::byte* block, float* out) {
     const GroupFactors group(block);
@@ -77,7 +77,7 @@ struct BlockQ5_K {
   }
 };
 
-struct BlockQ6_K {
+struct BlockQ6K {
   static constexpr Index bytes = 210, numbers = 256;
   static void unpack(const std::byte* block, float* out) {
     const std::byte *nibbles = block, *pairs = block + 128;

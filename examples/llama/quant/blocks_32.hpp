@@ -21,7 +21,7 @@ namespace llama::quant {
 
 // Each has a block's bytes and numbers, and writes its numbers.
 
-struct BlockQ8_0 {
+struct BlockQ80 {
   static constexpr Index bytes = 34, numbers = 32;
   static void unpack(const std::byte* block, float* out) {
     const float d = half_at(block);
@@ -30,7 +30,7 @@ struct BlockQ8_0 {
   }
 };
 
-struct BlockQ4_0 {
+struct BlockQ40 {
   static constexpr Index bytes = 18, numbers = 32;
   static void unpack(const std::byte* block, float* out) {
     const float d = half_at(block);
@@ -40,7 +40,7 @@ struct BlockQ4_0 {
   }
 };
 
-struct BlockQ4_1 {
+struct BlockQ41 {
   static constexpr Index bytes = 20, numbers = 32;
   static void unpack(const std::byte* block, float* out) {
     const float d = half_at(block), m = half_at(block + 2);
@@ -73,7 +73,7 @@ struct FifthBits {
   }
 };
 
-struct BlockQ5_0 {
+struct BlockQ50 {
   static constexpr Index bytes = 22, numbers = 32;
   static void unpack(const std::byte* block, float* out) {
     const float d = half_at(block);
@@ -84,7 +84,7 @@ struct BlockQ5_0 {
   }
 };
 
-struct BlockQ5_1 {
+struct BlockQ51 {
   static constexpr Index bytes = 24, numbers = 32;
   static void unpack(const std::byte* block, float* out) {
     const float d = half_at(block), m = half_at(block + 2);

@@ -38,21 +38,21 @@ inline void dequantize(NumberType type, const std::byte* row, Index first, Index
     case BF16:
       return quant::dequantize_bf16(from, count, out);
     case Q8_0:
-      return quant::dequantize_blocks<quant::BlockQ8_0>(from, count, out);
+      return quant::dequantize_blocks<quant::BlockQ80>(from, count, out);
     case Q4_0:
-      return quant::dequantize_blocks<quant::BlockQ4_0>(from, count, out);
+      return quant::dequantize_blocks<quant::BlockQ40>(from, count, out);
     case Q4_1:
-      return quant::dequantize_blocks<quant::BlockQ4_1>(from, count, out);
+      return quant::dequantize_blocks<quant::BlockQ41>(from, count, out);
     case Q5_0:
-      return quant::dequantize_blocks<quant::BlockQ5_0>(from, count, out);
+      return quant::dequantize_blocks<quant::BlockQ50>(from, count, out);
     case Q5_1:
-      return quant::dequantize_blocks<quant::BlockQ5_1>(from, count, out);
+      return quant::dequantize_blocks<quant::BlockQ51>(from, count, out);
     case Q4_K:
-      return quant::dequantize_blocks<quant::BlockQ4_K>(from, count, out);
+      return quant::dequantize_blocks<quant::BlockQ4K>(from, count, out);
     case Q5_K:
-      return quant::dequantize_blocks<quant::BlockQ5_K>(from, count, out);
+      return quant::dequantize_blocks<quant::BlockQ5K>(from, count, out);
     case Q6_K:
-      return quant::dequantize_blocks<quant::BlockQ6_K>(from, count, out);
+      return quant::dequantize_blocks<quant::BlockQ6K>(from, count, out);
   }
 }
 
