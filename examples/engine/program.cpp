@@ -143,8 +143,9 @@ struct Session {
   std::vector<Token> tokens_of(const std::string& prompt) const {
     if (options.raw) {
       std::vector<Token> tokens = tokenizer.encode(prompt, true);
-      if (tokenizer.adds_bos() && (tokens.empty() || tokens[0] != tokenizer.bos()))
-        tokens.insert(tokens.begin(), *tokenizer.bos());
+      const auto bos = tokenizer.bos();
+      if (bos && tokenizer.adds_bos() && (tokens.empty() || tokens[0] != *bos))
+        tokens.insert(tokens.begin(), *bos);
       return tokens;
     }
     const Chat chat(model.file(), tokenizer);

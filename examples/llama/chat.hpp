@@ -31,12 +31,14 @@ class Chat {
   /// of a form that is not known (chat_template.hpp) and for a tokenizer without its control tokens.
   Chat(std::string_view jinja, const Tokenizer& tokenizer)
       : tokenizer_(tokenizer), template_(jinja, name(tokenizer.bos()), name(tokenizer.eos())) {
-    if (!tokenizer.find_special(template_.answer_end()))
+    const auto end = tokenizer.find_special(template_.answer_end());
+    if (!end)
       throw std::runtime_error(
           fmt::format("the model's chat template ends turns with \"{}\", but its tokenizer has no such "
                       "control token; give "
                       "texts without a template (--raw, or data that is plain text)",
                       template_.answer_end()));
+    end_ = *end;
   }
   /// The template of a GGUF file.
   Chat(const tiedlora::gguf::File& file, const Tokenizer& tokenizer) : Chat(template_of(file), tokenizer) {}
@@ -45,7 +47,7 @@ class Chat {
     return Chat(template_beside(path), tokenizer);
   }
 
-  Token end_of_turn() const { return *tokenizer_.find_special(template_.answer_end()); }
+  Token end_of_turn() const { return end_; }
   const std::string& default_system() const { return template_.default_system(); }
 
   /// What transformers' apply_chat_template gives. Throws std::invalid_argument for messages that the
@@ -149,6 +151,7 @@ class Chat {
 
   const Tokenizer& tokenizer_;
   ChatTemplate template_;
+  Token end_ = 0;
 };
 
 }  // namespace llama

@@ -71,10 +71,12 @@ class ChatTemplate {
   /// Throws std::invalid_argument for messages that the template does not allow.
   std::vector<ChatPart> parts(std::span<const Message> messages, const ChatOptions& options) const {
     if (messages.empty()) throw std::invalid_argument("a conversation has no message");
-    for (const Message& message : messages)
+    for (const Message& message : messages) {
+      check_utf8(message.content);
       if (message.role != "system" && message.role != "user" && message.role != "assistant")
         throw std::invalid_argument(
             fmt::format("a message has the role \"{}\"; known are system, user and assistant", message.role));
+    }
     Parts result;
     if (form_ == Form::chatml || form_ == Form::qwen3)
       write_chatml(messages, options, result);

@@ -143,6 +143,8 @@ TEST_F(ChatTest, WhatIsSaidIsText) {
   const Message other[] = {{"tool", "x"}};
   EXPECT_THROW(chat.encode(other), std::invalid_argument);
   EXPECT_THROW(chat.encode({}), std::invalid_argument);
+  const Message broken[] = {{"user", "x\xf0"}};
+  EXPECT_THROW(chat.text(broken), std::invalid_argument);
 }
 
 // Some files have the end of a turn as a named token, which is found in what is text too.

@@ -61,11 +61,11 @@ class JsonNode {
     if (!is_object()) fail("is no object");
     return value_->get_ref<const Json::object_t&>();
   }
-  /// A number of at most 2^31 - 1, as those of tokens are.
+  /// The number of a token.
   std::int32_t natural() const { return natural(value_); }
   std::int32_t natural(const Json* value) const {
-    if (!value || !value->is_number_unsigned() || value->get<std::uint64_t>() > 0x7fffffffu)
-      fail("has something that is no number of a token");
+    if (!value || !value->is_number_unsigned() || value->get<std::uint64_t>() >= max_tokens)
+      fail(fmt::format("has something that is no number of a token, 0 to {}", max_tokens - 1));
     return value->get<std::int32_t>();
   }
   [[noreturn]] void fail(std::string_view what) const {
@@ -74,6 +74,9 @@ class JsonNode {
   }
 
  private:
+  static constexpr std::uint64_t max_tokens = std::uint64_t{1}
+                                              << 24;  // what a file claims is not to fill the memory
+
   const Json* value_;
   std::string file_, where_;
 };

@@ -100,7 +100,7 @@ class GgufVocabulary {
         kind = TokenKind::byte;
       }
       v_.kinds.push_back(kind);
-      if (kind == TokenKind::byte)
+      if (kind == TokenKind::byte && value)
         v_.pieces.emplace_back(1, *value);
       else
         v_.pieces.push_back(kind == TokenKind::text && v_.is_byte_level ? alphabet.bytes(name) : name);

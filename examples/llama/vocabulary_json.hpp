@@ -5,7 +5,6 @@
 #include <cstdint>        // int32_t
 #include <filesystem>     // path, is_directory, exists
 #include <optional>       // optional
-#include <stdexcept>      // runtime_error
 #include <string>         // string
 #include <string_view>    // string_view
 #include <unordered_map>  // unordered_map
@@ -148,7 +147,6 @@ class JsonVocabulary {
   void place(Token token, const std::string& name) {
     const auto at = static_cast<std::size_t>(token);
     if (at >= names_.size()) {
-      if (at > (std::size_t{1} << 24)) throw std::runtime_error(fmt::format("token {} is beyond all", at));
       names_.resize(at + 1);
       v_.pieces.resize(at + 1);
       v_.kinds.resize(at + 1, TokenKind::unused);
