@@ -5,7 +5,6 @@
 #include <cstdint>        // int32_t
 #include <filesystem>     // path, is_directory, exists
 #include <optional>       // optional
-#include <stdexcept>      // runtime_error
 #include <string>         // string
 #include <string_view>    // string_view
 #include <unordered_map>  // unordered_map
