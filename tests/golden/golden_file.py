@@ -12,6 +12,7 @@ tests/support/golden.hpp reads the same format in C++.
 """
 
 import platform
+from importlib import metadata
 
 import numpy
 import torch
@@ -131,4 +132,4 @@ class Dice:
 def versions(*modules):
     """The versions that a file's comment names: `python 3.11, torch 2.13.0, ...`."""
     names = [f"python {platform.python_version()}"]
-    return ", ".join(names + [f"{module.__name__} {module.__version__.partition('+')[0]}" for module in modules])
+    return ", ".join(names + [f"{module.__name__} {metadata.version(module.__name__).partition('+')[0]}" for module in modules])

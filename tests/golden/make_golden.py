@@ -14,9 +14,10 @@ import adamw_golden
 import golden_file
 import llama_golden
 import module_golden
+import quant_golden
 import torch_vera_golden
 
-SUBJECTS = [module_golden, adamw_golden, torch_vera_golden, llama_golden]
+SUBJECTS = [module_golden, adamw_golden, torch_vera_golden, quant_golden, llama_golden]
 FOLDER = pathlib.Path(__file__).resolve().parent
 
 
