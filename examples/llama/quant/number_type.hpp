@@ -1,0 +1,76 @@
+// The types in which GGUF files hold weights, and how many bytes they take.
+#pragma once
+
+#include <array>        // array
+#include <cstdint>      // uint32_t
+#include <optional>     // optional
+#include <string>       // string, to_string
+#include <string_view>  // string_view
+
+#include <llama/config.hpp>  // Index, Error
+
+namespace llama {
+
+/// Each is GGUF's number for it.
+enum class NumberType : std::uint32_t {
+  F32 = 0,
+  F16 = 1,
+  Q4_0 = 2,
+  Q4_1 = 3,
+  Q5_0 = 6,
+  Q5_1 = 7,
+  Q8_0 = 8,
+  Q4_K = 12,
+  Q5_K = 13,
+  Q6_K = 14,
+  BF16 = 30,
+};
+
+/// Numbers lie in blocks; a row is a whole number of them.
+struct NumberTypeInfo {
+  NumberType type;
+  std::string_view name;
+  Index block;  ///< numbers of a block
+  Index bytes;  ///< of a block
+};
+
+inline constexpr std::array<NumberTypeInfo, 11> number_types = {{
+    {NumberType::F32, "F32", 1, 4},
+    {NumberType::F16, "F16", 1, 2},
+    {NumberType::BF16, "BF16", 1, 2},
+    {NumberType::Q8_0, "Q8_0", 32, 34},
+    {NumberType::Q4_0, "Q4_0", 32, 18},
+    {NumberType::Q4_1, "Q4_1", 32, 20},
+    {NumberType::Q5_0, "Q5_0", 32, 22},
+    {NumberType::Q5_1, "Q5_1", 32, 24},
+    {NumberType::Q4_K, "Q4_K", 256, 144},
+    {NumberType::Q5_K, "Q5_K", 256, 176},
+    {NumberType::Q6_K, "Q6_K", 256, 210},
+}};
+
+/// Nothing for a type that is not read here.
+constexpr std::optional<NumberType> number_type_of(std::uint32_t gguf_number) {
+  for (const NumberTypeInfo& info : number_types)
+    if (static_cast<std::uint32_t>(info.type) == gguf_number) return info.type;
+  return std::nullopt;
+}
+
+constexpr const NumberTypeInfo& info(NumberType type) {
+  std::size_t i = 0;
+  while (number_types[i].type != type) ++i;
+  return number_types[i];
+}
+
+/// Throws tiedlora::Error if rows of so many numbers are no whole blocks; `tensor` is whose rows they are.
+inline void check_width(NumberType type, Index width, const std::string& tensor) {
+  const auto& [_, name, block, bytes] = info(type);
+  if (width > 0 && width % block == 0) return;
+  throw tiedlora::Error("llama: \"" + tensor + "\" has rows of " + std::to_string(width) + " numbers, but " +
+                        std::string(name) + " has them in blocks of " + std::to_string(block) +
+                        "; store it in F16, BF16 or another type whose blocks divide its rows");
+}
+
+/// Bytes of so many numbers, a whole number of blocks.
+constexpr Index bytes_of(NumberType type, Index count) { return count / info(type).block * info(type).bytes; }
+
+}  // namespace llama
