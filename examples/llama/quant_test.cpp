@@ -1,10 +1,13 @@
 // Weights in GGUF's types: the package gguf's numbers, the formats' description, and what is refused.
 #include <gtest/gtest.h>
 
-#include <bit>      // bit_cast
-#include <cmath>    // isnan
-#include <random>   // mt19937
-#include <sstream>  // istringstream
+#include <algorithm>  // min
+#include <bit>        // bit_cast
+#include <cmath>      // isnan
+#include <random>     // mt19937
+#include <sstream>    // istringstream
+#include <string>     // string
+#include <vector>     // vector
 
 #include <tiedlora/io/gguf/types.hpp>
 
@@ -81,15 +84,19 @@ TEST(Quant, NumbersAreThoseOfTheDescriptionForRandomBytesAndEveryPartOfARow) {
 }
 
 TEST(Quant, EveryHalfIsConverted) {
-  for (const NumberType type : {NumberType::F16, NumberType::BF16}) {
-    constexpr Index count = 1 << 16;
-    std::vector<std::uint16_t> row(count);
-    for (std::size_t i = 0; i < row.size(); ++i) row[i] = static_cast<std::uint16_t>(i);
-    const auto* bytes = reinterpret_cast<const std::byte*>(row.data());
-    std::vector<float> computed(row.size());
-    dequantize(type, bytes, 0, count, computed.data());
+  std::vector<std::byte> row;
+  for (int i = 0; i < 1 << 16; ++i) {
+    row.push_back(static_cast<std::byte>(i & 255));
+    row.push_back(static_cast<std::byte>(i >> 8));
+  }
+  const auto count = static_cast<Index>(row.size() / 2);
+  for (const NumberTypeInfo& layout : number_types) {
+    if (layout.block != 1 || layout.bytes != 2) continue;
+    std::vector<float> computed(static_cast<std::size_t>(count));
+    dequantize(layout.type, row.data(), 0, count, computed.data());
     for (Index i = 0; i < count; ++i)
-      expect_equal(computed[static_cast<std::size_t>(i)], quant::reference_number(type, bytes, i), type, i);
+      expect_equal(computed[static_cast<std::size_t>(i)], quant::reference_number(layout.type, row.data(), i),
+                   layout.type, i);
   }
 }
 

@@ -31,7 +31,8 @@ inline Bytes load_bytes(const std::byte* from) {
 inline Bytes bits(Bytes bytes, int from, int mask, int to = 0) {
   const Words moved = reinterpret_cast<Words>(bytes) >> static_cast<std::uint16_t>(from)
                                                             << static_cast<std::uint16_t>(to);
-  return reinterpret_cast<Bytes>(moved) & static_cast<std::uint8_t>(mask << to);
+  const auto wanted = static_cast<std::uint8_t>(mask << to);
+  return reinterpret_cast<Bytes>(moved) & wanted;
 }
 inline Bytes lower_nibbles(Bytes bytes) { return bytes & 15; }
 inline Bytes upper_nibbles(Bytes bytes) { return bits(bytes, 4, 15); }
