@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
+#include "../command_line.hpp"
 #include "adapters.hpp"
 #include "look.hpp"
 #include "merge.hpp"
@@ -160,26 +161,14 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
       "Exit codes: 0 done, 1 a file is wrong or cannot be read or written, 2 wrong usage. On 1 and 2 no "
       "target was\n"
       "written, or the old one is as it was.");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error, out, err) == 0 ? success : usage;
-  }
-  try {
+  return examples::run_command(app, argc, argv, out, err, [&] {
     if (*info_command) info(first, model, out, err);
     if (*convert_command) convert(first, target, model, conversion, out, err);
     if (*merge_command) merge(first, model, target, out, err);
     if (*diff_command) diff(first, second, model, out);
     out.flush();
     if (!out) throw std::runtime_error("cannot write the result (is the disk full?)");
-    return success;
-  } catch (const std::invalid_argument& error) {
-    err << error.what() << "\nRun with --help for more information.\n";
-    return usage;
-  } catch (const std::exception& error) {
-    err << "adapter_tool: " << error.what() << '\n';
-    return failure;
-  }
+  });
 }
 
 }  // namespace adapter_tool

@@ -3,9 +3,11 @@
 
 #include <iosfwd>  // ostream
 
+#include "../exit_code.hpp"
+
 namespace adapter_tool {
 
-enum ExitCode : int { success = 0, failure = 1, usage = 2 };
+using enum examples::ExitCode;
 
 /// The program. Results go to `out`, everything else to `err`. Returns an ExitCode.
 int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err);

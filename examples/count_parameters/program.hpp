@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>  // sort, unique
-#include <exception>  // exception
 #include <ostream>    // ostream
 #include <stdexcept>  // invalid_argument
 #include <string>     // string
@@ -11,6 +10,7 @@
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
+#include "../command_line.hpp"
 #include "count.hpp"
 #include "hugging_face.hpp"
 #include "plot.hpp"
@@ -19,7 +19,7 @@
 
 namespace count_parameters {
 
-enum ExitCode : int { success = 0, failure = 1, usage = 2 };
+using enum examples::ExitCode;
 
 /// The program. Results go to `out`, everything else to `err`. Returns an ExitCode.
 inline int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err) {
@@ -67,20 +67,13 @@ inline int run(int argc, const char* const* argv, std::ostream& out, std::ostrea
       "  count_parameters --model SmolLM2-135M --csv > counts.csv\n"
       "\n"
       "Exit codes: 0 done, 1 a file is wrong or cannot be read or written, 2 wrong usage.");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error, out, err) == 0 ? success : usage;
-  }
-
-  std::sort(ranks.begin(), ranks.end());
-  ranks.erase(std::unique(ranks.begin(), ranks.end()), ranks.end());
-
-  try {
+  return examples::run_command(app, argc, argv, out, err, [&] {
+    std::sort(ranks.begin(), ranks.end());
+    ranks.erase(std::unique(ranks.begin(), ranks.end()), ranks.end());
     if (list) {
       for (const Model& model : presets())
         out << fmt::format("{:<14} {} ({})\n", model.name, detail::description(model), model.source);
-      return success;
+      return;
     }
     if (models.empty() && configs.empty()) models = {"LLaMA2-7B"};
     std::vector<Table> tables;
@@ -99,14 +92,7 @@ inline int run(int argc, const char* const* argv, std::ostream& out, std::ostrea
     out.flush();
     if (!out) throw std::runtime_error("cannot write the result (is the disk full?)");
     if (!folder.empty()) err << plot(tables, folder) << '\n';
-    return success;
-  } catch (const std::invalid_argument& error) {
-    err << error.what() << "\nRun with --help for more information.\n";
-    return usage;
-  } catch (const std::exception& error) {
-    err << "count_parameters: " << error.what() << '\n';
-    return failure;
-  }
+  });
 }
 
 }  // namespace count_parameters

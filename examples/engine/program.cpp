@@ -18,6 +18,7 @@
 #include <llama/gguf_model.hpp>
 #include <llama/tokenizer.hpp>
 
+#include "../command_line.hpp"
 #include "adapters.hpp"
 #include "engine.hpp"
 #include "generate.hpp"
@@ -342,26 +343,14 @@ int run(int argc, const char* const* argv, std::istream& in, std::ostream& out, 
       "    --prompt \"Hello\" --use a --prompt \"Hello\" --use b:0.5 --prompt \"Hello\" --use none\n"
       "\n"
       "Exit codes: 0 done, 1 a file is wrong or cannot be read, 2 wrong usage.");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error, out, err) == 0 ? success : usage;
-  }
-  options.has_system = system->count() > 0;
-  try {
+  return examples::run_command(app, argc, argv, out, err, [&] {
+    options.has_system = system->count() > 0;
     Session session(options);
     if (options.prompts.empty())
       converse(session, in, out, err);
     else
       answer(session, out, err);
-    return success;
-  } catch (const std::invalid_argument& error) {
-    err << error.what() << "\nRun with --help for more information.\n";
-    return usage;
-  } catch (const std::exception& error) {
-    err << "engine: " << error.what() << '\n';
-    return failure;
-  }
+  });
 }
 
 }  // namespace engine
