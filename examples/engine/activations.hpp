@@ -85,19 +85,4 @@ inline void multiply(const Member& member, const GgufWeight& w, const Activation
   }
 }
 
-/// Row i of a matrix as floats: an embedding.
-inline void read_row(const GgufWeight& w, Index i, float* out) {
-  switch (w.type) {
-    case llama::NumberType::Q4_1:
-      return dequantize<BlockQ4>(w.row(i), w.in, out);
-    case llama::NumberType::Q8_0:
-      return dequantize<BlockQ8>(w.row(i), w.in, out);
-    case llama::NumberType::F32:
-      std::memcpy(out, w.row(i), static_cast<std::size_t>(w.in) * sizeof *out);
-      return;
-    default:
-      return;
-  }
-}
-
 }  // namespace engine

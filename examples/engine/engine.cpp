@@ -3,6 +3,7 @@
 #include <stdexcept>  // invalid_argument, runtime_error
 
 #include <fmt/format.h>
+#include <llama/quant/dequantize.hpp>
 
 #include "math.hpp"
 
@@ -76,7 +77,8 @@ void Engine::check(std::span<const Row> rows, const tiedlora::BatchPlan<float>& 
 void Engine::run(const Member& member, std::span<const Row> rows) {
   const auto count = static_cast<Index>(rows.size());
   const Range own = member.part(count);
-  for (Index t = own.begin; t < own.end; ++t) read_row(model_.embedding, rows[at(t)].token, x_.row(t));
+  for (Index t = own.begin; t < own.end; ++t)
+    llama::dequantize(model_.embedding.type, model_.embedding.row(rows[at(t)].token), 0, s_.width, x_.row(t));
 
   for (Index l = 0; l < s_.layers; ++l) {
     const GgufLayer& layer = model_.layers[at(l)];

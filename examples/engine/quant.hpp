@@ -19,6 +19,7 @@
 
 #include <llama/gguf_weight.hpp>
 #include <llama/half.hpp>
+#include <llama/quant/halves.hpp>  // half_at
 
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #include <immintrin.h>
@@ -34,6 +35,7 @@ using llama::Half;
 using llama::Index;
 using llama::to_float;
 using llama::to_half;
+using llama::quant::half_at;
 
 /// One token's activations in blocks: width bytes, and for each block e and e Σ p, both rounded to a half.
 struct Blocks {
@@ -151,12 +153,6 @@ struct BlockQ8 {
   static Bytes load(const std::byte* block) { return load_bytes(block + 2); }
 };
 
-inline float half_at(const std::byte* from) {
-  Half half;
-  std::memcpy(&half, from, sizeof half);
-  return to_float(half);
-}
-
 /// out[n] = w · x[n].
 template <class Type, int N>
 void dot_products(const std::byte* w, Index width, const Blocks* x, float* out) {
@@ -181,18 +177,6 @@ inline float dot_product(const float* a, const float* b, Index width) {
   for (Index i = 0; i < width; i += 8)
     for (Index lane = 0; lane < 8; ++lane) sums[lane] += a[i + lane] * b[i + lane];
   return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
-}
-
-/// The numbers of a row of blocks.
-template <class Type>
-void dequantize(const std::byte* w, Index width, float* out) {
-  for (Index b = 0; b < width / block_size; ++b, w += Type::bytes, out += block_size) {
-    const Bytes q = Type::load(w);
-    std::int8_t numbers[block_size];
-    std::memcpy(numbers, &q, sizeof numbers);
-    const float d = half_at(w), m = Type::has_offset ? half_at(w + 2) : 0.0f;
-    for (Index i = 0; i < block_size; ++i) out[i] = d * static_cast<float>(numbers[i]) + m;
-  }
 }
 
 }  // namespace engine

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include <llama/quant/dequantize.hpp>
 #include "math.hpp"
 #include "support/dice.hpp"
 
@@ -84,7 +85,8 @@ void expect_products() {
     const std::string row = random_row(dice, width, Type::bytes);
     const auto* w = reinterpret_cast<const std::byte*>(row.data());
     std::vector<float> weights(static_cast<std::size_t>(width));
-    dequantize<Type>(w, width, weights.data());
+    llama::dequantize(Type::has_offset ? llama::NumberType::Q4_1 : llama::NumberType::Q8_0, w, 0, width,
+                      weights.data());
     std::vector<Rounded> tokens;
     for (int n = 0; n < 4; ++n) tokens.emplace_back(dice, width);
     Blocks blocks[4];

@@ -145,8 +145,7 @@ class GgufModel {
     if (!type)
       fail(
           "has a tensor \"{}\" of type {} ({}), which is not read here; use one of F32, F16, BF16, Q8_0, "
-          "Q4_0, "
-          "Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K",
+          "Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K",
           found.name, to_string(found.type), static_cast<std::uint32_t>(found.type));
     weight.type = *type;
     weight.row_bytes = static_cast<Index>(found.bytes.size()) / out;

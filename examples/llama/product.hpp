@@ -32,7 +32,12 @@ T* panel_of(Index count) {
   return panel.data();
 }
 
-/// Runs work(features, tokens) over all tasks of so many features, whose time counts as that of `what`.
+/// So many features rounded up to whole tasks.
+constexpr Index whole_tasks(Index features) {
+  return (features + task_features - 1) / task_features * task_features;
+}
+
+/// Runs work(features, tokens) over all tasks of `width` features, whose time counts as that of `what`.
 template <class Work>
 void for_product_tasks(ThreadPool& pool, Part what, Index features, Index tokens, const Work& work,
                        Index width = task_features) {
@@ -64,23 +69,19 @@ void product_of_rows(const Weight<T>& W, Range rows, const Tokens<const T>& x, T
 template <class T>
 void product(ThreadPool& pool, Part what, std::span<const Weight<T>> weights, const Tokens<const T>& x,
              const Tokens<T>& y) {
-  Index tasks = 0;
-  for (const Weight<T>& W : weights) tasks += (W.out + task_features - 1) / task_features;
-  // One "feature" is the part of a task.
-  for_product_tasks(
-      pool, what, tasks, x.count,
-      [&](Range task, Range part) {
-        Index begin = task.begin * task_features, first_row = 0;
-        for (const Weight<T>& W : weights) {
-          const Index end = (W.out + task_features - 1) / task_features * task_features;
-          if (begin < end)
-            return product_of_rows(W, {begin, std::min(begin + task_features, W.out)}, cut(x, part),
-                                   y[part.begin] + first_row + begin, y.stride);
-          begin -= end;
-          first_row += W.out;
-        }
-      },
-      1);
+  // A task is of one weight: each has whole tasks of its own.
+  Index features = 0;
+  for (const Weight<T>& W : weights) features += whole_tasks(W.out);
+  for_product_tasks(pool, what, features, x.count, [&](Range task, Range part) {
+    Index begin = task.begin, first_row = 0;
+    for (const Weight<T>& W : weights) {
+      if (begin < W.out)
+        return product_of_rows(W, {begin, std::min(begin + task_features, W.out)}, cut(x, part),
+                               y[part.begin] + first_row + begin, y.stride);
+      begin -= whole_tasks(W.out);
+      first_row += W.out;
+    }
+  });
 }
 
 /// dx = Σ Wᵀ dy, likewise.

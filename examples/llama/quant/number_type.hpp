@@ -2,12 +2,14 @@
 #pragma once
 
 #include <array>        // array
+#include <cstddef>      // size_t
 #include <cstdint>      // uint32_t
 #include <optional>     // optional
 #include <string>       // string, to_string
 #include <string_view>  // string_view
 
-#include <llama/config.hpp>  // Index, Error
+#include <llama/config.hpp>            // Index, Error
+#include <tiedlora/io/gguf/types.hpp>  // find_type
 
 namespace llama {
 
@@ -34,19 +36,17 @@ struct NumberTypeInfo {
   Index bytes;  ///< of a block
 };
 
-inline constexpr std::array<NumberTypeInfo, 11> number_types = {{
-    {NumberType::F32, "F32", 1, 4},
-    {NumberType::F16, "F16", 1, 2},
-    {NumberType::BF16, "BF16", 1, 2},
-    {NumberType::Q8_0, "Q8_0", 32, 34},
-    {NumberType::Q4_0, "Q4_0", 32, 18},
-    {NumberType::Q4_1, "Q4_1", 32, 20},
-    {NumberType::Q5_0, "Q5_0", 32, 22},
-    {NumberType::Q5_1, "Q5_1", 32, 24},
-    {NumberType::Q4_K, "Q4_K", 256, 144},
-    {NumberType::Q5_K, "Q5_K", 256, 176},
-    {NumberType::Q6_K, "Q6_K", 256, 210},
-}};
+/// As tiedlora::gguf has them.
+inline constexpr std::array<NumberTypeInfo, 11> number_types = [] {
+  using enum NumberType;
+  std::array<NumberTypeInfo, 11> types = {};
+  std::size_t n = 0;
+  for (const NumberType type : {F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K}) {
+    const auto& known = *tiedlora::gguf::find_type(tiedlora::gguf::Type{static_cast<std::uint32_t>(type)});
+    types[n++] = {type, known.name, known.block, known.bytes};
+  }
+  return types;
+}();
 
 /// Nothing for a type that is not read here.
 constexpr std::optional<NumberType> number_type_of(std::uint32_t gguf_number) {
