@@ -1,5 +1,5 @@
-// The model of a GGUF file as the transformer reads it: in place, in the types of the file, rows of q and k in
-// transformers' order.
+// The model of a GGUF file as the transformer reads it: in place, in the types of the file, rows of q and k
+// in transformers' order.
 #pragma once
 
 #include "gguf_model.hpp"
