@@ -25,9 +25,11 @@ template <class T>
 struct LayerActivations {
   T* input = nullptr;                  // W×N, the residual stream
   T* attention_inverse_rms = nullptr;  // N
-  T* qkv = nullptr;                    // (W + 2KD)×N, rows [q; k; v], q and k rotated
+  T* qkv = nullptr;                    // (HD + 2KD)×N, rows [q; k; v], q and k rotated
+  T* head_inputs = nullptr;            // (HD + KD)×N, q and k before their norms; null: there are none
+  T* head_inverse_rms = nullptr;       // (H + K)×N, likewise
   T* log_sum_exp = nullptr;            // N×H, of the scores of each head
-  T* attended = nullptr;               // W×N, attention's output before o_proj
+  T* attended = nullptr;               // HD×N, attention's output before o_proj
   T* middle = nullptr;                 // W×N, the residual stream after attention
   T* mlp_inverse_rms = nullptr;        // N
   T* gate_up = nullptr;                // 2F×N, rows [gate; up]
@@ -100,8 +102,12 @@ class Activations {
     const Index N = capacity_;
     arena_.add(a.attention_inverse_rms, N);
     arena_.add(a.qkv, c.qkv_width() * N);
+    if (c.head_norms) {
+      arena_.add(a.head_inputs, (c.q_width() + c.kv_width()) * N);
+      arena_.add(a.head_inverse_rms, (c.heads + c.kv_heads) * N);
+    }
     arena_.add(a.log_sum_exp, c.heads * N);
-    arena_.add(a.attended, c.width * N);
+    arena_.add(a.attended, c.q_width() * N);
     arena_.add(a.middle, c.width * N);
     arena_.add(a.mlp_inverse_rms, N);
     arena_.add(a.gate_up, 2 * c.feed_forward * N);
@@ -157,7 +163,7 @@ class BackwardWorkspace {
       : count_(count), largest_rank_(largest_rank), gradient_size_(gradient_size) {
     arena_.add(stream, c.width * count);
     arena_.add(normed, c.width * count);
-    arena_.add(attended, c.width * count);
+    arena_.add(attended, c.q_width() * count);
     arena_.add(qkv, c.qkv_width() * count);
     arena_.add(activated, c.feed_forward * count);
     arena_.add(gate_up, 2 * c.feed_forward * count);
@@ -174,8 +180,8 @@ class BackwardWorkspace {
 
   T* stream = nullptr;       // W×N, gradient of the residual stream, from layer to layer
   T* normed = nullptr;       // W×N
-  T* attended = nullptr;     // W×N
-  T* qkv = nullptr;          // (W + 2KD)×N
+  T* attended = nullptr;     // HD×N
+  T* qkv = nullptr;          // (HD + 2KD)×N
   T* activated = nullptr;    // F×N
   T* gate_up = nullptr;      // 2F×N
   std::array<T*, 3> h = {};  // r×N, for each of a linear layer's adapters

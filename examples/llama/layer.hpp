@@ -7,6 +7,7 @@
 
 #include "activations.hpp"
 #include "attention.hpp"
+#include "head_norms.hpp"
 #include "linear.hpp"
 #include "model.hpp"
 #include "rms_norm.hpp"
@@ -56,11 +57,11 @@ struct Heads {
         .features(first_feature, c.head_width());
   }
   Tokens<T> q(T* qkv, Index h) const { return of(qkv, c.qkv_width(), h * c.head_width()); }
-  Tokens<T> k(T* qkv, Index h) const { return of(qkv, c.qkv_width(), c.width + h * c.head_width()); }
+  Tokens<T> k(T* qkv, Index h) const { return of(qkv, c.qkv_width(), c.q_width() + h * c.head_width()); }
   Tokens<T> v(T* qkv, Index h) const {
-    return of(qkv, c.qkv_width(), c.width + c.kv_width() + h * c.head_width());
+    return of(qkv, c.qkv_width(), c.q_width() + c.kv_width() + h * c.head_width());
   }
-  Tokens<T> attended(T* data, Index h) const { return of(data, c.width, h * c.head_width()); }
+  Tokens<T> attended(T* data, Index h) const { return of(data, c.q_width(), h * c.head_width()); }
 };
 
 /// output may be a.input: then x is overwritten; or null: then what backward does not read, the last
@@ -81,13 +82,16 @@ void layer_forward(const Pass<T>& pass, const Layer<T>& layer, const LayerActiva
   base_forward(pass.pool, layer.qkv, scratch.normed, a.qkv, N);
   for_tokens(pass.pool, N, [&](Range part) {
     const Timed timed(Part::norms_and_activations);
+    add_biases(layer.qkv, a.qkv, part);
     adapters_forward(layer.qkv, scratch.normed, a.qkv, part);
     for (Index t = part.begin; t < part.end; ++t) {
       T* qkv = a.qkv + t * c.qkv_width();
+      if (c.head_norms) head_norms_forward(c, *layer.weights, qkv, a, t);
       rope_forward(pass.rotary, past.count + pass.sequences.position(t), qkv, c.heads + c.kv_heads,
                    c.rope_pairs);
       if (past.keys_values)
-        std::copy_n(qkv + W, 2 * c.kv_width(), past.keys_values + (past.count + t) * 2 * c.kv_width());
+        std::copy_n(qkv + c.q_width(), 2 * c.kv_width(),
+                    past.keys_values + (past.count + t) * 2 * c.kv_width());
     }
   });
 
@@ -211,9 +215,11 @@ void layer_backward(const Pass<T>& pass, const Layer<T>& layer, const LayerActiv
   });
   for_tokens(pass.pool, N, [&](const Block& block) {
     const Timed timed(Part::norms_and_activations);
-    for (Index t = block.begin; t < block.end; ++t)
-      rope_backward(pass.rotary, pass.sequences.position(t), d.qkv + t * c.qkv_width(), c.heads + c.kv_heads,
-                    c.rope_pairs);
+    for (Index t = block.begin; t < block.end; ++t) {
+      T* d_qkv = d.qkv + t * c.qkv_width();
+      rope_backward(pass.rotary, pass.sequences.position(t), d_qkv, c.heads + c.kv_heads, c.rope_pairs);
+      if (c.head_norms) head_norms_backward(c, *layer.weights, d_qkv, a, t);
+    }
     if (layer.qkv.needs_x())
       rms_norm_apply(cut(x, block), layer.weights->attention_norm, a.attention_inverse_rms + block.begin,
                      cut(normed, block));

@@ -30,6 +30,7 @@ struct Linear {
   static constexpr std::size_t most_sites = 3;  // q, k, v
 
   std::span<const Weight<T>> weights = {};  ///< that read the same x, the outputs of each below the others'
+  std::span<const T* const> biases = {};    ///< one for each of them, null where it has none; or empty
   T* weight_gradient = nullptr;             ///< of all of them, out×in, row-major; null: the base is frozen
   Index in_features = 0, out_features = 0;
   std::array<tiedlora::Factors<const T>, most_sites> factors = {};
@@ -58,6 +59,19 @@ void base_forward(ThreadPool& pool, const Linear<T>& linear, const T* x,  // in�
                   T* y, Index N) {                                        // out×N, overwritten
   product(pool, Part::base_forward, linear.weights, columns(x, linear.in_features, N),
           columns(y, linear.out_features, N));
+}
+
+/// y += b, for the tokens of `part`.
+template <class T>
+void add_biases(const Linear<T>& linear, T* y, Range part) {  // out×N
+  Index first_row = 0;
+  for (std::size_t i = 0; i < linear.biases.size(); ++i) {
+    const Index rows = linear.weights[i].out;
+    if (const T* bias = linear.biases[i])
+      for (Index t = part.begin; t < part.end; ++t)
+        ArrayMap<T>(y + t * linear.out_features + first_row, rows) += ArrayMap<const T>(bias, rows);
+    first_row += rows;
+  }
 }
 
 /// dx = Wᵀ dy, likewise.

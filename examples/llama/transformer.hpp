@@ -60,7 +60,7 @@ class Transformer {
       : config_((validate(config), config)),
         pool_(pool),
         keep_(keep),
-        rotary_(config.head_width(), config.rope_base),
+        rotary_(config.head_width(), config.rope_base, config.rope_divisors),
         no_adapter_(config),
         last_adapter_(config) {}
   Transformer(const Transformer&) = delete;
@@ -153,12 +153,13 @@ class Transformer {
     if (weight_gradients) layer.gradients = weight_gradients->layer(l);
     const ModelLayer<T>& w = *layer.weights;
     const LayerWeights<T>& g = layer.gradients;
-    const Index W = config_.width, F = config_.feed_forward;
+    const Index W = config_.width, Q = config_.q_width(), F = config_.feed_forward;
     const auto make = [&](std::span<const Weight<T>> parts, T* gradient, Index in, Index out) {
       return Linear<T>{.weights = parts, .weight_gradient = gradient, .in_features = in, .out_features = out};
     };
     layer.qkv = make(w.qkv, g.qkv, W, config_.qkv_width());
-    layer.o = make({&w.o, 1}, g.o, W, W);
+    layer.qkv.biases = w.qkv_bias;
+    layer.o = make({&w.o, 1}, g.o, Q, W);
     layer.gate_up = make(w.gate_up, g.gate_up, W, 2 * F);
     layer.down = make({&w.down, 1}, g.down, F, W);
 
@@ -186,8 +187,8 @@ class Transformer {
       }
     };
     add(layer.qkv, Slot::q, 0);
-    add(layer.qkv, Slot::k, W);
-    add(layer.qkv, Slot::v, W + config_.kv_width());
+    add(layer.qkv, Slot::k, Q);
+    add(layer.qkv, Slot::v, Q + config_.kv_width());
     add(layer.qkv, Slot::qkv, 0);
     add(layer.o, Slot::o, 0);
     add(layer.gate_up, Slot::gate, 0);
