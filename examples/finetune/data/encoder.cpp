@@ -58,7 +58,10 @@ Example Encoder::operator()(const Record& record) const {
   std::vector<llama::Message> messages;
   if (!system_.empty()) messages.push_back({"system", system_});
   messages.push_back({"user", question});
-  messages.push_back({"assistant", record.answer});
+  // The blank that parts it from the prompt where both stand in one text.
+  const std::string_view answer = record.answer;
+  const bool has_blank = answer.size() > 1 && answer[0] == ' ' && answer[1] != ' ';
+  messages.push_back({"assistant", std::string(answer.substr(has_blank ? 1 : 0))});
   return conversation(messages, {true});
 }
 
