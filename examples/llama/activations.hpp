@@ -1,5 +1,5 @@
 // The memory of a pass through the model: what backward needs, kept per layer, and scratch that layers share.
-//   N = sequences × length tokens; W width; F feed-forward width; D head width; H heads; K kv heads; r rank
+//   N tokens; W width; F feed-forward width; D head width; H heads; K kv heads; r rank
 #pragma once
 
 #include <algorithm>  // max
@@ -12,6 +12,7 @@
 #include "cross_entropy.hpp"
 #include "modules.hpp"
 #include "product.hpp"
+#include "sequences.hpp"
 
 namespace llama {
 
@@ -35,78 +36,89 @@ struct LayerActivations {
   std::array<T*, slot_count> h = {};   // r×N, the adapters' A x; null where there is none of its own
 };
 
-/// What a pass writes: kept for every layer where backward follows, else one layer's worth that all use in
-/// turn.
-enum class Keep { every_layer, one_layer };
+/// What a pass writes: kept for every layer where backward follows; or of every layer its input alone, and of
+/// the rest one layer's worth; or one layer's worth of everything, where nothing follows.
+enum class Keep { every_layer, inputs, one_layer };
 
 template <class T>
 class Activations {
  public:
-  /// `ranks` of h by layer.
-  Activations(const Config& c, Keep keep, Index sequences, Index length, const std::vector<BySlot>& ranks)
-      : keep_(keep),
-        sequences_(sequences),
-        length_(length),
-        ranks_(ranks),
-        layers_(keep == Keep::every_layer ? ranks.size() : 1) {
-    const Index N = sequences * length;
-    for (std::size_t l = 0; l < layers_.size(); ++l) {
-      LayerActivations<T>& a = layers_[l];
-      arena_.add(a.input, c.width * N);
-      arena_.add(a.attention_inverse_rms, N);
-      arena_.add(a.qkv, c.qkv_width() * N);
-      if (c.head_norms) {
-        arena_.add(a.head_inputs, (c.q_width() + c.kv_width()) * N);
-        arena_.add(a.head_inverse_rms, (c.heads + c.kv_heads) * N);
+  /// For up to `capacity` tokens; `ranks` of h by layer.
+  Activations(const Config& c, Keep keep, Index capacity, const std::vector<BySlot>& ranks)
+      : capacity_(capacity), ranks_(ranks), layers_(ranks.size()) {
+    const Index N = capacity;
+    if (keep == Keep::every_layer) {
+      for (std::size_t l = 0; l < layers_.size(); ++l) {
+        arena_.add(layers_[l].input, c.width * N);
+        add_rest(layers_[l], c, ranks[l]);
       }
-      arena_.add(a.log_sum_exp, c.heads * N);
-      arena_.add(a.attended, c.q_width() * N);
-      arena_.add(a.middle, c.width * N);
-      arena_.add(a.mlp_inverse_rms, N);
-      arena_.add(a.gate_up, 2 * c.feed_forward * N);
-      for (std::size_t s = 0; s < a.h.size(); ++s) {
-        Index rank = ranks[l][s];
-        if (keep == Keep::one_layer)
-          for (const BySlot& of_layer : ranks) rank = std::max(rank, of_layer[s]);
-        if (rank > 0) arena_.add(a.h[s], rank * N);
-      }
+    } else {
+      BySlot largest = {};
+      for (const BySlot& of_layer : ranks)
+        for (std::size_t s = 0; s < largest.size(); ++s) largest[s] = std::max(largest[s], of_layer[s]);
+      add_rest(shared_, c, largest);
+      if (keep == Keep::inputs)
+        for (LayerActivations<T>& layer : layers_) arena_.add(layer.input, c.width * N);
+      else
+        arena_.add(shared_.input, c.width * N);
     }
-    if (keep == Keep::every_layer) arena_.add(output, c.width * N);
+    if (keep != Keep::one_layer) arena_.add(output, c.width * N);
     arena_.add(inverse_rms, N);
     arena_.add(dhidden, c.width * N);
     arena_.add(losses, N);
     arena_.allocate();
-    if (keep == Keep::one_layer) output = layers_.front().input;
+    if (keep == Keep::every_layer) return;
+    for (LayerActivations<T>& layer : layers_) {
+      T* const input = keep == Keep::inputs ? layer.input : shared_.input;
+      layer = shared_;
+      layer.input = input;
+    }
+    if (keep == Keep::one_layer) output = shared_.input;
   }
   Activations(const Activations&) = delete;
   Activations& operator=(const Activations&) = delete;
 
-  bool fits(Index sequences, Index length, const std::vector<BySlot>& ranks) const {
-    return sequences == sequences_ && length == length_ && ranks == ranks_;
+  bool fits(Index count, const std::vector<BySlot>& ranks) const {
+    return count <= capacity_ && ranks == ranks_;
   }
-  Index sequences() const { return sequences_; }
-  Index length() const { return length_; }
-  Index count() const { return sequences_ * length_; }
+  Index capacity() const { return capacity_; }
+  Index count() const { return sequences.count(); }
   Index bytes() const { return arena_.bytes(); }
 
-  const LayerActivations<T>& layer(Index l) const {
-    return layers_[keep_ == Keep::every_layer ? static_cast<std::size_t>(l) : 0];
-  }
+  const LayerActivations<T>& layer(Index l) const { return layers_[static_cast<std::size_t>(l)]; }
   /// Where layer l writes the residual stream: the next layer's input.
   T* layer_output(Index l) const {
-    return l + 1 < static_cast<Index>(ranks_.size()) ? layer(l + 1).input : output;
+    return l + 1 < static_cast<Index>(layers_.size()) ? layer(l + 1).input : output;
   }
 
-  T* output = nullptr;       // W×N, the residual stream after the last layer
+  Sequences sequences;       // of the pass that these are of
+  T* output = nullptr;       // W×N, the residual stream above the last layer
   T* inverse_rms = nullptr;  // N, of the final norm
   T* dhidden = nullptr;      // W×N, the gradient of the final norm's output
   T* losses = nullptr;       // N
 
  private:
-  Keep keep_;
-  Index sequences_, length_;
+  void add_rest(LayerActivations<T>& a, const Config& c, const BySlot& ranks) {
+    const Index N = capacity_;
+    arena_.add(a.attention_inverse_rms, N);
+    arena_.add(a.qkv, c.qkv_width() * N);
+    if (c.head_norms) {
+      arena_.add(a.head_inputs, (c.q_width() + c.kv_width()) * N);
+      arena_.add(a.head_inverse_rms, (c.heads + c.kv_heads) * N);
+    }
+    arena_.add(a.log_sum_exp, c.heads * N);
+    arena_.add(a.attended, c.q_width() * N);
+    arena_.add(a.middle, c.width * N);
+    arena_.add(a.mlp_inverse_rms, N);
+    arena_.add(a.gate_up, 2 * c.feed_forward * N);
+    for (std::size_t s = 0; s < a.h.size(); ++s)
+      if (ranks[s] > 0) arena_.add(a.h[s], ranks[s] * N);
+  }
+
+  Index capacity_;
   std::vector<BySlot> ranks_;
   std::vector<LayerActivations<T>> layers_;
+  LayerActivations<T> shared_;  // what layers use in turn
   Arena<T> arena_;
 };
 

@@ -82,21 +82,22 @@ void base_backward(ThreadPool& pool, const Linear<T>& linear, const T* dy,  // o
                      columns(dx, linear.in_features, N));
 }
 
-/// For the tokens of `part`: what the adapters add to y.
+/// For the tokens of `part`: what the adapters add to y; with y null h alone.
 template <class T>
 void adapters_forward(const Linear<T>& linear, const T* x,  // in×N
-                      T* y,                                 // out×N
+                      T* y,                                 // out×N or null
                       Range part) {
   if (linear.site_count == 0) return;
   const Timed timed(Part::adapter_forward);
   const auto x_part = columns(x + part.begin * linear.in_features, linear.in_features, part.size());
-  const auto y_part = columns(y + part.begin * linear.out_features, linear.out_features, part.size());
   std::array<Tokens<T>, Linear<T>::most_sites> h;
   for (std::size_t i = 0; i < linear.site_count; ++i) {
     const Index r = linear.factors[i].rank;
     h[i] = columns(linear.sites[i].h + part.begin * r, r, part.size());
   }
   tiedlora::shrink(linear.modules(), x_part, std::span(h).first(linear.site_count));
+  if (!y) return;
+  const auto y_part = columns(y + part.begin * linear.out_features, linear.out_features, part.size());
   for (std::size_t i = 0; i < linear.site_count; ++i)
     tiedlora::expand(linear.factors[i], h[i],
                      y_part.features(linear.sites[i].first_row, linear.factors[i].out_features));
