@@ -24,8 +24,8 @@ class BaseModel {
   explicit BaseModel(const std::filesystem::path& path) : path_(path), file_(open(path)) {
     if (const auto* gguf = std::get_if<GgufModel>(&file_)) {
       model_ = base_of(*gguf);
-      architecture_ = text(*gguf, "general.architecture");
-      name_ = text(*gguf, "general.name");
+      architecture_ = gguf->architecture;
+      name_ = gguf->name;
       context_ = gguf->context;
     } else {
       const auto& folder = std::get<HuggingFaceModel>(file_);
@@ -42,7 +42,8 @@ class BaseModel {
   const Model<float>& model() const { return model_; }
   const std::filesystem::path& path() const { return path_; }
   bool is_gguf() const { return std::holds_alternative<GgufModel>(file_); }
-  const std::string& architecture() const { return architecture_; }  ///< "llama"
+  /// By GGUF's name: "llama" (Mistral too), "qwen2" or "qwen3".
+  const std::string& architecture() const { return architecture_; }
   /// What the file calls the model, or else the name of the file or folder.
   const std::string& name() const { return name_; }
   Index context() const { return context_; }  ///< tokens of the longest text that it was trained for
@@ -55,7 +56,8 @@ class BaseModel {
   /// Nothing for a model without a template; std::runtime_error for a template of a form that is not known.
   std::optional<Chat> chat(const Tokenizer& tokenizer) const {
     if (const auto* gguf = std::get_if<GgufModel>(&file_)) {
-      if (text(*gguf, "tokenizer.chat_template").empty()) return std::nullopt;
+      const auto* jinja = gguf->file().find_value("tokenizer.chat_template");
+      if (!jinja || jinja->text().value_or("").empty()) return std::nullopt;
       return std::optional<Chat>(std::in_place, gguf->file(), tokenizer);
     }
     const std::string jinja = Chat::template_beside(folder_of(path_));
@@ -81,10 +83,6 @@ class BaseModel {
   static std::string name_of(const std::filesystem::path& folder) {
     const auto full = std::filesystem::absolute(folder / "").lexically_normal();
     return full.parent_path().filename().string();
-  }
-  static std::string text(const GgufModel& gguf, std::string_view key) {
-    const auto* value = gguf.file().find_value(key);
-    return value ? std::string(value->text().value_or("")) : std::string();
   }
 
   std::filesystem::path path_;

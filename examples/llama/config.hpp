@@ -66,8 +66,8 @@ inline void validate(const Config& config) {
   else
     require(config.width % config.heads == 0,
             "width " + text(config.width) + " is not a multiple of heads " + text(config.heads));
-  require(config.head_width() % 2 == 0, "the width of a head is " + text(config.head_width()) +
-                                            "; rotary position embedding needs an even one");
+  require(config.head_width() % 2 == 0, "heads are " + text(config.head_width()) +
+                                            " wide; rotary position embedding needs an even head width");
   require(config.heads % config.kv_heads == 0,
           "heads " + text(config.heads) + " is not a multiple of kv_heads " + text(config.kv_heads));
   require(std::isfinite(config.rope_base) && config.rope_base > 0, "rope_base must be positive");

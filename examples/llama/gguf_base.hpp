@@ -28,6 +28,9 @@ inline Model<float> base_of(const GgufModel& file) {
   for (const GgufLayer& layer : file.layers)
     model.layers.push_back({.attention_norm = layer.attn_norm,
                             .qkv = {in_order(layer.q), in_order(layer.k), weight(layer.v)},
+                            .qkv_bias = {layer.q_bias, layer.k_bias, layer.v_bias},
+                            .q_norm = layer.q_norm,
+                            .k_norm = layer.k_norm,
                             .o = weight(layer.o),
                             .mlp_norm = layer.ffn_norm,
                             .gate_up = {weight(layer.gate), weight(layer.up)},

@@ -3,6 +3,7 @@
 
 #include <cstddef>      // size_t
 #include <filesystem>   // path
+#include <functional>   // less
 #include <set>          // set
 #include <stdexcept>    // runtime_error
 #include <string>       // string
@@ -23,53 +24,68 @@ class HuggingFaceModel {
  public:
   /// Throws std::runtime_error, naming file, key or tensor, for what is no model that is computed here.
   explicit HuggingFaceModel(const std::filesystem::path& folder)
-      : folder_(folder), config_(read_config(folder / "config.json")), shards_(folder) {
+      : folder_(folder), config_(HuggingFaceConfig(folder / "config.json").result()), shards_(folder) {
     const Config& c = config_.sizes;
     Model<float>& model = model_;
     model.config = c;
     model.embedding = matrix("model.embed_tokens", c.vocabulary, c.width);
-    for (Index l = 0; l < c.layers; ++l) {
-      const auto name = [l](const char* part) { return fmt::format("model.layers.{}.{}", l, part); };
-      model.layers.push_back({.attention_norm = vector(name("input_layernorm.weight"), c.width),
-                              .qkv = {matrix(name("self_attn.q_proj"), c.width, c.width),
-                                      matrix(name("self_attn.k_proj"), c.kv_width(), c.width),
-                                      matrix(name("self_attn.v_proj"), c.kv_width(), c.width)},
-                              .o = matrix(name("self_attn.o_proj"), c.width, c.width),
-                              .mlp_norm = vector(name("post_attention_layernorm.weight"), c.width),
-                              .gate_up = {matrix(name("mlp.gate_proj"), c.feed_forward, c.width),
-                                          matrix(name("mlp.up_proj"), c.feed_forward, c.width)},
-                              .down = matrix(name("mlp.down_proj"), c.width, c.feed_forward)});
-    }
+    for (Index l = 0; l < c.layers; ++l) model.layers.push_back(layer(fmt::format("model.layers.{}.", l)));
     model.final_norm = vector("model.norm.weight", c.width);
     // Files of tied models may have the matrix a second time.
     if (c.tied_embedding) used_.insert("lm_head.weight");
     model.output = c.tied_embedding ? model.embedding : matrix("lm_head", c.vocabulary, c.width);
     shards_.for_each([this](const tiedlora::safetensors::Tensor& tensor, const std::filesystem::path& path) {
-      if (!used_.contains(tensor.name))
-        throw std::runtime_error(
-            fmt::format("\"{}\" has a tensor \"{}\", which a model of type \"{}\" does not have here; the "
-                        "result would be wrong without it",
-                        path.string(), tensor.name, config_.architecture));
+      // The frequencies of RoPE, which old files repeat in each layer.
+      if (!used_.contains(tensor.name) && !tensor.name.ends_with(".rotary_emb.inv_freq"))
+        fail(path,
+             "has a tensor \"{}\", which a model of its config.json has not; results would be wrong without "
+             "it",
+             tensor.name);
     });
   }
 
-  const HuggingFaceConfig& config() const { return config_; }
+  const BaseConfig& config() const { return config_; }
   /// Valid as long as this.
   const Model<float>& model() const { return model_; }
 
  private:
   template <class... Parts>
-  [[noreturn]] void fail(fmt::format_string<Parts...> text, Parts&&... parts) const {
+  [[noreturn]] static void fail(const std::filesystem::path& file, fmt::format_string<Parts...> text,
+                                Parts&&... parts) {
     throw std::runtime_error(
-        fmt::format("\"{}\" {}", folder_.string(), fmt::format(text, std::forward<Parts>(parts)...)));
+        fmt::format("\"{}\" {}", file.string(), fmt::format(text, std::forward<Parts>(parts)...)));
+  }
+
+  ModelLayer<float> layer(const std::string& prefix) {
+    const Config& c = config_.sizes;
+    const Index W = c.width, Q = c.q_width(), KV = c.kv_width(), F = c.feed_forward, D = c.head_width();
+    const std::string attention = prefix + "self_attn.", mlp = prefix + "mlp.";
+    ModelLayer<float> layer = {
+        .attention_norm = vector(prefix + "input_layernorm.weight", W),
+        .qkv = {matrix(attention + "q_proj", Q, W), matrix(attention + "k_proj", KV, W),
+                matrix(attention + "v_proj", KV, W)},
+        .o = matrix(attention + "o_proj", W, Q),
+        .mlp_norm = vector(prefix + "post_attention_layernorm.weight", W),
+        .gate_up = {matrix(mlp + "gate_proj", F, W), matrix(mlp + "up_proj", F, W)},
+        .down = matrix(mlp + "down_proj", W, F)};
+    if (config_.biases)
+      layer.qkv_bias = {vector(attention + "q_proj.bias", Q), vector(attention + "k_proj.bias", KV),
+                        vector(attention + "v_proj.bias", KV)};
+    if (c.head_norms) {
+      layer.q_norm = vector(attention + "q_norm.weight", D);
+      layer.k_norm = vector(attention + "k_norm.weight", D);
+    }
+    return layer;
   }
 
   const tiedlora::safetensors::Tensor& tensor(const std::string& name, const std::vector<Index>& shape) {
     const auto* found = shards_.find(name);
-    if (!found) fail("has no tensor \"{}\"", name);
+    if (!found)
+      fail(folder_, "has no tensor \"{}\"; is the folder complete, and the config.json that of its weights?",
+           name);
     if (found->shape != shape)
-      fail("has a tensor \"{}\" of [{}]; its config.json asks for [{}]", name, fmt::join(found->shape, ", "),
-           fmt::join(shape, ", "));
+      fail(shards_.path_of(*found), "has a tensor \"{}\" of [{}]; its config.json asks for [{}]", name,
+           fmt::join(found->shape, ", "), fmt::join(shape, ", "));
     used_.insert(found->name);
     return *found;
   }
@@ -85,7 +101,8 @@ class HuggingFaceModel {
     else if (found.dtype == Dtype::BF16)
       weight.type = NumberType::BF16;
     else if (found.dtype != Dtype::F32)
-      fail("has a tensor \"{}\" of type {}, which is not read here; save it in F32, F16 or BF16", found.name,
+      fail(shards_.path_of(found),
+           "has a tensor \"{}\" of type {}, which is not read here; save it in F32, F16 or BF16", found.name,
            found.dtype_name);
     return weight;
   }
@@ -95,12 +112,12 @@ class HuggingFaceModel {
     const auto& found = tensor(name, {size});
     std::vector<float>& numbers = vectors_.emplace_back(static_cast<std::size_t>(size));
     if (const auto done = tiedlora::safetensors::try_read<float>(found, numbers); !done)
-      fail("cannot be used: {}", done.error());
+      fail(shards_.path_of(found), "cannot be used: {}", done.error());
     return numbers.data();
   }
 
   std::filesystem::path folder_;
-  HuggingFaceConfig config_;
+  BaseConfig config_;
   SafetensorsShards shards_;
   std::vector<std::vector<float>> vectors_;
   std::set<std::string, std::less<>> used_;

@@ -41,6 +41,8 @@ class JsonNode {
   }
   JsonNode element(std::size_t i) const { return {&(*value_)[i], file_, fmt::format("{}[{}]", where_, i)}; }
   explicit operator bool() const { return value_ != nullptr; }
+  /// Whether an object has the field, null or not.
+  bool has(const char* name) const { return value_ && value_->is_object() && value_->contains(name); }
   bool is_text() const { return value_ && value_->is_string(); }
   bool is_array() const { return value_ && value_->is_array(); }
   bool is_object() const { return value_ && value_->is_object(); }

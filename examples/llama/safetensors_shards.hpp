@@ -43,6 +43,12 @@ class SafetensorsShards {
       if (const auto* tensor = file.find(name)) return tensor;
     return nullptr;
   }
+  /// Of the file that a tensor found here is in.
+  const std::filesystem::path& path_of(const tiedlora::safetensors::Tensor& tensor) const {
+    std::size_t i = 0;
+    while (files_[i].find(tensor.name) != &tensor) ++i;
+    return paths_[i];
+  }
   /// Calls visit(tensor, path of its file).
   template <class Visit>
   void for_each(const Visit& visit) const {

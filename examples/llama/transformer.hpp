@@ -284,7 +284,14 @@ template <class T>
 void Transformer<T>::backward(const Model<T>& model, const Adapter* adapter, const Batch& batch,
                               Weights<T>* weight_gradients, Gradients* adapter_gradients, Index lowest) {
   check_config(model.config);
-  if (weight_gradients) check_config(weight_gradients->config());
+  if (weight_gradients) {
+    check_config(weight_gradients->config());
+    for (const ModelLayer<T>& layer : model.layers)
+      for (const T* bias : layer.qkv_bias)
+        if (bias)
+          throw tiedlora::Error(
+              "llama: this model has biases, which are not trained; train an adapter, not the weights");
+  }
   const AdapterMap& map = map_of(adapter);
   if (!training_ || !(training_->sequences == sequences_of(batch)) ||
       !training_->fits(training_->count(), map.h_ranks()))
