@@ -9,17 +9,40 @@
 
 namespace engine {
 
+namespace {
+
+/// Files hold more models than this engine computes.
+void check_sizes(const GgufModel& model) {
+  const llama::Config& sizes = model.sizes;
+  const auto fail = [&model](const std::string& what) {
+    throw std::runtime_error(fmt::format("\"{}\" {}", model.path().string(), what));
+  };
+  if (model.architecture != "llama")
+    fail(fmt::format("is a model of architecture \"{}\"; this engine runs \"llama\"", model.architecture));
+  if (sizes.own_head_width > 0)
+    fail(fmt::format(
+        "has heads {} wide, which is not its width {} / {} heads; this engine does not compute that",
+        sizes.head_width(), sizes.width, sizes.heads));
+  if (sizes.width % block_size != 0 || sizes.feed_forward % block_size != 0 || sizes.head_width() % 8 != 0)
+    fail(
+        fmt::format("has widths {} and {} and heads of {}; multiples of {} and, for heads, of 8 are expected",
+                    sizes.width, sizes.feed_forward, sizes.head_width(), block_size));
+}
+
+}  // namespace
+
 Engine::Engine(const GgufModel& model, int threads, Index context, Index max_rows)
     : model_(model),
       s_(model.sizes),
       pool_(threads),
-      rotary_(s_.head_width(), s_.rope_base),
+      rotary_(s_.head_width(), s_.rope_base, s_.rope_divisors),
       context_(context),
       max_rows_(max_rows),
       x_(max_rows, s_.width),
       normed_(max_rows, s_.width),
       attended_(max_rows, s_.heads * s_.head_width()),
       hidden_(max_rows, s_.feed_forward) {
+  check_sizes(model);
   const auto check_type = [&](const GgufWeight& weight) {
     using llama::NumberType;
     if (weight.type != NumberType::F32 && weight.type != NumberType::Q4_1 && weight.type != NumberType::Q8_0)

@@ -47,6 +47,22 @@ class Chat {
     return Chat(template_beside(path), tokenizer);
   }
 
+  /// That template's text; empty if there is none.
+  static std::string template_beside(const std::filesystem::path& path) {
+    const std::filesystem::path folder = std::filesystem::is_directory(path) ? path : path.parent_path();
+    if (std::filesystem::exists(folder / "chat_template.jinja"))
+      return read_file(folder / "chat_template.jinja");
+    if (!std::filesystem::exists(folder / "tokenizer_config.json")) return {};
+    const JsonFile config(folder / "tokenizer_config.json");
+    const JsonNode node = config.root()["chat_template"];
+    if (!node) return {};
+    if (!node.is_array()) return node.text();
+    // Several by name.
+    for (std::size_t i = 0; i < node.array().size(); ++i)
+      if (node.element(i)["name"].text() == "default") return node.element(i)["template"].text();
+    node.fail("has no template named \"default\"");
+  }
+
   Token end_of_turn() const { return end_; }
   const std::string& default_system() const { return template_.default_system(); }
 
@@ -134,21 +150,6 @@ class Chat {
     const auto* value = file.find_value("tokenizer.chat_template");
     return value ? value->text().value_or("") : "";
   }
-  static std::string template_beside(const std::filesystem::path& path) {
-    const std::filesystem::path folder = std::filesystem::is_directory(path) ? path : path.parent_path();
-    if (std::filesystem::exists(folder / "chat_template.jinja"))
-      return read_file(folder / "chat_template.jinja");
-    if (!std::filesystem::exists(folder / "tokenizer_config.json")) return {};
-    const JsonFile config(folder / "tokenizer_config.json");
-    const JsonNode node = config.root()["chat_template"];
-    if (!node) return {};
-    if (!node.is_array()) return node.text();
-    // Several by name.
-    for (std::size_t i = 0; i < node.array().size(); ++i)
-      if (node.element(i)["name"].text() == "default") return node.element(i)["template"].text();
-    node.fail("has no template named \"default\"");
-  }
-
   const Tokenizer& tokenizer_;
   ChatTemplate template_;
   Token end_ = 0;

@@ -5,6 +5,7 @@
 #include <cstdint>  // int32_t
 #include <limits>   // numeric_limits
 #include <string>   // string, to_string
+#include <vector>   // vector
 
 #include <tiedlora/views/config.hpp>  // Index
 #include <tiedlora/views/error.hpp>   // Error
@@ -24,17 +25,21 @@ struct Config {
   Index layers = 12;           ///< L [num_hidden_layers]
   Index heads = 4;             ///< H [num_attention_heads]
   Index kv_heads = 2;          ///< K [num_key_value_heads]: each serves H / K query heads
+  Index own_head_width = 0;    ///< D [head_dim] where it is not W / H; else 0
   Index feed_forward = 384;    ///< F [intermediate_size]
   double rope_base = 10000;    ///< [rope_theta]
   double norm_epsilon = 1e-5;  ///< [rms_norm_eps]
   bool tied_embedding = true;  ///< [tie_word_embeddings]: logits use the token embedding
   RopePairs rope_pairs = RopePairs::halves;
+  std::vector<double> rope_divisors = {};  ///< D/2, of the angles of each pair; empty: all 1
+  bool head_norms = false;                 ///< each head of q and k is normalised before it turns (Qwen 3)
   bool fused_qkv = false;  ///< adapters see one module qkv_proj, rows [q; k; v], instead of three
   bool operator==(const Config&) const = default;
 
-  Index head_width() const { return width / heads; }          ///< D
-  Index kv_width() const { return kv_heads * head_width(); }  ///< K·D, the rows of k and of v
-  Index qkv_width() const { return width + 2 * kv_width(); }  ///< rows of [q; k; v]
+  Index head_width() const { return own_head_width > 0 ? own_head_width : width / heads; }  ///< D
+  Index q_width() const { return heads * head_width(); }          ///< H·D, the rows of q
+  Index kv_width() const { return kv_heads * head_width(); }      ///< K·D, the rows of k and of v
+  Index qkv_width() const { return q_width() + 2 * kv_width(); }  ///< rows of [q; k; v]
 };
 
 /// Throws tiedlora::Error that names the sizes at fault.
@@ -56,20 +61,29 @@ inline void validate(const Config& config) {
   within(config.heads, "heads", largest);
   within(config.kv_heads, "kv_heads", largest);
   within(config.feed_forward, "feed_forward", largest);
-  require(config.width % config.heads == 0,
-          "width " + text(config.width) + " is not a multiple of heads " + text(config.heads));
-  require(config.head_width() % 2 == 0, "width / heads is " + text(config.head_width()) +
-                                            "; rotary position embedding needs an even head width");
+  if (config.own_head_width != 0)
+    within(config.own_head_width, "own_head_width", largest / config.heads);
+  else
+    require(config.width % config.heads == 0,
+            "width " + text(config.width) + " is not a multiple of heads " + text(config.heads));
+  require(config.head_width() % 2 == 0, "heads are " + text(config.head_width()) +
+                                            " wide; rotary position embedding needs an even head width");
   require(config.heads % config.kv_heads == 0,
           "heads " + text(config.heads) + " is not a multiple of kv_heads " + text(config.kv_heads));
   require(std::isfinite(config.rope_base) && config.rope_base > 0, "rope_base must be positive");
+  const auto divisors = static_cast<Index>(config.rope_divisors.size());
+  require(divisors == 0 || divisors == config.head_width() / 2,
+          "there are " + text(divisors) + " rope_divisors for heads of " + text(config.head_width()) +
+              "; one for each pair of features is needed");
+  for (const double divisor : config.rope_divisors)
+    require(std::isfinite(divisor) && divisor > 0, "rope_divisors must be positive");
   require(std::isfinite(config.norm_epsilon) && config.norm_epsilon > 0, "norm_epsilon must be positive");
 }
 
-/// Numbers in all weights: V·W (twice where the output embedding is separate) + L·(2W + (2W + 2KD)·W + 3F·W)
+/// Numbers in all weights: V·W (twice where the output embedding is separate) + L·(2W + 2(H + K)·D·W + 3F·W)
 /// + W.
 inline Index weight_count(const Config& c) {
-  const Index layer = 2 * c.width + (c.qkv_width() + c.width + 3 * c.feed_forward) * c.width;
+  const Index layer = 2 * c.width + (c.qkv_width() + c.q_width() + 3 * c.feed_forward) * c.width;
   return (c.tied_embedding ? 1 : 2) * c.vocabulary * c.width + c.layers * layer + c.width;
 }
 

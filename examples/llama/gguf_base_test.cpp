@@ -90,8 +90,24 @@ TEST_F(GgufBaseTest, NumbersOfAFileAreReadInPlace) {
   const GgufModel file(path);
   const Model<float> model = base_of(file);
   EXPECT_EQ(static_cast<const void*>(model.layers[1].down.numbers), file.layers[1].down.data);
-  EXPECT_EQ(model.config.rope_pairs, RopePairs::neighbours);
   EXPECT_GT(run(model, 2).loss, 0);
+}
+
+// Feature i and i + D/2 of a head, which stand together in the file, are apart again.
+TEST_F(GgufBaseTest, RowsOfQueriesAndKeysAreInTransformersOrder) {
+  TinyModel(TinyModel::Numbers::floats).write(path);
+  const GgufModel file(path);
+  const Model<float> model = base_of(file);
+  EXPECT_EQ(model.config.rope_pairs, RopePairs::halves);
+  const Index W = file.sizes.width, D = file.sizes.head_width();
+  const auto* q = reinterpret_cast<const float*>(file.layers[0].q.data);
+  std::vector<float> row(static_cast<std::size_t>(W));
+  for (Index head = 0; head < file.sizes.heads; ++head)
+    for (Index i = 0; i < D; ++i) {
+      model.layers[0].qkv[0].copy(head * D + i, 0, W, row.data());
+      const Index place = head * D + (i < D / 2 ? 2 * i : 2 * (i - D / 2) + 1);
+      EXPECT_TRUE(std::equal(row.begin(), row.end(), q + place * W)) << head << ", " << i;
+    }
 }
 
 }  // namespace

@@ -75,7 +75,7 @@ template <class T>
 void expect_logits_and_loss(const Golden& golden, Transformer<T>& model, const Weights<T>& weights,
                             const tiedlora::Adapter<T>* adapter, const Batch& batch) {
   const double forward = tolerance<T>(model.config(), batch.length, 1);
-  std::vector<T> logits(static_cast<std::size_t>(model.config().vocabulary * batch.count()));
+  std::vector<T> logits(static_cast<std::size_t>(model.config().vocabulary * batch.sequences * batch.length));
   model.logits(weights, adapter, batch.tokens, batch.sequences, batch.length, logits.data());
   expect_close("logits", logits, golden.tensor("logits").values, forward);
   // Rounding moves a logit by up to `forward` times the largest, and the loss by up to twice that.

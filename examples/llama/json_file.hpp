@@ -1,7 +1,8 @@
 // A JSON file that is read by its fields, with errors that say where what is wrong.
 #pragma once
 
-#include <cstddef>      // size_t
+#include <cmath>        // nan
+#include <cstddef>      // ptrdiff_t, size_t
 #include <cstdint>      // int32_t, uint64_t
 #include <filesystem>   // path
 #include <stdexcept>    // runtime_error
@@ -40,6 +41,8 @@ class JsonNode {
   }
   JsonNode element(std::size_t i) const { return {&(*value_)[i], file_, fmt::format("{}[{}]", where_, i)}; }
   explicit operator bool() const { return value_ != nullptr; }
+  /// Whether an object has the field, null or not.
+  bool has(const char* name) const { return value_ && value_->is_object() && value_->contains(name); }
   bool is_text() const { return value_ && value_->is_string(); }
   bool is_array() const { return value_ && value_->is_array(); }
   bool is_object() const { return value_ && value_->is_object(); }
@@ -52,6 +55,19 @@ class JsonNode {
     if (!value_) return otherwise;
     if (!value_->is_boolean()) fail("is neither true nor false");
     return value_->get<bool>();
+  }
+  double number(double least, double most) const {
+    const double number = value_ && value_->is_number() ? value_->get<double>() : std::nan("");
+    if (!(number >= least && number <= most))
+      fail(fmt::format("must be a number from {} to {}", least, most));
+    return number;
+  }
+  /// A whole number of at least 1.
+  std::ptrdiff_t count(std::ptrdiff_t most) const {
+    const double number = value_ && value_->is_number_unsigned() ? value_->get<double>() : 0;
+    if (!(number >= 1 && number <= static_cast<double>(most)))
+      fail(fmt::format("must be a whole number from 1 to {}", most));
+    return static_cast<std::ptrdiff_t>(number);
   }
   const Json::array_t& array() const {
     if (!is_array()) fail("is no list");

@@ -1,16 +1,18 @@
 // One decoder layer, forward above backward.
-//   N = sequences × length tokens; W width; F feed-forward width; D head width; H heads; K kv heads
-//   m = x + o(attention(rope(qkv(norm(x)))))      y = m + down(swiglu(gate_up(norm(m))))
+//   N tokens, of sequences one after the other; W width; F feed-forward width; D head width; H heads; K kv
+//   heads m = x + o(attention(rope(qkv(norm(x)))))      y = m + down(swiglu(gate_up(norm(m))))
 #pragma once
 
 #include <algorithm>  // copy_n
 
 #include "activations.hpp"
 #include "attention.hpp"
+#include "head_norms.hpp"
 #include "linear.hpp"
 #include "model.hpp"
 #include "rms_norm.hpp"
 #include "rope.hpp"
+#include "sequences.hpp"
 #include "swiglu.hpp"
 #include "weights.hpp"
 
@@ -38,30 +40,32 @@ struct Pass {
   ThreadPool& pool;
   const Config& config;
   const RotaryTable<T>& rotary;
-  Index sequences, length;  // N = sequences × length
+  const Sequences& sequences;
 
-  Index count() const { return sequences * length; }
+  Index count() const { return sequences.count(); }
   /// (sequence, kv head): what attention's tasks are.
-  Index tasks() const { return sequences * config.kv_heads; }
+  Index tasks() const { return sequences.size() * config.kv_heads; }
 };
 
 /// The features of head h of q, or of kv head h of k or v, for the tokens of one sequence.
 template <class T>
 struct Heads {
   const Config& c;
-  Index sequence, length;
+  Range sequence;
   Tokens<T> of(T* data, Index width, Index first_feature) const {
-    return columns(data + sequence * length * width, width, length).features(first_feature, c.head_width());
+    return columns(data + sequence.begin * width, width, sequence.size())
+        .features(first_feature, c.head_width());
   }
   Tokens<T> q(T* qkv, Index h) const { return of(qkv, c.qkv_width(), h * c.head_width()); }
-  Tokens<T> k(T* qkv, Index h) const { return of(qkv, c.qkv_width(), c.width + h * c.head_width()); }
+  Tokens<T> k(T* qkv, Index h) const { return of(qkv, c.qkv_width(), c.q_width() + h * c.head_width()); }
   Tokens<T> v(T* qkv, Index h) const {
-    return of(qkv, c.qkv_width(), c.width + c.kv_width() + h * c.head_width());
+    return of(qkv, c.qkv_width(), c.q_width() + c.kv_width() + h * c.head_width());
   }
-  Tokens<T> attended(T* data, Index h) const { return of(data, c.width, h * c.head_width()); }
+  Tokens<T> attended(T* data, Index h) const { return of(data, c.q_width(), h * c.head_width()); }
 };
 
-/// output may be a.input: then x is overwritten.
+/// output may be a.input: then x is overwritten; or null: then what backward does not read, the last
+/// product, is left out.
 template <class T>
 void layer_forward(const Pass<T>& pass, const Layer<T>& layer, const LayerActivations<T>& a,
                    const Workspace<T>& scratch, const Past<T>& past, T* output) {  // W×N
@@ -78,26 +82,31 @@ void layer_forward(const Pass<T>& pass, const Layer<T>& layer, const LayerActiva
   base_forward(pass.pool, layer.qkv, scratch.normed, a.qkv, N);
   for_tokens(pass.pool, N, [&](Range part) {
     const Timed timed(Part::norms_and_activations);
+    add_biases(layer.qkv, a.qkv, part);
     adapters_forward(layer.qkv, scratch.normed, a.qkv, part);
     for (Index t = part.begin; t < part.end; ++t) {
       T* qkv = a.qkv + t * c.qkv_width();
-      rope_forward(pass.rotary, past.count + t % pass.length, qkv, c.heads + c.kv_heads, c.rope_pairs);
+      if (c.head_norms) head_norms_forward(c, *layer.weights, qkv, a, t);
+      rope_forward(pass.rotary, past.count + pass.sequences.position(t), qkv, c.heads + c.kv_heads,
+                   c.rope_pairs);
       if (past.keys_values)
-        std::copy_n(qkv + W, 2 * c.kv_width(), past.keys_values + (past.count + t) * 2 * c.kv_width());
+        std::copy_n(qkv + c.q_width(), 2 * c.kv_width(),
+                    past.keys_values + (past.count + t) * 2 * c.kv_width());
     }
   });
 
   for_tasks(pass.pool, pass.tasks(), [&](int ith, Index task) {
     const Timed timed(Part::attention_forward);
-    const Index sequence = task / c.kv_heads, kv_head = task % c.kv_heads, group = c.heads / c.kv_heads;
-    const Heads<T> heads{c, sequence, pass.length};
-    const Index keys = past.count + pass.length;
+    const Range sequence = pass.sequences.of(task / c.kv_heads);
+    const Index kv_head = task % c.kv_heads, group = c.heads / c.kv_heads;
+    const Heads<T> heads{c, sequence};
+    const Index keys = past.count + sequence.size();
     const auto cache = columns(past.keys_values, 2 * c.kv_width(), keys);
     const auto k = past.keys_values ? cache.features(kv_head * D, D) : heads.k(a.qkv, kv_head);
     const auto v = past.keys_values ? cache.features(c.kv_width() + kv_head * D, D) : heads.v(a.qkv, kv_head);
     for (Index h = kv_head * group; h < (kv_head + 1) * group; ++h)
       attention_forward<T>(heads.q(a.qkv, h), k, v, past.count, heads.attended(a.attended, h),
-                           a.log_sum_exp + h * N + sequence * pass.length, scratch.attention(ith));
+                           a.log_sum_exp + h * N + sequence.begin, scratch.attention(ith));
   });
 
   base_forward(pass.pool, layer.o, a.attended, a.middle, N);
@@ -114,7 +123,9 @@ void layer_forward(const Pass<T>& pass, const Layer<T>& layer, const LayerActiva
     adapters_forward(layer.gate_up, scratch.normed, a.gate_up, part);
     swiglu_forward(columns<const T>(a.gate_up + part.begin * 2 * F, 2 * F, part.size()),
                    columns(scratch.activated + part.begin * F, F, part.size()));
+    if (!output) adapters_forward<T>(layer.down, scratch.activated, nullptr, part);
   });
+  if (!output) return;
   base_forward(pass.pool, layer.down, scratch.activated, output, N);
   for_tokens(pass.pool, N, [&](Range part) {
     const Timed timed(Part::norms_and_activations);
@@ -191,21 +202,24 @@ void layer_backward(const Pass<T>& pass, const Layer<T>& layer, const LayerActiv
   add_weight_gradient(pass.pool, layer.o, a.attended, d.stream, N);
   for_tasks(pass.pool, pass.tasks(), [&](int ith, Index task) {
     const Timed timed(Part::attention_backward);
-    const Index sequence = task / c.kv_heads, kv_head = task % c.kv_heads, group = c.heads / c.kv_heads;
-    const Heads<T> heads{c, sequence, pass.length};
+    const Range sequence = pass.sequences.of(task / c.kv_heads);
+    const Index kv_head = task % c.kv_heads, group = c.heads / c.kv_heads;
+    const Heads<T> heads{c, sequence};
     const auto dk = heads.k(d.qkv, kv_head), dv = heads.v(d.qkv, kv_head);
     matrix(dk).setZero();
     matrix(dv).setZero();
     for (Index h = kv_head * group; h < (kv_head + 1) * group; ++h)
       attention_backward<T>(heads.q(a.qkv, h), heads.k(a.qkv, kv_head), heads.v(a.qkv, kv_head),
-                            heads.attended(a.attended, h), a.log_sum_exp + h * N + sequence * pass.length,
+                            heads.attended(a.attended, h), a.log_sum_exp + h * N + sequence.begin,
                             heads.attended(d.attended, h), heads.q(d.qkv, h), dk, dv, scratch.attention(ith));
   });
   for_tokens(pass.pool, N, [&](const Block& block) {
     const Timed timed(Part::norms_and_activations);
-    for (Index t = block.begin; t < block.end; ++t)
-      rope_backward(pass.rotary, t % pass.length, d.qkv + t * c.qkv_width(), c.heads + c.kv_heads,
-                    c.rope_pairs);
+    for (Index t = block.begin; t < block.end; ++t) {
+      T* d_qkv = d.qkv + t * c.qkv_width();
+      rope_backward(pass.rotary, pass.sequences.position(t), d_qkv, c.heads + c.kv_heads, c.rope_pairs);
+      if (c.head_norms) head_norms_backward(c, *layer.weights, d_qkv, a, t);
+    }
     if (layer.qkv.needs_x())
       rms_norm_apply(cut(x, block), layer.weights->attention_norm, a.attention_inverse_rms + block.begin,
                      cut(normed, block));

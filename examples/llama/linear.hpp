@@ -30,6 +30,7 @@ struct Linear {
   static constexpr std::size_t most_sites = 3;  // q, k, v
 
   std::span<const Weight<T>> weights = {};  ///< that read the same x, the outputs of each below the others'
+  std::span<const T* const> biases = {};    ///< one for each of them, null where it has none; or empty
   T* weight_gradient = nullptr;             ///< of all of them, out×in, row-major; null: the base is frozen
   Index in_features = 0, out_features = 0;
   std::array<tiedlora::Factors<const T>, most_sites> factors = {};
@@ -60,6 +61,19 @@ void base_forward(ThreadPool& pool, const Linear<T>& linear, const T* x,  // in�
           columns(y, linear.out_features, N));
 }
 
+/// y += b, for the tokens of `part`.
+template <class T>
+void add_biases(const Linear<T>& linear, T* y, Range part) {  // out×N
+  Index first_row = 0;
+  for (std::size_t i = 0; i < linear.biases.size(); ++i) {
+    const Index rows = linear.weights[i].out;
+    if (const T* bias = linear.biases[i])
+      for (Index t = part.begin; t < part.end; ++t)
+        ArrayMap<T>(y + t * linear.out_features + first_row, rows) += ArrayMap<const T>(bias, rows);
+    first_row += rows;
+  }
+}
+
 /// dx = Wᵀ dy, likewise.
 template <class T>
 void base_backward(ThreadPool& pool, const Linear<T>& linear, const T* dy,  // out×N
@@ -68,21 +82,22 @@ void base_backward(ThreadPool& pool, const Linear<T>& linear, const T* dy,  // o
                      columns(dx, linear.in_features, N));
 }
 
-/// For the tokens of `part`: what the adapters add to y.
+/// For the tokens of `part`: what the adapters add to y; with y null h alone.
 template <class T>
 void adapters_forward(const Linear<T>& linear, const T* x,  // in×N
-                      T* y,                                 // out×N
+                      T* y,                                 // out×N or null
                       Range part) {
   if (linear.site_count == 0) return;
   const Timed timed(Part::adapter_forward);
   const auto x_part = columns(x + part.begin * linear.in_features, linear.in_features, part.size());
-  const auto y_part = columns(y + part.begin * linear.out_features, linear.out_features, part.size());
   std::array<Tokens<T>, Linear<T>::most_sites> h;
   for (std::size_t i = 0; i < linear.site_count; ++i) {
     const Index r = linear.factors[i].rank;
     h[i] = columns(linear.sites[i].h + part.begin * r, r, part.size());
   }
   tiedlora::shrink(linear.modules(), x_part, std::span(h).first(linear.site_count));
+  if (!y) return;
+  const auto y_part = columns(y + part.begin * linear.out_features, linear.out_features, part.size());
   for (std::size_t i = 0; i < linear.site_count; ++i)
     tiedlora::expand(linear.factors[i], h[i],
                      y_part.features(linear.sites[i].first_row, linear.factors[i].out_features));

@@ -12,8 +12,11 @@ namespace llama {
 template <class T>
 struct ModelLayer {
   const T* attention_norm = nullptr;      // W
-  std::array<Weight<T>, 3> qkv = {};      // W and twice KD rows of W
-  Weight<T> o = {};                       // W×W
+  std::array<Weight<T>, 3> qkv = {};      // HD and twice KD rows of W
+  std::array<const T*, 3> qkv_bias = {};  // HD and twice KD; null: none
+  const T* q_norm = nullptr;              // D, of each head; where the config has head_norms
+  const T* k_norm = nullptr;              // likewise
+  Weight<T> o = {};                       // W×HD
   const T* mlp_norm = nullptr;            // W
   std::array<Weight<T>, 2> gate_up = {};  // F×W each
   Weight<T> down = {};                    // W×F

@@ -49,13 +49,15 @@ inline std::string module_name(Index layer, Slot slot) {
 
 inline tiedlora::Module make_module(const Config& c, Index layer, Slot slot) {
   const SlotInfo& info = slots[static_cast<std::size_t>(slot)];
-  const std::array<Index, slot_count> out = {c.width, c.kv_width(),   c.kv_width(),   c.qkv_width(),
-                                             c.width, c.feed_forward, c.feed_forward, c.width};
+  const std::array<Index, slot_count> out = {c.q_width(), c.kv_width(),   c.kv_width(),   c.qkv_width(),
+                                             c.width,     c.feed_forward, c.feed_forward, c.width};
   return {.name = module_name(layer, slot),
           .layer = static_cast<int>(layer),
           .kind = std::string(info.kind),
           .input = std::string(info.input),
-          .in_features = slot == Slot::down ? c.feed_forward : c.width,
+          .in_features = slot == Slot::down ? c.feed_forward
+                         : slot == Slot::o  ? c.q_width()
+                                            : c.width,
           .out_features = out[static_cast<std::size_t>(slot)]};
 }
 

@@ -48,6 +48,22 @@ void rms_norm_backward(const Tokens<const T>& x,   // W×N
   }
 }
 
+/// The same with dx in the place of dy.
+template <class T>
+void rms_norm_backward_in_place(const Tokens<const T>& x,  // W×N
+                                const T* w,                // W
+                                const T* inverse_rms,      // N
+                                const Tokens<T>& dy) {     // W×N, overwritten
+  const ArrayMap<const T> weight(w, x.width);
+  for (Index t = 0; t < x.count; ++t) {
+    const auto x_t = column(x, t);
+    auto dy_t = column(dy, t);
+    const T i = inverse_rms[t];
+    const T dot = (weight * dy_t * x_t).sum() / static_cast<T>(x.width);
+    dy_t = i * (weight * dy_t - x_t * (i * i * dot));
+  }
+}
+
 /// dw_j += Σ_t i_t · x_jt · dy_jt. Apart from dx because its sum runs over tokens: threads split it by
 /// features, which is what the cut views x and dy of [features]×N are for.
 template <class T>

@@ -1,10 +1,11 @@
 // Rotary position embedding (Su et al. 2021). Features a and b of a head turn together, i and i + D/2 or 2i
 // and 2i + 1 (RopePairs).
-//   D head width; p position; θ_i = base^(−2i/D), i < D/2
+//   D head width; p position; θ_i = base^(−2i/D), i < D/2, divided where a model says so
 //   a' = a cos(pθ_i) − b sin(pθ_i)      b' = b cos(pθ_i) + a sin(pθ_i)
 #pragma once
 
 #include <cmath>   // cos, sin, pow
+#include <span>    // span
 #include <vector>  // vector
 
 #include "token_matrix.hpp"
@@ -15,7 +16,9 @@ namespace llama {
 template <class T>
 class RotaryTable {
  public:
-  RotaryTable(Index head_width, double base) : half_(head_width / 2), base_(base) {}
+  /// `divisors`: D/2, or empty.
+  RotaryTable(Index head_width, double base, std::span<const double> divisors = {})
+      : half_(head_width / 2), base_(base), divisors_(divisors.begin(), divisors.end()) {}
 
   Index head_width() const { return 2 * half_; }
   /// Makes the angles of positions below `count` available.
@@ -26,8 +29,9 @@ class RotaryTable {
     sin_.resize(cos_.size());
     for (Index p = old; p < count; ++p)
       for (Index i = 0; i < half_; ++i) {
-        const double angle =
+        double angle =
             static_cast<double>(p) * std::pow(base_, -static_cast<double>(i) / static_cast<double>(half_));
+        if (!divisors_.empty()) angle /= divisors_[static_cast<std::size_t>(i)];
         cos_[static_cast<std::size_t>(p * half_ + i)] = static_cast<T>(std::cos(angle));
         sin_[static_cast<std::size_t>(p * half_ + i)] = static_cast<T>(std::sin(angle));
       }
@@ -38,6 +42,7 @@ class RotaryTable {
  private:
   Index half_;
   double base_;
+  std::vector<double> divisors_;
   std::vector<T> cos_, sin_;  // D/2 × positions
 };
 

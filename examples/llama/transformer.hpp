@@ -2,7 +2,7 @@
 //   V vocabulary; W width; L layers; N = sequences × length tokens
 #pragma once
 
-#include <algorithm>  // copy_n, count_if
+#include <algorithm>  // max, min
 #include <cstdint>    // int32_t
 #include <limits>     // numeric_limits
 #include <memory>     // unique_ptr
@@ -13,16 +13,18 @@
 #include <tiedlora/adapter.hpp>
 
 #include "adapter_map.hpp"
+#include "counted.hpp"
 #include "layer.hpp"
 
 namespace llama {
 
-/// Sequences of equal length, one after the other.
+/// Sequences one after the other, of equal length or of any lengths.
 struct Batch {
-  const std::int32_t* tokens = nullptr;   ///< sequences × length
-  const std::int32_t* targets = nullptr;  ///< likewise: the token that follows; negative: not counted
-  Index sequences = 0, length = 0;
-  Index count() const { return sequences * length; }
+  const std::int32_t* tokens = nullptr;   ///< N
+  const std::int32_t* targets = nullptr;  ///< N: the token that follows; negative: not counted
+  Index sequences = 0, length = 0;        ///< of equal length
+  std::span<const Index> lengths = {};    ///< else that of each, and the two above are not read
+  Index mean_over = 0;  ///< what the sum of losses is divided by; 0: the counted tokens of this batch
 };
 
 /// Keys and values of the tokens so far, so that the next token costs one token's work.
@@ -45,18 +47,20 @@ class KeyValueCache {
 
 /// A Llama-architecture transformer without weights of its own: they come with each call, and so does the
 /// adapter, which may be null. Keeps the activations of the last forward. Results are the same bits for every
-/// size of the pool.
+/// size of the pool, and whether a layer's activations are kept or computed again.
 template <class T>
 class Transformer {
  public:
   using Adapter = tiedlora::Adapter<T>;
   using Gradients = tiedlora::Gradients<T>;
 
-  /// The pool must outlive the model. Throws tiedlora::Error for an impossible config.
-  Transformer(const Config& config, ThreadPool& pool)
+  /// The pool must outlive the model. `keep`: what forward keeps for backward (Keep::inputs: a layer's input
+  /// alone, from which backward computes the rest again). Throws tiedlora::Error for an impossible config.
+  Transformer(const Config& config, ThreadPool& pool, Keep keep = Keep::every_layer)
       : config_((validate(config), config)),
         pool_(pool),
-        rotary_(config.head_width(), config.rope_base),
+        keep_(keep),
+        rotary_(config.head_width(), config.rope_base, config.rope_divisors),
         no_adapter_(config),
         last_adapter_(config) {}
   Transformer(const Transformer&) = delete;
@@ -64,7 +68,7 @@ class Transformer {
 
   const Config& config() const { return config_; }
 
-  /// Mean loss in nats per counted token. Keeps what backward needs.
+  /// Mean loss in nats per counted token (or the sum over batch.mean_over). Keeps what backward needs.
   double forward(const Model<T>& model, const Adapter* adapter, const Batch& batch);
 
   /// The same without keeping anything, in one layer's worth of memory; does not disturb a forward that waits
@@ -87,6 +91,17 @@ class Transformer {
   void extend(const Model<T>& model, const Adapter* adapter, KeyValueCache<T>& cache,
               std::span<const std::int32_t> tokens, T* out);
 
+  /// Bytes that forward and backward of an adapter allocate for batches of up to `count` tokens in sequences
+  /// of up to `longest`: what is kept, and scratch.
+  static Index working_bytes(const Config& config, Keep keep, const tiedlora::Layout& layout, Index count,
+                             Index longest, int threads) {
+    const AdapterMap map(config, layout);
+    return Activations<T>(config, keep, count, map.h_ranks(), Memory::counted).bytes() +
+           Workspace<T>(config, count, longest, threads, Memory::counted).bytes() +
+           BackwardWorkspace<T>(config, count, map.largest_rank(), map.gradient_size(), Memory::counted)
+               .bytes();
+  }
+
   /// Bytes that the last forward keeps for backward; without scratch that does not grow with the layers.
   Index activation_bytes() const { return training_ ? training_->bytes() : 0; }
 
@@ -94,18 +109,25 @@ class Transformer {
   // Makes room, and the angles of all positions. `past`: tokens in front of the batch that it attends to as
   // well.
   void prepare(const Model<T>& model, const Adapter* adapter, std::unique_ptr<Activations<T>>& activations,
-               Keep keep, Index sequences, Index length, Index past) {
-    if (sequences < 1 || length < 1)
-      throw tiedlora::Error("llama: a batch of " + std::to_string(sequences) + " sequences of " +
-                            std::to_string(length) + " tokens; there must be at least one of both");
+               Keep keep, const Sequences& sequences, Index past) {
     check_config(model.config);
     const std::vector<BySlot>& ranks = map_of(adapter).h_ranks();
-    if (!activations || !activations->fits(sequences, length, ranks)) {
+    if (!activations || !activations->fits(sequences.count(), ranks)) {
+      const Index capacity =
+          activations ? std::max(activations->capacity(), sequences.count()) : sequences.count();
       activations.reset();  // first, so that there are never two
-      activations = std::make_unique<Activations<T>>(config_, keep, sequences, length, ranks);
+      activations = std::make_unique<Activations<T>>(config_, keep, capacity, ranks);
     }
-    reserve_scratch(sequences * length, past + length);
-    rotary_.extend(past + length);
+    activations->sequences = sequences;
+    reserve_scratch(sequences.count(), past + sequences.longest());
+    rotary_.extend(past + sequences.longest());
+  }
+
+  static Sequences sequences_of(Index count, Index length) {
+    return Sequences(std::vector<Index>(static_cast<std::size_t>(std::max<Index>(count, 0)), length));
+  }
+  static Sequences sequences_of(const Batch& batch) {
+    return batch.lengths.empty() ? sequences_of(batch.sequences, batch.length) : Sequences(batch.lengths);
   }
 
   // Never smaller than before, so that passes of different shapes may take turns.
@@ -130,7 +152,7 @@ class Transformer {
     return last_adapter_;
   }
 
-  Pass<T> pass(const Activations<T>& a) const { return {pool_, config_, rotary_, a.sequences(), a.length()}; }
+  Pass<T> pass(const Activations<T>& a) const { return {pool_, config_, rotary_, a.sequences}; }
 
   // One layer's linears with their adapters.
   Layer<T> make_layer(Index l, const Model<T>& model, const Adapter* adapter, const Activations<T>& a,
@@ -142,12 +164,13 @@ class Transformer {
     if (weight_gradients) layer.gradients = weight_gradients->layer(l);
     const ModelLayer<T>& w = *layer.weights;
     const LayerWeights<T>& g = layer.gradients;
-    const Index W = config_.width, F = config_.feed_forward;
+    const Index W = config_.width, Q = config_.q_width(), F = config_.feed_forward;
     const auto make = [&](std::span<const Weight<T>> parts, T* gradient, Index in, Index out) {
       return Linear<T>{.weights = parts, .weight_gradient = gradient, .in_features = in, .out_features = out};
     };
     layer.qkv = make(w.qkv, g.qkv, W, config_.qkv_width());
-    layer.o = make({&w.o, 1}, g.o, W, W);
+    layer.qkv.biases = w.qkv_bias;
+    layer.o = make({&w.o, 1}, g.o, Q, W);
     layer.gate_up = make(w.gate_up, g.gate_up, W, 2 * F);
     layer.down = make({&w.down, 1}, g.down, F, W);
 
@@ -175,8 +198,8 @@ class Transformer {
       }
     };
     add(layer.qkv, Slot::q, 0);
-    add(layer.qkv, Slot::k, W);
-    add(layer.qkv, Slot::v, W + config_.kv_width());
+    add(layer.qkv, Slot::k, Q);
+    add(layer.qkv, Slot::v, Q + config_.kv_width());
     add(layer.qkv, Slot::qkv, 0);
     add(layer.o, Slot::o, 0);
     add(layer.gate_up, Slot::gate, 0);
@@ -186,10 +209,10 @@ class Transformer {
   }
 
   // Embedding, layers and final norm. The result, W×N, lives in the scratch.
-  Tokens<const T> run(const Model<T>& model, const Adapter* adapter, const std::int32_t* tokens,
-                      const Activations<T>& a, KeyValueCache<T>* cache) {
+  Tokens<T> run(const Model<T>& model, const Adapter* adapter, const std::int32_t* tokens,
+                const Activations<T>& a, KeyValueCache<T>* cache) {
     const Index W = config_.width, N = a.count();
-    check_range(tokens, N, "token", 0);
+    check_range(tokens, N, "token", 0, config_.vocabulary);
     T* x = a.layer(0).input;
     for_tokens(pool_, N, [&](Range part) {
       for (Index t = part.begin; t < part.end; ++t) model.embedding.copy(tokens[t], 0, W, x + t * W);
@@ -212,33 +235,20 @@ class Transformer {
 
   double loss(const Model<T>& model, const Adapter* adapter, const Batch& batch, const Activations<T>& a,
               T* dhidden) {
-    const Index counted = count_targets(batch);
+    const Counted counted(batch.targets, a.count(), config_.vocabulary);
+    const Index n = counted.size(), divisor = batch.mean_over > 0 ? batch.mean_over : n;
     const auto hidden = run(model, adapter, batch.tokens, a, nullptr);
-    cross_entropy(pool_, model.output, hidden, batch.targets, counted, a.losses,
-                  columns(dhidden, config_.width, a.count()), static_cast<T*>(nullptr), config_.vocabulary,
+    counted.pack(hidden);
+    cross_entropy(pool_, model.output, Tokens<const T>(hidden.tokens(0, n)), counted.targets(), divisor,
+                  a.losses, columns(dhidden, config_.width, n), static_cast<T*>(nullptr), config_.vocabulary,
                   scratch_->logits);
-    return std::accumulate(a.losses, a.losses + a.count(), 0.0) / static_cast<double>(counted);
-  }
-
-  Index count_targets(const Batch& batch) const {
-    check_range(batch.targets, batch.count(), "target", std::numeric_limits<std::int32_t>::min());
-    const Index counted =
-        std::count_if(batch.targets, batch.targets + batch.count(), [](std::int32_t t) { return t >= 0; });
-    if (counted == 0)
-      throw tiedlora::Error("llama: no target of the batch is counted, so there is no mean loss");
-    return counted;
-  }
-
-  void check_range(const std::int32_t* values, Index count, const char* what, std::int32_t lowest) const {
-    for (Index t = 0; t < count; ++t)
-      if (values[t] < lowest || values[t] >= config_.vocabulary)
-        throw tiedlora::Error("llama: " + std::string(what) + " " + std::to_string(t) + " of the batch is " +
-                              std::to_string(values[t]) + ", outside the vocabulary of " +
-                              std::to_string(config_.vocabulary));
+    if (dhidden) counted.unpack(columns(dhidden, config_.width, a.count()));
+    return std::accumulate(a.losses, a.losses + n, 0.0) / static_cast<double>(divisor);
   }
 
   Config config_;
   ThreadPool& pool_;
+  Keep keep_;
   RotaryTable<T> rotary_;
   AdapterMap no_adapter_, last_adapter_;
   std::unique_ptr<Activations<T>> training_, evaluation_;
@@ -251,21 +261,21 @@ class Transformer {
 
 template <class T>
 double Transformer<T>::forward(const Model<T>& model, const Adapter* adapter, const Batch& batch) {
-  prepare(model, adapter, training_, Keep::every_layer, batch.sequences, batch.length, 0);
+  prepare(model, adapter, training_, keep_, sequences_of(batch), 0);
   return loss(model, adapter, batch, *training_, training_->dhidden);
 }
 
 template <class T>
 double Transformer<T>::evaluate(const Model<T>& model, const Adapter* adapter, const Batch& batch) {
-  prepare(model, adapter, evaluation_, Keep::one_layer, batch.sequences, batch.length, 0);
+  prepare(model, adapter, evaluation_, Keep::one_layer, sequences_of(batch), 0);
   return loss(model, adapter, batch, *evaluation_, nullptr);
 }
 
 template <class T>
 void Transformer<T>::logits(const Model<T>& model, const Adapter* adapter, const std::int32_t* tokens,
                             Index sequences, Index length, T* out) {
-  prepare(model, adapter, evaluation_, Keep::one_layer, sequences, length, 0);
-  const auto hidden = run(model, adapter, tokens, *evaluation_, nullptr);
+  prepare(model, adapter, evaluation_, Keep::one_layer, sequences_of(sequences, length), 0);
+  const Tokens<const T> hidden = run(model, adapter, tokens, *evaluation_, nullptr);
   product(pool_, Part::loss, std::span(&model.output, 1), hidden,
           columns(out, config_.vocabulary, hidden.count));
 }
@@ -274,9 +284,17 @@ template <class T>
 void Transformer<T>::backward(const Model<T>& model, const Adapter* adapter, const Batch& batch,
                               Weights<T>* weight_gradients, Gradients* adapter_gradients, Index lowest) {
   check_config(model.config);
-  if (weight_gradients) check_config(weight_gradients->config());
+  if (weight_gradients) {
+    check_config(weight_gradients->config());
+    for (const ModelLayer<T>& layer : model.layers)
+      for (const T* bias : layer.qkv_bias)
+        if (bias)
+          throw tiedlora::Error(
+              "llama: this model has biases, which are not trained; train an adapter, not the weights");
+  }
   const AdapterMap& map = map_of(adapter);
-  if (!training_ || !training_->fits(batch.sequences, batch.length, map.h_ranks()))
+  if (!training_ || !(training_->sequences == sequences_of(batch)) ||
+      !training_->fits(training_->count(), map.h_ranks()))
     throw tiedlora::Error("llama: backward needs a forward of the same batch and adapter before it");
   if (adapter_gradients && !(adapter && adapter->layout() == adapter_gradients->layout()))
     throw tiedlora::Error("llama: adapter and adapter gradients have different layouts");
@@ -285,7 +303,7 @@ void Transformer<T>::backward(const Model<T>& model, const Adapter* adapter, con
 
   const Activations<T>& a = *training_;
   const Index W = config_.width, N = a.count();
-  reserve_scratch(N, a.length());
+  reserve_scratch(N, a.sequences.longest());
   if (!backward_scratch_ || !backward_scratch_->fits(N, map.largest_rank(), map.gradient_size())) {
     backward_scratch_.reset();
     backward_scratch_ =
@@ -302,8 +320,11 @@ void Transformer<T>::backward(const Model<T>& model, const Adapter* adapter, con
     for_tokens(pool_, N, [&](Range part) {
       rms_norm_apply(cut(output, part), model.final_norm, a.inverse_rms + part.begin, cut(hidden, part));
     });
-    cross_entropy(pool_, model.output, Tokens<const T>(hidden), batch.targets, count_targets(batch), a.losses,
-                  Tokens<T>{}, weight_gradients->output_embedding(), config_.vocabulary, scratch_->logits);
+    const Counted counted(batch.targets, N, config_.vocabulary);
+    counted.pack(hidden);
+    cross_entropy(pool_, model.output, Tokens<const T>(hidden.tokens(0, counted.size())), counted.targets(),
+                  batch.mean_over > 0 ? batch.mean_over : counted.size(), a.losses, Tokens<T>{},
+                  weight_gradients->output_embedding(), config_.vocabulary, scratch_->logits);
   }
   for_tokens(pool_, N, [&](Range part) {
     matrix(cut(stream, part)).setZero();
@@ -311,9 +332,11 @@ void Transformer<T>::backward(const Model<T>& model, const Adapter* adapter, con
                       cut(stream, part));
   });
 
-  for (Index l = config_.layers - 1; l >= lowest; --l)
-    layer_backward(pass(a), make_layer(l, model, adapter, a, weight_gradients, adapter_gradients), a.layer(l),
-                   *scratch_, *backward_scratch_, weight_gradients || l > lowest);
+  for (Index l = config_.layers - 1; l >= lowest; --l) {
+    const Layer<T> layer = make_layer(l, model, adapter, a, weight_gradients, adapter_gradients);
+    if (keep_ == Keep::inputs) layer_forward<T>(pass(a), layer, a.layer(l), *scratch_, {}, nullptr);
+    layer_backward(pass(a), layer, a.layer(l), *scratch_, *backward_scratch_, weight_gradients || l > lowest);
+  }
 
   // Embedding: tokens may repeat, so threads split it by features.
   if (weight_gradients)
@@ -333,8 +356,8 @@ void Transformer<T>::extend(const Model<T>& model, const Adapter* adapter, KeyVa
     throw tiedlora::Error("llama: " + std::to_string(n) + " tokens after the " +
                           std::to_string(cache.count()) + " in a key-value cache for " +
                           std::to_string(cache.capacity()));
-  prepare(model, adapter, evaluation_, Keep::one_layer, 1, n, cache.count());
-  const auto hidden = run(model, adapter, tokens.data(), *evaluation_, &cache);
+  prepare(model, adapter, evaluation_, Keep::one_layer, sequences_of(1, n), cache.count());
+  const Tokens<const T> hidden = run(model, adapter, tokens.data(), *evaluation_, &cache);
   cache.count_ += n;
   product(pool_, Part::loss, std::span(&model.output, 1), hidden.tokens(n - 1, 1),
           columns(out, config_.vocabulary, 1));

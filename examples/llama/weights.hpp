@@ -34,8 +34,8 @@ struct WeightEntry {
 template <class T>
 struct LayerWeights {
   T* attention_norm = nullptr;  // W
-  T* qkv = nullptr;             // (W + 2KD)×W, rows [q; k; v]
-  T* o = nullptr;               // W×W
+  T* qkv = nullptr;             // (HD + 2KD)×W, rows [q; k; v]
+  T* o = nullptr;               // W×HD
   T* mlp_norm = nullptr;        // W
   T* gate_up = nullptr;         // 2F×W, rows [gate; up]
   T* down = nullptr;            // W×F
@@ -54,10 +54,10 @@ inline std::vector<WeightEntry> weight_entries(const Config& c) {
   for (Index l = 0; l < c.layers; ++l) {
     const std::string layer = "model.layers." + std::to_string(l) + ".";
     add(layer + "input_layernorm.weight", c.width, 1);
-    add(layer + "self_attn.q_proj.weight", c.width, c.width);
+    add(layer + "self_attn.q_proj.weight", c.q_width(), c.width);
     add(layer + "self_attn.k_proj.weight", c.kv_width(), c.width);
     add(layer + "self_attn.v_proj.weight", c.kv_width(), c.width);
-    add(layer + "self_attn.o_proj.weight", c.width, c.width);
+    add(layer + "self_attn.o_proj.weight", c.width, c.q_width());
     add(layer + "post_attention_layernorm.weight", c.width, 1);
     add(layer + "mlp.gate_proj.weight", c.feed_forward, c.width);
     add(layer + "mlp.up_proj.weight", c.feed_forward, c.width);
@@ -69,11 +69,15 @@ inline std::vector<WeightEntry> weight_entries(const Config& c) {
 }
 
 /// Weights, or gradients of weights: both have the same layout, so that an optimiser is one loop. Starts at
-/// zero.
+/// zero. For plain models only, which all kinds of files can hold: neither head_norms nor rope_divisors.
 template <class T>
 class Weights {
  public:
   explicit Weights(const Config& config) : config_((validate(config), config)) {
+    if (config.head_norms || !config.rope_divisors.empty())
+      throw tiedlora::Error(
+          "llama: a model with head_norms or rope_divisors is read from its file and trained through an "
+          "adapter; there are no weights of its own to train");
     entries_ = weight_entries(config);
     values_ = tiedlora::AlignedArray<T>(weight_count(config));
   }
@@ -108,15 +112,15 @@ class Weights {
                        .embedding = Weight<T>::plain(embedding(), config_.vocabulary, config_.width),
                        .final_norm = final_norm(),
                        .output = Weight<T>::plain(output_embedding(), config_.vocabulary, config_.width)};
-    const Index W = config_.width, KV = config_.kv_width(), F = config_.feed_forward;
+    const Index W = config_.width, Q = config_.q_width(), KV = config_.kv_width(), F = config_.feed_forward;
     for (Index l = 0; l < config_.layers; ++l) {
       const LayerWeights<const T> w = layer(l);
       const auto part = [W](const T* all, Index first_row, Index rows) {
         return Weight<T>::plain(all + first_row * W, rows, W);
       };
       result.layers.push_back({.attention_norm = w.attention_norm,
-                               .qkv = {part(w.qkv, 0, W), part(w.qkv, W, KV), part(w.qkv, W + KV, KV)},
-                               .o = part(w.o, 0, W),
+                               .qkv = {part(w.qkv, 0, Q), part(w.qkv, Q, KV), part(w.qkv, Q + KV, KV)},
+                               .o = Weight<T>::plain(w.o, W, Q),
                                .mlp_norm = w.mlp_norm,
                                .gate_up = {part(w.gate_up, 0, F), part(w.gate_up, F, F)},
                                .down = Weight<T>::plain(w.down, W, F)});

@@ -163,6 +163,7 @@ class WeightsTrainee final : public Trainee {
 
 StepResult Trainee::learn(Model& model, const Tokens& tokens, double rate_factor) {
   StepResult result;
+  result.tokens = tokens.count();
   result.loss = add_gradients(model, view(tokens));
   const tiedlora::GradientStatistics statistics = tiedlora::gradient_statistics(gradients());
   result.gradient_norm = statistics.norm;

@@ -27,9 +27,10 @@ inline llama::Batch view(const Tokens& tokens) {
 
 /// Of one step.
 struct StepResult {
-  double loss = 0;           ///< before the step, in nats per byte
+  double loss = 0;           ///< before the step, in nats per byte or token
   double gradient_norm = 0;  ///< before clipping
   bool finite = true;        ///< if not, nothing was changed
+  Index tokens = 0;          ///< that the model saw
 };
 
 class Trainee {

@@ -8,6 +8,8 @@
 #include <cstdint>     // int64_t
 #include <filesystem>  // path
 #include <limits>      // numeric_limits
+#include <optional>    // optional
+#include <span>        // span
 #include <string>      // string
 #include <vector>      // vector
 
@@ -111,6 +113,30 @@ inline double bits(double nats) { return nats / std::log(2.0); }
 double evaluate(Model& model, const Weights& weights, const Adapter* adapter,
                 const std::vector<Tokens>& batches);
 
+/// What the loop trains, with all that a step needs.
+class Trainable {
+ public:
+  virtual ~Trainable() = default;
+
+  /// Step number `step`; rates are multiplied with `rate_factor`. Depends on the number, not on the calls
+  /// before, but for what they trained.
+  virtual StepResult learn(std::int64_t step, double rate_factor) = 0;
+  /// In the unit of the log; not_measured where there is no select split.
+  virtual double select_loss() = 0;
+  virtual std::span<float> values() = 0;  ///< what is trained
+  virtual Index activation_bytes() const = 0;
+  /// Writes all that learn() goes on from, and where training stands; `resume` reads it. Both throw
+  /// tiedlora::Error where they cannot.
+  virtual void save(const std::filesystem::path& path, const tiedlora::TrainingPosition& position) const = 0;
+  virtual tiedlora::TrainingPosition resume(const std::filesystem::path& path) = 0;
+};
+
+/// What losses are logged in.
+struct LossUnit {
+  const char* name = "bits/byte";
+  double nats = std::log(2.0);
+};
+
 struct TrainingPlan {
   std::string title;
   std::int64_t steps = 0;
@@ -118,20 +144,31 @@ struct TrainingPlan {
       1;  ///< of the log after the first, evenly spread: as often is the select split evaluated
   int patience = 0;
   CheckpointPlan checkpoint = {};
+  LossUnit unit = {};
+  std::optional<Schedule> schedule = std::nullopt;  ///< else default_schedule(steps)
+  bool keeps_best = false;  ///< ends with the values of the lowest select loss, also without patience
+  /// A run whose mean loss has risen by more nats than this over that of its first step has gone wrong.
+  double explosion = std::numeric_limits<double>::infinity();
+  std::int64_t pause_at = std::numeric_limits<std::int64_t>::max();  ///< saves there and returns
 };
 
 struct TrainingResult {
   std::vector<Logged> log;
-  std::int64_t steps = 0;  ///< done
+  std::int64_t steps = 0;      ///< done
+  std::int64_t best_step = 0;  ///< that the values are of, where the best ones are kept
+  double best_loss = not_measured;
   double seconds_per_step = 0;
   Index activation_bytes = 0;  ///< that a step kept for backward
-  bool diverged = false;       ///< a loss or a gradient was not finite; the run ended there
+  bool diverged = false;       ///< a loss or a gradient was not finite, or the loss exploded; the run ended
   bool interrupted = false;    ///< Ctrl-C; what was trained until then is in the trainee
 };
 
-/// Trains. `select` may be empty: then nothing is evaluated. With patience, the trainee ends with the values
-/// that had the lowest select loss, else with the last ones. A run that goes on from a checkpoint ends with
-/// the same bits as one that was never interrupted.
+/// Trains. With patience or keeps_best, what is trained ends with the values that had the lowest select loss,
+/// else with the last ones. A run that goes on from a checkpoint ends with the same bits as one that was
+/// never interrupted.
+TrainingResult train_loop(Trainable& trainable, const TrainingPlan& plan);
+
+/// The same for a trainee on batches of bytes. `select` may be empty: then nothing is evaluated.
 TrainingResult train_loop(Model& model, Trainee& trainee, const Sampler& sampler,
                           const std::vector<Tokens>& select, const TrainingPlan& plan);
 

@@ -1,0 +1,95 @@
+// A base model as it is found on the disk: a GGUF file or a Hugging Face folder.
+#pragma once
+
+#include <filesystem>  // path, exists, is_directory
+#include <optional>    // optional
+#include <stdexcept>   // runtime_error
+#include <string>      // string
+#include <variant>     // variant
+
+#include <fmt/format.h>
+
+#include "chat.hpp"
+#include "gguf_base.hpp"
+#include "hugging_face_model.hpp"
+#include "tokenizer.hpp"
+
+namespace llama {
+
+/// Mapped: weights are used where they lie, in the types of the files.
+class BaseModel {
+ public:
+  /// A .gguf file, or a Hugging Face folder or its config.json. Throws std::runtime_error, naming file and
+  /// key or tensor, for what is no model that is computed here.
+  explicit BaseModel(const std::filesystem::path& path) : path_(path), file_(open(path)) {
+    if (const auto* gguf = std::get_if<GgufModel>(&file_)) {
+      model_ = base_of(*gguf);
+      architecture_ = gguf->architecture;
+      name_ = gguf->name;
+      context_ = gguf->context;
+    } else {
+      const auto& folder = std::get<HuggingFaceModel>(file_);
+      model_ = folder.model();
+      architecture_ = folder.config().architecture;
+      name_ = folder.config().name;
+      context_ = folder.config().context;
+    }
+    if (name_.empty()) name_ = is_gguf() ? path_.stem().string() : name_of(folder_of(path_));
+  }
+  BaseModel(BaseModel&&) = default;
+
+  /// Valid as long as this.
+  const Model<float>& model() const { return model_; }
+  const std::filesystem::path& path() const { return path_; }
+  bool is_gguf() const { return std::holds_alternative<GgufModel>(file_); }
+  /// By GGUF's name: "llama" (Mistral too), "qwen2" or "qwen3".
+  const std::string& architecture() const { return architecture_; }
+  /// What the file calls the model, or else the name of the file or folder.
+  const std::string& name() const { return name_; }
+  Index context() const { return context_; }  ///< tokens of the longest text that it was trained for
+
+  /// Throws std::runtime_error where there is none.
+  Tokenizer tokenizer() const {
+    if (const auto* gguf = std::get_if<GgufModel>(&file_)) return Tokenizer::from_gguf(gguf->file());
+    return Tokenizer::from_hugging_face(folder_of(path_));
+  }
+  /// Nothing for a model without a template; std::runtime_error for a template of a form that is not known.
+  std::optional<Chat> chat(const Tokenizer& tokenizer) const {
+    if (const auto* gguf = std::get_if<GgufModel>(&file_)) {
+      const auto* jinja = gguf->file().find_value("tokenizer.chat_template");
+      if (!jinja || jinja->text().value_or("").empty()) return std::nullopt;
+      return std::optional<Chat>(std::in_place, gguf->file(), tokenizer);
+    }
+    const std::string jinja = Chat::template_beside(folder_of(path_));
+    if (jinja.empty()) return std::nullopt;
+    return std::optional<Chat>(std::in_place, jinja, tokenizer);
+  }
+
+ private:
+  using File = std::variant<GgufModel, HuggingFaceModel>;
+
+  static File open(const std::filesystem::path& path) {
+    if (std::filesystem::is_directory(path) || path.filename() == "config.json")
+      return File(std::in_place_type<HuggingFaceModel>, folder_of(path));
+    if (!std::filesystem::exists(path))
+      throw std::runtime_error(
+          fmt::format("there is no \"{}\"; give a GGUF file or a Hugging Face folder", path.string()));
+    return File(std::in_place_type<GgufModel>, path);
+  }
+  static std::filesystem::path folder_of(const std::filesystem::path& path) {
+    if (std::filesystem::is_directory(path)) return path;
+    return path.has_parent_path() ? path.parent_path() : ".";
+  }
+  static std::string name_of(const std::filesystem::path& folder) {
+    const auto full = std::filesystem::absolute(folder / "").lexically_normal();
+    return full.parent_path().filename().string();
+  }
+
+  std::filesystem::path path_;
+  File file_;
+  Model<float> model_;
+  std::string architecture_, name_;
+  Index context_ = 0;
+};
+
+}  // namespace llama
