@@ -20,7 +20,8 @@ void tiedlora_fuzz(std::span<const std::byte> bytes) {
       for (const bool learned : record.learned) learns = learns || learned;
       require(learns);
       std::size_t answers = 0;
-      for (const llama::Message& message : record.messages) answers += message.role == "assistant" ? 1 : 0;
+      for (const llama::Message& message : record.messages)
+        if (message.role == "assistant") ++answers;
       require(answers == record.learned.size());
     } catch (const RecordError& error) {
       require(error.what()[0] != '\0' && error.at <= piece.size());
