@@ -17,8 +17,6 @@ namespace finetune {
 
 namespace {
 
-constexpr int interrupted_status = 130;
-
 /// One comparison: what all candidates share, and how far each has come.
 class Comparer {
  public:
@@ -225,7 +223,7 @@ int Comparer::run() {
       train(candidate, steps[round]);
       if (Interrupt::requested()) {
         fmt::print("Interrupted: --resume goes on from here\n");
-        return interrupted_status;
+        return Interrupt::exit_status;
       }
       candidate.round = static_cast<int>(round) + 1;
       fmt::print("{:<18} {}\n", candidate.name,

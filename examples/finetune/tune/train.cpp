@@ -18,8 +18,6 @@ namespace finetune {
 
 namespace {
 
-constexpr int interrupted_status = 130;  // the shell's custom: 128 + SIGINT
-
 /// A mean loss that much above that of the first step, in nats, does not come back.
 constexpr double explosion = 2;
 
@@ -219,7 +217,7 @@ int train(const TrainOptions& options) {
              options.out.string(), problem.empty() ? ", loss.png" : "");
   if (!result.interrupted) return result.diverged ? 1 : 0;
   fmt::print("Interrupted: --resume goes on from here\n");
-  return interrupted_status;
+  return Interrupt::exit_status;
 }
 
 }  // namespace finetune
