@@ -278,6 +278,44 @@ TEST(Transformer, ComputesLayersAgainToTheSameBits) {
   EXPECT_LT(recomputes.activation_bytes(), 4 * N * (4 * W + rest + 2 * W + 2) + 64 * 64);
 }
 
+// The mask is a function of the step alone: backward is the derivative of what forward computed with it. It
+// is the mask that the reference loops of the library apply.
+TEST(Transformer, DropoutIsDifferentiatedAndNeverTheSameTwice) {
+  Case<double> a(small, 2, 4, tiedlora::schemes::lora());
+  ThreadPool pool(2);
+  Transformer<double> model(small, pool), again(small, pool, Keep::inputs);
+  tiedlora::Gradients<double> gradients(a.layout), recomputed(a.layout);
+  Batch batch = a.batch();
+  batch.dropout = {.probability = 0.3, .seed = 5, .step = 7};
+  const double loss = model.forward(a.weights, &a.adapter, batch);
+  model.backward(a.weights, &a.adapter, batch, nullptr, &gradients);
+  EXPECT_LT(gradient_error(a.adapter.trainable(), gradients.values(),
+                           [&] { return model.evaluate(a.weights, &a.adapter, batch); }),
+            gradient_tolerance);
+  EXPECT_EQ(again.forward(a.weights, &a.adapter, batch), loss);
+  again.backward(a.weights, &a.adapter, batch, nullptr, &recomputed);
+  EXPECT_TRUE(std::equal(gradients.values().begin(), gradients.values().end(), recomputed.values().begin()));
+  EXPECT_NE(model.evaluate(a.weights, &a.adapter, a.batch()), loss);
+  batch.dropout.step = 8;
+  EXPECT_NE(model.evaluate(a.weights, &a.adapter, batch), loss);
+}
+
+TEST(Transformer, DropoutIsTheLibrarysOwn) {
+  const tiedlora::Layout layout(modules(small, std::vector<std::string>{"q_proj"}), tiedlora::schemes::lora(),
+                                3);
+  tiedlora::Adapter<double> adapter(layout);
+  adapter.initialize(1);
+  const tiedlora::Dropout dropout = {.probability = 0.4, .seed = 2, .step = 3, .input = 1};
+  const std::vector<double> x = random_values(18 * 5, 9);
+  std::vector<double> expected(3 * 5), h(3 * 5);
+  tiedlora::shrink(adapter.factors(0), columns(x.data(), 18, 5), columns(expected.data(), 3, 5),
+                   {.dropout = dropout});
+  Linear<double> linear = {.in_features = 18, .dropout = dropout};
+  tiedlora::shrink(adapter.factors(0), linear.adapter_input(x.data(), {0, 5}), columns(h.data(), 3, 5));
+  // 18 products of two sums in another order, of terms below 1.
+  for (std::size_t i = 0; i < h.size(); ++i) EXPECT_NEAR(h[i], expected[i], 18 * 1e-15) << i;
+}
+
 TEST(Transformer, TakesBatchesOfChangingShape) {
   ThreadPool pool(2);
   Transformer<float> model(small, pool);
