@@ -23,6 +23,15 @@ TuneBase::TuneBase(const ModelOptions& options)
       chat_(file_.chat(tokenizer_)),
       copy_(options.float_base ? std::make_unique<llama::FloatCopy>(file_.model(), pool_) : nullptr) {}
 
+DataOptions TuneBase::with_window(DataOptions reading) const {
+  if (reading.window == 0) reading.window = std::min(default_window, file_.context());
+  if (reading.window > file_.context())
+    throw std::invalid_argument(
+        fmt::format("--window: {} tokens are more than the {} that the model was made for", reading.window,
+                    file_.context()));
+  return reading;
+}
+
 Index TuneBase::weight_bytes() const {
   Index bytes = 0;
   auto model = file_.model();

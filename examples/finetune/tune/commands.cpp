@@ -38,8 +38,10 @@ void add_model(CLI::App& app, ModelOptions& model, std::string& base_type) {
 }
 
 void add_reading(CLI::App& app, DataOptions& reading) {
-  app.add_option("--window", reading.window, "longest sequence, in tokens; longer ones lose their end")
+  app.add_option("--window", reading.window,
+                 "longest sequence, in tokens; longer ones lose their end [512, or what the model can read]")
       ->check(number_from(2, 1e6, "a number from 2 to 1000000"))
+      ->always_capture_default(false)
       ->group("Data");
   app.add_option("--system", reading.system, "system message for examples of question and answer")
       ->group("Data");

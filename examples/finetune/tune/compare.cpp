@@ -21,11 +21,11 @@ namespace {
 class Comparer {
  public:
   explicit Comparer(const CompareOptions& options)
-      : options_(options),
-        base_(options.model),
+      : base_(options.model),
+        options_(with_window(options, base_)),
         model_(base_.config(), base_.pool(),
                options.tune.recompute ? llama::Keep::inputs : llama::Keep::every_layer),
-        data_(read_tune_data(base_, options.data)),
+        data_(read_tune_data(base_, options_.data)),
         batches_(std::move(data_.train), options.data.batch_tokens, options.tune.seed) {
     for (const std::string& text : options.candidates) {
       Candidate candidate = {.name = text, .tune = parse_candidate(text, options.tune)};
@@ -63,9 +63,14 @@ class Comparer {
   void measure(Candidate& candidate, const Adapter& adapter);
   void report();
 
-  const CompareOptions& options_;
+  static CompareOptions with_window(CompareOptions options, const TuneBase& base) {
+    options.data.reading = base.with_window(options.data.reading);
+    return options;
+  }
+
   const double begin_ = seconds_now();
   TuneBase base_;
+  const CompareOptions options_;
   LanguageModel model_;
   TuneData data_;
   Batches batches_;

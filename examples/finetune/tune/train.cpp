@@ -109,7 +109,7 @@ void check_memory(const MemoryEstimate& estimate, const TrainOptions& o) {
 
 }  // namespace
 
-int train(const TrainOptions& options) {
+int train(TrainOptions options) {
   const double begin = seconds_now();
   const std::filesystem::path checkpoint = options.out / "checkpoint.safetensors";
   if (!options.resume &&
@@ -123,10 +123,7 @@ int train(const TrainOptions& options) {
   const llama::Config& c = base.config();
   fmt::print("Base: {} ({}; {} layers, width {}, vocabulary {}; {})\n", base_name, base.file().architecture(),
              c.layers, c.width, c.vocabulary, base.types());
-  if (options.data.reading.window > base.file().context())
-    throw std::invalid_argument(
-        fmt::format("--window: {} tokens are more than the {} that the model was made for",
-                    options.data.reading.window, base.file().context()));
+  options.data.reading = base.with_window(options.data.reading);
   const tiedlora::Layout layout = layout_of(options.tune, c);
   TuneData data = read_tune_data(base, options.data);
 
