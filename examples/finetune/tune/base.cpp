@@ -21,7 +21,16 @@ TuneBase::TuneBase(const ModelOptions& options)
       pool_(options.threads),
       tokenizer_(file_.tokenizer()),
       chat_(file_.chat(tokenizer_)),
-      copy_(options.float_base ? std::make_unique<llama::FloatCopy>(file_.model(), pool_) : nullptr) {}
+      copy_(options.float_base ? std::make_unique<llama::FloatCopy>(file_.model(), pool_) : nullptr),
+      model_(copy_ ? copy_->model() : file_.model()) {
+  if (!options.bfloat16) return;
+  if (!llama::has_bfloat16_products())
+    throw std::invalid_argument(
+        "--products bf16: this processor has no products of bfloat16 (AVX-512 BF16), or the program was "
+        "built "
+        "without oneDNN; leave it out");
+  llama::for_weights(model_, [](llama::Weight<float>& weight) { weight.in_bfloat16 = true; });
+}
 
 DataOptions TuneBase::with_window(DataOptions reading) const {
   if (reading.window == 0) reading.window = std::min(default_window, file_.context());

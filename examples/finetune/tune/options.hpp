@@ -16,6 +16,7 @@ namespace finetune {
 struct ModelOptions {
   std::filesystem::path path = {};
   bool float_base = false;  ///< products read a copy of the weights as floats
+  bool bfloat16 = false;    ///< products with the weights round their operands to bfloat16
   int threads = 1;
 };
 

@@ -32,6 +32,7 @@ nlohmann::ordered_json key_of(const TrainOptions& o, const TuneBase& base, const
           {"loss_on_all", o.data.reading.loss_on_all},
           {"system", o.data.reading.system},
           {"batch_tokens", o.data.batch_tokens},
+          {"bfloat16", o.model.bfloat16},
           {"scheme", o.tune.scheme},
           {"rank", o.tune.rank},
           {"scaling", o.tune.scaling},
@@ -94,6 +95,18 @@ std::int64_t count_steps(LanguageModel& model, const TrainOptions& o, TuneBase& 
   return steps;
 }
 
+/// What rounding operands of products does to the base's loss, on the first validation batch.
+void say_accuracy(LanguageModel& model, TuneBase& base, const std::vector<TokenBatch>& validation) {
+  if (validation.empty()) return;
+  llama::Model<float> exact = base.model();
+  llama::for_weights(exact, [](llama::Weight<float>& weight) { weight.in_bfloat16 = false; });
+  const double rounded_loss = mean_loss(model, base.model(), nullptr, {validation.front()});
+  const double loss = mean_loss(model, exact, nullptr, {validation.front()});
+  fmt::print(
+      "Products in bfloat16: the base's loss on the first validation batch is {:.5f}, in floats {:.5f}\n",
+      rounded_loss, loss);
+}
+
 void check_memory(const MemoryEstimate& estimate, const TrainOptions& o) {
   const auto available = available_memory();
   fmt::print("Memory: {}{}\n", estimate.text(),
@@ -142,6 +155,7 @@ int train(TrainOptions options) {
   const Interrupt interrupt;
   LanguageModel model(c, base.pool(),
                       options.tune.recompute ? llama::Keep::inputs : llama::Keep::every_layer);
+  if (options.model.bfloat16) say_accuracy(model, base, data.validation);
   const std::size_t training_examples = data.train.size();
   const Batches batches(std::move(data.train), options.data.batch_tokens, options.tune.seed);
   const std::int64_t steps = count_steps(model, options, base, batches, data.validation, begin);
