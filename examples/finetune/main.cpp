@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "program.hpp"
+#include "tune/commands.hpp"
 
 namespace {
 
@@ -32,6 +33,7 @@ checkpoint of a run that was killed. Exit status: 0 done, 1 failed, 130 interrup
 
 int main(int argc, char** argv) {
   using finetune::Settings;
+  if (argc > 1 && finetune::is_command(argv[1])) return finetune::run_command(argc, argv);
   // --smoke changes the defaults, so it must be known before the other options are.
   bool smoke = std::find(argv, argv + argc, std::string_view("--smoke")) != argv + argc;
   Settings settings = smoke ? finetune::tiny_settings() : Settings();

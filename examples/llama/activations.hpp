@@ -44,7 +44,8 @@ template <class T>
 class Activations {
  public:
   /// For up to `capacity` tokens; `ranks` of h by layer.
-  Activations(const Config& c, Keep keep, Index capacity, const std::vector<BySlot>& ranks)
+  Activations(const Config& c, Keep keep, Index capacity, const std::vector<BySlot>& ranks,
+              Memory memory = Memory::allocated)
       : capacity_(capacity), ranks_(ranks), layers_(ranks.size()) {
     const Index N = capacity;
     if (keep == Keep::every_layer) {
@@ -66,7 +67,7 @@ class Activations {
     arena_.add(inverse_rms, N);
     arena_.add(dhidden, c.width * N);
     arena_.add(losses, N);
-    arena_.allocate();
+    arena_.allocate(memory);
     if (keep == Keep::every_layer) return;
     for (LayerActivations<T>& layer : layers_) {
       T* const input = keep == Keep::inputs ? layer.input : shared_.input;
@@ -127,19 +128,20 @@ template <class T>
 class Workspace {
  public:
   /// For N = `count` tokens that attend to up to `keys` positions, by `threads` threads.
-  Workspace(const Config& c, Index count, Index keys, int threads)
+  Workspace(const Config& c, Index count, Index keys, int threads, Memory memory = Memory::allocated)
       : count_(count), keys_(keys), attention_(static_cast<std::size_t>(threads)) {
     arena_.add(normed, c.width * count);
     arena_.add(activated, c.feed_forward * count);
     for (T*& scratch : attention_) arena_.add(scratch, attention_scratch(keys));
     arena_.add(logits, c.vocabulary * cross_entropy_chunk<T>(c.vocabulary, count));
-    arena_.allocate();
+    arena_.allocate(memory);
   }
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
 
   Index count() const { return count_; }
   Index keys() const { return keys_; }
+  Index bytes() const { return arena_.bytes(); }
   bool fits(Index count, Index keys) const { return count <= count_ && keys <= keys_; }
   T* attention(int ith) const { return attention_[static_cast<std::size_t>(ith)]; }
 
@@ -159,7 +161,8 @@ class BackwardWorkspace {
  public:
   /// For tokens and for the adapters of one layer: their largest rank, and what BlockGradients need for a
   /// block.
-  BackwardWorkspace(const Config& c, Index count, Index largest_rank, Index gradient_size)
+  BackwardWorkspace(const Config& c, Index count, Index largest_rank, Index gradient_size,
+                    Memory memory = Memory::allocated)
       : count_(count), largest_rank_(largest_rank), gradient_size_(gradient_size) {
     arena_.add(stream, c.width * count);
     arena_.add(normed, c.width * count);
@@ -169,7 +172,7 @@ class BackwardWorkspace {
     arena_.add(gate_up, 2 * c.feed_forward * count);
     for (T*& dh : h) arena_.add(dh, largest_rank * count);
     arena_.add(gradients, gradient_size * token_blocks(count));
-    arena_.allocate();
+    arena_.allocate(memory);
   }
   BackwardWorkspace(const BackwardWorkspace&) = delete;
   BackwardWorkspace& operator=(const BackwardWorkspace&) = delete;
@@ -177,6 +180,7 @@ class BackwardWorkspace {
   bool fits(Index count, Index largest_rank, Index gradient_size) const {
     return count <= count_ && largest_rank <= largest_rank_ && gradient_size <= gradient_size_;
   }
+  Index bytes() const { return arena_.bytes(); }
 
   T* stream = nullptr;       // W×N, gradient of the residual stream, from layer to layer
   T* normed = nullptr;       // W×N

@@ -10,6 +10,9 @@
 
 namespace llama {
 
+/// Whether buffers are made, or only counted.
+enum class Memory { allocated, counted };
+
 /// Add all buffers, then allocate once. Each is 64-byte aligned.
 template <class T>
 class Arena {
@@ -20,7 +23,8 @@ class Arena {
     pending_.emplace_back(&pointer, size_);
     size_ += (count + line - 1) / line * line;
   }
-  void allocate() {
+  void allocate(Memory memory = Memory::allocated) {
+    if (memory == Memory::counted) return pending_.clear();
     memory_ = tiedlora::AlignedArray<T>(size_, tiedlora::PageQuarter::first);
     for (const auto& [pointer, offset] : pending_) *pointer = memory_.data() + offset;
     pending_.clear();

@@ -29,12 +29,12 @@ std::int32_t sample(std::span<const T> logits, double temperature, Random& rando
   return static_cast<std::int32_t>(best);  // rounding left a rest
 }
 
-/// The `count` tokens that follow the prompt. Throws tiedlora::Error if the prompt is empty or the
-/// temperature negative.
-template <class T>
+/// The `count` tokens that follow the prompt, or those up to one of which is_end(token). Throws
+/// tiedlora::Error if the prompt is empty or the temperature negative.
+template <class T, class IsEnd>
 std::vector<std::int32_t> generate(Transformer<T>& model, const std::type_identity_t<Model<T>>& weights,
                                    const tiedlora::Adapter<T>* adapter, std::span<const std::int32_t> prompt,
-                                   Index count, double temperature, std::uint64_t seed) {
+                                   Index count, double temperature, std::uint64_t seed, const IsEnd& is_end) {
   if (prompt.empty()) throw tiedlora::Error("generate: the prompt is empty; give at least one token");
   if (!(temperature >= 0))
     throw tiedlora::Error("generate: the temperature is " + std::to_string(temperature) + "; use 0 or more");
@@ -46,9 +46,18 @@ std::vector<std::int32_t> generate(Transformer<T>& model, const std::type_identi
   while (static_cast<Index>(text.size()) < count) {
     const auto next = text.empty() ? prompt : std::span<const std::int32_t>(&text.back(), 1);
     model.extend(weights, adapter, cache, next, logits.data());
-    text.push_back(sample<T>(logits, temperature, random));
+    const std::int32_t token = sample<T>(logits, temperature, random);
+    if (is_end(token)) break;
+    text.push_back(token);
   }
   return text;
+}
+template <class T>
+std::vector<std::int32_t> generate(Transformer<T>& model, const std::type_identity_t<Model<T>>& weights,
+                                   const tiedlora::Adapter<T>* adapter, std::span<const std::int32_t> prompt,
+                                   Index count, double temperature, std::uint64_t seed) {
+  return generate(model, weights, adapter, prompt, count, temperature, seed,
+                  [](std::int32_t) { return false; });
 }
 
 }  // namespace llama

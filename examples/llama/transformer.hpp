@@ -91,6 +91,17 @@ class Transformer {
   void extend(const Model<T>& model, const Adapter* adapter, KeyValueCache<T>& cache,
               std::span<const std::int32_t> tokens, T* out);
 
+  /// Bytes that forward and backward of an adapter allocate for batches of up to `count` tokens in sequences
+  /// of up to `longest`: what is kept, and scratch.
+  static Index working_bytes(const Config& config, Keep keep, const tiedlora::Layout& layout, Index count,
+                             Index longest, int threads) {
+    const AdapterMap map(config, layout);
+    return Activations<T>(config, keep, count, map.h_ranks(), Memory::counted).bytes() +
+           Workspace<T>(config, count, longest, threads, Memory::counted).bytes() +
+           BackwardWorkspace<T>(config, count, map.largest_rank(), map.gradient_size(), Memory::counted)
+               .bytes();
+  }
+
   /// Bytes that the last forward keeps for backward; without scratch that does not grow with the layers.
   Index activation_bytes() const { return training_ ? training_->bytes() : 0; }
 

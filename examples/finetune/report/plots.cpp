@@ -45,10 +45,10 @@ std::string plot_title(const Contender& contender) {
   return contender.is_full() ? title : fmt::format("{} r={}", title, contender.rank);
 }
 
-/// The head of every script: it runs in the folder of its CSV file, `gnuplot NAME.gp`, and writes NAME.png
-/// and NAME.svg.
+}  // namespace
+
 std::string plot_script(const std::string& name, const std::string& csv, int width, int height,
-                        const std::string& body, const std::string& data_blocks = {}) {
+                        const std::string& body, const std::string& data_blocks) {
   return fmt::format(
       "# Draws {0}.png and {0}.svg from {1}: run gnuplot {0}.gp in this folder.\n"
       "set datafile separator comma\n"
@@ -67,8 +67,6 @@ std::string plot_script(const std::string& name, const std::string& csv, int wid
       "}}\n",
       name, csv, gnuplot_quoted(csv), width, height, body, data_blocks);
 }
-
-}  // namespace
 
 std::string draw(const std::filesystem::path& folder, const std::string& name, const std::string& script) {
   write_atomically(folder / (name + ".gp"), script);

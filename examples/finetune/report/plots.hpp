@@ -14,6 +14,10 @@ namespace finetune {
 /// A string as gnuplot's single-quoted literal.
 std::string gnuplot_quoted(const std::string& text);
 
+/// The script that draws NAME.png and NAME.svg from a CSV file in its folder; `body` plots.
+std::string plot_script(const std::string& name, const std::string& csv, int width, int height,
+                        const std::string& body, const std::string& data_blocks = {});
+
 /// Writes the script and runs gnuplot on it. Returns what went wrong, or nothing.
 std::string draw(const std::filesystem::path& folder, const std::string& name, const std::string& script);
 

@@ -1,0 +1,22 @@
+// The files of training data that paths stand for.
+#pragma once
+
+#include <filesystem>  // path
+#include <vector>      // vector
+
+#include "read_data.hpp"
+
+namespace finetune {
+
+struct DataFile {
+  std::filesystem::path path;
+  bool is_json = false;   ///< else plain text
+  bool is_found = false;  ///< in a folder, not named
+};
+
+/// Files as they are named, and of folders all that is in them, sorted, each once. Named files are JSON by
+/// .jsonl, .ndjson and .json; in folders .json is text, as it is something else in most. What is passed over
+/// is counted in the report. Throws std::runtime_error for a path that is not there.
+std::vector<DataFile> find_data_files(const std::vector<std::filesystem::path>& paths, DataReport& report);
+
+}  // namespace finetune

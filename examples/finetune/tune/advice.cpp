@@ -1,0 +1,136 @@
+// What a comparison comes to.
+#include <algorithm>  // sort, max
+#include <charconv>   // from_chars
+#include <cmath>      // sqrt, isfinite
+#include <stdexcept>  // invalid_argument
+
+#include <fmt/format.h>
+
+#include "compare.hpp"
+
+namespace finetune {
+
+namespace {
+
+template <class Number>
+bool parse(std::string_view text, Number& number) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return error == std::errc() && end == text.data() + text.size();
+}
+
+}  // namespace
+
+TuneOptions parse_candidate(const std::string& text, TuneOptions rest) {
+  const auto fail = [&](const std::string& why) {
+    throw std::invalid_argument(fmt::format(
+        "--candidates: \"{}\" {}; write SCHEME:RANK or SCHEME:RANK:RATE, such as tl6:32", text, why));
+  };
+  const std::size_t first = text.find(':');
+  if (first == text.npos) fail("has no rank");
+  const std::size_t second = text.find(':', first + 1);
+  rest.scheme = text.substr(0, first);
+  try {
+    scheme_named(rest.scheme);
+  } catch (const std::invalid_argument&) {
+    std::string names;
+    for (const auto& [known, scheme] : named_schemes()) names += (names.empty() ? "" : ", ") + known;
+    fail("begins with none of the schemes " + names);
+  }
+  const std::string_view rank = std::string_view(text).substr(first + 1, second - first - 1);
+  if (!parse(rank, rest.rank) || rest.rank < 1 || rest.rank > 4096) fail("has no rank from 1 to 4096");
+  if (second != text.npos) {
+    double rate = 0;
+    if (!parse(std::string_view(text).substr(second + 1), rate) || !(rate > 0) || !std::isfinite(rate))
+      fail("has no positive rate at its end");
+    rest.rate = rate;
+  }
+  return rest;
+}
+
+std::vector<std::size_t> rounds_of(std::size_t count) {
+  std::vector<std::size_t> rounds = {count};
+  while (rounds.back() > 2) rounds.push_back((rounds.back() + 1) / 2);
+  return rounds;
+}
+
+std::vector<std::size_t> survivors(std::span<const Candidate> candidates, std::size_t count) {
+  std::vector<std::size_t> order(candidates.size());
+  for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::erase_if(order, [&](std::size_t i) { return candidates[i].diverged; });
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return std::pair(candidates[a].loss, candidates[a].trained) <
+           std::pair(candidates[b].loss, candidates[b].trained);
+  });
+  // In rising order of loss, one is on the frontier if it has fewer numbers than all before it.
+  std::vector<std::size_t> chosen, others;
+  Index fewest = std::numeric_limits<Index>::max();
+  for (const std::size_t i : order) {
+    (candidates[i].trained < fewest ? chosen : others).push_back(i);
+    fewest = std::min(fewest, candidates[i].trained);
+  }
+  for (const std::size_t i : others)
+    if (chosen.size() < count) chosen.push_back(i);
+  if (chosen.size() > count) chosen.resize(count);
+  std::sort(chosen.begin(), chosen.end(),
+            [&](std::size_t a, std::size_t b) { return candidates[a].loss < candidates[b].loss; });
+  return chosen;
+}
+
+bool PairedDifference::is_clear() const { return std::abs(mean) > 2 * error; }
+
+PairedDifference paired_difference(const Candidate& a, const Candidate& b, std::span<const double> weights) {
+  double sum = 0, total = 0;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    sum += weights[i] * (a.losses[i] - b.losses[i]);
+    total += weights[i];
+  }
+  PairedDifference result = {.mean = sum / total};
+  // Of a ratio of sums: the weighted deviations from the mean are what varies.
+  double squares = 0;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    const double deviation = weights[i] * (a.losses[i] - b.losses[i] - result.mean);
+    squares += deviation * deviation;
+  }
+  const auto n = static_cast<double>(weights.size());
+  result.error = n > 1 ? std::sqrt(squares * n / (n - 1)) / total : std::numeric_limits<double>::infinity();
+  return result;
+}
+
+std::string advice(std::span<const Candidate> candidates, std::span<const double> weights) {
+  std::int64_t most = 0;
+  for (const Candidate& c : candidates)
+    if (!c.diverged) most = std::max(most, c.steps);
+  std::vector<const Candidate*> finalists;
+  for (const Candidate& c : candidates)
+    if (!c.diverged && c.steps == most) finalists.push_back(&c);
+  if (finalists.empty()) return "No candidate was trained without diverging: take lower rates.\n";
+  std::sort(finalists.begin(), finalists.end(),
+            [](const Candidate* a, const Candidate* b) { return a->trained < b->trained; });
+  const Candidate* choice = finalists.front();
+  std::string text =
+      fmt::format("Take {} ({} numbers, loss {:.4f})", choice->name, choice->trained, choice->loss);
+  std::string thin;
+  for (std::size_t i = 1; i < finalists.size(); ++i) {
+    const Candidate& larger = *finalists[i];
+    const PairedDifference gain = paired_difference(*choice, larger, weights);
+    if (gain.is_clear() && gain.mean > 0) {
+      text += fmt::format(", or {} if {} numbers are not too many ({:.4f}: {:.4f} ± {:.4f} better)",
+                          larger.name, larger.trained, larger.loss, gain.mean, 2 * gain.error);
+      choice = &larger;
+    } else if (!gain.is_clear()) {
+      thin += fmt::format(
+          " {} and {} differ by {:.4f} ± {:.4f} nats a token, which these {} validation examples do "
+          "not tell apart.",
+          choice->name, larger.name, gain.mean, 2 * gain.error, weights.size());
+    } else {
+      thin += fmt::format(" {} has more numbers and is worse.", larger.name);
+    }
+  }
+  text += fmt::format(".{} One seed each: another would move every loss a little.", thin);
+  if (weights.size() < 30)
+    text += fmt::format(" {} validation examples are few: give more with --validation or --held-out.",
+                        weights.size());
+  return text + '\n';
+}
+
+}  // namespace finetune

@@ -1,0 +1,91 @@
+#include "base.hpp"
+
+#include <algorithm>    // min
+#include <filesystem>   // is_directory
+#include <fstream>      // ifstream
+#include <set>          // set
+#include <string_view>  // string_view
+#include <vector>       // vector
+
+#include <finetune/data/files.hpp>  // fnv1a
+#include <llama/adapter_map.hpp>
+#include <llama/modules.hpp>
+#include <tiedlora/io/gguf/load.hpp>
+#include <tiedlora/io/native.hpp>
+#include <tiedlora/io/peft/load.hpp>
+
+namespace finetune {
+
+TuneBase::TuneBase(const ModelOptions& options)
+    : file_(options.path),
+      pool_(options.threads),
+      tokenizer_(file_.tokenizer()),
+      chat_(file_.chat(tokenizer_)),
+      copy_(options.float_base ? std::make_unique<llama::FloatCopy>(file_.model(), pool_) : nullptr) {}
+
+Index TuneBase::weight_bytes() const {
+  Index bytes = 0;
+  auto model = file_.model();
+  llama::for_weights(model, [&](const llama::Weight<float>& weight) {
+    bytes += weight.out * llama::bytes_of(weight.type, weight.in);
+  });
+  return bytes;
+}
+
+std::string TuneBase::types() const {
+  std::set<std::string> names;
+  auto model = file_.model();
+  llama::for_weights(model, [&](const llama::Weight<float>& weight) {
+    names.insert(std::string(llama::info(weight.type).name));
+  });
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+std::uint64_t TuneBase::fingerprint() const {
+  std::uint64_t hash = fnv1a(file_.architecture());
+  auto model = file_.model();
+  std::vector<float> row;
+  llama::for_weights(model, [&](const llama::Weight<float>& weight) {
+    row.resize(static_cast<std::size_t>(weight.in));
+    for (Index i = 0; i < std::min<Index>(weight.out, 4); ++i) {
+      weight.copy(weight.out * i / 4, 0, weight.in, row.data());
+      hash = fnv1a({reinterpret_cast<const char*>(row.data()), row.size() * sizeof(float)}, hash);
+    }
+    hash = fnv1a(fmt::format("{}x{}", weight.out, weight.in), hash);
+  });
+  return hash;
+}
+
+tiedlora::gguf::Naming TuneBase::gguf_naming() const {
+  tiedlora::gguf::Naming naming = tiedlora::gguf::llama({.heads = config().heads,
+                                                         .kv_heads = config().kv_heads,
+                                                         .weights = tiedlora::gguf::Order::hugging_face});
+  naming.architecture = file_.architecture();
+  if (naming.architecture != "llama") naming.permuted.clear();  // rows stand there as in transformers
+  return naming;
+}
+
+tiedlora::Adapter<float> TuneBase::load_adapter(const std::filesystem::path& path) const {
+  using tiedlora::Adapter;
+  if (!std::filesystem::exists(path))
+    throw std::runtime_error(fmt::format(
+        "there is no \"{}\"; give a native file, a PEFT folder or a GGUF adapter", path.string()));
+  std::string magic(4, '\0');
+  if (!std::filesystem::is_directory(path)) std::ifstream(path, std::ios::binary).read(magic.data(), 4);
+  const tiedlora::ModuleList modules = llama::modules(config(), all_targets());
+  Adapter<float> adapter =
+      std::filesystem::is_directory(path) ? tiedlora::load_peft<float>(path, modules).adapter
+      : magic == tiedlora::gguf::magic    ? tiedlora::load_gguf<float>(path, modules, gguf_naming()).adapter
+                                          : tiedlora::load_adapter<float>(path);
+  try {
+    llama::AdapterMap(config(), adapter.layout());
+  } catch (const tiedlora::Error& error) {
+    throw std::runtime_error(
+        fmt::format("\"{}\" does not fit \"{}\": {}", path.string(), file_.path().string(), error.what()));
+  }
+  return adapter;
+}
+
+}  // namespace finetune

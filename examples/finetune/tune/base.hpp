@@ -1,0 +1,59 @@
+// The base model of a run: weights as they are computed, tokenizer, chat template.
+#pragma once
+
+#include <cstdint>   // uint64_t
+#include <memory>    // unique_ptr
+#include <optional>  // optional
+#include <string>    // string
+
+#include <llama/base_model.hpp>
+#include <llama/float_copy.hpp>
+#include <llama/thread_pool.hpp>
+#include <llama/transformer.hpp>
+#include <tiedlora/adapter/adapter.hpp>
+#include <tiedlora/io/gguf/naming.hpp>  // Naming
+
+#include "options.hpp"
+
+extern template class llama::Transformer<float>;  // train/model.cpp
+
+namespace finetune {
+
+class TuneBase {
+ public:
+  /// Throws std::runtime_error for what is no model that is computed here.
+  explicit TuneBase(const ModelOptions& options);
+  TuneBase(const TuneBase&) = delete;
+  TuneBase& operator=(const TuneBase&) = delete;
+
+  const llama::Model<float>& model() const { return copy_ ? copy_->model() : file_.model(); }
+  const llama::Config& config() const { return file_.model().config; }
+  const llama::BaseModel& file() const { return file_; }
+  const llama::Tokenizer& tokenizer() const { return tokenizer_; }
+  /// Null for a model without a template.
+  const llama::Chat* chat() const { return chat_ ? &*chat_ : nullptr; }
+  llama::ThreadPool& pool() { return pool_; }
+
+  /// Of the weights as they lie in the file, and of their copy as floats.
+  Index weight_bytes() const;
+  Index copy_bytes() const { return copy_ ? llama::FloatCopy::bytes(file_.model()) : 0; }
+  /// "Q4_1 and F32", the types of the matrices.
+  std::string types() const;
+  /// Of sizes and some rows of every matrix: tells models apart, not every change of one.
+  std::uint64_t fingerprint() const;
+
+  /// The modules' names in GGUF, and how rows stand there: adapters have transformers' order.
+  tiedlora::gguf::Naming gguf_naming() const;
+  /// An adapter for this base: a native file, a PEFT folder or a GGUF file. Throws an exception that names
+  /// the path and what does not fit.
+  tiedlora::Adapter<float> load_adapter(const std::filesystem::path& path) const;
+
+ private:
+  llama::BaseModel file_;
+  llama::ThreadPool pool_;
+  llama::Tokenizer tokenizer_;
+  std::optional<llama::Chat> chat_;
+  std::unique_ptr<llama::FloatCopy> copy_;
+};
+
+}  // namespace finetune

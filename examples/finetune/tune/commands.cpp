@@ -1,0 +1,257 @@
+#include "commands.hpp"
+
+#include <algorithm>  // find, max
+#include <array>      // array
+#include <iostream>   // cout, cerr
+#include <thread>     // hardware_concurrency
+
+#include "../../command_line.hpp"
+#include "../../numbers.hpp"
+#include "compare.hpp"
+#include "evaluate.hpp"
+#include "train.hpp"
+
+namespace finetune {
+
+namespace {
+
+using examples::number_from;
+using examples::number_from_zero;
+using examples::positive_number;
+
+constexpr std::array<std::string_view, 4> commands = {"train", "eval", "generate", "compare"};
+
+CLI::Validator positive_whole() { return number_from(1, 1e9, "a number from 1 on"); }
+
+void add_model(CLI::App& app, ModelOptions& model, std::string& base_type) {
+  model.threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  app.add_option("--model", model.path, "the base: a GGUF file or a Hugging Face folder")
+      ->required()
+      ->group("Model");
+  app.add_option("--base-type", base_type,
+                 "as-is: weights stay mapped in the file's types; f32: a copy as floats")
+      ->check(CLI::IsMember({"as-is", "f32"}))
+      ->group("Model");
+  app.add_option("--threads", model.threads, "")
+      ->check(number_from(1, 1024, "a number from 1 to 1024"))
+      ->group("Model");
+}
+
+void add_reading(CLI::App& app, DataOptions& reading) {
+  app.add_option("--window", reading.window, "longest sequence, in tokens; longer ones lose their end")
+      ->check(number_from(2, 1e6, "a number from 2 to 1000000"))
+      ->group("Data");
+  app.add_option("--system", reading.system, "system message for examples of question and answer")
+      ->group("Data");
+  app.add_flag("--loss-on-all", reading.loss_on_all, "train on questions as well, not on answers alone")
+      ->group("Data");
+}
+
+void add_training_data(CLI::App& app, TrainingDataOptions& data) {
+  app.add_option(
+         "--data", data.paths,
+         "text (files or folders), or JSONL with text, prompt and completion, messages, or instruction, "
+         "input and output")
+      ->required()
+      ->group("Data");
+  app.add_option("--validation", data.validation,
+                 "the same, to measure with; else a part of --data is held out")
+      ->group("Data");
+  app.add_option("--held-out", data.held_out, "that part")
+      ->check(number_from(1e-6, 0.5, "a number above 0 and up to 0.5"))
+      ->group("Data");
+  add_reading(app, data.reading);
+  app.add_option("--batch-tokens", data.batch_tokens,
+                 "a batch holds sequences of up to so many tokens in all")
+      ->check(positive_whole())
+      ->group("Data");
+}
+
+void add_tune(CLI::App& app, TuneOptions& tune, bool one_scheme) {
+  if (one_scheme) {
+    app.add_option("--scheme", tune.scheme, "how the adapter is tied: lora, vera, tl5, tl6, lora_fa, …")
+        ->check([](const std::string& name) {
+          try {
+            scheme_named(name);
+            return std::string();
+          } catch (const std::invalid_argument&) {
+            std::string names;
+            for (const auto& [known, scheme] : named_schemes()) names += (names.empty() ? "" : ", ") + known;
+            return "\"" + name + "\" is none of " + names;
+          }
+        })
+        ->group("Adapter");
+    app.add_option("--rank", tune.rank, "")
+        ->check(number_from(1, 4096, "a number from 1 to 4096"))
+        ->group("Adapter");
+    app.add_option("--rate", tune.rate, "learning rate of A and B [by scheme]")
+        ->check(positive_number())
+        ->group("Training");
+    app.add_option("--uv-rate", tune.uv_rate, "learning rate of u and v [by scheme]")
+        ->check(positive_number())
+        ->group("Training");
+  }
+  app.add_option("--scaling", tune.scaling, "s of y += s v∘B(u∘Ax); LoRA's alpha / rank")
+      ->check(positive_number())
+      ->group("Adapter");
+  app.add_option("--targets", tune.targets, "adapted modules")
+      ->delimiter(',')
+      ->check(CLI::IsMember(all_targets()))
+      ->group("Adapter");
+  app.add_option("--schedule", tune.schedule, "cosine, down to a tenth, or constant")
+      ->check(CLI::IsMember({"cosine", "constant"}))
+      ->group("Training");
+  app.add_option("--warm-up", tune.warm_up, "part of the steps in which rates rise")
+      ->check(number_from(0, 1, "a number from 0 to 1"))
+      ->group("Training");
+  app.add_option("--weight-decay", tune.weight_decay, "AdamW's, on A and B")
+      ->check(number_from_zero())
+      ->group("Training");
+  app.add_option("--clip", tune.clip_norm, "largest gradient norm")
+      ->check(positive_number())
+      ->group("Training");
+  app.add_option("--dropout", tune.dropout, "on the adapters' input")
+      ->check(number_from(0, 0.99, "a number from 0 to 0.99"))
+      ->group("Training");
+  app.add_option("--accumulate", tune.accumulate, "batches in a step")
+      ->check(positive_whole())
+      ->group("Training");
+  app.add_option("--seed", tune.seed, "of the adapter's start and the order of the data")->group("Training");
+  app.add_flag("--recompute", tune.recompute,
+               "keep a layer's input alone, compute the rest again: less memory")
+      ->group("Training");
+}
+
+int train_command(int argc, char** argv) {
+  TrainOptions o;
+  std::string base_type = "as-is";
+  CLI::App app("Trains an adapter for a language model beside its frozen weights.", "finetune train");
+  app.option_defaults()->always_capture_default();
+  add_model(app, o.model, base_type);
+  add_training_data(app, o.data);
+  add_tune(app, o.tune, true);
+  CLI::Option* epochs = app.add_option("--epochs", o.epochs, "passes over the data")
+                            ->check(positive_number())
+                            ->group("Training");
+  CLI::Option* steps = app.add_option("--steps", o.steps, "instead: so many steps")
+                           ->check(positive_whole())
+                           ->always_capture_default(false)
+                           ->excludes(epochs)
+                           ->group("Training");
+  app.add_option("--minutes", o.minutes, "instead: as many steps as fit into that time")
+      ->check(positive_number())
+      ->always_capture_default(false)
+      ->excludes(epochs)
+      ->excludes(steps)
+      ->group("Training");
+  app.add_option("--evaluations", o.evaluations, "how often the validation loss is measured")
+      ->check(positive_whole())
+      ->group("Training");
+  app.add_option("--patience", o.patience, "end after so many evaluations without a better loss; 0: never")
+      ->check(number_from(0, 1e6, "a number from 0 on"))
+      ->group("Training");
+  app.add_option("--out", o.out, "folder for the adapter and all that belongs to it")
+      ->required()
+      ->group("Files");
+  app.add_flag("--resume", o.resume,
+               "go on from the checkpoint in OUT as if the run had not been interrupted")
+      ->group("Files");
+  app.add_option("--base-name", o.base_name,
+                 "what the files call the base, such as HuggingFaceTB/SmolLM2-135M-Instruct [its own name]")
+      ->group("Files");
+  app.footer(
+      "\nExample:\n  finetune train --model model.gguf --data chat.jsonl --scheme tl6 --rank 32 --out "
+      "mine/\n\n"
+      "Ctrl-C ends the run at the next step and keeps what was trained; --resume goes on from there, or from "
+      "the "
+      "last\ncheckpoint of a run that was killed. Exit status: 0 done, 1 failed, 2 wrong usage, 130 "
+      "interrupted.");
+  int status = 0;
+  const int code = examples::run_command(app, argc, argv, std::cout, std::cerr, [&] {
+    o.model.float_base = base_type == "f32";
+    status = train(o);
+  });
+  return code == 0 ? status : code;
+}
+
+int eval_command(int argc, char** argv) {
+  EvalOptions o;
+  std::string base_type = "as-is";
+  CLI::App app("Measures loss and perplexity of a model, with adapters and without.", "finetune eval");
+  app.option_defaults()->always_capture_default();
+  add_model(app, o.model, base_type);
+  app.add_option("--adapter", o.adapters, "native file, PEFT folder, GGUF adapter, or the folder of a run")
+      ->group("Model");
+  app.add_option("--data", o.data, "as for finetune train")->required()->group("Data");
+  add_reading(app, o.reading);
+  app.add_option("--batch-tokens", o.batch_tokens, "")->check(positive_whole())->group("Data");
+  return examples::run_command(app, argc, argv, std::cout, std::cerr, [&] {
+    o.model.float_base = base_type == "f32";
+    evaluate(o);
+  });
+}
+
+int generate_command(int argc, char** argv) {
+  GenerateOptions o;
+  std::string base_type = "as-is";
+  CLI::App app("Says what a model answers, and what adapters make of it.", "finetune generate");
+  app.option_defaults()->always_capture_default();
+  add_model(app, o.model, base_type);
+  app.add_option("--adapter", o.adapters, "native file, PEFT folder, GGUF adapter, or the folder of a run")
+      ->group("Model");
+  app.add_option("--prompt", o.prompts, "")->required()->group("Text");
+  app.add_option("--system", o.system, "system message")->group("Text");
+  app.add_flag("--raw", o.raw, "the prompt as it is, without the chat template")->group("Text");
+  app.add_option("--tokens", o.tokens, "of an answer at most")->check(positive_whole())->group("Text");
+  app.add_option("--temperature", o.temperature, "0: always the most likely token")
+      ->check(number_from_zero())
+      ->group("Text");
+  app.add_option("--seed", o.seed, "")->group("Text");
+  return examples::run_command(app, argc, argv, std::cout, std::cerr, [&] {
+    o.model.float_base = base_type == "f32";
+    generate(o);
+  });
+}
+
+int compare_command(int argc, char** argv) {
+  CompareOptions o;
+  std::string base_type = "as-is";
+  CLI::App app("Finds out which scheme and rank fit a task: all begin, the better half goes on.",
+               "finetune compare");
+  app.option_defaults()->always_capture_default();
+  add_model(app, o.model, base_type);
+  add_training_data(app, o.data);
+  add_tune(app, o.tune, false);
+  app.add_option("--candidates", o.candidates, "SCHEME:RANK, or SCHEME:RANK:RATE for a rate of its own")
+      ->delimiter(',')
+      ->group("Adapter");
+  app.add_option("--minutes", o.minutes, "for everything")->check(positive_number())->group("Training");
+  app.add_option("--out", o.out, "folder for tables, the picture and the adapters")
+      ->required()
+      ->group("Files");
+  app.add_flag("--resume", o.resume, "go on where an earlier run with the same options was stopped")
+      ->group("Files");
+  int status = 0;
+  const int code = examples::run_command(app, argc, argv, std::cout, std::cerr, [&] {
+    o.model.float_base = base_type == "f32";
+    status = compare(o);
+  });
+  return code == 0 ? status : code;
+}
+
+}  // namespace
+
+bool is_command(std::string_view name) {
+  return std::find(commands.begin(), commands.end(), name) != commands.end();
+}
+
+int run_command(int argc, char** argv) {
+  const std::string_view name = argv[1];
+  const auto run = name == "train"      ? train_command
+                   : name == "eval"     ? eval_command
+                   : name == "generate" ? generate_command
+                                        : compare_command;
+  return run(argc - 1, argv + 1);
+}
+
+}  // namespace finetune

@@ -1,0 +1,13 @@
+// The commands for real models: train, eval, generate, compare.
+#pragma once
+
+#include <string_view>  // string_view
+
+namespace finetune {
+
+bool is_command(std::string_view name);
+
+/// argv[1] is a command. Returns the exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+int run_command(int argc, char** argv);
+
+}  // namespace finetune

@@ -1,0 +1,260 @@
+#include "compare.hpp"
+
+#include <algorithm>   // max, min, sort
+#include <filesystem>  // exists
+
+#include <fmt/format.h>
+#include <finetune/data/files.hpp>    // CsvTable, write_atomically
+#include <finetune/report/plots.hpp>  // draw, plot_script
+#include <nlohmann/json.hpp>
+
+#include "data.hpp"
+#include "memory.hpp"
+#include "outputs.hpp"  // save_adapter_files
+#include "tuner.hpp"
+
+namespace finetune {
+
+namespace {
+
+constexpr int interrupted_status = 130;
+
+/// One comparison: what all candidates share, and how far each has come.
+class Comparer {
+ public:
+  explicit Comparer(const CompareOptions& options)
+      : options_(options),
+        base_(options.model),
+        model_(base_.config(), base_.pool(),
+               options.tune.recompute ? llama::Keep::inputs : llama::Keep::every_layer),
+        data_(read_tune_data(base_, options.data)),
+        batches_(std::move(data_.train), options.data.batch_tokens, options.tune.seed) {
+    for (const std::string& text : options.candidates) {
+      Candidate candidate = {.name = text, .tune = parse_candidate(text, options.tune)};
+      candidate.trained = layout_of(candidate.tune, base_.config()).trainable_count();
+      candidates_.push_back(std::move(candidate));
+    }
+    // An example a batch: what is compared are examples, not what stands together.
+    for (const TokenBatch& batch : data_.validation) add_examples(batch);
+    if (examples_.empty()) throw std::runtime_error("there is no validation example to compare with");
+  }
+
+  int run();
+
+ private:
+  using Json = nlohmann::ordered_json;
+
+  void add_examples(const TokenBatch& batch) {
+    std::size_t begin = 0;
+    for (const Index length : batch.lengths) {
+      const auto from = static_cast<std::ptrdiff_t>(begin), to = from + length;
+      TokenBatch one = {.tokens = {batch.tokens.begin() + from, batch.tokens.begin() + to},
+                        .targets = {batch.targets.begin() + from, batch.targets.begin() + to},
+                        .lengths = {length}};
+      one.counted =
+          std::count_if(one.targets.begin(), one.targets.end(), [](std::int32_t t) { return t >= 0; });
+      begin += static_cast<std::size_t>(length);
+      if (one.counted == 0) continue;
+      weights_.push_back(static_cast<double>(one.counted));
+      examples_.push_back(std::move(one));
+    }
+  }
+
+  std::vector<std::int64_t> plan_steps();
+  void train(Candidate& candidate, std::int64_t until);
+  void measure(Candidate& candidate, const Adapter& adapter);
+  void report();
+
+  const CompareOptions& options_;
+  const double begin_ = seconds_now();
+  TuneBase base_;
+  LanguageModel model_;
+  TuneData data_;
+  Batches batches_;
+  std::vector<TokenBatch> examples_;
+  std::vector<double> weights_;  // of the examples: their counted tokens
+  std::vector<Candidate> candidates_;
+  std::vector<TokenBatch> none_;
+  std::int64_t horizon_ = 0;
+  double base_loss_ = 0;
+};
+
+void Comparer::measure(Candidate& candidate, const Adapter& adapter) {
+  candidate.losses.clear();
+  double sum = 0, total = 0;
+  for (std::size_t i = 0; i < examples_.size(); ++i) {
+    candidate.losses.push_back(mean_loss(model_, base_.model(), &adapter, {examples_[i]}));
+    sum += weights_[i] * candidate.losses.back();
+    total += weights_[i];
+  }
+  candidate.loss = sum / total;
+}
+
+/// The steps that a candidate has done at the end of each round. Rounds get equal shares of the time.
+std::vector<std::int64_t> Comparer::plan_steps() {
+  const std::filesystem::path path = options_.out / "plan.json";
+  if (options_.resume && std::filesystem::exists(path)) {
+    const auto json = Json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
+    if (json.is_object() && json.contains("steps") && json["steps"].is_array())
+      return json["steps"].get<std::vector<std::int64_t>>();
+    throw std::runtime_error(path.string() + " is damaged; leave out --resume to start anew");
+  }
+  // A step costs about the same with each: that of the largest, and what measuring it costs.
+  const auto largest = std::max_element(candidates_.begin(), candidates_.end(),
+                                        [](const auto& a, const auto& b) { return a.trained < b.trained; });
+  Tuner tuner(model_, base_.model(), largest->tune, batches_, none_);
+  tuner.learn(0, 0);
+  double begin = seconds_now();
+  tuner.learn(1, 0);
+  const double step = seconds_now() - begin;
+  begin = seconds_now();
+  mean_loss(model_, base_.model(), &tuner.adapter(), examples_);
+  const double evaluation = seconds_now() - begin;
+
+  const std::vector<std::size_t> rounds = rounds_of(candidates_.size());
+  const double left = begin_ + 60 * options_.minutes - seconds_now() - 5 - evaluation;
+  std::vector<std::int64_t> steps;
+  std::int64_t sum = 0;
+  for (const std::size_t count : rounds) {
+    const double share = left / static_cast<double>(rounds.size()) / static_cast<double>(count) - evaluation;
+    sum += std::max<std::int64_t>(2, static_cast<std::int64_t>(share / step));
+    steps.push_back(sum);
+  }
+  fmt::print("{} candidates, {} rounds of {:.1f} minutes; a step takes {:.2f} s, an evaluation {:.1f} s\n",
+             candidates_.size(), rounds.size(), left / 60 / static_cast<double>(rounds.size()), step,
+             evaluation);
+  write_atomically(path, Json{{"steps", steps}}.dump() + '\n');
+  return steps;
+}
+
+void Comparer::train(Candidate& candidate, std::int64_t until) {
+  Tuner tuner(model_, base_.model(), candidate.tune, batches_, none_);
+  std::string file = candidate.name;
+  std::replace(file.begin(), file.end(), ':', '-');
+  const Rates rates = rates_of(candidate.tune);
+  const TrainingResult result = train_loop(
+      tuner,
+      {.title = candidate.name,
+       .steps = horizon_,
+       .checkpoint = {.path = options_.out / "checkpoints" / (file + ".safetensors"),
+                      .key = fmt::format("{} {:016x} {:016x} {} {} {} {} {} {}", candidate.name,
+                                         base_.fingerprint(), data_.report.hash, rates.rate,
+                                         rates.uv_multiple, horizon_, options_.data.batch_tokens,
+                                         options_.tune.seed, options_.tune.scaling),
+                      .resume = true},
+       .unit = {"nats/token", 1},
+       .schedule = Schedule{.steps = horizon_,
+                            .warm_up = static_cast<std::int64_t>(options_.tune.warm_up * double(horizon_)),
+                            .floor = options_.tune.schedule == "constant" ? 1.0 : 0.1},
+       .explosion = 2,
+       .pause_at = until});
+  candidate.steps = result.steps;
+  candidate.diverged = result.diverged;
+  candidate.seconds = result.seconds_per_step * static_cast<double>(result.steps);
+  if (result.diverged || result.interrupted) return;
+  measure(candidate, tuner.adapter());
+  if (until == horizon_)
+    save_adapter_files(options_.out / "adapters" / file, base_, tuner.adapter(), base_.file().name());
+}
+
+void Comparer::report() {
+  std::vector<const Candidate*> order;
+  for (const Candidate& candidate : candidates_) order.push_back(&candidate);
+  std::sort(order.begin(), order.end(),
+            [](const Candidate* a, const Candidate* b) { return a->trained < b->trained; });
+  CsvTable table(
+      {"candidate", "scheme", "rank", "rate", "trained", "steps", "seconds", "round", "loss", "diverged"});
+  std::string text = fmt::format("{:<18} {:>12} {:>8} {:>10} {:>12}\n", "candidate", "trained", "steps",
+                                 "nats/token", "left after");
+  text += fmt::format("{:<18} {:>12} {:>8} {:>10.4f}\n", "base", 0, 0, base_loss_);
+  for (const Candidate* c : order) {
+    table.add({c->name, c->tune.scheme, std::to_string(c->tune.rank), csv_number(rates_of(c->tune).rate),
+               std::to_string(c->trained), std::to_string(c->steps), csv_number(c->seconds),
+               std::to_string(c->round), csv_number(c->loss), c->diverged ? "1" : "0"});
+    text += fmt::format("{:<18} {:>12} {:>8} {:>10} {:>12}\n", c->name, c->trained, c->steps,
+                        c->diverged ? "diverged" : fmt::format("{:.4f}", c->loss),
+                        c->steps == horizon_ ? "stayed" : fmt::format("round {}", c->round));
+  }
+  const std::string words = advice(candidates_, weights_);
+  fmt::print("\n{}\n{}", text, words);
+  table.save(options_.out / "compare.csv");
+  write_atomically(options_.out / "result.txt", text + '\n' + words);
+  const std::string problem =
+      draw(options_.out, "compare",
+           plot_script(
+               "compare", "compare.csv", 800, 520,
+               fmt::format(
+                   "  set logscale x\n  set xlabel 'trained numbers'\n  set ylabel 'validation loss, nats "
+                   "a token'\n  set key top right\n"
+                   "  plot data skip 1 using ($6 == {0} ? $5 : NaN):9:1 with labels point pt 7 ps 1.2 lc rgb "
+                   "'#D55E00' offset 0,1 title 'all {0} steps', \\\n"
+                   "    data skip 1 using ($6 < {0} ? $5 : NaN):9:(sprintf('%s (%d)', strcol(1), $6)) with "
+                   "labels point pt 6 ps 1 lc rgb '#999999' offset 0,1 title 'dropped out, after so many "
+                   "steps'\n",
+                   horizon_)));
+  if (!problem.empty()) fmt::print("Note: {}\n", problem);
+  fmt::print("{}: result.txt, compare.csv, adapters/{}\n", options_.out.string(),
+             problem.empty() ? ", compare.png" : "");
+}
+
+int Comparer::run() {
+  for (const Candidate& candidate : candidates_) {
+    const tiedlora::Layout layout = layout_of(candidate.tune, base_.config());
+    const MemoryEstimate memory = estimate_memory(base_, options_.data, candidate.tune, layout);
+    if (const auto available = available_memory(); available && memory.needed() > *available)
+      throw std::runtime_error(fmt::format("{} needs {}; leave it out, or take a smaller --batch-tokens",
+                                           candidate.name, memory.text()));
+  }
+  const Interrupt interrupt;
+  const std::vector<std::int64_t> steps = plan_steps();
+  const std::vector<std::size_t> rounds = rounds_of(candidates_.size());
+  if (steps.size() != rounds.size())
+    throw std::runtime_error("plan.json is of other candidates; leave out --resume to start anew");
+  horizon_ = steps.back();
+  base_loss_ = mean_loss(model_, base_.model(), nullptr, examples_);
+  fmt::print("Base: {:.4f} nats a token\n", base_loss_);
+  std::vector<std::size_t> left(candidates_.size());
+  for (std::size_t i = 0; i < left.size(); ++i) left[i] = i;
+  for (std::size_t round = 0; round < rounds.size(); ++round) {
+    fmt::print("\n== Round {} of {}: {} candidates to {} steps\n", round + 1, rounds.size(), left.size(),
+               steps[round]);
+    std::fflush(stdout);
+    std::vector<Candidate> taking_part;
+    for (const std::size_t i : left) {
+      Candidate& candidate = candidates_[i];
+      train(candidate, steps[round]);
+      if (Interrupt::requested()) {
+        fmt::print("Interrupted: --resume goes on from here\n");
+        return interrupted_status;
+      }
+      candidate.round = static_cast<int>(round) + 1;
+      fmt::print("{:<18} {}\n", candidate.name,
+                 candidate.diverged ? "diverged" : fmt::format("{:.4f} nats a token", candidate.loss));
+      std::fflush(stdout);
+      taking_part.push_back(candidate);
+    }
+    if (round + 1 == rounds.size()) break;
+    std::vector<std::size_t> next;
+    for (const std::size_t i : survivors(taking_part, rounds[round + 1])) next.push_back(left[i]);
+    std::sort(next.begin(), next.end());
+    left = std::move(next);
+  }
+  report();
+  return 0;
+}
+
+}  // namespace
+
+int compare(const CompareOptions& options) {
+  if (options.candidates.size() < 2)
+    throw std::invalid_argument("--candidates: at least two are needed to compare");
+  if (!options.resume && std::filesystem::exists(options.out / "plan.json"))
+    throw std::runtime_error(
+        fmt::format("{} holds a comparison already; go on with it by --resume, or give another "
+                    "--out",
+                    options.out.string()));
+  std::filesystem::create_directories(options.out);
+  return Comparer(options).run();
+}
+
+}  // namespace finetune

@@ -1,0 +1,64 @@
+// finetune compare: which scheme and rank for a task, within a time.
+#pragma once
+
+#include <cstdint>     // int64_t
+#include <filesystem>  // path
+#include <span>        // span
+#include <string>      // string
+#include <vector>      // vector
+
+#include "options.hpp"
+
+namespace finetune {
+
+struct CompareOptions {
+  ModelOptions model = {};
+  TrainingDataOptions data = {};
+  TuneOptions tune = {};  ///< but scheme, rank and rates
+  std::vector<std::string> candidates = {"lora:1", "lora:2", "lora:8",  "tl5:32",
+                                         "tl6:8",  "tl6:32", "tl6:128", "vera:256"};
+  double minutes = 20;
+  bool resume = false;
+  std::filesystem::path out = {};
+};
+
+/// One of those that are compared.
+struct Candidate {
+  std::string name = {};  ///< "tl6:32"
+  TuneOptions tune = {};
+  Index trained = 0;  ///< numbers
+  std::int64_t steps = 0;
+  double seconds = 0;
+  std::vector<double> losses = {};  ///< by validation example, in nats a token; of the last measurement
+  double loss = 0;                  ///< over all of them
+  int round = 0;                    ///< the last one it took part in, from 1
+  bool diverged = false;
+};
+
+/// "SCHEME:RANK" or "SCHEME:RANK:RATE". Throws std::invalid_argument that says what is wrong with it.
+TuneOptions parse_candidate(const std::string& text, TuneOptions rest);
+
+/// How many of `count` take part in each round: halves, down to two.
+std::vector<std::size_t> rounds_of(std::size_t count);
+
+/// Which go on: those that no other beats in loss with as few numbers or fewer, then by loss. Indices, in
+/// rising order of loss.
+std::vector<std::size_t> survivors(std::span<const Candidate> candidates, std::size_t count);
+
+/// Mean of a − b over validation examples, each weighted with its tokens, and the standard error of that
+/// mean.
+struct PairedDifference {
+  double mean = 0, error = 0;
+  /// Twice the error: a difference that another choice of examples would not have turned round, 19 times
+  /// in 20.
+  bool is_clear() const;
+};
+PairedDifference paired_difference(const Candidate& a, const Candidate& b, std::span<const double> weights);
+
+/// Which to take, by numbers, in a sentence or a few; and what the evidence does not tell.
+std::string advice(std::span<const Candidate> candidates, std::span<const double> weights);
+
+/// Says on stdout what it does. Returns the exit status: 0, or 130 after Ctrl-C.
+int compare(const CompareOptions& options);
+
+}  // namespace finetune

@@ -1,0 +1,26 @@
+// The examples of a run: read, and divided into what is trained on and what is only measured.
+#pragma once
+
+#include <string>  // string
+#include <vector>  // vector
+
+#include <finetune/data/batches.hpp>    // TokenBatch
+#include <finetune/data/read_data.hpp>  // DataReport
+
+#include "base.hpp"
+#include "options.hpp"
+
+namespace finetune {
+
+struct TuneData {
+  DataReport report;
+  std::vector<Example> train;
+  std::vector<TokenBatch> validation = {};
+  std::size_t validation_examples = 0;
+  std::string held_out = {};  ///< where the validation examples come from
+};
+
+/// Says on stdout what it read. Throws std::runtime_error for data that is wrong.
+TuneData read_tune_data(const TuneBase& base, const TrainingDataOptions& options);
+
+}  // namespace finetune

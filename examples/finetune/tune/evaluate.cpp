@@ -1,0 +1,84 @@
+#include "evaluate.hpp"
+
+#include <algorithm>   // find_if
+#include <cmath>       // exp
+#include <filesystem>  // exists
+
+#include <fmt/format.h>
+#include <finetune/data/batches.hpp>  // in_order
+#include <llama/generate.hpp>
+
+#include "base.hpp"
+#include "tuner.hpp"  // mean_loss
+
+namespace finetune {
+
+namespace {
+
+/// The adapter of a run's folder, or the file or PEFT folder that the path is.
+std::filesystem::path adapter_at(const std::filesystem::path& path) {
+  const std::filesystem::path of_run = path / "adapter.safetensors";
+  return std::filesystem::exists(of_run) ? of_run : path;
+}
+
+std::vector<llama::Token> prompt_tokens(const TuneBase& base, const GenerateOptions& options,
+                                        const std::string& prompt) {
+  if (base.chat() && !options.raw) return base.chat()->begin(options.system, prompt);
+  if (!options.system.empty())
+    throw std::invalid_argument(
+        "--system: the prompt goes to the model as it is, without a chat template that "
+        "has a place for a system message; put the text into --prompt");
+  std::vector<llama::Token> tokens = base.tokenizer().encode(prompt, /*special=*/false);
+  if (base.tokenizer().adds_bos() && base.tokenizer().bos())
+    tokens.insert(tokens.begin(), *base.tokenizer().bos());
+  return tokens;
+}
+
+std::string answer(TuneBase& base, LanguageModel& model, const Adapter* adapter,
+                   const GenerateOptions& options, const std::vector<llama::Token>& prompt) {
+  const auto is_end = [&](llama::Token token) { return base.tokenizer().is_end(token); };
+  return base.tokenizer().decode(llama::generate(model, base.model(), adapter, prompt, options.tokens,
+                                                 options.temperature, options.seed, is_end));
+}
+
+}  // namespace
+
+void evaluate(const EvalOptions& options) {
+  TuneBase base(options.model);
+  const Dataset data = read_data(options.data, base.tokenizer(), base.chat(), options.reading);
+  fmt::print("{}", data.report.text());
+  const std::vector<TokenBatch> batches = in_order(data.examples, options.batch_tokens);
+  LanguageModel model(base.config(), base.pool());
+  fmt::print("{:<40} {:>12} {:>12}\n", "", "nats/token", "perplexity");
+  const auto measure = [&](const std::string& name, const Adapter* adapter) {
+    const double loss = mean_loss(model, base.model(), adapter, batches);
+    fmt::print("{:<40} {:>12.5f} {:>12.4f}\n", name, loss, std::exp(loss));
+    std::fflush(stdout);
+  };
+  measure("base", nullptr);
+  for (const std::filesystem::path& path : options.adapters) {
+    const Adapter adapter = base.load_adapter(adapter_at(path));
+    measure(path.string(), &adapter);
+  }
+}
+
+void generate(const GenerateOptions& options) {
+  TuneBase base(options.model);
+  LanguageModel model(base.config(), base.pool());
+  std::vector<Adapter> adapters;
+  for (const std::filesystem::path& path : options.adapters)
+    adapters.push_back(base.load_adapter(adapter_at(path)));
+  for (const std::string& prompt : options.prompts) {
+    const std::vector<llama::Token> tokens = prompt_tokens(base, options, prompt);
+    if (tokens.empty()) throw std::invalid_argument("--prompt: the text is empty");
+    fmt::print("== {}\n", prompt);
+    const auto say = [&](const std::string& name, const Adapter* adapter) {
+      fmt::print("-- {}\n{}\n", name, answer(base, model, adapter, options, tokens));
+      std::fflush(stdout);
+    };
+    say("base", nullptr);
+    for (std::size_t i = 0; i < adapters.size(); ++i) say(options.adapters[i].string(), &adapters[i]);
+  }
+}
+
+}  // namespace finetune

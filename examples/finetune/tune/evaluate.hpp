@@ -1,0 +1,38 @@
+// finetune eval: loss and perplexity on a file. finetune generate: text before and after.
+#pragma once
+
+#include <cstdint>     // uint64_t
+#include <filesystem>  // path
+#include <string>      // string
+#include <vector>      // vector
+
+#include "options.hpp"
+
+namespace finetune {
+
+struct EvalOptions {
+  ModelOptions model = {};
+  std::vector<std::filesystem::path> adapters = {};  ///< files, or folders of runs
+  std::vector<std::filesystem::path> data = {};
+  DataOptions reading = {};
+  Index batch_tokens = 1024;
+};
+
+/// Says on stdout the loss of the base and of each adapter.
+void evaluate(const EvalOptions& options);
+
+struct GenerateOptions {
+  ModelOptions model = {};
+  std::vector<std::filesystem::path> adapters = {};
+  std::vector<std::string> prompts = {};
+  std::string system = {};
+  bool raw = false;  ///< the prompt as it is, without the chat template
+  Index tokens = 128;
+  double temperature = 0;
+  std::uint64_t seed = 1;
+};
+
+/// Says on stdout what the base answers and what each adapter makes of it.
+void generate(const GenerateOptions& options);
+
+}  // namespace finetune

@@ -1,0 +1,72 @@
+#include "memory.hpp"
+
+#include <sys/resource.h>  // getrusage
+#include <unistd.h>        // sysconf
+
+#include <algorithm>  // min
+#include <fstream>    // ifstream
+
+#include <finetune/data/text_data.hpp>  // size_text
+
+namespace finetune {
+
+std::string MemoryEstimate::text() const {
+  std::string parts = fmt::format("{} of weights in the file", size_text(double(weights)));
+  if (copy > 0) parts += fmt::format(", {} of their copy as floats", size_text(double(copy)));
+  return fmt::format("about {}: {}, {} for a step, {} for evaluations, {} for the adapter",
+                     size_text(double(total())), parts, size_text(double(working)),
+                     size_text(double(evaluation)), size_text(double(adapter)));
+}
+
+MemoryEstimate estimate_memory(TuneBase& base, const TrainingDataOptions& data, const TuneOptions& tune,
+                               const tiedlora::Layout& layout) {
+  const Index longest = std::min(data.batch_tokens, data.reading.window);
+  const Index threads = base.pool().size();
+  const auto words = static_cast<Index>(sizeof(float));
+  MemoryEstimate estimate = {.weights = base.weight_bytes(), .copy = base.copy_bytes()};
+  // A panel of a quantised weight for each thread.
+  const Index panels = threads *
+                       std::max(llama::task_features * llama::panel_numbers,
+                                llama::panel_rows * llama::task_features_of_blocks) *
+                       words;
+  estimate.working = llama::Transformer<float>::working_bytes(
+                         base.config(), tune.recompute ? llama::Keep::inputs : llama::Keep::every_layer,
+                         layout, data.batch_tokens, longest, static_cast<int>(threads)) +
+                     panels;
+  const llama::AdapterMap map(base.config(), layout);
+  estimate.evaluation = llama::Activations<float>(base.config(), llama::Keep::one_layer, data.batch_tokens,
+                                                  map.h_ranks(), llama::Memory::counted)
+                            .bytes();
+  estimate.adapter = (4 * layout.trainable_count() + layout.frozen_count()) * words;
+  return estimate;
+}
+
+std::optional<std::int64_t> available_memory() {
+  const auto number_in = [](const char* path) -> std::optional<std::int64_t> {
+    std::ifstream file(path);
+    std::int64_t number = 0;
+    if (file >> number) return number;
+    return std::nullopt;  // "max": no limit
+  };
+  std::optional<std::int64_t> available;
+  std::ifstream file("/proc/meminfo");
+  for (std::string key, line; file >> key; std::getline(file, line))
+    if (std::int64_t kilobytes = 0; key == "MemAvailable:" && file >> kilobytes) available = 1024 * kilobytes;
+  const auto limit = number_in("/sys/fs/cgroup/memory.max"),
+             used = number_in("/sys/fs/cgroup/memory.current");
+  if (limit && used) available = std::min(available.value_or(*limit), *limit - *used);
+  return available;
+}
+
+std::int64_t resident_bytes() {
+  std::ifstream file("/proc/self/statm");
+  std::int64_t size = 0, resident = 0;
+  return file >> size >> resident ? resident * sysconf(_SC_PAGESIZE) : 0;
+}
+
+std::int64_t peak_resident_bytes() {
+  rusage usage = {};
+  return getrusage(RUSAGE_SELF, &usage) == 0 ? std::int64_t{usage.ru_maxrss} * 1024 : 0;
+}
+
+}  // namespace finetune

@@ -1,0 +1,36 @@
+// How much memory a run takes, before it takes it.
+#pragma once
+
+#include <cstdint>   // int64_t
+#include <optional>  // optional
+#include <string>    // string
+
+#include "base.hpp"
+
+namespace finetune {
+
+/// Bytes.
+struct MemoryEstimate {
+  Index weights = 0;  ///< of the file, mapped: the system drops what it needs elsewhere and reads it again
+  Index copy = 0;     ///< of the weights as floats
+  Index working = 0;  ///< activations and scratch of a step
+  Index evaluation = 0;
+  Index adapter = 0;  ///< parameters, gradients and both moments
+
+  Index total() const { return weights + copy + working + evaluation + adapter; }
+  /// What must be there apart from the mapped file.
+  Index needed() const { return total() - weights; }
+  std::string text() const;
+};
+
+MemoryEstimate estimate_memory(TuneBase& base, const TrainingDataOptions& data, const TuneOptions& tune,
+                               const tiedlora::Layout& layout);
+
+/// What this process may still take: of the machine, or of what its control group is allowed. Nothing where
+/// the system does not say.
+std::optional<std::int64_t> available_memory();
+/// Resident bytes of this process, now and at most; 0 where the system does not say.
+std::int64_t resident_bytes();
+std::int64_t peak_resident_bytes();
+
+}  // namespace finetune

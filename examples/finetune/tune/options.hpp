@@ -1,0 +1,61 @@
+// What the commands for real models are told.
+#pragma once
+
+#include <cstdint>     // int64_t, uint64_t
+#include <filesystem>  // path
+#include <optional>    // optional
+#include <string>      // string
+#include <vector>      // vector
+
+#include <finetune/data/read_data.hpp>  // DataOptions
+#include <finetune/settings.hpp>        // all_targets, Index
+
+namespace finetune {
+
+/// The base model and how it is computed.
+struct ModelOptions {
+  std::filesystem::path path = {};
+  bool float_base = false;  ///< products read a copy of the weights as floats
+  int threads = 1;
+};
+
+/// What is trained on.
+struct TrainingDataOptions {
+  std::vector<std::filesystem::path> paths = {}, validation = {};
+  DataOptions reading = {};
+  double held_out = 0.05;  ///< taken off for validation where no file is given
+  Index batch_tokens = 1024;
+};
+
+/// How an adapter is trained.
+struct TuneOptions {
+  std::string scheme = "tl6";
+  Index rank = 32;
+  double scaling = 1;
+  std::vector<std::string> targets = all_targets();
+  std::optional<double> rate = std::nullopt, uv_rate = std::nullopt;  ///< else those of the scheme
+  std::string schedule = "cosine";                                    ///< or "constant"
+  double warm_up = 0.05;                                              ///< of the steps
+  double weight_decay = 0.01;
+  double clip_norm = 1;
+  double dropout = 0;
+  Index accumulate = 1;  ///< batches in a step
+  std::uint64_t seed = 1;
+  bool recompute = false;  ///< Keep::inputs
+};
+
+struct TrainOptions {
+  ModelOptions model = {};
+  TrainingDataOptions data = {};
+  TuneOptions tune = {};
+  double epochs = 1;
+  std::int64_t steps = 0;  ///< instead of epochs
+  double minutes = 0;      ///< instead of both: as many steps as fit
+  std::int64_t evaluations = 10;
+  int patience = 0;
+  bool resume = false;
+  std::filesystem::path out = {};
+  std::string base_name = {};  ///< for the files' notes on their base; empty: what the model calls itself
+};
+
+}  // namespace finetune

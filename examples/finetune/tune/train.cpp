@@ -1,0 +1,225 @@
+#include "train.hpp"
+
+#include <cmath>       // ceil, exp
+#include <filesystem>  // exists
+#include <limits>      // numeric_limits
+
+#include <fmt/format.h>
+#include <finetune/data/files.hpp>      // read_file, write_atomically
+#include <finetune/data/text_data.hpp>  // size_text
+#include <nlohmann/json.hpp>
+
+#include "data.hpp"
+#include "memory.hpp"
+#include "outputs.hpp"
+#include "tuner.hpp"
+
+namespace finetune {
+
+namespace {
+
+constexpr int interrupted_status = 130;  // the shell's custom: 128 + SIGINT
+
+/// A mean loss that much above that of the first step, in nats, does not come back.
+constexpr double explosion = 2;
+
+/// Everything that a checkpoint's bits depend on, apart from its steps.
+nlohmann::ordered_json key_of(const TrainOptions& o, const TuneBase& base, const TuneData& data,
+                              std::size_t training_examples) {
+  const Rates rates = rates_of(o.tune);
+  return {{"base", fmt::format("{:016x}", base.fingerprint())},
+          {"data", fmt::format("{:016x}", data.report.hash)},
+          {"examples", training_examples},
+          {"window", o.data.reading.window},
+          {"loss_on_all", o.data.reading.loss_on_all},
+          {"system", o.data.reading.system},
+          {"batch_tokens", o.data.batch_tokens},
+          {"scheme", o.tune.scheme},
+          {"rank", o.tune.rank},
+          {"scaling", o.tune.scaling},
+          {"targets", o.tune.targets},
+          {"rate", rates.rate},
+          {"uv_multiple", rates.uv_multiple},
+          {"schedule", o.tune.schedule},
+          {"warm_up", o.tune.warm_up},
+          {"weight_decay", o.tune.weight_decay},
+          {"clip_norm", o.tune.clip_norm},
+          {"dropout", o.tune.dropout},
+          {"accumulate", o.tune.accumulate},
+          {"seed", o.tune.seed},
+          {"patience", o.patience},
+          {"evaluations", o.evaluations}};
+}
+
+/// Seconds of a step and of an evaluation, measured on an adapter that is thrown away.
+struct StepCost {
+  double step = 0, evaluation = 0;
+};
+StepCost measure(LanguageModel& model, const TrainOptions& o, TuneBase& base, const Batches& batches,
+                 const std::vector<TokenBatch>& validation) {
+  const std::vector<TokenBatch> none;
+  Tuner tuner(model, base.model(), o.tune, batches, none);
+  tuner.learn(0, 0);  // allocates, and reads the file
+  StepCost cost;
+  double begin = seconds_now();
+  tuner.learn(1, 0);
+  cost.step = seconds_now() - begin;
+  begin = seconds_now();
+  if (!validation.empty()) mean_loss(model, base.model(), &tuner.adapter(), {validation.front()});
+  cost.evaluation = (seconds_now() - begin) * static_cast<double>(validation.size());
+  return cost;
+}
+
+/// How many steps there are: as given, or as many as the time allows. A run that goes on has those that it
+/// began with, whatever the machine does now.
+std::int64_t count_steps(LanguageModel& model, const TrainOptions& o, TuneBase& base, const Batches& batches,
+                         const std::vector<TokenBatch>& validation, double begin) {
+  if (o.steps > 0) return o.steps;
+  if (o.minutes == 0)
+    return std::max<std::int64_t>(
+        1, static_cast<std::int64_t>(std::ceil(o.epochs * static_cast<double>(batches.per_epoch()) /
+                                               static_cast<double>(o.tune.accumulate))));
+  const std::filesystem::path plan = o.out / "plan.json";
+  if (o.resume && std::filesystem::exists(plan)) {
+    const auto json = nlohmann::json::parse(read_file(plan), nullptr, /*allow_exceptions=*/false);
+    if (json.is_object() && json.value("steps", std::int64_t{0}) > 0) return json["steps"];
+    throw std::runtime_error(plan.string() + " is damaged; give --steps, or leave out --resume");
+  }
+  const StepCost cost = measure(model, o, base, batches, validation);
+  constexpr double reserve = 3;  // seconds for files and the picture
+  const double left = begin + 60 * o.minutes - reserve - seconds_now() -
+                      static_cast<double>(o.evaluations + 1) * cost.evaluation;
+  const auto steps = std::max<std::int64_t>(1, static_cast<std::int64_t>(left / cost.step));
+  fmt::print("For {:g} minutes: {} steps of {:.2f} s and {} evaluations of {:.1f} s\n", o.minutes, steps,
+             cost.step, o.evaluations + 1, cost.evaluation);
+  write_atomically(plan, nlohmann::json{{"steps", steps}}.dump() + '\n');
+  return steps;
+}
+
+void check_memory(const MemoryEstimate& estimate, const TrainOptions& o) {
+  const auto available = available_memory();
+  fmt::print("Memory: {}{}\n", estimate.text(),
+             available ? fmt::format("; {} are free", size_text(double(*available))) : std::string());
+  if (available && estimate.needed() > *available)
+    throw std::runtime_error(fmt::format(
+        "the run needs about {} besides the mapped model, and {} are free; take {}a smaller --batch-tokens "
+        "(now {}) with --accumulate{}",
+        size_text(double(estimate.needed())), size_text(double(*available)),
+        o.tune.recompute ? "" : "--recompute, ", o.data.batch_tokens,
+        o.model.float_base ? ", or leave out --base-type f32" : ""));
+}
+
+}  // namespace
+
+int train(const TrainOptions& options) {
+  const double begin = seconds_now();
+  const std::filesystem::path checkpoint = options.out / "checkpoint.safetensors";
+  if (!options.resume &&
+      (std::filesystem::exists(checkpoint) || std::filesystem::exists(options.out / "run.json")))
+    throw std::runtime_error(fmt::format(
+        "{} holds a run already; go on with it by --resume, or give another --out", options.out.string()));
+  std::filesystem::create_directories(options.out);
+
+  TuneBase base(options.model);
+  const std::string base_name = options.base_name.empty() ? base.file().name() : options.base_name;
+  const llama::Config& c = base.config();
+  fmt::print("Base: {} ({}; {} layers, width {}, vocabulary {}; {})\n", base_name, base.file().architecture(),
+             c.layers, c.width, c.vocabulary, base.types());
+  if (options.data.reading.window > base.file().context())
+    throw std::invalid_argument(
+        fmt::format("--window: {} tokens are more than the {} that the model was made for",
+                    options.data.reading.window, base.file().context()));
+  const tiedlora::Layout layout = layout_of(options.tune, c);
+  TuneData data = read_tune_data(base, options.data);
+
+  const MemoryEstimate memory = estimate_memory(base, options.data, options.tune, layout);
+  check_memory(memory, options);
+  const Rates rates = rates_of(options.tune);
+  fmt::print(
+      "Adapter: {} of rank {} on {} modules, {} trained numbers ({} in LoRA of that rank); rate {:g}{}\n",
+      options.tune.scheme, options.tune.rank, layout.size(), layout.trainable_count(),
+      tiedlora::Layout(layout.modules(), tiedlora::schemes::lora(), options.tune.rank).trainable_count(),
+      rates.rate,
+      has_uv_rate(scheme_named(options.tune.scheme))
+          ? fmt::format(" for A and B, {:g} for u and v", rates.rate * rates.uv_multiple)
+          : std::string());
+
+  const Interrupt interrupt;
+  LanguageModel model(c, base.pool(),
+                      options.tune.recompute ? llama::Keep::inputs : llama::Keep::every_layer);
+  const std::size_t training_examples = data.train.size();
+  const Batches batches(std::move(data.train), options.data.batch_tokens, options.tune.seed);
+  const std::int64_t steps = count_steps(model, options, base, batches, data.validation, begin);
+  fmt::print("Training: {} steps of up to {} tokens, {:.2f} passes over the data; {} thread(s)\n", steps,
+             options.data.batch_tokens * options.tune.accumulate,
+             static_cast<double>(steps * options.tune.accumulate) / static_cast<double>(batches.per_epoch()),
+             base.pool().size());
+  std::fflush(stdout);
+
+  Tuner tuner(model, base.model(), options.tune, batches, data.validation);
+  Schedule schedule = {
+      .steps = steps,
+      .warm_up = static_cast<std::int64_t>(options.tune.warm_up * static_cast<double>(steps)),
+      .floor = options.tune.schedule == "constant" ? 1.0 : 0.1};
+  const TrainingResult result = train_loop(
+      tuner, {.title = options.tune.scheme,
+              .steps = steps,
+              .log_rows = std::min(options.evaluations, steps),
+              .patience = options.patience,
+              .checkpoint = {.path = checkpoint,
+                             .key = fmt::format("{} steps {}", steps,
+                                                key_of(options, base, data, training_examples).dump()),
+                             .resume = options.resume},
+              .unit = {"nats/token", 1},
+              .schedule = schedule,
+              .keeps_best = true,
+              .explosion = explosion});
+
+  const double before = result.log.front().select_loss, after = result.best_loss;
+  if (result.diverged) {
+    const std::string advice = fmt::format(
+        "the loss is no longer finite or has exploded after {} steps (rate {:g}); take a lower --rate, a "
+        "longer "
+        "--warm-up, or a smaller --clip",
+        result.steps, rates.rate);
+    if (result.best_step == 0)
+      throw std::runtime_error(advice + "; no adapter was written: none was better than the base");
+    fmt::print("Warning: {}. What follows is the adapter of step {}, the best until then.\n", advice,
+               result.best_step);
+  }
+  save_adapter_files(options.out, base, tuner.adapter(), base_name);
+  const std::string problem = save_metrics(options.out, result);
+  save_record(options.out, base,
+              {.options = options,
+               .base_name = base_name,
+               .data = data.report,
+               .training_examples = training_examples,
+               .validation_examples = data.validation_examples,
+               .held_out = data.held_out,
+               .training = result,
+               .trained = layout.trainable_count(),
+               .frozen = layout.frozen_count(),
+               .loss_before = before,
+               .loss_after = after,
+               .estimated_bytes = memory.total(),
+               .peak_bytes = peak_resident_bytes(),
+               .seconds = seconds_now() - begin});
+  fmt::print(
+      "\nValidation loss {:.4f} -> {:.4f} nats a token (perplexity {:.3f} -> {:.3f}), best at step {} of "
+      "{}\n",
+      before, after, std::exp(before), std::exp(after), result.best_step, result.steps);
+  if (result.best_step == 0)
+    fmt::print(
+        "Warning: no step was better than the base, so the adapter does nothing; take a lower --rate or "
+        "other data\n");
+  fmt::print("{:.2f} s a step; {} of memory at most\n", result.seconds_per_step,
+             size_text(double(peak_resident_bytes())));
+  if (!problem.empty()) fmt::print("Note: {}\n", problem);
+  fmt::print("{}: adapter.safetensors, peft/, adapter.gguf, README.md, run.json, metrics.csv{}\n",
+             options.out.string(), problem.empty() ? ", loss.png" : "");
+  if (!result.interrupted) return result.diverged ? 1 : 0;
+  fmt::print("Interrupted: --resume goes on from here\n");
+  return interrupted_status;
+}
+
+}  // namespace finetune
