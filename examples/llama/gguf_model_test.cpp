@@ -58,11 +58,12 @@ struct Sketch {
     const std::vector<float> numbers(1024, number);
     std::vector<tiedlora::gguf::Entry> entries;
     for (const auto& [name, tensor] : tensors)
-      entries.push_back({.name = name, .type = tensor.type, .shape = tensor.shape, .data = [&] {
-                           const auto bytes = tiedlora::gguf::tensor_bytes(tensor.type, tensor.shape);
-                           return tiedlora::Result<std::span<const std::byte>>(
-                               std::as_bytes(std::span(numbers)).first(static_cast<std::size_t>(*bytes)));
-                         }});
+      entries.push_back(
+          {.name = name, .type = tensor.type, .shape = tensor.shape, .data = [&numbers, tensor = tensor] {
+             const auto bytes = tiedlora::gguf::tensor_bytes(tensor.type, tensor.shape);
+             return tiedlora::Result<std::span<const std::byte>>(
+                 std::as_bytes(std::span(numbers)).first(static_cast<std::size_t>(*bytes)));
+           }});
     const auto done = tiedlora::gguf::try_save(path, metadata, entries);
     ASSERT_TRUE(done) << done.error();
   }
