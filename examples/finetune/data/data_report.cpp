@@ -50,8 +50,8 @@ std::string DataReport::text() const {
   };
   add(binary, "binary file");
   add(empty, "empty file");
-  add(hidden, "hidden file or folder");
-  add(repeated, "file named again");
+  add(hidden, "hidden file");
+  add(repeated, "repeated file");
   if (!others.empty()) result += others + "\n";
   for (const std::string& note : notes) result += note + "\n";
   return result;

@@ -2,6 +2,7 @@
 #include "encoder.hpp"
 
 #include <cstddef>    // size_t
+#include <optional>   // optional
 #include <stdexcept>  // runtime_error
 #include <utility>    // move
 
@@ -130,10 +131,11 @@ Example Encoder::conversation(const std::vector<llama::Message>& messages,
 }
 
 void Encoder::begin(Example& example) const {
-  if (tokenizer_.adds_bos() && tokenizer_.bos()) example.tokens.push_back(*tokenizer_.bos());
+  const std::optional<llama::Token> bos = tokenizer_.bos();
+  if (tokenizer_.adds_bos() && bos) example.tokens.push_back(*bos);
 }
 void Encoder::end(Example& example) const {
-  if (tokenizer_.eos()) example.tokens.push_back(*tokenizer_.eos());
+  if (const std::optional<llama::Token> eos = tokenizer_.eos()) example.tokens.push_back(*eos);
 }
 void Encoder::finish(Example& example) const {
   if (loss_on_all_) example.counted.assign(example.tokens.size(), true);

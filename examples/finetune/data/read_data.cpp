@@ -64,9 +64,11 @@ class Reader {
       throw std::runtime_error(
           fmt::format("{} is a page of the web (HTML), not JSON: its download went wrong",
                       quoted(file.path.string(), 300)));
-    // Pieces come in their order, so that lines are counted once.
+    // Pieces come in their order, so that lines are counted once; where a list began that is not closed,
+    // twice.
     std::size_t counted_to = 0, line = 1;
     const auto line_at = [&](std::size_t at) {
+      if (at < counted_to) counted_to = 0, line = 1;
       line += static_cast<std::size_t>(std::count(text.begin() + static_cast<std::ptrdiff_t>(counted_to),
                                                   text.begin() + static_cast<std::ptrdiff_t>(at), '\n'));
       counted_to = at;
