@@ -80,8 +80,10 @@ tiedlora::gguf::Naming TuneBase::gguf_naming() const {
   tiedlora::gguf::Naming naming = tiedlora::gguf::llama({.heads = config().heads,
                                                          .kv_heads = config().kv_heads,
                                                          .weights = tiedlora::gguf::Order::hugging_face});
+  if (file_.architecture() == "llama") return naming;
+  // The rows of others' q and k stand as in transformers.
   naming.architecture = file_.architecture();
-  if (naming.architecture != "llama") naming.permuted.clear();  // rows stand there as in transformers
+  naming.permuted.clear();
   return naming;
 }
 

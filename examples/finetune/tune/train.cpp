@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <finetune/data/files.hpp>      // read_file, write_atomically
 #include <finetune/data/text_data.hpp>  // size_text
+#include <finetune/train/resident.hpp>  // peak_resident_bytes
 #include <nlohmann/json.hpp>
 
 #include "data.hpp"
