@@ -203,19 +203,27 @@ def add_times(table, data):
 
 def add_memory(table, peaks):
     mib = lambda value: f"{value / MIB:.0f} MiB"
+
+    def over(what, of, mine, theirs, goal=None):
+        table.add(f"peak memory, {what}", mib(of[mine]), f"{mib(of[theirs])}, {theirs}", [of[mine] / of[theirs]], goal, -1)
+
     for shape, of in peaks.items():
-        for base in OURS:
-            goal = 0.45 if base == "f32" else 0.25
-            table.add(f"peak memory, {base}, {shape}", mib(of[base]), f"{mib(of['torch float32'])}, torch float32",
-                      [of[base] / of["torch float32"]], goal, -1)  # fmt: skip
+        over(f"{shape}", of, "f32", "torch float32", 0.45)
+        for base in ("q8_0", "q4_1"):
+            over(f"{base} base, {shape}", of, base, "torch float32", 0.25)
         leanest = min((name for name in of if name.startswith("torch")), key=of.get)
-        for base in OURS:
-            again = LEAN[base]
-            table.add(f"peak memory, {again}, {shape}", mib(of[again]), f"{mib(of[leanest])}, {leanest}",
-                      [of[again] / of[leanest]])  # fmt: skip
-        for base in OURS:
-            table.add(f"computed again over kept, {base}, {shape}", mib(of[LEAN[base]]), mib(of[base]),
-                      [of[LEAN[base]] / of[base]], 0.5 if shape == "1×1024" and base == "f32" else None, -1)  # fmt: skip
+        over(f"the least of either, {shape}", of, min(map(LEAN.get, OURS), key=of.get), leanest)
+        over(f"computed again over kept, {shape}", of, LEAN["f32"], "f32", 0.5 if shape == "1×1024" else None)
+
+
+def memory_table(peaks):
+    heads = " | ".join(f"{shape} | layers computed again" for shape in peaks)
+    lines = [f"| peak memory, MiB | {heads} |", "|---" + "|---:" * 2 * len(peaks) + "|"]
+    for name in [*OURS, *THEIRS]:
+        cells = [f"{of[key] / MIB:.0f}" for of in peaks.values() for key in (name, LEAN[name])]
+        who = name.replace("torch", "PyTorch,") if name in THEIRS else f"tiedlora, {name.replace('f32', 'float32')}"
+        lines.append(f"| {who} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def page(data):
@@ -249,6 +257,8 @@ First losses: {'; '.join(lines)}.
 transformers {data['about']['transformers']}, PEFT {data['about']['peft']}.
 
 {chr(10).join(table.lines)}
+
+{memory_table(data["memory"]) if "memory" in data else ""}
 """
 
 
