@@ -19,7 +19,7 @@ struct TuneData {
   std::vector<TokenBatch> validation = {};
   std::size_t validation_examples = 0;
   std::uint64_t validation_hash = 0;  ///< of a file of its own; 0: a part of the data
-  std::string held_out = {};  ///< where the validation examples come from
+  std::string held_out = {};          ///< where the validation examples come from
 };
 
 /// Says on stdout what it read. Throws std::runtime_error for data that is wrong.
