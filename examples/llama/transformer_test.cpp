@@ -8,9 +8,6 @@
 namespace llama {
 namespace {
 
-const std::vector<std::string> all_kinds = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
-                                            "gate_proj", "up_proj", "down_proj"};
-
 // A model, an adapter and a batch with random values everywhere.
 template <class T>
 struct Case {
