@@ -7,7 +7,10 @@
 #include <tiedlora/adapter/merge.hpp>
 #include <tiedlora/io.hpp>
 
+#include <llama/gguf_base.hpp>
+#include <llama/rope_scaling.hpp>
 #include <llama/tiny_model.hpp>
+#include <llama/transformer.hpp>
 #include "adapters.hpp"
 #include "support/io_files.hpp"
 
@@ -165,6 +168,43 @@ TEST_F(EngineTest, AnAdapterIsTheMergedModel) {
   }
   EXPECT_LT(distance(adapted, expected), tolerance);
   EXPECT_GT(distance(adapted, bare), 30 * tolerance) << "the test must be able to tell";
+}
+
+// Beside the transformer that is compared with transformers.
+TEST_F(EngineTest, ScaledRotaryEmbeddingsTurnByDividedAngles) {
+  open(TinyModel(TinyModel::Numbers::floats));
+  const auto reference = [this] {
+    llama::ThreadPool pool(1);
+    const llama::Model<float> base = llama::base_of(*model);
+    Logits logits(prompt.size() * static_cast<std::size_t>(base.config.vocabulary));
+    llama::Transformer<float>(base.config, pool)
+        .logits(base, nullptr, prompt.data(), 1, static_cast<Index>(prompt.size()), logits.data());
+    return logits;
+  };
+  const Logits plain = run(13, 1);
+  const double noise = distance(plain, reference());  // of keys and values in halves
+  model->sizes.rope_divisors = llama::linear_rope_divisors(model->sizes.head_width(), 4);
+  const Logits divided = run(13, 1);
+  EXPECT_LT(distance(divided, reference()), 4 * noise);
+  EXPECT_GT(distance(divided, plain), 30 * noise) << "the test must be able to tell";
+}
+
+TEST_F(EngineTest, RefusesModelsThatAreNoPlainLlamas) {
+  const auto problem = [](const char* name) {
+    try {
+      const GgufModel other(std::string(TIEDLORA_GOLDEN_DIR) + "/base_model/" + name);
+      Engine engine(other, 1, context, 4);
+    } catch (const std::runtime_error& error) {
+      return std::string(error.what());
+    }
+    return std::string("no error");
+  };
+  EXPECT_NE(problem("qwen3.gguf").find("is a model of architecture \"qwen3\"; this engine runs \"llama\""),
+            std::string::npos);
+  EXPECT_NE(problem("linear.gguf").find("has heads 12 wide, which is not its width 32 / 4 heads"),
+            std::string::npos);
+  EXPECT_NE(problem("llama3.gguf").find("has widths 32 and 48 and heads of 8; multiples of 32"),
+            std::string::npos);
 }
 
 TEST_F(EngineTest, ChecksItsBatch) {

@@ -4,8 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <Eigen/Core>
-#include <algorithm>
-#include <cmath>
+#include <cstdint>
+#include <filesystem>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -115,11 +116,41 @@ TEST_F(BaseModelTest, ReadsShardsOfHalves) { expect_shards_of<Eigen::half>(folde
 TEST_F(BaseModelTest, ReadsShardsOfBfloat16) { expect_shards_of<Eigen::bfloat16>(folder / "bfloat16"); }
 
 TEST_F(BaseModelTest, GgufAndHuggingFaceAreOneModel) {
-  const Weights<float> weights = random_weights();
-  save_gguf(folder / "model.gguf", weights, "tiny");
-  const std::vector<float> expected = logits(weights),
-                           found = logits(BaseModel(folder / "model.gguf").model());
-  EXPECT_TRUE(found == expected);
+  Config sizes = config;
+  sizes.own_head_width = 12;
+  for (const Config& c : {config, sizes}) {
+    Weights<float> weights(c);
+    weights.initialize(1);
+    save_gguf(folder / "model.gguf", weights, "tiny");
+    save_hugging_face(folder / "model", weights);
+    const std::vector<float> expected = logits(weights);
+    EXPECT_TRUE(logits(BaseModel(folder / "model.gguf").model()) == expected) << c.own_head_width;
+    EXPECT_TRUE(logits(BaseModel(folder / "model").model()) == expected) << c.own_head_width;
+  }
+}
+
+TEST_F(BaseModelTest, HasATokenizerAndAChatWhereTheFolderHas) {
+  save_hugging_face(folder / "tiny", random_weights());
+  const BaseModel base(folder / "tiny");
+  EXPECT_THROW(base.tokenizer(), std::runtime_error);
+  tiedlora_test::write_text(folder / "tiny/tokenizer.json", R"({"model": {"type": "BPE", "merges": [],
+      "vocab": {"<|im_start|>": 0, "<|im_end|>": 1, "a": 2}}, "added_tokens": [
+      {"id": 0, "content": "<|im_start|>", "special": true},
+      {"id": 1, "content": "<|im_end|>", "special": true}],
+      "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "use_regex": true},
+      "decoder": {"type": "ByteLevel"}})");
+  const Tokenizer tokenizer = base.tokenizer();
+  EXPECT_EQ(tokenizer.size(), 3U);
+  EXPECT_FALSE(base.chat(tokenizer).has_value());
+  tiedlora_test::write_text(folder / "tiny/chat_template.jinja", "{{ messages }}");
+  EXPECT_THROW(base.chat(tokenizer), std::runtime_error);
+  tiedlora_test::write_text(
+      folder / "tiny/chat_template.jinja",
+      "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + "
+      "'<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% "
+      "endif "
+      "%}");
+  EXPECT_EQ(base.chat(tokenizer)->end_of_turn(), 1);
 }
 
 }  // namespace

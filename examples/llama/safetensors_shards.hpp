@@ -72,7 +72,7 @@ class SafetensorsShards {
       const JsonNode entry = map[tensor.c_str()];
       const std::string& file = entry.text();
       // A name from the file is not to lead out of the folder.
-      if (file.empty() || std::filesystem::path(file).filename() != file || file == "..")
+      if (file.empty() || std::filesystem::path(file).filename() != file)
         entry.fail(fmt::format("is \"{}\"; the name of a file beside it is expected", file));
       if (opened.try_emplace(file, files_.size()).second) open(folder / file);
       if (!files_[opened.at(file)].find(tensor))

@@ -55,6 +55,8 @@ inline void save_gguf(const std::filesystem::path& path, const Weights<float>& w
       {"llama.attention.head_count", number(config.heads)},
       {"llama.attention.head_count_kv", number(config.kv_heads)},
       {"llama.attention.layer_norm_rms_epsilon", static_cast<float>(config.norm_epsilon)},
+      {"llama.attention.key_length", number(config.head_width())},
+      {"llama.attention.value_length", number(config.head_width())},
       {"llama.rope.dimension_count", number(config.head_width())},
       {"llama.rope.freq_base", static_cast<float>(config.rope_base)},
       {"tokenizer.ggml.model", "gpt2"},  // with no merges every byte is a token

@@ -3,8 +3,8 @@
 them; --check compares with what is made anew.
 
     base_model/NAME/                  config.json, written as published models have it, and safetensors by save_pretrained
-    base_model/NAME.gguf              the same model by the package gguf, as llama.cpp's converter writes it; mistral has none, being
-                                      a Llama there
+    base_model/NAME.gguf              the same model by the package gguf, as llama.cpp's converter writes it; mistral has none,
+                                      being a Llama there
     base_model/NAME.safetensors       what is to come out, computed in float64 from the folder, rounded to float32:
         tokens, targets               (sequences, tokens); targets[s][t] is what follows tokens[s][t], -1 is not counted
         logits                        (sequences, tokens, vocabulary), with the adapter

@@ -24,7 +24,7 @@ TEST_F(RefusalTest, NamesBadLines) {
     const std::string path = quoted((folder.path() / "a.jsonl").string(), 300);
     EXPECT_EQ(
         std::string(error.what()),
-        "7 of 9 lines of the data are no examples:\n" + path +
+        "7 of 9 lines of the data are no valid examples:\n" + path +
             ", line 2, column 2: is not valid JSON: \"'prompt': 1}\" is wrong there; texts stand in double "
             "quotes\n    {'prompt': 1}\n" +
             path +
@@ -38,7 +38,7 @@ TEST_F(RefusalTest, NamesBadLines) {
             ", line 7, column 20: is not UTF-8: there is a byte 0xe9; convert the file (iconv)\n"
             "    {\"text\": \"\\x1b[31m caf\\xe9\"}\n"
             "and 2 more.\n"
-            "What is an example, one a line, other keys aside:\n" +
+            "Each line must be one of these (other keys are ignored):\n" +
             std::string(accepted_forms));
   }
 }

@@ -1,6 +1,8 @@
 // The training loop, what a user sees of it, and what --resume goes on from.
 #include "trainer.hpp"
 
+#include "resident.hpp"  // resident_bytes
+
 #include <unistd.h>  // isatty
 
 #include <algorithm>   // clamp, copy
@@ -145,9 +147,9 @@ class Progress {
     last_ = now;
     const double spent = now - start_;
     const double left = spent / double(done - begin_) * double(steps_ - done);
-    const std::string numbers =
-        fmt::format("step {}/{}  loss {:.3f} {}  {:.0f} tokens/s  {} left", done, steps_, loss / unit_.nats,
-                    unit_.name, double(tokens_) / spent, clock_text(left));
+    const std::string numbers = fmt::format("step {}/{}  loss {:.3f} {}  {:.0f} tokens/s  {}  {} left", done,
+                                            steps_, loss / unit_.nats, unit_.name, double(tokens_) / spent,
+                                            size_text(double(resident_bytes())), clock_text(left));
     if (terminal_) {
       constexpr std::int64_t width = 24;
       const auto full = static_cast<std::size_t>(std::clamp<std::int64_t>(done * width / steps_, 0, width));
@@ -248,15 +250,23 @@ TrainingResult train_loop(Trainable& trainable, const TrainingPlan& plan) {
     if (row || seconds_now() - saved > seconds_between_checkpoints) save();
     progress.update(state.steps, state.smooth, state.last.tokens);
   }
-  const bool pauses = result.interrupted || state.steps == plan.pause_at;
+  const bool pauses = !result.diverged && (result.interrupted || state.steps == plan.pause_at);
   if (pauses) save();
-  // Ended early. What is resumed has not seen this row.
-  if (state.log.back().step != state.steps) log(state.steps, !pauses && !result.diverged);
-  if (!state.best.empty()) std::copy(state.best.begin(), state.best.end(), trainable.values().begin());
-  result.log = std::move(state.log);
-  result.steps = state.steps;
+  // Ended early. What is resumed has not seen this row: the best values that it goes on with are those of the
+  // checkpoint.
   result.best_step = state.best_step;
   result.best_loss = state.stopping.best();
+  if (state.log.back().step != state.steps) log(state.steps, !pauses && !result.diverged);
+  if (pauses && state.log.back().select_loss < result.best_loss) {
+    result.best_step = state.steps;
+    result.best_loss = state.log.back().select_loss;
+  } else if (!state.best.empty()) {
+    result.best_step = state.best_step;
+    result.best_loss = state.stopping.best();
+    std::copy(state.best.begin(), state.best.end(), trainable.values().begin());
+  }
+  result.log = std::move(state.log);
+  result.steps = state.steps;
   result.activation_bytes = state.activation_bytes;
   result.seconds_per_step = state.steps > 0 ? state.spent / double(state.steps) : 0;
   return result;

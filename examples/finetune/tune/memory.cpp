@@ -1,8 +1,5 @@
 #include "memory.hpp"
 
-#include <sys/resource.h>  // getrusage
-#include <unistd.h>        // sysconf
-
 #include <algorithm>  // min
 #include <fstream>    // ifstream
 
@@ -37,7 +34,10 @@ MemoryEstimate estimate_memory(TuneBase& base, const TrainingDataOptions& data, 
   estimate.evaluation = llama::Activations<float>(base.config(), llama::Keep::one_layer, data.batch_tokens,
                                                   map.h_ranks(), llama::Memory::counted)
                             .bytes();
-  estimate.adapter = (4 * layout.trainable_count() + layout.frozen_count()) * words;
+  if (tune.dropout > 0)
+    estimate.working += threads * tiedlora::token_block(data.batch_tokens, 0).end *
+                        std::max(base.config().feed_forward, base.config().width) * words;
+  estimate.adapter = (5 * layout.trainable_count() + layout.frozen_count()) * words;
   return estimate;
 }
 
@@ -54,19 +54,15 @@ std::optional<std::int64_t> available_memory() {
     if (std::int64_t kilobytes = 0; key == "MemAvailable:" && file >> kilobytes) available = 1024 * kilobytes;
   const auto limit = number_in("/sys/fs/cgroup/memory.max"),
              used = number_in("/sys/fs/cgroup/memory.current");
-  if (limit && used) available = std::min(available.value_or(*limit), *limit - *used);
+  if (limit && used) {
+    std::int64_t files = 0;
+    std::ifstream statistics("/sys/fs/cgroup/memory.stat");
+    std::string key;
+    for (std::int64_t bytes = 0; statistics >> key >> bytes;)
+      if (key == "active_file" || key == "inactive_file") files += bytes;
+    available = std::min(available.value_or(*limit), *limit - *used + files);
+  }
   return available;
-}
-
-std::int64_t resident_bytes() {
-  std::ifstream file("/proc/self/statm");
-  std::int64_t size = 0, resident = 0;
-  return file >> size >> resident ? resident * sysconf(_SC_PAGESIZE) : 0;
-}
-
-std::int64_t peak_resident_bytes() {
-  rusage usage = {};
-  return getrusage(RUSAGE_SELF, &usage) == 0 ? std::int64_t{usage.ru_maxrss} * 1024 : 0;
 }
 
 }  // namespace finetune
