@@ -90,7 +90,7 @@ def run(command, env=None, threads=2):
 def race(programs, name, alternations, rounds):
     """contender: {variant: median seconds of each process}, shares likewise; and the first losses."""
     shape, threads, variants, rank, contenders = RACES[name]
-    result = {contender: {"share": []} for contender in contenders}
+    result = {contender: {"share": [], "steps": rounds} for contender in contenders}
     for turn in range(alternations):
         for contender in contenders:
             told = programs.measure(contender, shape, threads, variants, rank, rounds)
@@ -239,10 +239,10 @@ def choices(data):
     return f"PyTorch's ways to that step, one process each: {times}. "
 
 
-def processes(data):
-    counts = {len(values["share"] or values["lora"]) for name, of in data.items() if name in RACES for values in of.values()
-              if name != "choices"}  # fmt: skip
-    return " to ".join(str(n) for n in sorted({min(counts), max(counts)})) if counts else "none"
+def extent(data, count):
+    """'2 to 3' of count(values) over the contenders of all races."""
+    counts = [count(v) for name, of in data.items() if name in RACES and name != "choices" for v in of.values()]
+    return " to ".join(str(n) for n in sorted({min(counts), max(counts)})) if counts else "0"
 
 
 def page(data):
@@ -257,7 +257,7 @@ def page(data):
     for name, result in data.items():
         if name in RACES:
             losses.setdefault(RACES[name][0], {}).update({c: values["loss"] for c, values in result.items()})
-    lines = [f"{shape}: " + ", ".join(f"{c} {loss:.5f}" for c, loss in of.items()) for shape, of in losses.items()]
+    lines = [f"{shape} " + ", ".join(f"{c} {loss:.5f}" for c, loss in of.items()) for shape, of in losses.items()]
     return f"""## A training step at real sizes
 
 The sizes of SmolLM2-135M (width 576, 30 layers, 9 heads, 3 key-value heads, feed-forward 1536, vocabulary 49152) with
@@ -265,8 +265,9 @@ random frozen weights; LoRA of rank 8 on all seven modules of a layer unless a r
 AdamW. Beside it the same weights and tokens in transformers' LlamaForCausalLM (sdpa attention) with PEFT's LoRA, or
 TL6 written out in PyTorch, and PyTorch's fused AdamW; its bfloat16 is autocast's for
 times and the whole model's for memory, where each is the better. {choices(data)}q8_0 and q4_1 are weights
-that stay in a GGUF file's type, the embedding in Q8_0. The processes of a race alternate, {processes(data)} of each,
-{data['about']['rounds']} steps in a process after one to warm up. Figures are medians over processes with the quartiles in brackets; a ratio is of processes that ran one after the other,
+that stay in a GGUF file's type, the embedding in Q8_0. The processes of a race alternate,
+{extent(data, lambda v: len(v['share'] or v['lora']))} of each, {extent(data, lambda v: v['steps'])} steps in a process after \
+one to warm up. Figures are medians over processes with the quartiles in brackets; a ratio is of processes that ran one after the other,
 and larger is better but where the target is an upper bound. Memory is the peak of a process that runs that variant alone
 with two threads, everything counted: PyTorch's imports alone are {data.get('memory', {}).get('4×128', {}).get('imports', 0) / MIB:.0f} MiB.
 AVX2: our program compiled for x86-64-v3, and PyTorch, MKL and both's oneDNN held to AVX2.
@@ -289,7 +290,7 @@ def main():
     parser.add_argument("--profile", type=pathlib.Path, default="build/bench/bin/train_step_profile")
     parser.add_argument("--out", type=pathlib.Path, default="build/bench/results")
     parser.add_argument("--only", default=",".join(["memory", "products", *RACES]),
-                        help="memory, products and races, with commas between")  # fmt: skip
+                        help="memory, products and races, with commas between; '': the table anew")  # fmt: skip
     parser.add_argument("--alternations", type=int, help="processes of each program (3; with --quick 1)")
     parser.add_argument("--rounds", type=int, help="steps in a process (3; with --quick 1)")
     parser.add_argument("--quick", action="store_true")
@@ -302,14 +303,15 @@ def main():
 
     with tempfile.TemporaryDirectory() as folder:
         programs = Programs(arguments, pathlib.Path(folder))
-        programs.export()
+        names = [name for name in arguments.only.split(",") if name]
+        if names:
+            programs.export()
         about = run([arguments.bench, "--variants", "none", "--rounds", 1])
         data["about"] = {
             "machine": machine(), "compiler": about["compiler"], "kernels": about["kernels"],
-            "rounds": rounds,
             **run([*TORCH, "--versions"]),
         }  # fmt: skip
-        for name in arguments.only.split(","):
+        for name in names:
             if name == "memory":
                 data[name] = memory(programs)
             elif name == "products":
