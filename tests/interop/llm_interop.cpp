@@ -1,8 +1,10 @@
 // The C++ half of llm_interop.py.
 //   llm_interop write MODEL FOLDER   adapters for the model, each as finetune saves what it trained
-//   llm_interop run MODEL            from the input {"texts": [...], "adapters": [folder or null, ...]}: the tokens of each
-//                                    text; by adapter the mean loss of all texts and the log-probability of every token after
-//                                    a text's first; and in each adapter's folder gradients.safetensors
+//   llm_interop run MODEL            from the input {"texts": [...], "adapters": [folder or null, ...]}: the
+//   tokens of each
+//                                    text; by adapter the mean loss of all texts and the log-probability of
+//                                    every token after a text's first; and in each adapter's folder
+//                                    gradients.safetensors
 #include <Eigen/Core>
 #include <cmath>
 #include <cstdint>
@@ -44,8 +46,8 @@ Adapter random_adapter(const llama::Config& config, tiedlora::Scheme scheme, Ind
 
 void write(const std::filesystem::path& path, const std::filesystem::path& folder) {
   const TuneBase base(ModelOptions{.path = path});
-  save_adapter_files(folder / "lora", base,
-                     random_adapter(base.config(), tiedlora::schemes::lora(), 8, 2, 1), "SmolLM2-135M");
+  save_adapter_files(folder / "lora", base, random_adapter(base.config(), tiedlora::schemes::lora(), 8, 2, 1),
+                     "SmolLM2-135M");
   save_adapter_files(folder / "tl6", base,
                      random_adapter(base.config(), tiedlora::schemes::tl6(), 16, 0.5, 2), "SmolLM2-135M");
 }

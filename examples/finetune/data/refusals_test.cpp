@@ -45,8 +45,8 @@ TEST_F(RefusalTest, NamesBadLines) {
 
 TEST_F(RefusalTest, NamesPlacesInLists) {
   folder.write("a.json", "[\n  {\"text\": \"a\"},\n  {\n    \"text\": oops\n  }\n]\n");
-  expect_wrong({"a.json"},
-               {"1 of 2 lines of the data is no example:", "a.json\", line 4, column 13: is not valid JSON"});
+  expect_wrong({"a.json"}, {"1 of 2 lines of the data is no valid example:",
+                            "a.json\", line 4, column 13: is not valid JSON"});
   folder.write("b.json", "[{\"text\": \"a\"}, {\"text\": 1},\n");
   expect_wrong({"b.json"},
                {"2 of 3", "b.json\", line 1: has \"text\"", "line 1, column 1: begins a list that is not"});
