@@ -136,6 +136,8 @@ has no TL6. One thread each; their processes and ours alternate. `both` is forwa
 
 {training}
 
+{real}
+
 {engine}
 """
 
@@ -143,6 +145,8 @@ has no TL6. One thread each; their processes and ours alternate. `both` is forwa
 def write_page(results, drawn):
     path = results.folder / "train_step.md"
     section = path.read_text() if path.exists() else ""
+    real = results.folder / "train_step_real.md"
+    real = real.read_text() if real.exists() else ""
     engine = results.folder / "engine.md"
     pictures = lambda kind: "\n\n".join(
         f"{NAMES[name[len(kind) + 1:-4]]}: ![{kind}]({name})" for name in drawn if name.startswith(kind)
@@ -158,7 +162,7 @@ def write_page(results, drawn):
         opening=summary.opening(drawn),
         scores=summary.scores_section(results, section),
         machine=summary.machine_section(results),
-        verdicts=summary.verdict_section(results, section),
+        verdicts=summary.verdict_section(results, section + real),
         information=summary.information_section(results, section),
         limits=summary.limits_section(results),
         roofline_plots=pictures("roofline"),
@@ -175,6 +179,7 @@ def write_page(results, drawn):
         tenants=details.tenants_section(results),
         peers=details.peers_section(results),
         training=section,
+        real=real,
         engine=engine.read_text() if engine.exists() else "",
     )
     if results.errors:
@@ -188,8 +193,9 @@ def publish(results, page, docs):
     folder = docs / "benchmarks"
     shutil.rmtree(folder, ignore_errors=True)
     results.write_csv(folder)
-    for path in [*results.folder.glob("train_step*.csv"), *results.folder.glob("engine.csv")]:
-        shutil.copy(path, folder)
+    for pattern in ("train_step*.csv", "train_step_real.json", "engine.csv"):
+        for path in results.folder.glob(pattern):
+            shutil.copy(path, folder)
     for name in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page):
         shutil.copy(results.folder / name, folder)
     (docs / "benchmarks.md").write_text(re.sub(r"(!\[[^\]]*\]\()([^)]+\))", r"\1benchmarks/\2", page))

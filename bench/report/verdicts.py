@@ -104,7 +104,7 @@ def training_verdicts(section):
     found = []
     for line in section.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if len(cells) == 6 and cells[4].startswith("≥"):
+        if len(cells) == 6 and cells[4].startswith(("≥", "≤")):
             found.append(Verdict(f"training step, {cells[0]}", cells[4], cells[3], cells[5]))
     return found
 

@@ -1,5 +1,5 @@
-// finetune: pre-trains a small transformer, fine-tunes it with LoRA and its tied relatives, and compares
-// them.
+// finetune: commands for real models; without one it pre-trains a small transformer, fine-tunes it with LoRA
+// and its tied relatives, and compares them.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
@@ -15,6 +15,12 @@
 namespace {
 
 const char* const examples_text = R"(
+Commands for real models, each with a --help of its own:
+  finetune train      trains an adapter for a GGUF file or a Hugging Face folder
+  finetune eval       loss and perplexity, with adapters and without
+  finetune generate   text, before and after
+  finetune compare    which scheme and rank fit a task
+
 Examples:
   finetune                                     the demo: all schemes at rank 16, in three and a half minutes
   finetune --minutes 20                        the same with more steps

@@ -20,8 +20,6 @@
 namespace finetune {
 namespace {
 
-constexpr int interrupted_status = 130;  // the shell's custom: 128 + SIGINT
-
 void stage(const std::string& title) {
   fmt::print("\n== {}\n", title);
   std::fflush(stdout);
@@ -78,7 +76,7 @@ int compare(Model& model, const Settings& settings, const TextData& data, const 
                               samples.prompt().text, settings.length));
       write_atomically(settings.out / "samples.txt", samples.all());
     }
-  if (comparison.runs.empty()) return interrupted_status;
+  if (comparison.runs.empty()) return Interrupt::exit_status;
   if (Interrupt::requested()) fmt::print("Interrupted: --resume goes on from here\n");
 
   stage("Result");
@@ -95,7 +93,7 @@ int compare(Model& model, const Settings& settings, const TextData& data, const 
       "checkpoints/{}\n",
       settings.out.string(),
       problem.empty() ? ", loss.png, test_loss_against_parameters.png (and .svg)" : "");
-  return Interrupt::requested() ? interrupted_status : 0;
+  return Interrupt::requested() ? Interrupt::exit_status : 0;
 }
 
 /// The sweep: goes on where an earlier one with the same settings stopped.
@@ -137,7 +135,7 @@ int sweep(Model& model, const Settings& settings, const TextData& data, const Ba
   if (!problem.empty()) fmt::print("Note: {}\n", problem);
   fmt::print("{}: sweep.csv, best_rates.csv{}\n", settings.out.string(),
              problem.empty() ? ", sweep.png, sweep.svg" : "");
-  if (Interrupt::requested()) return interrupted_status;
+  if (Interrupt::requested()) return Interrupt::exit_status;
   const bool interior = std::all_of(results.begin(), results.end(),
                                     [](const SweepResult& result) { return result.search.interior; });
   return interior ? 0 : 1;
@@ -192,7 +190,7 @@ int run_program(Settings settings) {
   const Base base = obtain_base(model, settings, data, counts.base);
   if (base.interrupted) {
     fmt::print("Interrupted after {} of {} steps; --resume goes on from here\n", base.steps, counts.base);
-    return interrupted_status;
+    return Interrupt::exit_status;
   }
   fmt::print("Loss on its own test split {:.3f} bits per byte, on the task's {:.3f}\n", base.base_loss,
              base.task_loss);

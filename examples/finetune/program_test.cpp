@@ -1,8 +1,5 @@
 // Runs the finished program, as a user does.
-#include <fcntl.h>  // O_WRONLY
 #include <gtest/gtest.h>
-#include <spawn.h>
-#include <sys/wait.h>
 
 #include <algorithm>
 #include <chrono>
@@ -18,51 +15,12 @@
 #include <tiedlora/io/peft/load.hpp>
 
 #include <finetune/data/files.hpp>
+#include "run_program.hpp"
 #include "settings.hpp"
 #include "test_folder.hpp"
 
-extern char** environ;
-
 namespace finetune {
 namespace {
-
-/// The program in the background, its output in a file.
-class Program {
- public:
-  Program(std::vector<std::string> arguments, const std::filesystem::path& output) {
-    arguments.insert(arguments.begin(), FINETUNE_PROGRAM);
-    std::vector<char*> argv;
-    for (std::string& argument : arguments) argv.push_back(argument.data());
-    argv.push_back(nullptr);
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_addopen(&actions, 1, output.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
-    posix_spawn_file_actions_adddup2(&actions, 1, 2);
-    if (posix_spawn(&process_, FINETUNE_PROGRAM, &actions, nullptr, argv.data(), environ) != 0)
-      throw std::runtime_error("cannot start " FINETUNE_PROGRAM);
-    posix_spawn_file_actions_destroy(&actions);
-  }
-  void interrupt() { ::kill(process_, SIGINT); }
-  void kill() { ::kill(process_, SIGKILL); }
-  int wait() {
-    int status = 0;
-    waitpid(process_, &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-  }
-
- private:
-  pid_t process_ = 0;
-};
-
-struct Outcome {
-  int status;
-  std::string output;
-};
-Outcome run(const TestFolder& folder, const std::vector<std::string>& arguments) {
-  const auto output = folder.path() / "output.txt";
-  const int status = Program(arguments, output).wait();
-  return {status, read_file(output)};
-}
 
 // Small enough for seconds, with text of our own so that reading it takes no time.
 std::vector<std::string> tiny(const TestFolder& folder, const std::vector<std::string>& more) {

@@ -172,7 +172,9 @@ class BackwardWorkspace {
     arena_.add(gate_up, 2 * c.feed_forward * count);
     for (T*& dh : h) arena_.add(dh, largest_rank * count);
     arena_.add(gradients, gradient_size * token_blocks(count));
+    if (c.feed_forward < c.q_width()) arena_.add(heads, 2 * c.q_width() * count);
     arena_.allocate(memory);
+    if (!heads) heads = gate_up;  // which is used up by then
   }
   BackwardWorkspace(const BackwardWorkspace&) = delete;
   BackwardWorkspace& operator=(const BackwardWorkspace&) = delete;
@@ -188,6 +190,7 @@ class BackwardWorkspace {
   T* qkv = nullptr;          // (HD + 2KD)×N
   T* activated = nullptr;    // F×N
   T* gate_up = nullptr;      // 2F×N
+  T* heads = nullptr;        // 2HD×N, what each head adds to dk and dv, rows [dk; dv]
   std::array<T*, 3> h = {};  // r×N, for each of a linear layer's adapters
   T* gradients = nullptr;    // of the adapters, for each block of tokens
 

@@ -5,15 +5,27 @@
 
 #include <Eigen/Core>
 
+#include <stdexcept>  // logic_error, runtime_error
+
+#include "bfloat16.hpp"
 #include "config.hpp"
 
 #if LLAMA_ONEDNN
 #include <dnnl.h>
 
-#include <stdexcept>  // runtime_error
-#include <string>     // to_string
+#include <cstdint>  // uint16_t
+#include <string>   // to_string
 
-extern "C" void omp_set_num_threads(int);  // oneDNN's threads are OpenMP's
+extern "C" {
+void omp_set_num_threads(int);  // oneDNN's threads are OpenMP's
+#if LLAMA_ONEDNN_BFLOAT16
+// Exported, but in no header of its.
+dnnl_status_t dnnl_gemm_bf16bf16f32(char transa, char transb, dnnl_dim_t M, dnnl_dim_t N, dnnl_dim_t K,
+                                    float alpha, const std::uint16_t* A, dnnl_dim_t lda,
+                                    const std::uint16_t* B, dnnl_dim_t ldb, float beta, float* C,
+                                    dnnl_dim_t ldc);
+#endif
+}
 #endif
 
 namespace llama {
@@ -57,18 +69,54 @@ void gemm(Index m, Index n, Index k, const Operand<T>& A, const Operand<T>& B, T
 }
 
 #if LLAMA_ONEDNN
-inline void gemm(Index m, Index n, Index k, const Operand<float>& A, const Operand<float>& B, float* C,
-                 Index stride, bool adds) {
+namespace detail {
+inline void one_thread() {
   thread_local const bool one_thread = (omp_set_num_threads(1), true);
   static_cast<void>(one_thread);
-  // Its matrices are row-major: Cᵀ = Bᵀ Aᵀ.
-  const dnnl_status_t status = dnnl_sgemm(B.transposed ? 'T' : 'N', A.transposed ? 'T' : 'N', n, m, k, 1,
-                                          B.data, B.stride, A.data, A.stride, adds ? 1.0f : 0.0f, C, stride);
+}
+inline void check(dnnl_status_t status, Index m, Index n, Index k) {
   if (status != dnnl_success)
     throw std::runtime_error("oneDNN cannot multiply matrices of " + std::to_string(m) + ", " +
                              std::to_string(k) + " and " + std::to_string(n) + ": status " +
                              std::to_string(static_cast<int>(status)));
 }
+}  // namespace detail
+
+inline void gemm(Index m, Index n, Index k, const Operand<float>& A, const Operand<float>& B, float* C,
+                 Index stride, bool adds) {
+  detail::one_thread();
+  // Its matrices are row-major: Cᵀ = Bᵀ Aᵀ.
+  detail::check(dnnl_sgemm(B.transposed ? 'T' : 'N', A.transposed ? 'T' : 'N', n, m, k, 1, B.data, B.stride,
+                           A.data, A.stride, adds ? 1.0f : 0.0f, C, stride),
+                m, n, k);
+}
 #endif
+
+/// Whether this processor multiplies numbers of bfloat16 faster than floats, and this build can.
+inline bool has_bfloat16_products() {
+#if LLAMA_ONEDNN && LLAMA_ONEDNN_BFLOAT16 && defined(__x86_64__)
+  return __builtin_cpu_supports("avx512bf16") != 0;
+#else
+  return false;
+#endif
+}
+
+/// The same of numbers in bfloat16, added up in float. Only where has_bfloat16_products().
+inline void gemm(Index m, Index n, Index k, const Operand<Bfloat16>& A, const Operand<Bfloat16>& B, float* C,
+                 Index stride, bool adds) {
+#if LLAMA_ONEDNN && LLAMA_ONEDNN_BFLOAT16
+  detail::one_thread();
+  const auto bits = [](const Bfloat16* data) { return &data->bits; };
+  detail::check(
+      dnnl_gemm_bf16bf16f32(B.transposed ? 'T' : 'N', A.transposed ? 'T' : 'N', n, m, k, 1, bits(B.data),
+                            B.stride, bits(A.data), A.stride, adds ? 1.0f : 0.0f, C, stride),
+      m, n, k);
+#else
+  static_cast<void>(m), static_cast<void>(n), static_cast<void>(k), static_cast<void>(A),
+      static_cast<void>(B);
+  static_cast<void>(C), static_cast<void>(stride), static_cast<void>(adds);
+  throw std::logic_error("this build has no products of bfloat16");
+#endif
+}
 
 }  // namespace llama

@@ -3,7 +3,7 @@
 //   heads m = x + o(attention(rope(qkv(norm(x)))))      y = m + down(swiglu(gate_up(norm(m))))
 #pragma once
 
-#include <algorithm>  // copy_n
+#include <algorithm>  // copy_n, min
 
 #include "activations.hpp"
 #include "attention.hpp"
@@ -43,9 +43,12 @@ struct Pass {
   const Sequences& sequences;
 
   Index count() const { return sequences.count(); }
-  /// (sequence, kv head): what attention's tasks are.
-  Index tasks() const { return sequences.size() * config.kv_heads; }
+  /// (sequence, head): what attention's tasks are, so that one long sequence is enough for several threads.
+  Index tasks() const { return sequences.size() * config.heads; }
 };
+
+/// Queries of a task forward, whole blocks of attention_forward.
+inline constexpr Index task_queries = 4 * attention_block;
 
 /// The features of head h of q, or of kv head h of k or v, for the tokens of one sequence.
 template <class T>
@@ -62,7 +65,21 @@ struct Heads {
     return of(qkv, c.qkv_width(), c.q_width() + c.kv_width() + h * c.head_width());
   }
   Tokens<T> attended(T* data, Index h) const { return of(data, c.q_width(), h * c.head_width()); }
+  /// The gradients of k and v that come from head h alone.
+  Tokens<T> of_keys(T* data, Index h) const { return of(data, 2 * c.q_width(), h * c.head_width()); }
+  Tokens<T> of_values(T* data, Index h) const { return of_keys(data, c.heads + h); }
 };
+
+/// The gradients of one token's k and v: sums over the heads that each kv head serves.
+template <class T>
+void add_up_heads(const Config& c, const T* heads, T* d_kv) {
+  const Index D = c.head_width(), group = c.heads / c.kv_heads;
+  for (Index i = 0; i < 2 * c.kv_heads; ++i) {
+    ArrayMap<T> sum(d_kv + i * D, D);
+    sum = ArrayMap<const T>(heads + i * group * D, D);
+    for (Index j = 1; j < group; ++j) sum += ArrayMap<const T>(heads + (i * group + j) * D, D);
+  }
+}
 
 /// output may be a.input: then x is overwritten; or null: then what backward does not read, the last
 /// product, is left out.
@@ -95,18 +112,22 @@ void layer_forward(const Pass<T>& pass, const Layer<T>& layer, const LayerActiva
     }
   });
 
-  for_tasks(pass.pool, pass.tasks(), [&](int ith, Index task) {
+  const Index pieces = (pass.sequences.longest() + task_queries - 1) / task_queries;
+  for_tasks(pass.pool, pieces * pass.tasks(), [&](int ith, Index task) {
     const Timed timed(Part::attention_forward);
-    const Range sequence = pass.sequences.of(task / c.kv_heads);
-    const Index kv_head = task % c.kv_heads, group = c.heads / c.kv_heads;
+    const Index piece = pieces - 1 - task / pass.tasks();  // the last see most keys: they go first
+    const Range sequence = pass.sequences.of(task % pass.tasks() / c.heads);
+    const Index h = task % c.heads, kv_head = h / (c.heads / c.kv_heads);
+    const Index begin = piece * task_queries, n = std::min(task_queries, sequence.size() - begin);
+    if (n <= 0) return;
     const Heads<T> heads{c, sequence};
     const Index keys = past.count + sequence.size();
     const auto cache = columns(past.keys_values, 2 * c.kv_width(), keys);
     const auto k = past.keys_values ? cache.features(kv_head * D, D) : heads.k(a.qkv, kv_head);
     const auto v = past.keys_values ? cache.features(c.kv_width() + kv_head * D, D) : heads.v(a.qkv, kv_head);
-    for (Index h = kv_head * group; h < (kv_head + 1) * group; ++h)
-      attention_forward<T>(heads.q(a.qkv, h), k, v, past.count, heads.attended(a.attended, h),
-                           a.log_sum_exp + h * N + sequence.begin, scratch.attention(ith));
+    attention_forward<T>(heads.q(a.qkv, h).tokens(begin, n), k, v, past.count + begin,
+                         heads.attended(a.attended, h).tokens(begin, n),
+                         a.log_sum_exp + h * N + sequence.begin + begin, scratch.attention(ith));
   });
 
   base_forward(pass.pool, layer.o, a.attended, a.middle, N);
@@ -202,21 +223,21 @@ void layer_backward(const Pass<T>& pass, const Layer<T>& layer, const LayerActiv
   add_weight_gradient(pass.pool, layer.o, a.attended, d.stream, N);
   for_tasks(pass.pool, pass.tasks(), [&](int ith, Index task) {
     const Timed timed(Part::attention_backward);
-    const Range sequence = pass.sequences.of(task / c.kv_heads);
-    const Index kv_head = task % c.kv_heads, group = c.heads / c.kv_heads;
+    const Range sequence = pass.sequences.of(task / c.heads);
+    const Index h = task % c.heads, kv_head = h / (c.heads / c.kv_heads);
     const Heads<T> heads{c, sequence};
-    const auto dk = heads.k(d.qkv, kv_head), dv = heads.v(d.qkv, kv_head);
+    const auto dk = heads.of_keys(d.heads, h), dv = heads.of_values(d.heads, h);
     matrix(dk).setZero();
     matrix(dv).setZero();
-    for (Index h = kv_head * group; h < (kv_head + 1) * group; ++h)
-      attention_backward<T>(heads.q(a.qkv, h), heads.k(a.qkv, kv_head), heads.v(a.qkv, kv_head),
-                            heads.attended(a.attended, h), a.log_sum_exp + h * N + sequence.begin,
-                            heads.attended(d.attended, h), heads.q(d.qkv, h), dk, dv, scratch.attention(ith));
+    attention_backward<T>(heads.q(a.qkv, h), heads.k(a.qkv, kv_head), heads.v(a.qkv, kv_head),
+                          heads.attended(a.attended, h), a.log_sum_exp + h * N + sequence.begin,
+                          heads.attended(d.attended, h), heads.q(d.qkv, h), dk, dv, scratch.attention(ith));
   });
   for_tokens(pass.pool, N, [&](const Block& block) {
     const Timed timed(Part::norms_and_activations);
     for (Index t = block.begin; t < block.end; ++t) {
       T* d_qkv = d.qkv + t * c.qkv_width();
+      add_up_heads(c, d.heads + t * 2 * c.q_width(), d_qkv + c.q_width());
       rope_backward(pass.rotary, pass.sequences.position(t), d_qkv, c.heads + c.kv_heads, c.rope_pairs);
       if (c.head_norms) head_norms_backward(c, *layer.weights, d_qkv, a, t);
     }

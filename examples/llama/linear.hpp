@@ -9,6 +9,7 @@
 #include <tiedlora/adapter.hpp>  // Factors
 #include <tiedlora/ops.hpp>      // expand, expand_backward
 
+#include "dropout.hpp"
 #include "product.hpp"
 #include "thread_pool.hpp"
 
@@ -36,6 +37,7 @@ struct Linear {
   std::array<tiedlora::Factors<const T>, most_sites> factors = {};
   std::array<AdapterSite<T>, most_sites> sites = {};
   std::size_t site_count = 0;
+  tiedlora::Dropout dropout = {};  ///< of the adapters' input
 
   std::span<const tiedlora::Factors<const T>> modules() const { return {factors.data(), site_count}; }
   std::span<const AdapterSite<T>> adapters() const { return {sites.data(), site_count}; }
@@ -44,6 +46,21 @@ struct Linear {
     std::size_t first = 0;
     while (factors[first].A != factors[i].A) ++first;
     return first;
+  }
+  bool masks() const { return dropout.probability > 0; }
+  /// For the tokens from `first` on.
+  tiedlora::Dropout dropout_from(Index first) const {
+    tiedlora::Dropout part = dropout;
+    part.first_token = first;
+    return part;
+  }
+  /// What the adapters read of x for some tokens: valid until the next one of this thread.
+  Tokens<const T> adapter_input(const T* x, Range part) const {
+    const auto all = columns<const T>(x + part.begin * in_features, in_features, part.size());
+    if (!masks()) return all;
+    const auto masked = dropout_buffer<T>(in_features, part.size());
+    set_masked(all, dropout_from(part.begin), masked);
+    return masked;
   }
   /// Whether backward reads x.
   bool needs_x() const {
@@ -89,7 +106,7 @@ void adapters_forward(const Linear<T>& linear, const T* x,  // in×N
                       Range part) {
   if (linear.site_count == 0) return;
   const Timed timed(Part::adapter_forward);
-  const auto x_part = columns(x + part.begin * linear.in_features, linear.in_features, part.size());
+  const auto x_part = linear.adapter_input(x, part);
   std::array<Tokens<T>, Linear<T>::most_sites> h;
   for (std::size_t i = 0; i < linear.site_count; ++i) {
     const Index r = linear.factors[i].rank;
@@ -113,7 +130,6 @@ void adapters_backward(const Linear<T>& linear, const T* x,  // in×N, unused un
   if (linear.site_count == 0) return;
   const Timed timed(Part::adapter_backward);
   const Index n = block.size();
-  const auto x_part = columns(x + block.begin * linear.in_features, linear.in_features, n);
   const auto dy_part = columns(dy + block.begin * linear.out_features, linear.out_features, n);
   std::array<Tokens<const T>, Linear<T>::most_sites> dh;
   std::array<tiedlora::Factors<T>, Linear<T>::most_sites> gradients;
@@ -129,11 +145,25 @@ void adapters_backward(const Linear<T>& linear, const T* x,  // in×N, unused un
   }
   const auto all_dh = std::span(dh).first(linear.site_count);
   const auto all_gradients = std::span(gradients).first(linear.site_count);
-  if (dx)
-    tiedlora::shrink_backward(linear.modules(), x_part, all_dh, all_gradients,
-                              columns(dx + block.begin * linear.in_features, linear.in_features, n));
-  else
+  const auto x_part = linear.needs_x()
+                          ? linear.adapter_input(x, block)
+                          : columns<const T>(x + block.begin * linear.in_features, linear.in_features, n);
+  if (!dx) {
     tiedlora::shrink_backward(linear.modules(), x_part, all_dh, all_gradients, tiedlora::none);
+    return;
+  }
+  const auto dx_part = columns(dx + block.begin * linear.in_features, linear.in_features, n);
+  if (!linear.masks()) {
+    tiedlora::shrink_backward(linear.modules(), x_part, all_dh, all_gradients, dx_part);
+    return;
+  }
+  // x is in the buffer that dx could have: one after the other.
+  tiedlora::shrink_backward(linear.modules(), x_part, all_dh, all_gradients, tiedlora::none);
+  const std::array<tiedlora::Factors<T>, Linear<T>::most_sites> no_gradients = {};
+  const auto masked = dropout_buffer<T>(linear.in_features, n);
+  tiedlora::shrink_backward(linear.modules(), x_part, all_dh,
+                            std::span(no_gradients).first(linear.site_count), masked, {.overwrite = true});
+  add_masked(Tokens<const T>(masked), linear.dropout_from(block.begin), dx_part);
 }
 
 /// The gradient of W, if wanted, on the whole pool: dW += dy xᵀ.

@@ -271,5 +271,67 @@ TEST(CrossEntropy, ChunksAddUp) {
   for (std::size_t i = 0; i < dE.size(); ++i) ASSERT_NEAR(dE[i], dE_sum[i], 1e-15) << i;
 }
 
+// Sums in float of products of numbers that were rounded: those of the rounded numbers in double, but for the
+// additions. Weights of 200×300 are cut into several tasks, and 700 tokens into two blocks.
+TEST(Product, InBfloat16IsThatOfTheRoundedNumbers) {
+  if (!has_bfloat16_products()) GTEST_SKIP() << "this processor has no products of bfloat16";
+  constexpr Index out = 200, in = 300, tokens = 700;
+  const auto numbers = [](Index count, std::uint64_t seed) {
+    const std::vector<double> values = random_values(count, seed);
+    return std::vector<float>(values.begin(), values.end());
+  };
+  const std::vector<float> w = numbers(out * in, 1), x = numbers(in * tokens, 2),
+                           dy = numbers(out * tokens, 3);
+  Weight<float> W = Weight<float>::plain(w.data(), out, in);
+  W.in_bfloat16 = true;
+  const auto rounded = [](float number) {
+    return static_cast<double>(std::bit_cast<float>(std::uint32_t{to_bfloat16(number).bits} << 16));
+  };
+  std::vector<float> first(out * tokens), first_dx(in * tokens);
+  for (const int threads : {1, 3}) {
+    ThreadPool pool(threads);
+    std::vector<float> y(out * tokens), dx(in * tokens);
+    product(pool, Part::base_forward, std::span<const Weight<float>>(&W, 1),
+            columns<const float>(x.data(), in, tokens), columns(y.data(), out, tokens));
+    transposed_product(pool, Part::base_backward, std::span<const Weight<float>>(&W, 1),
+                       columns<const float>(dy.data(), out, tokens), columns(dx.data(), in, tokens));
+    if (threads == 1) {
+      first = y, first_dx = dx;
+      // ε for each of the additions, of sums of products below 1.
+      const double tolerance = in * in * 1.2e-7;
+      for (Index t = 0; t < tokens; t += 233)
+        for (Index i = 0; i < out; ++i) {
+          double sum = 0;
+          for (Index j = 0; j < in; ++j)
+            sum += rounded(w[static_cast<std::size_t>(i * in + j)]) *
+                   rounded(x[static_cast<std::size_t>(t * in + j)]);
+          EXPECT_NEAR(y[static_cast<std::size_t>(t * out + i)], sum, tolerance) << t << ", " << i;
+        }
+      for (Index t = 0; t < tokens; t += 233)
+        for (Index j = 0; j < in; ++j) {
+          double sum = 0;
+          for (Index i = 0; i < out; ++i)
+            sum += rounded(w[static_cast<std::size_t>(i * in + j)]) *
+                   rounded(dy[static_cast<std::size_t>(t * out + i)]);
+          EXPECT_NEAR(dx[static_cast<std::size_t>(t * in + j)], sum, tolerance) << t << ", " << j;
+        }
+    } else {
+      EXPECT_TRUE(y == first);
+      EXPECT_TRUE(dx == first_dx);
+    }
+  }
+}
+
+TEST(Bfloat16, IsRoundedToNearestEven) {
+  const auto bits = [](std::uint32_t number) { return to_bfloat16(std::bit_cast<float>(number)).bits; };
+  EXPECT_EQ(bits(0x3f800000), 0x3f80);  // 1
+  EXPECT_EQ(bits(0x3f808000), 0x3f80);  // a tie, down to even
+  EXPECT_EQ(bits(0x3f818000), 0x3f82);  // a tie, up to even
+  EXPECT_EQ(bits(0x3f808001), 0x3f81);
+  EXPECT_EQ(bits(0xff7fffff), 0xff80);  // the largest goes to infinity
+  EXPECT_EQ(bits(0x7fffffff), 0x7fc0);  // a NaN stays one
+  EXPECT_EQ(bits(0x7f800001), 0x7fc0);
+}
+
 }  // namespace
 }  // namespace llama

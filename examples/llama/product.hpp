@@ -5,10 +5,13 @@
 // tokens.
 #pragma once
 
-#include <algorithm>  // min
-#include <span>       // span
-#include <vector>     // vector
+#include <algorithm>    // min
+#include <cstddef>      // size_t
+#include <span>         // span
+#include <type_traits>  // is_same
+#include <vector>       // vector
 
+#include "bfloat16.hpp"
 #include "gemm.hpp"
 #include "profile.hpp"
 #include "thread_pool.hpp"
@@ -50,6 +53,34 @@ void for_product_tasks(ThreadPool& pool, Part what, Index features, Index tokens
   });
 }
 
+/// Tokens in bfloat16, for products that read them so: valid until the next one of the caller.
+inline Tokens<const Bfloat16> in_bfloat16(ThreadPool& pool, Part what, const Tokens<const float>& x) {
+  thread_local std::vector<Bfloat16> memory;
+  memory.resize(static_cast<std::size_t>(x.width * x.count));
+  const auto rounded = columns(memory.data(), x.width, x.count);
+  for_tokens(pool, x.count, [&](Range part) {
+    const Timed timed(what);
+    for (Index t = part.begin; t < part.end; ++t) to_bfloat16(x[t], x.width, rounded[t]);
+  });
+  return rounded;
+}
+
+/// y = W x for some rows of W and some tokens, in bfloat16.
+inline void product_of_rows(const Weight<float>& W, Range rows, const Tokens<const Bfloat16>& x, float* y,
+                            Index stride) {
+  Bfloat16* const panel = panel_of<Bfloat16>(task_features * panel_numbers);
+  float* const row = panel_of<float>(panel_numbers);
+  for (Index first = 0; first < W.in; first += panel_numbers) {
+    const Index n = std::min(panel_numbers, W.in - first);
+    for (Index r = rows.begin; r < rows.end; ++r) {
+      W.copy(r, first, n, row);
+      to_bfloat16(row, n, panel + (r - rows.begin) * n);
+    }
+    gemm(rows.size(), x.count, n, Operand<Bfloat16>{panel, n, true},
+         Operand<Bfloat16>{x.data + first, x.stride}, y, stride, first > 0);
+  }
+}
+
 /// y = W x for some rows of W and some tokens.
 template <class T>
 void product_of_rows(const Weight<T>& W, Range rows, const Tokens<const T>& x, T* y, Index stride) {
@@ -72,16 +103,49 @@ void product(ThreadPool& pool, Part what, std::span<const Weight<T>> weights, co
   // A task is of one weight: each has whole tasks of its own.
   Index features = 0;
   for (const Weight<T>& W : weights) features += whole_tasks(W.out);
+  Tokens<const Bfloat16> rounded;
+  if constexpr (std::is_same_v<T, float>)
+    if (weights.front().in_bfloat16) rounded = in_bfloat16(pool, what, x);
   for_product_tasks(pool, what, features, x.count, [&](Range task, Range part) {
     Index begin = task.begin, first_row = 0;
     for (const Weight<T>& W : weights) {
-      if (begin < W.out)
-        return product_of_rows(W, {begin, std::min(begin + task_features, W.out)}, cut(x, part),
-                               y[part.begin] + first_row + begin, y.stride);
+      if (begin < W.out) {
+        const Range rows = {begin, std::min(begin + task_features, W.out)};
+        T* const to = y[part.begin] + first_row + begin;
+        if constexpr (std::is_same_v<T, float>)
+          if (rounded.data) return product_of_rows(W, rows, cut(rounded, part), to, y.stride);
+        return product_of_rows(W, rows, cut(x, part), to, y.stride);
+      }
       begin -= whole_tasks(W.out);
       first_row += W.out;
     }
   });
+}
+
+/// dx = Σ Wᵀ dy in bfloat16, in tasks of `width` features.
+inline void transposed_product(ThreadPool& pool, Part what, std::span<const Weight<float>> weights,
+                               const Tokens<const Bfloat16>& dy, const Tokens<float>& dx, Index width) {
+  const auto task = [&](Range features, Range part) {
+    Bfloat16* const panel = panel_of<Bfloat16>(panel_rows * task_features_of_blocks);
+    float* const row_part = panel_of<float>(task_features_of_blocks);
+    const Bfloat16* from = dy[part.begin];
+    bool adds = false;
+    for (const Weight<float>& W : weights) {
+      const Index n = features.size();
+      for (Index row = 0; row < W.out; row += panel_rows) {
+        const Index k = std::min(panel_rows, W.out - row);
+        for (Index r = 0; r < k; ++r) {
+          W.copy(row + r, features.begin, n, row_part);
+          to_bfloat16(row_part, n, panel + r * n);
+        }
+        gemm(n, part.size(), k, Operand<Bfloat16>{panel, n}, Operand<Bfloat16>{from + row, dy.stride},
+             dx[part.begin] + features.begin, dx.stride, adds);
+        adds = true;
+      }
+      from += W.out;
+    }
+  };
+  for_product_tasks(pool, what, dx.width, dy.count, task, width);
 }
 
 /// dx = Σ Wᵀ dy, likewise.
@@ -91,6 +155,9 @@ void transposed_product(ThreadPool& pool, Part what, std::span<const Weight<T>> 
   Index width = task_features;
   for (const Weight<T>& W : weights)
     if (!W.numbers && info(W.type).block > task_features) width = task_features_of_blocks;
+  if constexpr (std::is_same_v<T, float>)
+    if (weights.front().in_bfloat16)
+      return transposed_product(pool, what, weights, in_bfloat16(pool, what, dy), dx, width);
   const auto task = [&](Range features, Range part) {
     T* const to = dx[part.begin] + features.begin;
     const T* from = dy[part.begin];

@@ -15,6 +15,10 @@
 
 namespace llama {
 
+/// Every module that an adapter may be of.
+inline const std::vector<std::string> all_kinds = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
+                                                   "gate_proj", "up_proj", "down_proj"};
+
 inline std::vector<double> random_values(Index count, std::uint64_t seed, double bound = 1) {
   Random random(seed);
   std::vector<double> values(static_cast<std::size_t>(count));

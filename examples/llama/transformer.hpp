@@ -24,6 +24,7 @@ struct Batch {
   const std::int32_t* targets = nullptr;  ///< N: the token that follows; negative: not counted
   Index sequences = 0, length = 0;        ///< of equal length
   std::span<const Index> lengths = {};    ///< else that of each, and the two above are not read
+  tiedlora::Dropout dropout = {};         ///< of the adapters' input; `input` and `first_token` are not read
   Index mean_over = 0;  ///< what the sum of losses is divided by; 0: the counted tokens of this batch
 };
 
@@ -156,7 +157,8 @@ class Transformer {
 
   // One layer's linears with their adapters.
   Layer<T> make_layer(Index l, const Model<T>& model, const Adapter* adapter, const Activations<T>& a,
-                      Weights<T>* weight_gradients = nullptr, Gradients* adapter_gradients = nullptr) {
+                      const tiedlora::Dropout& dropout, Weights<T>* weight_gradients = nullptr,
+                      Gradients* adapter_gradients = nullptr) {
     const BackwardWorkspace<T>* backward = backward_scratch_.get();
     T* block_gradients = backward ? backward->gradients : nullptr;
     Layer<T> layer;
@@ -181,6 +183,8 @@ class Transformer {
       const Slot h_slot = map.h_slot(l, slot);
       const std::size_t i = linear.site_count++;
       linear.factors[i] = adapter->factors(m);
+      linear.dropout = dropout;
+      linear.dropout.input = static_cast<std::uint64_t>(adapter->layout().input_id(m));
       AdapterSite<T>& site = linear.sites[i];
       site.first_row = first_row;
       site.h = a.layer(l).h[static_cast<std::size_t>(h_slot)];
@@ -210,7 +214,7 @@ class Transformer {
 
   // Embedding, layers and final norm. The result, W×N, lives in the scratch.
   Tokens<T> run(const Model<T>& model, const Adapter* adapter, const std::int32_t* tokens,
-                const Activations<T>& a, KeyValueCache<T>* cache) {
+                const Activations<T>& a, KeyValueCache<T>* cache, const tiedlora::Dropout& dropout = {}) {
     const Index W = config_.width, N = a.count();
     check_range(tokens, N, "token", 0, config_.vocabulary);
     T* x = a.layer(0).input;
@@ -220,7 +224,7 @@ class Transformer {
 
     for (Index l = 0; l < config_.layers; ++l) {
       const Past<T> past = cache ? cache->layer(l) : Past<T>{};
-      layer_forward(pass(a), make_layer(l, model, adapter, a), a.layer(l), *scratch_, past,
+      layer_forward(pass(a), make_layer(l, model, adapter, a, dropout), a.layer(l), *scratch_, past,
                     a.layer_output(l));
     }
 
@@ -237,7 +241,7 @@ class Transformer {
               T* dhidden) {
     const Counted counted(batch.targets, a.count(), config_.vocabulary);
     const Index n = counted.size(), divisor = batch.mean_over > 0 ? batch.mean_over : n;
-    const auto hidden = run(model, adapter, batch.tokens, a, nullptr);
+    const auto hidden = run(model, adapter, batch.tokens, a, nullptr, batch.dropout);
     counted.pack(hidden);
     cross_entropy(pool_, model.output, Tokens<const T>(hidden.tokens(0, n)), counted.targets(), divisor,
                   a.losses, columns(dhidden, config_.width, n), static_cast<T*>(nullptr), config_.vocabulary,
@@ -333,7 +337,8 @@ void Transformer<T>::backward(const Model<T>& model, const Adapter* adapter, con
   });
 
   for (Index l = config_.layers - 1; l >= lowest; --l) {
-    const Layer<T> layer = make_layer(l, model, adapter, a, weight_gradients, adapter_gradients);
+    const Layer<T> layer =
+        make_layer(l, model, adapter, a, batch.dropout, weight_gradients, adapter_gradients);
     if (keep_ == Keep::inputs) layer_forward<T>(pass(a), layer, a.layer(l), *scratch_, {}, nullptr);
     layer_backward(pass(a), layer, a.layer(l), *scratch_, *backward_scratch_, weight_gradients || l > lowest);
   }

@@ -14,9 +14,6 @@
 namespace llama {
 namespace {
 
-const std::vector<std::string> all_kinds = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
-                                            "gate_proj", "up_proj", "down_proj"};
-
 // Heads are wider together than the model.
 const Config plain = {.vocabulary = 9,
                       .width = 10,

@@ -21,7 +21,8 @@ struct Weight {
   const T* numbers = nullptr;
   const std::byte* rows = nullptr;  ///< in `type`, whole blocks; for T = float only
   NumberType type = NumberType::F32;
-  Index neighbours = 0;  ///< D; 0: rows are where they belong. Not for plain weights
+  Index neighbours = 0;      ///< D; 0: rows are where they belong. Not for plain weights
+  bool in_bfloat16 = false;  ///< products round both operands to bfloat16: gemm.hpp says where there are any
 
   static Weight plain(const T* numbers, Index out, Index in) {
     return {.out = out, .in = in, .numbers = numbers};

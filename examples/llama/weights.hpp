@@ -68,6 +68,13 @@ inline std::vector<WeightEntry> weight_entries(const Config& c) {
   return entries;
 }
 
+/// GPT-2's start: the standard deviation of a matrix is 0.02, or for o_proj and down_proj, which add to the
+/// residual stream 2L times, 1/√(2L) of that.
+inline double initial_deviation(const Config& config, const WeightEntry& entry) {
+  const bool residual = entry.name.ends_with("o_proj.weight") || entry.name.ends_with("down_proj.weight");
+  return 0.02 * (residual ? 1 / std::sqrt(2.0 * static_cast<double>(config.layers)) : 1);
+}
+
 /// Weights, or gradients of weights: both have the same layout, so that an optimiser is one loop. Starts at
 /// zero. For plain models only, which all kinds of files can hold: neither head_norms nor rope_divisors.
 template <class T>
@@ -131,14 +138,11 @@ class Weights {
 
   void set_zero() { std::fill(values_.begin(), values_.end(), T(0)); }
 
-  /// GPT-2's start: normal with standard deviation 0.02; o_proj and down_proj, which add to the residual
-  /// stream 2L times, 1/√(2L) of that; norms 1. The numbers are the same on every compiler.
+  /// Normal with initial_deviation, row by row; norms 1. The numbers are the same on every compiler.
   void initialize(std::uint64_t seed) {
     Random random(seed);
     for (const WeightEntry& entry : entries_) {
-      const bool residual = entry.name.ends_with("o_proj.weight") || entry.name.ends_with("down_proj.weight");
-      const double deviation =
-          0.02 * (residual ? 1 / std::sqrt(2.0 * static_cast<double>(config_.layers)) : 1);
+      const double deviation = initial_deviation(config_, entry);
       for (T& value : part(values(), entry))
         value = entry.cols == 1 ? T(1) : static_cast<T>(deviation * random.normal());
     }

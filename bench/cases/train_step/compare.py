@@ -32,6 +32,7 @@ PROBLEM = {
     "sequences": 16,
     "length": 128,
     "rank": 8,
+    "targets": ["q_proj", "k_proj", "v_proj"],
 }
 # Adapters that stand for the same idea here and in PEFT, which has nothing nearer to TL6 than VeRA.
 PAIRS = [("lora", "lora"), ("tl6", "vera")]

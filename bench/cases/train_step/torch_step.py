@@ -16,7 +16,10 @@ import torch
 import transformers
 
 
-def make_model(problem, folder, attention):
+PRECISIONS = {"float32": torch.float32, "autocast": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def make_model(problem, folder, attention, dtype=torch.float32):
     config = transformers.LlamaConfig(
         vocab_size=problem["vocabulary"],
         hidden_size=problem["width"],
@@ -31,16 +34,15 @@ def make_model(problem, folder, attention):
         attn_implementation=attention,
         use_cache=False,
     )
-    model = transformers.LlamaForCausalLM(config).float()
-    numbers = torch.from_numpy(numpy.fromfile(folder / "weights.f32", dtype=numpy.float32))
-    parameters, offset = dict(model.named_parameters()), 0
-    with torch.no_grad():
+    model = transformers.LlamaForCausalLM(config).to(dtype)
+    parameters = dict(model.named_parameters())
+    # Tensor by tensor, so that the process's peak is that of a step and not of reading.
+    with torch.no_grad(), (folder / "weights.f32").open("rb") as file:
         for entry in json.loads((folder / "entries.json").read_text()):
             parameter = parameters.pop(entry["name"])
-            count = parameter.numel()
-            parameter.copy_(numbers[offset : offset + count].view(parameter.shape))
-            offset += count
-    assert not parameters and offset == numbers.numel(), "the exported weights are those of another model"
+            numbers = numpy.fromfile(file, dtype=numpy.float32, count=parameter.numel())
+            parameter.copy_(torch.from_numpy(numbers).view(parameter.shape))
+        assert not parameters and not file.read(1), "the exported weights are those of another model"
     return model.train()
 
 
@@ -50,31 +52,75 @@ def read_text(problem, folder):
     return read("tokens.i32"), read("targets.i32")
 
 
+class Tied(torch.nn.Module):
+    """y = W x + s v∘B(u∘A x): A and B are those of other layers' modules too, u that of all which read the same x."""
+
+    def __init__(self, base, A, B, u, scaling):
+        super().__init__()
+        self.base, self.A, self.B, self.u, self.scaling = base, A, B, u, scaling
+        self.v = torch.nn.Parameter(torch.ones(base.out_features))
+
+    def forward(self, x):
+        h = self.u * torch.nn.functional.linear(x.to(self.A.dtype), self.A)
+        y = self.base(x)
+        return y + (self.scaling * self.v * torch.nn.functional.linear(h, self.B)).to(y.dtype)
+
+
+INPUTS = {"q": "attention", "k": "attention", "v": "attention", "o": "o", "gate": "mlp", "up": "mlp", "down": "down"}
+
+
+def add_tl6(model, problem):
+    """Tied-LoRA's TL6, which PEFT lacks, begun as the library begins it: B zero, u and v one."""
+    A, B, rank = {}, {}, problem["rank"]
+    for layer in model.model.layers:
+        u = {}
+        for block in (layer.self_attn, layer.mlp):
+            for name, base in list(block.named_children()):
+                if name not in problem["targets"]:
+                    continue
+                reads = INPUTS[name.removesuffix("_proj")]
+                if reads not in A:
+                    A[reads] = torch.nn.Parameter(torch.empty(rank, base.in_features))
+                    torch.nn.init.kaiming_uniform_(A[reads], a=5**0.5)
+                if name not in B:
+                    B[name] = torch.nn.Parameter(torch.zeros(base.out_features, rank))
+                if reads not in u:
+                    u[reads] = torch.nn.Parameter(torch.ones(rank))
+                setattr(block, name, Tied(base, A[reads], B[name], u[reads], 2))
+    return model
+
+
 class Step:
     """Forward, backward, AdamW. Without an adapter: forward, and backward down to the q, k and v of the lowest layer,
-    which is as far as an adapter's backward goes."""
+    which is as far as an adapter's backward goes. `checkpoint`: layers are computed again in backward."""
 
-    def __init__(self, variant, model, problem):
-        self.variant, self.optimizer = variant, None
+    def __init__(self, variant, model, problem, precision="float32", checkpoint=False):
+        self.variant, self.optimizer, self.autocast = variant, None, precision == "autocast"
         model.requires_grad_(False)
+        if checkpoint:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if variant == "none":
             attention = model.model.layers[0].self_attn
             for module in (attention.q_proj, attention.k_proj, attention.v_proj):
                 module.register_forward_hook(lambda _module, _inputs, output: output.requires_grad_())
         else:
-            model = peft.get_peft_model(model, self.adapter_config(problem))
+            if variant == "tl6":
+                model = add_tl6(model, problem)
+            else:
+                model = peft.get_peft_model(model, self.adapter_config(problem))
             trained = [p for p in model.parameters() if p.requires_grad]
             self.optimizer = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.0, fused=True)
         self.model = model
 
     def adapter_config(self, problem):
-        targets = ["q_proj", "k_proj", "v_proj"]
+        targets = problem["targets"]
         if self.variant == "lora":
             return peft.LoraConfig(r=problem["rank"], lora_alpha=2 * problem["rank"], target_modules=targets)
         return peft.VeraConfig(r=problem["rank"], target_modules=targets)
 
     def forward(self, tokens, targets):
-        return self.model(input_ids=tokens, labels=targets, shift_labels=targets).loss
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.autocast):
+            return self.model(input_ids=tokens, labels=targets, shift_labels=targets).loss
 
     def run(self, tokens, targets):
         if self.optimizer:
@@ -113,6 +159,10 @@ def main():
     parser.add_argument("--variants", default="none,lora")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--warm-up", type=int, default=2, help="steps of each variant before")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
+    parser.add_argument("--checkpoint", action="store_true")
+    parser.add_argument("--no-saved", action="store_true", help="spare the forward that counts saved tensors")
     arguments = parser.parse_args()
     if arguments.versions:
         versions = {package.__name__: package.__version__ for package in (torch, transformers, peft)}
@@ -120,17 +170,17 @@ def main():
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(1)
 
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     problem = arguments.problem
     text = read_text(problem, arguments.folder)
-    steps = {
-        variant: Step(variant, make_model(problem, arguments.folder, arguments.attention), problem)
-        for variant in arguments.variants.split(",")
-    }
+    steps = {}
+    for variant in arguments.variants.split(","):
+        model = make_model(problem, arguments.folder, arguments.attention, PRECISIONS[arguments.precision])
+        steps[variant] = Step(variant, model, problem, arguments.precision, arguments.checkpoint)
     result = {}
     for variant, step in steps.items():
-        saved = step.saved_bytes(*text)
-        loss = step.run(*text)
-        step.run(*text)
+        saved = 0 if arguments.no_saved else step.saved_bytes(*text)
+        loss = [step.run(*text) for _ in range(arguments.warm_up)][0]
         result[variant] = {"seconds": [], "loss": loss, "activation_bytes": saved, "trained": step.trained()}
     for _ in range(arguments.rounds):
         for variant, step in steps.items():
@@ -141,6 +191,7 @@ def main():
         json.dumps(
             {
                 "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                "imports_rss_bytes": before,
                 "variants": result,
             }
         )

@@ -23,6 +23,7 @@ struct Problem {
   Index sequences = 16, length = 128;
   Index rank = 8;
   std::vector<std::string> targets = {"q_proj", "k_proj", "v_proj"};
+  llama::Keep keep = llama::Keep::every_layer;
 };
 
 /// Tokens and targets, both sequences × length; the same in every run.
@@ -48,8 +49,8 @@ class TrainStep {
  public:
   /// Keeps references to all but the problem.
   TrainStep(const Problem& problem, const std::optional<tiedlora::Scheme>& scheme,
-            const llama::Weights<float>& weights, const Text& text, llama::ThreadPool& pool)
-      : weights_(weights), text_(text), model_(problem.config, pool) {
+            const llama::Model<float>& weights, const Text& text, llama::ThreadPool& pool)
+      : weights_(weights), text_(text), model_(problem.config, pool, problem.keep) {
     if (!scheme) return;
     training_.emplace(tiedlora::Layout(llama::modules(problem.config, problem.targets), *scheme, problem.rank,
                                        {.scaling = 2}));
@@ -85,7 +86,7 @@ class TrainStep {
     tiedlora::AdamW<float> optimizer;
   };
 
-  const llama::Weights<float>& weights_;
+  const llama::Model<float>& weights_;
   const Text& text_;
   llama::Transformer<float> model_;
   std::optional<Training> training_;

@@ -5,13 +5,17 @@
 #include <sys/resource.h>  // getrusage
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <exception>
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
+#include "baselines/limits.hpp"
+#include "random_base.hpp"
 #include "train_step.hpp"
 
 namespace {
@@ -28,10 +32,10 @@ using train_step::Problem;
 
 struct Settings {
   Problem problem;
-  std::string model = "toy";
+  std::string model = "toy", base = "f32";
   std::vector<std::string> variants = {"none", "lora", "tl6"};
   int threads = 2;
-  int rounds = 10;
+  int rounds = 10, warm_up = 2;
   std::string export_folder;
 };
 
@@ -67,7 +71,41 @@ void export_problem(const std::string& folder, const llama::Weights<float>& weig
   std::ofstream(folder + "/entries.json") << entries.dump(1) << '\n';
 }
 
+/// Where the frozen weights are: plain floats, or in the type of a file.
+class Base {
+ public:
+  Base(const llama::Config& config, const std::string& type) {
+    if (type == "f32") {
+      floats_.emplace(config).initialize(1);
+      model_ = floats_->model();
+    } else {
+      using enum llama::NumberType;
+      model_ = quantised_.emplace(config, type == "q8_0" ? Q8_0 : Q4_1).model();
+    }
+  }
+  const llama::Model<float>& model() const { return model_; }
+  const llama::Weights<float>& floats() const {
+    if (!floats_) throw std::runtime_error("--export writes weights of --base f32 only");
+    return *floats_;
+  }
+
+ private:
+  std::optional<llama::Weights<float>> floats_;
+  std::optional<train_step::RandomBase> quantised_;
+  llama::Model<float> model_;
+};
+
 #ifdef LLAMA_PROFILE
+/// Floating-point operations a second of one core while all that the pool has are at it.
+double peak(llama::ThreadPool& pool) {
+  constexpr std::size_t calls = 400000;
+  std::vector<double> rounds;
+  for (int round = 0; round < 9; ++round)
+    rounds.push_back(seconds_of([&] { pool.parallel([](int, int) { bench::multiply_add_loop(calls); }); }));
+  std::nth_element(rounds.begin(), rounds.begin() + 4, rounds.end());
+  return bench::multiply_add_flops(calls) / rounds[4];
+}
+
 /// Seconds of a step by what they went to, summed over threads.
 Json profile(llama::ThreadPool& pool, train_step::TrainStep& step, int rounds) {
   using llama::Stopwatch;
@@ -91,10 +129,9 @@ Json profile(llama::ThreadPool& pool, train_step::TrainStep& step, int rounds) {
 Json measure(const Settings& settings) {
   const Problem& problem = settings.problem;
   llama::ThreadPool pool(settings.threads);
-  llama::Weights<float> weights(problem.config);
-  weights.initialize(1);
+  const Base base(problem.config, settings.base);
   const train_step::Text text(problem);
-  if (!settings.export_folder.empty()) export_problem(settings.export_folder, weights, text);
+  if (!settings.export_folder.empty()) export_problem(settings.export_folder, base.floats(), text);
 
   struct Variant {
     std::string name;
@@ -105,11 +142,11 @@ Json measure(const Settings& settings) {
   std::vector<Variant> variants;
   for (const std::string& name : settings.variants)
     variants.push_back(
-        {name, std::make_unique<train_step::TrainStep>(problem, scheme_of(name), weights, text, pool)});
+        {name, std::make_unique<train_step::TrainStep>(problem, scheme_of(name), base.model(), text, pool)});
 
   for (Variant& variant : variants) {  // the first step of each allocates
     variant.first_loss = variant.step->run();
-    variant.step->run();
+    for (int step = 1; step < settings.warm_up; ++step) variant.step->run();
   }
   for (int round = 0; round < settings.rounds; ++round)
     for (Variant& variant : variants) variant.seconds.push_back(seconds_of([&] { variant.step->run(); }));
@@ -125,6 +162,9 @@ Json measure(const Settings& settings) {
                  {"compiler", compiler},
                  {"threads", settings.threads},
                  {"peak_rss_bytes", std::int64_t{usage.ru_maxrss} * 1024}};
+#ifdef LLAMA_PROFILE
+  result["peak_flops"] = peak(pool);
+#endif
   for (Variant& variant : variants) {
     const train_step::TrainStep& step = *variant.step;
     result["variants"][variant.name] = {{"seconds", std::move(variant.seconds)},
@@ -152,13 +192,18 @@ int main(int argc, char** argv) {
   app.add_option("--model", settings.model, "toy (width 128) or 135m (the sizes of SmolLM2-135M)")
       ->check(CLI::IsMember({"toy", "135m"}));
   Index layers = 0;
+  bool recompute = false;
   app.add_option("--layers", layers, "0: the model's");
   app.add_option("--rank", problem.rank);
-  app.add_option("--targets", problem.targets, "adapted modules")->delimiter(',');
+  app.add_option("--base", settings.base, "type of the frozen weights")
+      ->check(CLI::IsMember({"f32", "q8_0", "q4_1"}));
+  app.add_flag("--recompute", recompute, "keep the inputs of layers only and compute the rest again");
+  app.add_option("--targets", problem.targets, "adapted modules; all: the seven of a layer")->delimiter(',');
   app.add_option("--sequences", problem.sequences);
   app.add_option("--length", problem.length, "tokens of a sequence");
   app.add_option("--threads", settings.threads);
   app.add_option("--rounds", settings.rounds, "steps of each variant that are timed");
+  app.add_option("--warm-up", settings.warm_up, "steps of each variant before: at least one");
   app.add_option("--export", settings.export_folder, "folder for the weights and the text");
   CLI11_PARSE(app, argc, argv);
 
@@ -171,6 +216,9 @@ int main(int argc, char** argv) {
                       .feed_forward = 1536,
                       .rope_base = 100000};
   if (layers > 0) problem.config.layers = layers;
+  if (recompute) problem.keep = llama::Keep::inputs;
+  if (problem.targets == std::vector<std::string>{"all"})
+    problem.targets = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
   try {
     std::puts(measure(settings).dump().c_str());
   } catch (const std::exception& error) {

@@ -111,7 +111,8 @@ TextData read_text(const Settings& settings) {
 std::string size_text(double bytes) {
   return bytes < 1e3   ? fmt::format("{:.0f} B", bytes)
          : bytes < 1e6 ? fmt::format("{:.3g} kB", bytes / 1e3)
-                       : fmt::format("{:.3g} MB", bytes / 1e6);
+         : bytes < 1e9 ? fmt::format("{:.3g} MB", bytes / 1e6)
+                       : fmt::format("{:.3g} GB", bytes / 1e9);
 }
 
 std::string split_table(const Corpus& corpus, const Split& split) {

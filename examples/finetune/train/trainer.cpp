@@ -1,6 +1,8 @@
 // The training loop, what a user sees of it, and what --resume goes on from.
 #include "trainer.hpp"
 
+#include "resident.hpp"  // resident_bytes
+
 #include <unistd.h>  // isatty
 
 #include <algorithm>   // clamp, copy
@@ -145,9 +147,9 @@ class Progress {
     last_ = now;
     const double spent = now - start_;
     const double left = spent / double(done - begin_) * double(steps_ - done);
-    const std::string numbers =
-        fmt::format("step {}/{}  loss {:.3f} {}  {:.0f} tokens/s  {} left", done, steps_, loss / unit_.nats,
-                    unit_.name, double(tokens_) / spent, clock_text(left));
+    const std::string numbers = fmt::format("step {}/{}  loss {:.3f} {}  {:.0f} tokens/s  {}  {} left", done,
+                                            steps_, loss / unit_.nats, unit_.name, double(tokens_) / spent,
+                                            size_text(double(resident_bytes())), clock_text(left));
     if (terminal_) {
       constexpr std::int64_t width = 24;
       const auto full = static_cast<std::size_t>(std::clamp<std::int64_t>(done * width / steps_, 0, width));

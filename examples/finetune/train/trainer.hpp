@@ -95,6 +95,7 @@ class Interrupt {
   Interrupt& operator=(const Interrupt&) = delete;
 
   static bool requested() { return flag_ != 0; }
+  static constexpr int exit_status = 130;  ///< of a program that ends so: the shell's custom, 128 + SIGINT
 
  private:
   static void on_signal(int) {

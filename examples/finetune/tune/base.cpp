@@ -21,7 +21,25 @@ TuneBase::TuneBase(const ModelOptions& options)
       pool_(options.threads),
       tokenizer_(file_.tokenizer()),
       chat_(file_.chat(tokenizer_)),
-      copy_(options.float_base ? std::make_unique<llama::FloatCopy>(file_.model(), pool_) : nullptr) {}
+      copy_(options.float_base ? std::make_unique<llama::FloatCopy>(file_.model(), pool_) : nullptr),
+      model_(copy_ ? copy_->model() : file_.model()) {
+  if (!options.bfloat16) return;
+  if (!llama::has_bfloat16_products())
+    throw std::invalid_argument(
+        "--products bf16: this processor has no products of bfloat16 (AVX-512 BF16), or the program was "
+        "built "
+        "without oneDNN; leave it out");
+  llama::for_weights(model_, [](llama::Weight<float>& weight) { weight.in_bfloat16 = true; });
+}
+
+DataOptions TuneBase::with_window(DataOptions reading) const {
+  if (reading.window == 0) reading.window = std::min(default_window, file_.context());
+  if (reading.window > file_.context())
+    throw std::invalid_argument(
+        fmt::format("--window: {} tokens are more than the {} that the model was made for", reading.window,
+                    file_.context()));
+  return reading;
+}
 
 Index TuneBase::weight_bytes() const {
   Index bytes = 0;
@@ -62,8 +80,10 @@ tiedlora::gguf::Naming TuneBase::gguf_naming() const {
   tiedlora::gguf::Naming naming = tiedlora::gguf::llama({.heads = config().heads,
                                                          .kv_heads = config().kv_heads,
                                                          .weights = tiedlora::gguf::Order::hugging_face});
+  if (file_.architecture() == "llama") return naming;
+  // The rows of others' q and k stand as in transformers.
   naming.architecture = file_.architecture();
-  if (naming.architecture != "llama") naming.permuted.clear();  // rows stand there as in transformers
+  naming.permuted.clear();
   return naming;
 }
 

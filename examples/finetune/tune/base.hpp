@@ -21,18 +21,23 @@ namespace finetune {
 
 class TuneBase {
  public:
-  /// Throws std::runtime_error for what is no model that is computed here.
+  /// Throws std::runtime_error for what is no model that is computed here, and std::invalid_argument where
+  /// the processor has no products of bfloat16.
   explicit TuneBase(const ModelOptions& options);
   TuneBase(const TuneBase&) = delete;
   TuneBase& operator=(const TuneBase&) = delete;
 
-  const llama::Model<float>& model() const { return copy_ ? copy_->model() : file_.model(); }
+  const llama::Model<float>& model() const { return model_; }
   const llama::Config& config() const { return file_.model().config; }
   const llama::BaseModel& file() const { return file_; }
   const llama::Tokenizer& tokenizer() const { return tokenizer_; }
   /// Null for a model without a template.
   const llama::Chat* chat() const { return chat_ ? &*chat_ : nullptr; }
   llama::ThreadPool& pool() { return pool_; }
+
+  /// The window, or where it is 0 the default. Throws std::invalid_argument for one that is longer than what
+  /// the model was made for.
+  DataOptions with_window(DataOptions reading) const;
 
   /// Of the weights as they lie in the file, and of their copy as floats.
   Index weight_bytes() const;
@@ -54,6 +59,7 @@ class TuneBase {
   llama::Tokenizer tokenizer_;
   std::optional<llama::Chat> chat_;
   std::unique_ptr<llama::FloatCopy> copy_;
+  llama::Model<float> model_;
 };
 
 }  // namespace finetune

@@ -21,14 +21,30 @@ using examples::positive_number;
 
 constexpr std::array<std::string_view, 4> commands = {"train", "eval", "generate", "compare"};
 
+/// The words of two options.
+struct Products {
+  std::string base_type = "as-is", numbers = "f32";
+
+  void say(ModelOptions& model) const {
+    model.float_base = base_type == "f32";
+    model.bfloat16 = numbers == "bf16";
+  }
+};
+
 CLI::Validator positive_whole() { return number_from(1, 1e9, "a number from 1 on"); }
 
-void add_model(CLI::App& app, ModelOptions& model, std::string& base_type) {
+void add_model(CLI::App& app, ModelOptions& model, Products& products) {
   model.threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   app.add_option("--model", model.path, "the base: a GGUF file or a Hugging Face folder")
       ->required()
       ->group("Model");
-  app.add_option("--base-type", base_type,
+  app.add_option(
+         "--products", products.numbers,
+         "f32, or bf16: products with the base's weights round to bfloat16, where the processor has such; "
+         "about half the time")
+      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->group("Model");
+  app.add_option("--base-type", products.base_type,
                  "as-is: weights stay mapped in the file's types; f32: a copy as floats")
       ->check(CLI::IsMember({"as-is", "f32"}))
       ->group("Model");
@@ -38,8 +54,10 @@ void add_model(CLI::App& app, ModelOptions& model, std::string& base_type) {
 }
 
 void add_reading(CLI::App& app, DataOptions& reading) {
-  app.add_option("--window", reading.window, "longest sequence, in tokens; longer ones lose their end")
+  app.add_option("--window", reading.window,
+                 "longest sequence, in tokens; longer ones lose their end [512, or what the model can read]")
       ->check(number_from(2, 1e6, "a number from 2 to 1000000"))
+      ->always_capture_default(false)
       ->group("Data");
   app.add_option("--system", reading.system, "system message for examples of question and answer")
       ->group("Data");
@@ -124,10 +142,10 @@ void add_tune(CLI::App& app, TuneOptions& tune, bool one_scheme) {
 
 int train_command(int argc, char** argv) {
   TrainOptions o;
-  std::string base_type = "as-is";
+  Products products;
   CLI::App app("Trains an adapter for a language model beside its frozen weights.", "finetune train");
   app.option_defaults()->always_capture_default();
-  add_model(app, o.model, base_type);
+  add_model(app, o.model, products);
   add_training_data(app, o.data);
   add_tune(app, o.tune, true);
   CLI::Option* epochs = app.add_option("--epochs", o.epochs, "passes over the data")
@@ -168,7 +186,7 @@ int train_command(int argc, char** argv) {
       "interrupted.");
   int status = 0;
   const int code = examples::run_command(app, argc, argv, std::cout, std::cerr, [&] {
-    o.model.float_base = base_type == "f32";
+    products.say(o.model);
     status = train(o);
   });
   return code == 0 ? status : code;
@@ -176,27 +194,27 @@ int train_command(int argc, char** argv) {
 
 int eval_command(int argc, char** argv) {
   EvalOptions o;
-  std::string base_type = "as-is";
+  Products products;
   CLI::App app("Measures loss and perplexity of a model, with adapters and without.", "finetune eval");
   app.option_defaults()->always_capture_default();
-  add_model(app, o.model, base_type);
+  add_model(app, o.model, products);
   app.add_option("--adapter", o.adapters, "native file, PEFT folder, GGUF adapter, or the folder of a run")
       ->group("Model");
   app.add_option("--data", o.data, "as for finetune train")->required()->group("Data");
   add_reading(app, o.reading);
   app.add_option("--batch-tokens", o.batch_tokens, "")->check(positive_whole())->group("Data");
   return examples::run_command(app, argc, argv, std::cout, std::cerr, [&] {
-    o.model.float_base = base_type == "f32";
+    products.say(o.model);
     evaluate(o);
   });
 }
 
 int generate_command(int argc, char** argv) {
   GenerateOptions o;
-  std::string base_type = "as-is";
+  Products products;
   CLI::App app("Says what a model answers, and what adapters make of it.", "finetune generate");
   app.option_defaults()->always_capture_default();
-  add_model(app, o.model, base_type);
+  add_model(app, o.model, products);
   app.add_option("--adapter", o.adapters, "native file, PEFT folder, GGUF adapter, or the folder of a run")
       ->group("Model");
   app.add_option("--prompt", o.prompts, "")->required()->group("Text");
@@ -208,18 +226,18 @@ int generate_command(int argc, char** argv) {
       ->group("Text");
   app.add_option("--seed", o.seed, "")->group("Text");
   return examples::run_command(app, argc, argv, std::cout, std::cerr, [&] {
-    o.model.float_base = base_type == "f32";
+    products.say(o.model);
     generate(o);
   });
 }
 
 int compare_command(int argc, char** argv) {
   CompareOptions o;
-  std::string base_type = "as-is";
+  Products products;
   CLI::App app("Finds out which scheme and rank fit a task: all begin, the better half goes on.",
                "finetune compare");
   app.option_defaults()->always_capture_default();
-  add_model(app, o.model, base_type);
+  add_model(app, o.model, products);
   add_training_data(app, o.data);
   add_tune(app, o.tune, false);
   app.add_option("--candidates", o.candidates, "SCHEME:RANK, or SCHEME:RANK:RATE for a rate of its own")
@@ -233,7 +251,7 @@ int compare_command(int argc, char** argv) {
       ->group("Files");
   int status = 0;
   const int code = examples::run_command(app, argc, argv, std::cout, std::cerr, [&] {
-    o.model.float_base = base_type == "f32";
+    products.say(o.model);
     status = compare(o);
   });
   return code == 0 ? status : code;

@@ -17,17 +17,15 @@ namespace finetune {
 
 namespace {
 
-constexpr int interrupted_status = 130;
-
 /// One comparison: what all candidates share, and how far each has come.
 class Comparer {
  public:
   explicit Comparer(const CompareOptions& options)
-      : options_(options),
-        base_(options.model),
+      : base_(options.model),
+        options_(with_window(options, base_)),
         model_(base_.config(), base_.pool(),
                options.tune.recompute ? llama::Keep::inputs : llama::Keep::every_layer),
-        data_(read_tune_data(base_, options.data)),
+        data_(read_tune_data(base_, options_.data)),
         batches_(std::move(data_.train), options.data.batch_tokens, options.tune.seed) {
     for (const std::string& text : options.candidates) {
       Candidate candidate = {.name = text, .tune = parse_candidate(text, options.tune)};
@@ -65,9 +63,14 @@ class Comparer {
   void measure(Candidate& candidate, const Adapter& adapter);
   void report();
 
-  const CompareOptions& options_;
+  static CompareOptions with_window(CompareOptions options, const TuneBase& base) {
+    options.data.reading = base.with_window(options.data.reading);
+    return options;
+  }
+
   const double begin_ = seconds_now();
   TuneBase base_;
+  const CompareOptions options_;
   LanguageModel model_;
   TuneData data_;
   Batches batches_;
@@ -225,7 +228,7 @@ int Comparer::run() {
       train(candidate, steps[round]);
       if (Interrupt::requested()) {
         fmt::print("Interrupted: --resume goes on from here\n");
-        return interrupted_status;
+        return Interrupt::exit_status;
       }
       candidate.round = static_cast<int>(round) + 1;
       fmt::print("{:<18} {}\n", candidate.name,

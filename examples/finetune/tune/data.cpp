@@ -21,7 +21,10 @@ TuneData read_tune_data(const TuneBase& base, const TrainingDataOptions& options
     fmt::print("Validation: {}", other.report.text());
     data.train = std::move(all.examples);
     validation = std::move(other.examples);
-    data.held_out = fmt::format("{}", options.validation.front().string());
+    data.validation_hash = other.report.hash;
+    data.held_out = options.validation.front().string();
+    if (options.validation.size() > 1)
+      data.held_out += fmt::format(" and {} more", options.validation.size() - 1);
   } else {
     DataSplit split = hold_out(std::move(all), options.held_out, split_seed);
     data.train = std::move(split.train);

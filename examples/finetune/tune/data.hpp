@@ -1,8 +1,9 @@
 // The examples of a run: read, and divided into what is trained on and what is only measured.
 #pragma once
 
-#include <string>  // string
-#include <vector>  // vector
+#include <cstdint>  // uint64_t
+#include <string>   // string
+#include <vector>   // vector
 
 #include <finetune/data/batches.hpp>    // TokenBatch
 #include <finetune/data/read_data.hpp>  // DataReport
@@ -17,7 +18,8 @@ struct TuneData {
   std::vector<Example> train;
   std::vector<TokenBatch> validation = {};
   std::size_t validation_examples = 0;
-  std::string held_out = {};  ///< where the validation examples come from
+  std::uint64_t validation_hash = 0;  ///< of a file of its own; 0: a part of the data
+  std::string held_out = {};          ///< where the validation examples come from
 };
 
 /// Says on stdout what it read. Throws std::runtime_error for data that is wrong.

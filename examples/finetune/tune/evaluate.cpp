@@ -45,7 +45,8 @@ std::string answer(TuneBase& base, LanguageModel& model, const Adapter* adapter,
 
 void evaluate(const EvalOptions& options) {
   TuneBase base(options.model);
-  const Dataset data = read_data(options.data, base.tokenizer(), base.chat(), options.reading);
+  const Dataset data =
+      read_data(options.data, base.tokenizer(), base.chat(), base.with_window(options.reading));
   fmt::print("{}", data.report.text());
   const std::vector<TokenBatch> batches = in_order(data.examples, options.batch_tokens);
   LanguageModel model(base.config(), base.pool());

@@ -14,7 +14,7 @@ struct EvalOptions {
   ModelOptions model = {};
   std::vector<std::filesystem::path> adapters = {};  ///< files, or folders of runs
   std::vector<std::filesystem::path> data = {};
-  DataOptions reading = {};
+  DataOptions reading = {.window = 0};
   Index batch_tokens = 1024;
 };
 

@@ -1,8 +1,5 @@
 #include "memory.hpp"
 
-#include <sys/resource.h>  // getrusage
-#include <unistd.h>        // sysconf
-
 #include <algorithm>  // min
 #include <fstream>    // ifstream
 
@@ -56,17 +53,6 @@ std::optional<std::int64_t> available_memory() {
              used = number_in("/sys/fs/cgroup/memory.current");
   if (limit && used) available = std::min(available.value_or(*limit), *limit - *used);
   return available;
-}
-
-std::int64_t resident_bytes() {
-  std::ifstream file("/proc/self/statm");
-  std::int64_t size = 0, resident = 0;
-  return file >> size >> resident ? resident * sysconf(_SC_PAGESIZE) : 0;
-}
-
-std::int64_t peak_resident_bytes() {
-  rusage usage = {};
-  return getrusage(RUSAGE_SELF, &usage) == 0 ? std::int64_t{usage.ru_maxrss} * 1024 : 0;
 }
 
 }  // namespace finetune

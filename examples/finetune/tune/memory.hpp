@@ -29,8 +29,5 @@ MemoryEstimate estimate_memory(TuneBase& base, const TrainingDataOptions& data, 
 /// What this process may still take: of the machine, or of what its control group is allowed. Nothing where
 /// the system does not say.
 std::optional<std::int64_t> available_memory();
-/// Resident bytes of this process, now and at most; 0 where the system does not say.
-std::int64_t resident_bytes();
-std::int64_t peak_resident_bytes();
 
 }  // namespace finetune

@@ -16,13 +16,17 @@ namespace finetune {
 struct ModelOptions {
   std::filesystem::path path = {};
   bool float_base = false;  ///< products read a copy of the weights as floats
+  bool bfloat16 = false;    ///< products with the weights round their operands to bfloat16
   int threads = 1;
 };
 
-/// What is trained on.
+/// The longest sequence, in tokens, unless told otherwise and where the model can read as much.
+inline constexpr Index default_window = 512;
+
+/// What is trained on. A window of 0 is the default.
 struct TrainingDataOptions {
   std::vector<std::filesystem::path> paths = {}, validation = {};
-  DataOptions reading = {};
+  DataOptions reading = {.window = 0};
   double held_out = 0.05;  ///< taken off for validation where no file is given
   Index batch_tokens = 1024;
 };

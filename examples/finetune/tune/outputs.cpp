@@ -19,9 +19,9 @@ namespace finetune {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
-Json number(double value) { return std::isfinite(value) ? Json(value) : Json(); }
+OrderedJson number(double value) { return std::isfinite(value) ? OrderedJson(value) : OrderedJson(); }
 
 /// As one argument of a shell.
 std::string shell_quoted(const std::string& text) {
@@ -40,10 +40,10 @@ std::vector<std::string> strings(const std::vector<std::filesystem::path>& paths
   return all;
 }
 
-Json record_json(const TuneBase& base, const TuneRecord& record) {
+OrderedJson record_json(const TuneBase& base, const TuneRecord& record) {
   const TrainOptions& o = record.options;
   const Rates rates = rates_of(o.tune);
-  Json log = Json::array();
+  OrderedJson log = OrderedJson::array();
   for (const Logged& row : record.training.log)
     log.push_back({{"step", row.step},
                    {"training_loss", number(row.train_loss)},
@@ -57,7 +57,8 @@ Json record_json(const TuneBase& base, const TuneRecord& record) {
             {"architecture", base.file().architecture()},
             {"types", base.types()},
             {"fingerprint", fmt::format("{:016x}", base.fingerprint())},
-            {"as_floats", o.model.float_base}}},
+            {"as_floats", o.model.float_base},
+            {"bfloat16_products", o.model.bfloat16}}},
           {"data",
            {{"paths", strings(o.data.paths)},
             {"validation", strings(o.data.validation)},
@@ -144,8 +145,8 @@ std::string card(const std::filesystem::path& folder, const TuneBase& base, cons
       "model = AutoModelForCausalLM.from_pretrained({})\n"
       "model = PeftModel.from_pretrained(model, {})\n```\n\n",
       base.file().is_gguf() ? ", with the model that the GGUF file was made of" : "",
-      Json(base.file().is_gguf() ? record.base_name : o.model.path.string()).dump(),
-      Json((folder / "peft").string()).dump());
+      OrderedJson(base.file().is_gguf() ? record.base_name : o.model.path.string()).dump(),
+      OrderedJson((folder / "peft").string()).dump());
   text += fmt::format(
       "This library's engine (GGUF bases):\n\n```sh\n"
       "engine --model {} --adapter {} --prompt 'Hello'\n```\n\n"

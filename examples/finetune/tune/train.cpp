@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <finetune/data/files.hpp>      // read_file, write_atomically
 #include <finetune/data/text_data.hpp>  // size_text
+#include <finetune/train/resident.hpp>  // peak_resident_bytes
 #include <nlohmann/json.hpp>
 
 #include "data.hpp"
@@ -18,8 +19,6 @@ namespace finetune {
 
 namespace {
 
-constexpr int interrupted_status = 130;  // the shell's custom: 128 + SIGINT
-
 /// A mean loss that much above that of the first step, in nats, does not come back.
 constexpr double explosion = 2;
 
@@ -30,10 +29,14 @@ nlohmann::ordered_json key_of(const TrainOptions& o, const TuneBase& base, const
   return {{"base", fmt::format("{:016x}", base.fingerprint())},
           {"data", fmt::format("{:016x}", data.report.hash)},
           {"examples", training_examples},
+          {"validation", fmt::format("{:016x}", data.validation_hash)},
+          {"held_out", o.data.held_out},
           {"window", o.data.reading.window},
           {"loss_on_all", o.data.reading.loss_on_all},
           {"system", o.data.reading.system},
           {"batch_tokens", o.data.batch_tokens},
+          {"float_base", o.model.float_base},
+          {"bfloat16", o.model.bfloat16},
           {"scheme", o.tune.scheme},
           {"rank", o.tune.rank},
           {"scaling", o.tune.scaling},
@@ -96,6 +99,18 @@ std::int64_t count_steps(LanguageModel& model, const TrainOptions& o, TuneBase& 
   return steps;
 }
 
+/// What rounding operands of products does to the base's loss, on the first validation batch.
+void say_accuracy(LanguageModel& model, TuneBase& base, const std::vector<TokenBatch>& validation) {
+  if (validation.empty()) return;
+  llama::Model<float> exact = base.model();
+  llama::for_weights(exact, [](llama::Weight<float>& weight) { weight.in_bfloat16 = false; });
+  const double rounded_loss = mean_loss(model, base.model(), nullptr, {validation.front()});
+  const double loss = mean_loss(model, exact, nullptr, {validation.front()});
+  fmt::print(
+      "Products in bfloat16: the base's loss on the first validation batch is {:.5f}, in floats {:.5f}\n",
+      rounded_loss, loss);
+}
+
 void check_memory(const MemoryEstimate& estimate, const TrainOptions& o) {
   const auto available = available_memory();
   fmt::print("Memory: {}{}\n", estimate.text(),
@@ -111,7 +126,7 @@ void check_memory(const MemoryEstimate& estimate, const TrainOptions& o) {
 
 }  // namespace
 
-int train(const TrainOptions& options) {
+int train(TrainOptions options) {
   const double begin = seconds_now();
   const std::filesystem::path checkpoint = options.out / "checkpoint.safetensors";
   if (!options.resume &&
@@ -125,10 +140,7 @@ int train(const TrainOptions& options) {
   const llama::Config& c = base.config();
   fmt::print("Base: {} ({}; {} layers, width {}, vocabulary {}; {})\n", base_name, base.file().architecture(),
              c.layers, c.width, c.vocabulary, base.types());
-  if (options.data.reading.window > base.file().context())
-    throw std::invalid_argument(
-        fmt::format("--window: {} tokens are more than the {} that the model was made for",
-                    options.data.reading.window, base.file().context()));
+  options.data.reading = base.with_window(options.data.reading);
   const tiedlora::Layout layout = layout_of(options.tune, c);
   TuneData data = read_tune_data(base, options.data);
 
@@ -147,6 +159,7 @@ int train(const TrainOptions& options) {
   const Interrupt interrupt;
   LanguageModel model(c, base.pool(),
                       options.tune.recompute ? llama::Keep::inputs : llama::Keep::every_layer);
+  if (options.model.bfloat16) say_accuracy(model, base, data.validation);
   const std::size_t training_examples = data.train.size();
   const Batches batches(std::move(data.train), options.data.batch_tokens, options.tune.seed);
   const std::int64_t steps = count_steps(model, options, base, batches, data.validation, begin);
@@ -219,7 +232,7 @@ int train(const TrainOptions& options) {
              options.out.string(), problem.empty() ? ", loss.png" : "");
   if (!result.interrupted) return result.diverged ? 1 : 0;
   fmt::print("Interrupted: --resume goes on from here\n");
-  return interrupted_status;
+  return Interrupt::exit_status;
 }
 
 }  // namespace finetune

@@ -7,6 +7,6 @@ namespace finetune {
 
 /// Says on stdout what it does. Returns the exit status: 0, or 130 after Ctrl-C; throws what the command line
 /// prints.
-int train(const TrainOptions& options);
+int train(TrainOptions options);
 
 }  // namespace finetune

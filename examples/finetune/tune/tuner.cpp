@@ -78,9 +78,11 @@ StepResult Tuner::learn(std::int64_t step, double rate_factor) {
     if (batch.counted > 0) batches.push_back(std::move(batch));
   }
   StepResult result;
+  auto number = static_cast<std::uint64_t>(step * options_.accumulate);
   for (const TokenBatch& batch : batches) {
     llama::Batch part = view(batch);
     part.mean_over = counted;
+    part.dropout = {.probability = options_.dropout, .seed = options_.seed, .step = number++};
     result.loss += model_.forward(weights_, &adapter_, part);
     model_.backward(weights_, &adapter_, part, nullptr, &gradients_);
     result.tokens += static_cast<Index>(batch.tokens.size());

@@ -1,0 +1,59 @@
+// For the tests: runs the finished program, as a user does.
+#pragma once
+
+#include <fcntl.h>  // O_WRONLY
+#include <spawn.h>
+#include <sys/wait.h>
+
+#include <csignal>
+#include <filesystem>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include <finetune/data/files.hpp>
+#include <finetune/test_folder.hpp>
+
+extern char** environ;
+
+namespace finetune {
+
+/// The program in the background, its output in a file.
+class Program {
+ public:
+  Program(std::vector<std::string> arguments, const std::filesystem::path& output) {
+    arguments.insert(arguments.begin(), FINETUNE_PROGRAM);
+    std::vector<char*> argv;
+    for (std::string& argument : arguments) argv.push_back(argument.data());
+    argv.push_back(nullptr);
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, 1, output.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    posix_spawn_file_actions_adddup2(&actions, 1, 2);
+    if (posix_spawn(&process_, FINETUNE_PROGRAM, &actions, nullptr, argv.data(), environ) != 0)
+      throw std::runtime_error("cannot start " FINETUNE_PROGRAM);
+    posix_spawn_file_actions_destroy(&actions);
+  }
+  void interrupt() { ::kill(process_, SIGINT); }
+  void kill() { ::kill(process_, SIGKILL); }
+  int wait() {
+    int status = 0;
+    waitpid(process_, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  }
+
+ private:
+  pid_t process_ = 0;
+};
+
+struct Outcome {
+  int status;
+  std::string output;
+};
+inline Outcome run(const TestFolder& folder, const std::vector<std::string>& arguments) {
+  const auto output = folder.path() / "output.txt";
+  const int status = Program(arguments, output).wait();
+  return {status, read_file(output)};
+}
+
+}  // namespace finetune

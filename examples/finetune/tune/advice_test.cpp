@@ -1,0 +1,69 @@
+// What a comparison makes of its figures.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "compare.hpp"
+
+namespace finetune {
+namespace {
+
+Candidate candidate(const std::string& name, Index trained, const std::vector<double>& losses,
+                    std::int64_t steps = 10) {
+  Candidate c = {.name = name, .trained = trained, .steps = steps, .losses = losses};
+  for (const double loss : losses) c.loss += loss / static_cast<double>(losses.size());
+  return c;
+}
+
+TEST(Candidates, AreParsed) {
+  EXPECT_EQ(parse_candidate("tl6:32", {}).rank, 32);
+  EXPECT_EQ(parse_candidate("lora:8:0.002", {}).rate, 0.002);
+  for (const char* wrong : {"lora", "lora:", "loar:8", "lora:0", "lora:8x", "lora:8:", "lora:8:nan",
+                            "lora:8:-1", "lora:8:inf", ":8"})
+    EXPECT_THROW(parse_candidate(wrong, {}), std::invalid_argument) << wrong;
+}
+
+TEST(Candidates, TakePartInRoundsOfHalves) {
+  EXPECT_EQ(rounds_of(8), (std::vector<std::size_t>{8, 4, 2}));
+  EXPECT_EQ(rounds_of(5), (std::vector<std::size_t>{5, 3, 2}));
+  EXPECT_EQ(rounds_of(2), (std::vector<std::size_t>{2}));
+}
+
+// Few numbers are worth something: what no smaller one beats goes on before what has a lower loss.
+TEST(Candidates, OfTheFrontierGoOn) {
+  const std::vector<Candidate> all = {candidate("large", 1000, {1.0}), candidate("larger", 1100, {1.1}),
+                                      candidate("small", 10, {2.0}), candidate("middle", 500, {2.5})};
+  EXPECT_EQ(survivors(all, 2), (std::vector<std::size_t>{0, 2}));
+  EXPECT_EQ(survivors(all, 3), (std::vector<std::size_t>{0, 1, 2}));
+  std::vector<Candidate> diverged = all;
+  diverged[0].diverged = true;
+  EXPECT_EQ(survivors(diverged, 2), (std::vector<std::size_t>{1, 2}));
+}
+
+// By hand: differences 1, 2, 3 of equal weight have the mean 2 and the standard error sqrt(1 / 3).
+TEST(Candidates, DifferInPairs) {
+  const std::vector<double> weights = {2, 2, 2};
+  const PairedDifference difference =
+      paired_difference(candidate("a", 1, {2, 4, 6}), candidate("b", 1, {1, 2, 3}), weights);
+  EXPECT_NEAR(difference.mean, 2, 1e-14);
+  EXPECT_NEAR(difference.error, std::sqrt(1.0 / 3), 1e-14);
+  EXPECT_TRUE(difference.is_clear());
+  EXPECT_FALSE(
+      paired_difference(candidate("a", 1, {2}), candidate("b", 1, {1}), std::vector<double>{1}).is_clear());
+}
+
+TEST(Candidates, AreRecommendedWhereTheEvidenceIsClear) {
+  const std::vector<double> weights(4, 1.0);
+  const std::vector<Candidate> all = {
+      candidate("small", 10, {2.0, 2.1, 1.9, 2.0}), candidate("large", 1000, {1.0, 1.1, 0.9, 1.01}),
+      candidate("noisy", 2000, {0.1, 1.9, 1.0, 0.9}), candidate("dropped", 50, {0.1, 0.1, 0.1, 0.1}, 3)};
+  const std::string text = advice(all, weights);
+  EXPECT_NE(text.find("Take small (10 numbers"), std::string::npos) << text;
+  EXPECT_NE(text.find("or large if 1000 numbers"), std::string::npos) << text;
+  EXPECT_NE(text.find("large and noisy differ by"), std::string::npos) << text;
+  EXPECT_EQ(text.find("dropped"), std::string::npos) << text;
+  EXPECT_NE(text.find("4 validation examples are few"), std::string::npos) << text;
+}
+
+}  // namespace
+}  // namespace finetune

@@ -1,0 +1,228 @@
+// finetune train, eval, generate and compare on a small random model, run as a user does.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <llama/tiny_model.hpp>
+#include <nlohmann/json.hpp>
+#include <regex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <finetune/run_program.hpp>
+
+namespace finetune {
+namespace {
+
+using Arguments = std::vector<std::string>;
+
+/// A folder with model.gguf and chat.jsonl in it.
+class TuneTest : public testing::Test {
+ protected:
+  TuneTest() {
+    llama_test::TinyModel(llama_test::TinyModel::Numbers::blocks).write(folder_.path() / "model.gguf");
+    std::string lines;
+    for (int i = 0; i < 60; ++i)
+      lines += "{\"prompt\": \"say " + std::to_string(i * 7) + "\", \"completion\": \"hello world\"}\n";
+    folder_.write("chat.jsonl", lines);
+  }
+
+  std::string path(const std::string& name) const { return (folder_.path() / name).string(); }
+
+  Outcome command(const std::string& name, const Arguments& more) const {
+    Arguments arguments = {name, "--model", path("model.gguf")};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run(folder_, arguments);
+  }
+  /// A few steps on chat.jsonl with --out OUT, unless `more` says otherwise.
+  Arguments training(const std::string& out, const Arguments& more = {}) const {
+    Arguments arguments = more;
+    const auto by_default = [&](const std::string& option, const std::string& value) {
+      if (std::find(more.begin(), more.end(), option) == more.end())
+        arguments.insert(arguments.end(), {option, value});
+    };
+    by_default("--data", path("chat.jsonl"));
+    by_default("--out", path(out));
+    by_default("--batch-tokens", "256");
+    by_default("--rank", "4");
+    by_default("--threads", "1");
+    by_default("--evaluations", "3");
+    return arguments;
+  }
+  Outcome train(const std::string& out, const Arguments& more = {}) const {
+    return command("train", training(out, more));
+  }
+  /// The losses that `finetune eval` prints, of the base and of each adapter.
+  std::vector<double> losses(const Arguments& adapters) const {
+    Arguments arguments = {"--data", path("chat.jsonl")};
+    for (const std::string& adapter : adapters) arguments.insert(arguments.end(), {"--adapter", adapter});
+    const auto [status, output] = command("eval", arguments);
+    EXPECT_EQ(status, 0) << output;
+    std::vector<double> values;
+    const std::regex line("\n.* ([0-9.]+) +[0-9.]+(?=\n)");
+    for (std::sregex_iterator match(output.begin(), output.end(), line), end; match != end; ++match)
+      values.push_back(std::stod((*match)[1]));
+    return values;
+  }
+
+  TestFolder folder_;
+};
+
+void expect_error(const Outcome& outcome, int status, const std::string& part) {
+  EXPECT_EQ(outcome.status, status) << outcome.output;
+  EXPECT_NE(outcome.output.find(part), std::string::npos) << outcome.output;
+}
+
+TEST_F(TuneTest, TrainsAndWritesOneAdapterInThreeFormats) {
+  const Outcome outcome = train("out", {"--steps", "12", "--validation", path("chat.jsonl")});
+  ASSERT_EQ(outcome.status, 0) << outcome.output;
+  for (const char* name :
+       {"adapter.safetensors", "peft/adapter_config.json", "peft/adapter_model.safetensors", "adapter.gguf",
+        "README.md", "run.json", "metrics.csv", "loss.gp"})
+    EXPECT_TRUE(std::filesystem::exists(folder_.path() / "out" / name)) << name;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder_.path()))
+    EXPECT_NE(entry.path().extension(), ".partial") << entry.path();
+  const auto json = nlohmann::json::parse(read_file(path("out/run.json")));
+  EXPECT_LT(json["validation_loss"].get<double>(), json["validation_loss_before"].get<double>());
+  EXPECT_EQ(json["training"]["steps"], 12);
+  EXPECT_EQ(json["data"]["examples"], 60);
+
+  const std::vector<double> values =
+      losses({path("out"), path("out/adapter.safetensors"), path("out/peft"), path("out/adapter.gguf")});
+  ASSERT_EQ(values.size(), 5u);
+  EXPECT_LT(values[1], values[0]);
+  // What was measured in training, to the five digits that are printed.
+  EXPECT_NEAR(values[0], json["validation_loss_before"].get<double>(), 0.6e-5);
+  EXPECT_NEAR(values[1], json["validation_loss"].get<double>(), 0.6e-5);
+  EXPECT_EQ(values[2], values[1]);
+  // B times v and u is rounded once where the scheme is written out as LoRA, and five digits are printed.
+  EXPECT_NEAR(values[3], values[1], 2e-5);
+  EXPECT_NEAR(values[4], values[1], 2e-5);
+}
+
+TEST_F(TuneTest, NeitherThreadsNorMemoryChangeABit) {
+  ASSERT_EQ(train("one", {"--steps", "5"}).status, 0);
+  ASSERT_EQ(train("three", {"--steps", "5", "--threads", "3"}).status, 0);
+  ASSERT_EQ(train("again", {"--steps", "5", "--recompute"}).status, 0);
+  const std::string adapter = read_file(path("one/adapter.safetensors"));
+  EXPECT_EQ(read_file(path("three/adapter.safetensors")), adapter);
+  EXPECT_EQ(read_file(path("again/adapter.safetensors")), adapter);
+}
+
+// Not the bits: products of another type may be cut otherwise.
+TEST_F(TuneTest, ACopyAsFloatsComputesTheSame) {
+  ASSERT_EQ(train("mapped", {"--steps", "5"}).status, 0);
+  ASSERT_EQ(train("copied", {"--steps", "5", "--base-type", "f32"}).status, 0);
+  const std::vector<double> values = losses({path("mapped"), path("copied")});
+  EXPECT_NEAR(values[1], values[2], 1e-4);
+}
+
+TEST_F(TuneTest, GoesOnAfterAKillToTheSameBits) {
+  const Arguments steps = {"--steps", "400", "--evaluations", "40"};
+  ASSERT_EQ(train("whole", steps).status, 0);
+  Arguments arguments = {"train", "--model", path("model.gguf")};
+  const Arguments rest = training("killed", steps);
+  arguments.insert(arguments.end(), rest.begin(), rest.end());
+  {
+    Program program(arguments, folder_.path() / "killed.txt");
+    while (!std::filesystem::exists(path("killed/checkpoint.safetensors")))
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    program.kill();
+    program.wait();
+  }
+  Arguments resumed = steps;
+  resumed.push_back("--resume");
+  const Outcome outcome = train("killed", resumed);
+  ASSERT_EQ(outcome.status, 0) << outcome.output;
+  EXPECT_EQ(read_file(path("killed/adapter.safetensors")), read_file(path("whole/adapter.safetensors")));
+  EXPECT_NE(outcome.output.find("goes on after"), std::string::npos) << outcome.output;
+
+  expect_error(train("killed", {"--steps", "400", "--evaluations", "40", "--resume", "--seed", "2"}), 1,
+               "belongs to a run with other settings");
+  expect_error(train("killed", steps), 1, "holds a run already");
+}
+
+TEST_F(TuneTest, ARunThatDivergesLeavesNoRuinedAdapter) {
+  const Outcome outcome =
+      train("out", {"--steps", "60", "--scheme", "lora", "--rate", "1e30", "--warm-up", "0"});
+  expect_error(outcome, 1, "take a lower --rate");
+  EXPECT_FALSE(std::filesystem::exists(path("out/adapter.safetensors")));
+}
+
+TEST_F(TuneTest, SaysWhatIsWrong) {
+  expect_error(run(folder_, {"train", "--model", path("none.gguf"), "--data", path("chat.jsonl"), "--out",
+                             path("out")}),
+               1, "none.gguf");
+  expect_error(train("out", {"--rate", "nan"}), 2, "\"nan\" is not a positive number");
+  expect_error(train("out", {"--rate", "inf"}), 2, "\"inf\" is not a positive number");
+  expect_error(train("out", {"--scheme", "loar"}), 2, "is none of lora");
+  expect_error(train("out", {"--scheme", "lora", "--uv-rate", "1"}), 2, "trains no u and v");
+  expect_error(train("out", {"--window", "1000"}), 2, "more than the 128 that the model was made for");
+  expect_error(train("out", {"--epochs", "1", "--steps", "2"}), 2, "--epochs");
+  folder_.write("bad.jsonl", "{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"a\"}\n");
+  const Outcome bad = command("train", {"--data", path("bad.jsonl"), "--out", path("out")});
+  expect_error(bad, 1, "bad.jsonl");
+  EXPECT_NE(bad.output.find("2"), std::string::npos);
+  folder_.write("file", "");
+  expect_error(train("file/out"), 1, "file");
+  EXPECT_FALSE(std::filesystem::exists(path("out/adapter.safetensors")));
+}
+
+TEST_F(TuneTest, AnAdapterOfAnotherBaseIsNamed) {
+  ASSERT_EQ(train("out", {"--steps", "2"}).status, 0);
+  llama_test::TinyModel other(llama_test::TinyModel::Numbers::blocks);
+  other.architecture = "qwen2";
+  folder_.write("wrong.safetensors", "not an adapter");
+  expect_error(command("eval", {"--data", path("chat.jsonl"), "--adapter", path("wrong.safetensors")}), 1,
+               "wrong.safetensors");
+  expect_error(command("eval", {"--data", path("chat.jsonl"), "--adapter", path("nothing")}), 1, "nothing");
+}
+
+TEST_F(TuneTest, GeneratesBeforeAndAfter) {
+  ASSERT_EQ(
+      train("out", {"--steps", "300", "--validation", path("chat.jsonl"), "--evaluations", "10"}).status, 0);
+  const Outcome outcome =
+      command("generate", {"--adapter", path("out"), "--prompt", "say 7", "--tokens", "8", "--threads", "1"});
+  ASSERT_EQ(outcome.status, 0) << outcome.output;
+  EXPECT_NE(outcome.output.find("-- base\n"), std::string::npos);
+  EXPECT_NE(outcome.output.find("hello world"), std::string::npos) << outcome.output;
+}
+
+TEST_F(TuneTest, ComparesCandidatesAndGoesOn) {
+  const Arguments arguments = {
+      "--data",       path("chat.jsonl"),  "--out", path("cmp"), "--window", "64",         "--batch-tokens",
+      "256",          "--threads",         "1",     "--minutes", "0.05",     "--held-out", "0.2",
+      "--candidates", "lora:1,tl6:4,tl5:2"};
+  const Outcome outcome = command("compare", arguments);
+  ASSERT_EQ(outcome.status, 0) << outcome.output;
+  EXPECT_NE(outcome.output.find("Take "), std::string::npos) << outcome.output;
+  for (const char* name : {"compare.csv", "result.txt", "compare.gp", "plan.json"})
+    EXPECT_TRUE(std::filesystem::exists(folder_.path() / "cmp" / name)) << name;
+  const std::string table = read_file(path("cmp/compare.csv"));
+  EXPECT_EQ(std::count(table.begin(), table.end(), '\n'), 4);
+
+  // What was trained is not trained again: the checkpoints are at their ends.
+  Arguments resumed = arguments;
+  resumed.push_back("--resume");
+  EXPECT_EQ(command("compare", resumed).status, 0);
+  const auto losses_of = [](const std::string& csv) {
+    std::string losses;
+    std::size_t begin = 0;
+    for (std::size_t end; (end = csv.find('\n', begin)) != csv.npos; begin = end + 1) {
+      const std::string line = csv.substr(begin, end - begin);
+      losses += line.substr(line.rfind(',', line.rfind(',') - 1)) + '\n';
+    }
+    return losses;
+  };
+  EXPECT_EQ(losses_of(read_file(path("cmp/compare.csv"))), losses_of(table));
+  expect_error(command("compare", arguments), 1, "holds a comparison already");
+  expect_error(
+      command("compare", {"--data", path("chat.jsonl"), "--out", path("cmp2"), "--candidates", "lora:1,tl6"}),
+      2, "has no rank");
+}
+
+}  // namespace
+}  // namespace finetune
