@@ -23,6 +23,16 @@ Index cross_entropy_chunk(Index vocabulary, Index count) {
   return std::min(std::max<Index>(fitting, 128), count);
 }
 
+/// In pieces: in one float, a sum of thousands of numbers loses those that are below half an ulp of it.
+template <class Array>
+double sum_of(const Array& z) {
+  constexpr Index piece = 256;
+  double sum = 0;
+  for (Index i = 0; i < z.size(); i += piece)
+    sum += static_cast<double>(z.segment(i, std::min(piece, z.size() - i)).sum());
+  return sum;
+}
+
 /// One token's logits become their own gradient (times `scale`, 1 / n); returns its loss.
 template <class T>
 T cross_entropy_column(ArrayMap<T> z, std::int32_t target, T scale) {
@@ -33,10 +43,10 @@ T cross_entropy_column(ArrayMap<T> z, std::int32_t target, T scale) {
   const T largest = z.maxCoeff();
   const T shifted_target = z[target] - largest;
   z = (z - largest).exp();
-  const T sum = z.sum();
-  z *= scale / sum;
+  const double sum = sum_of(z);
+  z *= static_cast<T>(static_cast<double>(scale) / sum);
   z[target] -= scale;
-  return std::log(sum) - shifted_target;
+  return static_cast<T>(std::log(sum)) - shifted_target;
 }
 
 /// Writes each token's loss to losses[t], 0 where its target is negative. Gradients are of the mean over

@@ -273,6 +273,18 @@ TEST(CrossEntropy, ChunksAddUp) {
 
 // Sums in float of products of numbers that were rounded: those of the rounded numbers in double, but for the
 // additions. Weights of 200×300 are cut into several tasks, and 700 tokens into two blocks.
+TEST(CrossEntropy, CountsWhatIsBelowHalfAnUlpOfTheSum) {
+  const Index V = 49152;
+  constexpr float far = -17;  // e^-17 is 0.7 of half an ulp of 1
+  Eigen::ArrayXf z = Eigen::ArrayXf::Constant(V, far);
+  z[0] = 0;
+  const double sum = 1 + static_cast<double>(V - 1) * std::exp(static_cast<double>(far));
+  const float loss = cross_entropy_column<float>(ArrayMap<float>(z.data(), V), 0, 1);
+  // What a piece of 256 may lose beside the 1, and log's own rounding.
+  EXPECT_NEAR(loss, std::log(sum), 256 * std::exp(far) + 1e-9);
+  EXPECT_NEAR(z.tail(V - 1).cast<double>().sum(), 1 - 1 / sum, 1e-6 * (1 - 1 / sum) + 256 * std::exp(far));
+}
+
 TEST(Product, InBfloat16IsThatOfTheRoundedNumbers) {
   if (!has_bfloat16_products()) GTEST_SKIP() << "this processor has no products of bfloat16";
   constexpr Index out = 200, in = 300, tokens = 700;

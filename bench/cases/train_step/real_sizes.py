@@ -26,11 +26,13 @@ AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE
 
 # race: shape, threads, variants, rank, contenders
 RACES = {
-    "step": ("4×128", 2, "lora", 8, ["f32", "q8_0", "q4_1", "torch float32", "torch bfloat16"]),
+    "choices": ("4×128", 2, "lora", 8, ["torch float32", "torch float32 eager", "torch bfloat16", "torch autocast"]),
+    "step": ("4×128", 2, "lora", 8, ["f32", "q8_0", "q4_1", "torch float32", "torch autocast"]),
     "avx2": ("4×128", 2, "lora", 8, ["avx2 f32", "avx2 torch float32"]),
-    "one thread": ("4×128", 1, "lora", 8, ["f32", "torch float32"]),
+    "one thread": ("4×128", 1, "lora", 8, ["f32", "torch float32", "q8_0", "q4_1", "torch autocast", "avx2 f32",
+                                          "avx2 torch float32"]),
     "long": ("1×1024", 2, "lora", 8, ["f32", "f32 recompute", "torch float32", "torch float32 checkpoint",
-                                      "torch bfloat16"]),
+                                      "torch autocast"]),
     "long alone": ("1×1024", 1, "lora", 8, ["f32"]),
     "tl6": ("4×128", 2, "none,tl6", 32, ["f32", "torch float32"]),
     "lora": ("4×128", 2, "none,lora", 32, ["f32", "torch float32"]),
@@ -65,7 +67,7 @@ class Programs:
         if words[0] == "torch":
             problem = {**SIZES, "sequences": sequences, "length": length, "rank": rank}
             command = [*TORCH, "--folder", self.folder / shape, "--problem", json.dumps(problem), "--no-saved"]
-            command += ["--precision", self.arguments.bfloat16 if words[1] == "bfloat16" else words[1]]
+            command += ["--precision", words[1], "--attention", "eager" if "eager" in words else "sdpa"]
             command += ["--checkpoint"] if "checkpoint" in words else []
         else:
             command = [self.ours(env), "--model", "135m", "--base", words[0], "--targets", "all", "--rank", rank]
@@ -88,7 +90,7 @@ def run(command, env=None, threads=2):
 def race(programs, name, alternations, rounds):
     """contender: {variant: median seconds of each process}, shares likewise; and the first losses."""
     shape, threads, variants, rank, contenders = RACES[name]
-    result = {contender: {"share": []} for contender in contenders}
+    result = {contender: {"share": [], "steps": rounds} for contender in contenders}
     for turn in range(alternations):
         for contender in contenders:
             told = programs.measure(contender, shape, threads, variants, rank, rounds)
@@ -179,14 +181,17 @@ def add_times(table, data):
 
     against("step", "f32", "torch float32", "step, 4×128, two threads", 1.3)
     against("avx2", "avx2 f32", "avx2 torch float32", "the same, AVX2", 1.3)
-    against("one thread", "f32", "torch float32", "the same, one thread")
+    against("one thread", "f32", "torch float32", "step, 4×128, one thread", 1.3)
+    against("one thread", "avx2 f32", "avx2 torch float32", "the same, AVX2", 1.3)
     against("long", "f32", "torch float32", "step, 1×1024, two threads", 1.3)
-    against("step", "f32", "torch bfloat16", "float32 against bfloat16, 4×128")
-    against("long", "f32", "torch bfloat16", "float32 against bfloat16, 1×1024")
+    against("step", "f32", "torch autocast", "float32 against bfloat16, 4×128")
+    against("one thread", "f32", "torch autocast", "float32 against bfloat16, 4×128, one thread")
+    against("long", "f32", "torch autocast", "float32 against bfloat16, 1×1024")
     against("long", "f32 recompute", "torch float32 checkpoint", "step computed again, 1×1024")
     against("long", "f32 recompute", "f32", "step computed again over step, 1×1024", invert=True)
     for base in ("q8_0", "q4_1"):
         against("step", base, "f32", f"{base} base over float32 base, 4×128", 1.1, True, -1)
+        against("one thread", base, "f32", f"{base} base over float32 base, 4×128, one thread", 1.1, True, -1)
     for one, two, what in [("one thread", "step", "4×128"), ("long alone", "long", "1×1024")]:
         if one in data and two in data:
             a, b = data[two]["f32"]["lora"], data[one]["f32"]["lora"]
@@ -226,6 +231,20 @@ def memory_table(peaks):
     return "\n".join(lines)
 
 
+def choices(data):
+    """What PyTorch's other ways to the same step take."""
+    if "choices" not in data:
+        return ""
+    times = ", ".join(f"{name} {statistics.median(of['lora']):.2f} s" for name, of in data["choices"].items())
+    return f"PyTorch's ways to that step, one process each: {times}. "
+
+
+def extent(data, count):
+    """'2 to 3' of count(values) over the contenders of all races."""
+    counts = [count(v) for name, of in data.items() if name in RACES and name != "choices" for v in of.values()]
+    return " to ".join(str(n) for n in sorted({min(counts), max(counts)})) if counts else "0"
+
+
 def page(data):
     table = Table()
     add_times(table, data)
@@ -238,15 +257,17 @@ def page(data):
     for name, result in data.items():
         if name in RACES:
             losses.setdefault(RACES[name][0], {}).update({c: values["loss"] for c, values in result.items()})
-    lines = [f"{shape}: " + ", ".join(f"{c} {loss:.5f}" for c, loss in of.items()) for shape, of in losses.items()]
+    lines = [f"{shape} " + ", ".join(f"{c} {loss:.5f}" for c, loss in of.items()) for shape, of in losses.items()]
     return f"""## A training step at real sizes
 
 The sizes of SmolLM2-135M (width 576, 30 layers, 9 heads, 3 key-value heads, feed-forward 1536, vocabulary 49152) with
 random frozen weights; LoRA of rank 8 on all seven modules of a layer unless a row says otherwise; forward, backward and
 AdamW. Beside it the same weights and tokens in transformers' LlamaForCausalLM (sdpa attention) with PEFT's LoRA, or
-TL6 written out in PyTorch, and PyTorch's fused AdamW; bfloat16 is {data['about']['bfloat16']}. q8_0 and q4_1 are weights
-that stay in a GGUF file's type, the embedding in Q8_0. The processes of a race alternate; {data['about']['rounds']}
-Figures are medians over processes with the quartiles in brackets; a ratio is of processes that ran one after the other,
+TL6 written out in PyTorch, and PyTorch's fused AdamW; its bfloat16 is autocast's for
+times and the whole model's for memory, where each is the better. {choices(data)}q8_0 and q4_1 are weights
+that stay in a GGUF file's type, the embedding in Q8_0. The processes of a race alternate,
+{extent(data, lambda v: len(v['share'] or v['lora']))} of each, {extent(data, lambda v: v['steps'])} steps in a process after \
+one to warm up. Figures are medians over processes with the quartiles in brackets; a ratio is of processes that ran one after the other,
 and larger is better but where the target is an upper bound. Memory is the peak of a process that runs that variant alone
 with two threads, everything counted: PyTorch's imports alone are {data.get('memory', {}).get('4×128', {}).get('imports', 0) / MIB:.0f} MiB.
 AVX2: our program compiled for x86-64-v3, and PyTorch, MKL and both's oneDNN held to AVX2.
@@ -269,8 +290,7 @@ def main():
     parser.add_argument("--profile", type=pathlib.Path, default="build/bench/bin/train_step_profile")
     parser.add_argument("--out", type=pathlib.Path, default="build/bench/results")
     parser.add_argument("--only", default=",".join(["memory", "products", *RACES]),
-                        help="memory, products and races, with commas between")  # fmt: skip
-    parser.add_argument("--bfloat16", choices=["bfloat16", "autocast"], default="bfloat16")
+                        help="memory, products and races, with commas between; '': the table anew")  # fmt: skip
     parser.add_argument("--alternations", type=int, help="processes of each program (3; with --quick 1)")
     parser.add_argument("--rounds", type=int, help="steps in a process (3; with --quick 1)")
     parser.add_argument("--quick", action="store_true")
@@ -283,21 +303,21 @@ def main():
 
     with tempfile.TemporaryDirectory() as folder:
         programs = Programs(arguments, pathlib.Path(folder))
-        programs.export()
+        names = [name for name in arguments.only.split(",") if name]
+        if names:
+            programs.export()
         about = run([arguments.bench, "--variants", "none", "--rounds", 1])
         data["about"] = {
             "machine": machine(), "compiler": about["compiler"], "kernels": about["kernels"],
-            "bfloat16": "the model in bfloat16" if arguments.bfloat16 == "bfloat16" else "autocast",
-            "rounds": f"{alternations} of each, {rounds} steps in each after one to warm up.",
             **run([*TORCH, "--versions"]),
         }  # fmt: skip
-        for name in arguments.only.split(","):
+        for name in names:
             if name == "memory":
                 data[name] = memory(programs)
             elif name == "products":
                 data[name] = products(programs, rounds)
             else:
-                data[name] = race(programs, name, alternations, rounds)
+                data[name] = race(programs, name, 1 if name == "choices" else alternations, rounds)
             results.write_text(json.dumps(data, indent=1))
     text = page(data)
     (arguments.out / "train_step_real.md").write_text(text)

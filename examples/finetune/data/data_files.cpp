@@ -28,7 +28,10 @@ bool is_json(const fs::path& path, bool is_found) {
 // may lead in circles.
 std::vector<fs::path> files_in(const fs::path& folder, DataReport& report) {
   std::vector<fs::path> files;
-  for (fs::recursive_directory_iterator at(folder), end; at != end; ++at) {
+  std::error_code error;
+  fs::path last = folder;
+  for (fs::recursive_directory_iterator at(folder, error), end; at != end; at.increment(error)) {
+    last = at->path();
     if (at->path().filename().string().starts_with('.')) {
       ++report.hidden;
       if (at->is_directory()) at.disable_recursion_pending();
@@ -36,6 +39,9 @@ std::vector<fs::path> files_in(const fs::path& folder, DataReport& report) {
       files.push_back(at->path());
     }
   }
+  if (error)
+    throw std::runtime_error(
+        fmt::format("{} or what is in it cannot be read: {}", quoted(last.string(), 200), error.message()));
   std::sort(files.begin(), files.end());
   return files;
 }

@@ -33,7 +33,7 @@ std::string DataReport::text() const {
   };
   std::string shortened;
   if (cut.count > 0)
-    shortened += fmt::format("{} longer than the window of {} tokens lost the end ({})",
+    shortened += fmt::format("{} longer than the window of {} tokens were truncated ({})",
                              counted_noun(cut.count, "example"), window, first(cut));
   if (left_out.count > 0)
     shortened +=

@@ -109,7 +109,7 @@ DataSplit hold_out(Dataset data, double fraction, std::uint64_t seed) {
         "the part of the examples to hold out is {}; it must be above 0 and at most 0.5", fraction));
   if (data.examples.size() < 2)
     throw std::runtime_error(
-        "the data is a single example, of which none can be held out; give more data, or hold out none");
+        "the data is a single example, of which none can be held out; give more data, or take --held-out 0");
   const HoldOut choice(data.examples, fraction, seed);
   DataSplit split;
   for (std::size_t i = 0; i < data.examples.size(); ++i)

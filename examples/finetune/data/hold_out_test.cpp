@@ -127,7 +127,7 @@ TEST(HoldOut, TakesOfLinesAndOfDocuments) {
 
 TEST(HoldOut, RefusesWhatCannotBeParted) {
   const Dataset one = {{of_line(0, 1)}, {}}, two = {{of_line(0, 1), of_line(1, 2)}, {}};
-  expect_error<std::runtime_error>([&] { hold_out(one, 0.1, 1); }, {"a single example", "hold out none"});
+  expect_error<std::runtime_error>([&] { hold_out(one, 0.1, 1); }, {"a single example", "--held-out 0"});
   for (const double fraction : {0.0, -1.0, 0.51, double(NAN)})
     expect_error<std::invalid_argument>([&] { hold_out(two, fraction, 1); }, {"above 0 and at most 0.5"});
 }

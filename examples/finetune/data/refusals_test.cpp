@@ -24,7 +24,7 @@ TEST_F(RefusalTest, NamesBadLines) {
     const std::string path = quoted((folder.path() / "a.jsonl").string(), 300);
     EXPECT_EQ(
         std::string(error.what()),
-        "7 of 9 lines of the data are no examples:\n" + path +
+        "7 of 9 lines of the data are no valid examples:\n" + path +
             ", line 2, column 2: is not valid JSON: \"'prompt': 1}\" is wrong there; texts stand in double "
             "quotes\n    {'prompt': 1}\n" +
             path +
@@ -38,15 +38,15 @@ TEST_F(RefusalTest, NamesBadLines) {
             ", line 7, column 20: is not UTF-8: there is a byte 0xe9; convert the file (iconv)\n"
             "    {\"text\": \"\\x1b[31m caf\\xe9\"}\n"
             "and 2 more.\n"
-            "What is an example, one a line, other keys aside:\n" +
+            "Each line must be one of these (other keys are ignored):\n" +
             std::string(accepted_forms));
   }
 }
 
 TEST_F(RefusalTest, NamesPlacesInLists) {
   folder.write("a.json", "[\n  {\"text\": \"a\"},\n  {\n    \"text\": oops\n  }\n]\n");
-  expect_wrong({"a.json"},
-               {"1 of 2 lines of the data is no example:", "a.json\", line 4, column 13: is not valid JSON"});
+  expect_wrong({"a.json"}, {"1 of 2 lines of the data is no valid example:",
+                            "a.json\", line 4, column 13: is not valid JSON"});
   folder.write("b.json", "[{\"text\": \"a\"}, {\"text\": 1},\n");
   expect_wrong({"b.json"},
                {"2 of 3", "b.json\", line 1: has \"text\"", "line 1, column 1: begins a list that is not"});

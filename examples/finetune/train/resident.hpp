@@ -18,8 +18,13 @@ inline std::int64_t resident_bytes() {
 
 /// The most there were so far, likewise.
 inline std::int64_t peak_resident_bytes() {
+#ifdef __APPLE__
+  constexpr std::int64_t unit = 1;
+#else
+  constexpr std::int64_t unit = 1024;
+#endif
   rusage usage = {};
-  return getrusage(RUSAGE_SELF, &usage) == 0 ? std::int64_t{usage.ru_maxrss} * 1024 : 0;
+  return getrusage(RUSAGE_SELF, &usage) == 0 ? std::int64_t{usage.ru_maxrss} * unit : 0;
 }
 
 }  // namespace finetune

@@ -250,15 +250,23 @@ TrainingResult train_loop(Trainable& trainable, const TrainingPlan& plan) {
     if (row || seconds_now() - saved > seconds_between_checkpoints) save();
     progress.update(state.steps, state.smooth, state.last.tokens);
   }
-  const bool pauses = result.interrupted || state.steps == plan.pause_at;
+  const bool pauses = !result.diverged && (result.interrupted || state.steps == plan.pause_at);
   if (pauses) save();
-  // Ended early. What is resumed has not seen this row.
-  if (state.log.back().step != state.steps) log(state.steps, !pauses && !result.diverged);
-  if (!state.best.empty()) std::copy(state.best.begin(), state.best.end(), trainable.values().begin());
-  result.log = std::move(state.log);
-  result.steps = state.steps;
+  // Ended early. What is resumed has not seen this row: the best values that it goes on with are those of the
+  // checkpoint.
   result.best_step = state.best_step;
   result.best_loss = state.stopping.best();
+  if (state.log.back().step != state.steps) log(state.steps, !pauses && !result.diverged);
+  if (pauses && state.log.back().select_loss < result.best_loss) {
+    result.best_step = state.steps;
+    result.best_loss = state.log.back().select_loss;
+  } else if (!state.best.empty()) {
+    result.best_step = state.best_step;
+    result.best_loss = state.stopping.best();
+    std::copy(state.best.begin(), state.best.end(), trainable.values().begin());
+  }
+  result.log = std::move(state.log);
+  result.steps = state.steps;
   result.activation_bytes = state.activation_bytes;
   result.seconds_per_step = state.steps > 0 ? state.spent / double(state.steps) : 0;
   return result;

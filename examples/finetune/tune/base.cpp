@@ -7,12 +7,15 @@
 #include <string_view>  // string_view
 #include <vector>       // vector
 
-#include <finetune/data/files.hpp>  // fnv1a
+#include <finetune/data/files.hpp>      // fnv1a
+#include <finetune/data/text_data.hpp>  // size_text
 #include <llama/adapter_map.hpp>
 #include <llama/modules.hpp>
 #include <tiedlora/io/gguf/load.hpp>
 #include <tiedlora/io/native.hpp>
 #include <tiedlora/io/peft/load.hpp>
+
+#include "memory.hpp"  // available_memory
 
 namespace finetune {
 
@@ -21,8 +24,16 @@ TuneBase::TuneBase(const ModelOptions& options)
       pool_(options.threads),
       tokenizer_(file_.tokenizer()),
       chat_(file_.chat(tokenizer_)),
-      copy_(options.float_base ? std::make_unique<llama::FloatCopy>(file_.model(), pool_) : nullptr),
-      model_(copy_ ? copy_->model() : file_.model()) {
+      model_(file_.model()) {
+  if (options.float_base) {
+    const Index bytes = llama::FloatCopy::bytes(file_.model());
+    if (const auto available = available_memory(); available && bytes > *available)
+      throw std::runtime_error(
+          fmt::format("--base-type f32: the copy takes {}, and {} are free; leave it out",
+                      size_text(double(bytes)), size_text(double(*available))));
+    copy_ = std::make_unique<llama::FloatCopy>(file_.model(), pool_);
+    model_ = copy_->model();
+  }
   if (!options.bfloat16) return;
   if (!llama::has_bfloat16_products())
     throw std::invalid_argument(
@@ -73,7 +84,18 @@ std::uint64_t TuneBase::fingerprint() const {
     }
     hash = fnv1a(fmt::format("{}x{}", weight.out, weight.in), hash);
   });
-  return hash;
+  const llama::Config& c = config();
+  const auto numbers = [&](const float* values, Index count) {
+    if (values)
+      hash = fnv1a({reinterpret_cast<const char*>(values), static_cast<std::size_t>(count) * sizeof(float)},
+                   hash);
+  };
+  for (const auto& layer : model.layers)
+    numbers(layer.attention_norm, c.width), numbers(layer.mlp_norm, c.width);
+  numbers(model.final_norm, c.width);
+  return fnv1a(
+      fmt::format("{} {} {} {} {}", c.heads, c.kv_heads, c.rope_base, c.norm_epsilon, tokenizer_.size()),
+      hash);
 }
 
 tiedlora::gguf::Naming TuneBase::gguf_naming() const {

@@ -44,7 +44,7 @@ class TuneBase {
   Index copy_bytes() const { return copy_ ? llama::FloatCopy::bytes(file_.model()) : 0; }
   /// "Q4_1 and F32", the types of the matrices.
   std::string types() const;
-  /// Of sizes and some rows of every matrix: tells models apart, not every change of one.
+  /// Of sizes, norms and some rows of every matrix: tells models apart, not every change of one.
   std::uint64_t fingerprint() const;
 
   /// The modules' names in GGUF, and how rows stand there: adapters have transformers' order.

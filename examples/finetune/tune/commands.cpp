@@ -31,7 +31,8 @@ struct Products {
   }
 };
 
-CLI::Validator positive_whole() { return number_from(1, 1e9, "a number from 1 on"); }
+CLI::Validator positive_whole() { return number_from(1, 1e9, "a number from 1 to 1e9"); }
+CLI::Validator some_minutes() { return number_from(1e-6, 1e6, "a number above 0 and up to 1e6"); }
 
 void add_model(CLI::App& app, ModelOptions& model, Products& products) {
   model.threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
@@ -75,8 +76,9 @@ void add_training_data(CLI::App& app, TrainingDataOptions& data) {
   app.add_option("--validation", data.validation,
                  "the same, to measure with; else a part of --data is held out")
       ->group("Data");
-  app.add_option("--held-out", data.held_out, "that part")
-      ->check(number_from(1e-6, 0.5, "a number above 0 and up to 0.5"))
+  app.add_option("--held-out", data.held_out,
+                 "that part; 0: nothing is measured, and the last step's adapter is kept")
+      ->check(number_from(0, 0.5, "a number from 0 to 0.5"))
       ->group("Data");
   add_reading(app, data.reading);
   app.add_option("--batch-tokens", data.batch_tokens,
@@ -149,7 +151,7 @@ int train_command(int argc, char** argv) {
   add_training_data(app, o.data);
   add_tune(app, o.tune, true);
   CLI::Option* epochs = app.add_option("--epochs", o.epochs, "passes over the data")
-                            ->check(positive_number())
+                            ->check(number_from(1e-6, 1e6, "a number above 0 and up to 1e6"))
                             ->group("Training");
   CLI::Option* steps = app.add_option("--steps", o.steps, "instead: so many steps")
                            ->check(positive_whole())
@@ -157,7 +159,7 @@ int train_command(int argc, char** argv) {
                            ->excludes(epochs)
                            ->group("Training");
   app.add_option("--minutes", o.minutes, "instead: as many steps as fit into that time")
-      ->check(positive_number())
+      ->check(some_minutes())
       ->always_capture_default(false)
       ->excludes(epochs)
       ->excludes(steps)
@@ -243,7 +245,7 @@ int compare_command(int argc, char** argv) {
   app.add_option("--candidates", o.candidates, "SCHEME:RANK, or SCHEME:RANK:RATE for a rate of its own")
       ->delimiter(',')
       ->group("Adapter");
-  app.add_option("--minutes", o.minutes, "for everything")->check(positive_number())->group("Training");
+  app.add_option("--minutes", o.minutes, "for everything")->check(some_minutes())->group("Training");
   app.add_option("--out", o.out, "folder for tables, the picture and the adapters")
       ->required()
       ->group("Files");

@@ -2,6 +2,7 @@
 
 #include <algorithm>   // max, min, sort
 #include <filesystem>  // exists
+#include <optional>    // optional
 
 #include <fmt/format.h>
 #include <finetune/data/files.hpp>    // CsvTable, write_atomically
@@ -11,11 +12,14 @@
 #include "data.hpp"
 #include "memory.hpp"
 #include "outputs.hpp"  // save_adapter_files
+#include "run_key.hpp"
 #include "tuner.hpp"
 
 namespace finetune {
 
 namespace {
+
+using Json = nlohmann::ordered_json;
 
 /// One comparison: what all candidates share, and how far each has come.
 class Comparer {
@@ -26,6 +30,7 @@ class Comparer {
         model_(base_.config(), base_.pool(),
                options.tune.recompute ? llama::Keep::inputs : llama::Keep::every_layer),
         data_(read_tune_data(base_, options_.data)),
+        training_examples_(data_.train.size()),
         batches_(std::move(data_.train), options.data.batch_tokens, options.tune.seed) {
     for (const std::string& text : options.candidates) {
       Candidate candidate = {.name = text, .tune = parse_candidate(text, options.tune)};
@@ -40,8 +45,6 @@ class Comparer {
   int run();
 
  private:
-  using Json = nlohmann::ordered_json;
-
   void add_examples(const TokenBatch& batch) {
     std::size_t begin = 0;
     for (const Index length : batch.lengths) {
@@ -58,6 +61,11 @@ class Comparer {
     }
   }
 
+  Json key_of(const Candidate& candidate) const {
+    return run_key(options_.model, base_, options_.data, data_, training_examples_, candidate.tune);
+  }
+  Json key() const;
+  std::optional<std::vector<std::int64_t>> read_plan(const std::filesystem::path& path) const;
   std::vector<std::int64_t> plan_steps();
   void train(Candidate& candidate, std::int64_t until);
   void measure(Candidate& candidate, const Adapter& adapter);
@@ -73,6 +81,7 @@ class Comparer {
   const CompareOptions options_;
   LanguageModel model_;
   TuneData data_;
+  const std::size_t training_examples_;
   Batches batches_;
   std::vector<TokenBatch> examples_;
   std::vector<double> weights_;  // of the examples: their counted tokens
@@ -93,19 +102,43 @@ void Comparer::measure(Candidate& candidate, const Adapter& adapter) {
   candidate.loss = sum / total;
 }
 
+Json Comparer::key() const {
+  Json candidates = Json::array();
+  for (const Candidate& candidate : candidates_) candidates.push_back(key_of(candidate));
+  return {{"candidates", candidates}, {"minutes", options_.minutes}};
+}
+
+/// The steps of the rounds of a comparison that goes on.
+std::optional<std::vector<std::int64_t>> Comparer::read_plan(const std::filesystem::path& path) const {
+  if (!options_.resume || !std::filesystem::exists(path)) return std::nullopt;
+  const auto json = Json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
+  const std::string start_anew =
+      "; to start anew, remove it and checkpoints/ beside it, or give another --out";
+  if (!json.is_object() || !json.contains("key") || !json.contains("steps") || !json["steps"].is_array())
+    throw std::runtime_error(path.string() + " is damaged" + start_anew);
+  if (json["key"] != key())
+    throw std::runtime_error(
+        path.string() + " is of a comparison with other options or data: give the same ones" + start_anew);
+  std::vector<std::int64_t> steps;
+  for (const Json& one : json["steps"]) {
+    if (!one.is_number_integer() || one.get<std::int64_t>() <= (steps.empty() ? 0 : steps.back()))
+      throw std::runtime_error(path.string() + " is damaged" + start_anew);
+    steps.push_back(one.get<std::int64_t>());
+  }
+  if (steps.size() != rounds_of(candidates_.size()).size())
+    throw std::runtime_error(path.string() + " is damaged" + start_anew);
+  return steps;
+}
+
 /// The steps that a candidate has done at the end of each round. Rounds get equal shares of the time.
 std::vector<std::int64_t> Comparer::plan_steps() {
   const std::filesystem::path path = options_.out / "plan.json";
-  if (options_.resume && std::filesystem::exists(path)) {
-    const auto json = Json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
-    if (json.is_object() && json.contains("steps") && json["steps"].is_array())
-      return json["steps"].get<std::vector<std::int64_t>>();
-    throw std::runtime_error(path.string() + " is damaged; leave out --resume to start anew");
-  }
-  // A step costs about the same with each: that of the largest, and what measuring it costs.
-  const auto largest = std::max_element(candidates_.begin(), candidates_.end(),
-                                        [](const auto& a, const auto& b) { return a.trained < b.trained; });
-  Tuner tuner(model_, base_.model(), largest->tune, batches_, none_);
+  if (const auto steps = read_plan(path)) return *steps;
+  // All count as what the one of the largest rank costs.
+  const auto slowest =
+      std::max_element(candidates_.begin(), candidates_.end(),
+                       [](const auto& a, const auto& b) { return a.tune.rank < b.tune.rank; });
+  Tuner tuner(model_, base_.model(), slowest->tune, batches_, none_);
   tuner.learn(0, 0);
   double begin = seconds_now();
   tuner.learn(1, 0);
@@ -115,18 +148,27 @@ std::vector<std::int64_t> Comparer::plan_steps() {
   const double evaluation = seconds_now() - begin;
 
   const std::vector<std::size_t> rounds = rounds_of(candidates_.size());
-  const double left = begin_ + 60 * options_.minutes - seconds_now() - 5 - evaluation;
+  constexpr std::int64_t fewest = 2;  // steps of a round
+  const double left = std::max(0.0, begin_ + 60 * options_.minutes - seconds_now() - 5 - evaluation);
   std::vector<std::int64_t> steps;
   std::int64_t sum = 0;
+  bool is_short = false;
   for (const std::size_t count : rounds) {
     const double share = left / static_cast<double>(rounds.size()) / static_cast<double>(count) - evaluation;
-    sum += std::max<std::int64_t>(2, static_cast<std::int64_t>(share / step));
+    const auto fitting = static_cast<std::int64_t>(share / step);
+    is_short = is_short || fitting < fewest;
+    sum += std::max(fewest, fitting);
     steps.push_back(sum);
   }
   fmt::print("{} candidates, {} rounds of {:.1f} minutes; a step takes {:.2f} s, an evaluation {:.1f} s\n",
              candidates_.size(), rounds.size(), left / 60 / static_cast<double>(rounds.size()), step,
              evaluation);
-  write_atomically(path, Json{{"steps", steps}}.dump() + '\n');
+  if (is_short)
+    fmt::print(
+        "Warning: {:g} minutes are too few for {} steps of each candidate in each round; it will take "
+        "longer\n",
+        options_.minutes, fewest);
+  write_atomically(path, Json{{"key", key()}, {"steps", steps}}.dump() + '\n');
   return steps;
 }
 
@@ -134,16 +176,12 @@ void Comparer::train(Candidate& candidate, std::int64_t until) {
   Tuner tuner(model_, base_.model(), candidate.tune, batches_, none_);
   std::string file = candidate.name;
   std::replace(file.begin(), file.end(), ':', '-');
-  const Rates rates = rates_of(candidate.tune);
   const TrainingResult result = train_loop(
       tuner,
       {.title = candidate.name,
        .steps = horizon_,
        .checkpoint = {.path = options_.out / "checkpoints" / (file + ".safetensors"),
-                      .key = fmt::format("{} {:016x} {:016x} {} {} {} {} {} {}", candidate.name,
-                                         base_.fingerprint(), data_.report.hash, rates.rate,
-                                         rates.uv_multiple, horizon_, options_.data.batch_tokens,
-                                         options_.tune.seed, options_.tune.scaling),
+                      .key = fmt::format("{} steps {}", horizon_, key_of(candidate).dump()),
                       .resume = true},
        .unit = {"nats/token", 1},
        .schedule = Schedule{.steps = horizon_,
@@ -154,6 +192,7 @@ void Comparer::train(Candidate& candidate, std::int64_t until) {
   candidate.steps = result.steps;
   candidate.diverged = result.diverged;
   candidate.seconds = result.seconds_per_step * static_cast<double>(result.steps);
+  if (result.diverged) candidate.loss = not_measured;
   if (result.diverged || result.interrupted) return;
   measure(candidate, tuner.adapter());
   if (until == horizon_)
@@ -211,8 +250,6 @@ int Comparer::run() {
   const Interrupt interrupt;
   const std::vector<std::int64_t> steps = plan_steps();
   const std::vector<std::size_t> rounds = rounds_of(candidates_.size());
-  if (steps.size() != rounds.size())
-    throw std::runtime_error("plan.json is of other candidates; leave out --resume to start anew");
   horizon_ = steps.back();
   base_loss_ = mean_loss(model_, base_.model(), nullptr, examples_);
   fmt::print("Base: {:.4f} nats a token\n", base_loss_);
@@ -253,8 +290,7 @@ int compare(const CompareOptions& options) {
     throw std::invalid_argument("--candidates: at least two are needed to compare");
   if (!options.resume && std::filesystem::exists(options.out / "plan.json"))
     throw std::runtime_error(
-        fmt::format("{} holds a comparison already; go on with it by --resume, or give another "
-                    "--out",
+        fmt::format("{} holds a comparison already; go on with it by --resume, or give another --out",
                     options.out.string()));
   std::filesystem::create_directories(options.out);
   return Comparer(options).run();

@@ -22,9 +22,14 @@ TuneData read_tune_data(const TuneBase& base, const TrainingDataOptions& options
     data.train = std::move(all.examples);
     validation = std::move(other.examples);
     data.validation_hash = other.report.hash;
+    if (data.validation_hash == data.report.hash)
+      fmt::print("Warning: --validation is what is trained on, so its loss says nothing about other texts\n");
     data.held_out = options.validation.front().string();
     if (options.validation.size() > 1)
       data.held_out += fmt::format(" and {} more", options.validation.size() - 1);
+  } else if (options.held_out == 0) {
+    data.train = std::move(all.examples);
+    data.held_out = "none";
   } else {
     DataSplit split = hold_out(std::move(all), options.held_out, split_seed);
     data.train = std::move(split.train);

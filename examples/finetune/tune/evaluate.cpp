@@ -21,6 +21,13 @@ std::filesystem::path adapter_at(const std::filesystem::path& path) {
   return std::filesystem::exists(of_run) ? of_run : path;
 }
 
+/// All of them, before anything is computed that one that cannot be read would waste.
+std::vector<Adapter> load_adapters(const TuneBase& base, const std::vector<std::filesystem::path>& paths) {
+  std::vector<Adapter> adapters;
+  for (const std::filesystem::path& path : paths) adapters.push_back(base.load_adapter(adapter_at(path)));
+  return adapters;
+}
+
 std::vector<llama::Token> prompt_tokens(const TuneBase& base, const GenerateOptions& options,
                                         const std::string& prompt) {
   if (base.chat() && !options.raw) return base.chat()->begin(options.system, prompt);
@@ -45,6 +52,7 @@ std::string answer(TuneBase& base, LanguageModel& model, const Adapter* adapter,
 
 void evaluate(const EvalOptions& options) {
   TuneBase base(options.model);
+  const std::vector<Adapter> adapters = load_adapters(base, options.adapters);
   const Dataset data =
       read_data(options.data, base.tokenizer(), base.chat(), base.with_window(options.reading));
   fmt::print("{}", data.report.text());
@@ -57,21 +65,22 @@ void evaluate(const EvalOptions& options) {
     std::fflush(stdout);
   };
   measure("base", nullptr);
-  for (const std::filesystem::path& path : options.adapters) {
-    const Adapter adapter = base.load_adapter(adapter_at(path));
-    measure(path.string(), &adapter);
-  }
+  for (std::size_t i = 0; i < adapters.size(); ++i) measure(options.adapters[i].string(), &adapters[i]);
 }
 
 void generate(const GenerateOptions& options) {
   TuneBase base(options.model);
   LanguageModel model(base.config(), base.pool());
-  std::vector<Adapter> adapters;
-  for (const std::filesystem::path& path : options.adapters)
-    adapters.push_back(base.load_adapter(adapter_at(path)));
+  const std::vector<Adapter> adapters = load_adapters(base, options.adapters);
   for (const std::string& prompt : options.prompts) {
     const std::vector<llama::Token> tokens = prompt_tokens(base, options, prompt);
     if (tokens.empty()) throw std::invalid_argument("--prompt: the text is empty");
+    const Index context = base.file().context();
+    if (static_cast<Index>(tokens.size()) + options.tokens > context)
+      throw std::invalid_argument(
+          fmt::format("--tokens: a prompt of {} tokens and an answer of {} do not fit into the {} that the "
+                      "model can read",
+                      tokens.size(), options.tokens, context));
     fmt::print("== {}\n", prompt);
     const auto say = [&](const std::string& name, const Adapter* adapter) {
       fmt::print("-- {}\n{}\n", name, answer(base, model, adapter, options, tokens));

@@ -34,7 +34,10 @@ MemoryEstimate estimate_memory(TuneBase& base, const TrainingDataOptions& data, 
   estimate.evaluation = llama::Activations<float>(base.config(), llama::Keep::one_layer, data.batch_tokens,
                                                   map.h_ranks(), llama::Memory::counted)
                             .bytes();
-  estimate.adapter = (4 * layout.trainable_count() + layout.frozen_count()) * words;
+  if (tune.dropout > 0)
+    estimate.working += threads * tiedlora::token_block(data.batch_tokens, 0).end *
+                        std::max(base.config().feed_forward, base.config().width) * words;
+  estimate.adapter = (5 * layout.trainable_count() + layout.frozen_count()) * words;
   return estimate;
 }
 
@@ -51,7 +54,14 @@ std::optional<std::int64_t> available_memory() {
     if (std::int64_t kilobytes = 0; key == "MemAvailable:" && file >> kilobytes) available = 1024 * kilobytes;
   const auto limit = number_in("/sys/fs/cgroup/memory.max"),
              used = number_in("/sys/fs/cgroup/memory.current");
-  if (limit && used) available = std::min(available.value_or(*limit), *limit - *used);
+  if (limit && used) {
+    std::int64_t files = 0;
+    std::ifstream statistics("/sys/fs/cgroup/memory.stat");
+    std::string key;
+    for (std::int64_t bytes = 0; statistics >> key >> bytes;)
+      if (key == "active_file" || key == "inactive_file") files += bytes;
+    available = std::min(available.value_or(*limit), *limit - *used + files);
+  }
   return available;
 }
 

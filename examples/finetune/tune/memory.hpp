@@ -15,19 +15,19 @@ struct MemoryEstimate {
   Index copy = 0;     ///< of the weights as floats
   Index working = 0;  ///< activations and scratch of a step
   Index evaluation = 0;
-  Index adapter = 0;  ///< parameters, gradients and both moments
+  Index adapter = 0;  ///< parameters, gradients, both moments and the best parameters until then
 
   Index total() const { return weights + copy + working + evaluation + adapter; }
-  /// What must be there apart from the mapped file.
-  Index needed() const { return total() - weights; }
+  /// What must still be there where the model is open: the file is mapped, the copy is made.
+  Index needed() const { return total() - weights - copy; }
   std::string text() const;
 };
 
 MemoryEstimate estimate_memory(TuneBase& base, const TrainingDataOptions& data, const TuneOptions& tune,
                                const tiedlora::Layout& layout);
 
-/// What this process may still take: of the machine, or of what its control group is allowed. Nothing where
-/// the system does not say.
+/// What this process may still take: of the machine, or of what its control group is allowed. What the system
+/// keeps of files counts as free. Nothing where the system does not say.
 std::optional<std::int64_t> available_memory();
 
 }  // namespace finetune

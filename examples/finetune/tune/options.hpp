@@ -27,7 +27,7 @@ inline constexpr Index default_window = 512;
 struct TrainingDataOptions {
   std::vector<std::filesystem::path> paths = {}, validation = {};
   DataOptions reading = {.window = 0};
-  double held_out = 0.05;  ///< taken off for validation where no file is given
+  double held_out = 0.05;  ///< taken off for validation where no file is given; 0: nothing is
   Index batch_tokens = 1024;
 };
 

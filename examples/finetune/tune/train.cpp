@@ -13,6 +13,7 @@
 #include "data.hpp"
 #include "memory.hpp"
 #include "outputs.hpp"
+#include "run_key.hpp"
 #include "tuner.hpp"
 
 namespace finetune {
@@ -21,38 +22,6 @@ namespace {
 
 /// A mean loss that much above that of the first step, in nats, does not come back.
 constexpr double explosion = 2;
-
-/// Everything that a checkpoint's bits depend on, apart from its steps.
-nlohmann::ordered_json key_of(const TrainOptions& o, const TuneBase& base, const TuneData& data,
-                              std::size_t training_examples) {
-  const Rates rates = rates_of(o.tune);
-  return {{"base", fmt::format("{:016x}", base.fingerprint())},
-          {"data", fmt::format("{:016x}", data.report.hash)},
-          {"examples", training_examples},
-          {"validation", fmt::format("{:016x}", data.validation_hash)},
-          {"held_out", o.data.held_out},
-          {"window", o.data.reading.window},
-          {"loss_on_all", o.data.reading.loss_on_all},
-          {"system", o.data.reading.system},
-          {"batch_tokens", o.data.batch_tokens},
-          {"float_base", o.model.float_base},
-          {"bfloat16", o.model.bfloat16},
-          {"scheme", o.tune.scheme},
-          {"rank", o.tune.rank},
-          {"scaling", o.tune.scaling},
-          {"targets", o.tune.targets},
-          {"rate", rates.rate},
-          {"uv_multiple", rates.uv_multiple},
-          {"schedule", o.tune.schedule},
-          {"warm_up", o.tune.warm_up},
-          {"weight_decay", o.tune.weight_decay},
-          {"clip_norm", o.tune.clip_norm},
-          {"dropout", o.tune.dropout},
-          {"accumulate", o.tune.accumulate},
-          {"seed", o.tune.seed},
-          {"patience", o.patience},
-          {"evaluations", o.evaluations}};
-}
 
 /// Seconds of a step and of an evaluation, measured on an adapter that is thrown away.
 struct StepCost {
@@ -85,8 +54,10 @@ std::int64_t count_steps(LanguageModel& model, const TrainOptions& o, TuneBase& 
   const std::filesystem::path plan = o.out / "plan.json";
   if (o.resume && std::filesystem::exists(plan)) {
     const auto json = nlohmann::json::parse(read_file(plan), nullptr, /*allow_exceptions=*/false);
-    if (json.is_object() && json.value("steps", std::int64_t{0}) > 0) return json["steps"];
-    throw std::runtime_error(plan.string() + " is damaged; give --steps, or leave out --resume");
+    if (json.is_object() && json.contains("steps") && json["steps"].is_number_integer() &&
+        json["steps"].get<std::int64_t>() > 0)
+      return json["steps"];
+    throw std::runtime_error(plan.string() + " is damaged; give --steps, or another --out");
   }
   const StepCost cost = measure(model, o, base, batches, validation);
   constexpr double reserve = 3;  // seconds for files and the picture
@@ -117,7 +88,7 @@ void check_memory(const MemoryEstimate& estimate, const TrainOptions& o) {
              available ? fmt::format("; {} are free", size_text(double(*available))) : std::string());
   if (available && estimate.needed() > *available)
     throw std::runtime_error(fmt::format(
-        "the run needs about {} besides the mapped model, and {} are free; take {}a smaller --batch-tokens "
+        "the run needs about {} besides the model, and {} are free; take {}a smaller --batch-tokens "
         "(now {}) with --accumulate{}",
         size_text(double(estimate.needed())), size_text(double(*available)),
         o.tune.recompute ? "" : "--recompute, ", o.data.batch_tokens,
@@ -174,21 +145,25 @@ int train(TrainOptions options) {
       .steps = steps,
       .warm_up = static_cast<std::int64_t>(options.tune.warm_up * static_cast<double>(steps)),
       .floor = options.tune.schedule == "constant" ? 1.0 : 0.1};
-  const TrainingResult result = train_loop(
-      tuner, {.title = options.tune.scheme,
-              .steps = steps,
-              .log_rows = std::min(options.evaluations, steps),
-              .patience = options.patience,
-              .checkpoint = {.path = checkpoint,
-                             .key = fmt::format("{} steps {}", steps,
-                                                key_of(options, base, data, training_examples).dump()),
-                             .resume = options.resume},
-              .unit = {"nats/token", 1},
-              .schedule = schedule,
-              .keeps_best = true,
-              .explosion = explosion});
+  nlohmann::ordered_json key =
+      run_key(options.model, base, options.data, data, training_examples, options.tune);
+  key["patience"] = options.patience;
+  key["evaluations"] = options.evaluations;
+  const TrainingResult result =
+      train_loop(tuner, {.title = options.tune.scheme,
+                         .steps = steps,
+                         .log_rows = std::min(options.evaluations, steps),
+                         .patience = options.patience,
+                         .checkpoint = {.path = checkpoint,
+                                        .key = fmt::format("{} steps {}", steps, key.dump()),
+                                        .resume = options.resume},
+                         .unit = {"nats/token", 1},
+                         .schedule = schedule,
+                         .keeps_best = !data.validation.empty(),
+                         .explosion = explosion});
 
-  const double before = result.log.front().select_loss, after = result.best_loss;
+  const bool measures = !data.validation.empty();
+  const double before = result.log.front().select_loss, after = measures ? result.best_loss : not_measured;
   if (result.diverged) {
     const std::string advice = fmt::format(
         "the loss is no longer finite or has exploded after {} steps (rate {:g}); take a lower --rate, a "
@@ -217,11 +192,16 @@ int train(TrainOptions options) {
                .estimated_bytes = memory.total(),
                .peak_bytes = peak_resident_bytes(),
                .seconds = seconds_now() - begin});
-  fmt::print(
-      "\nValidation loss {:.4f} -> {:.4f} nats a token (perplexity {:.3f} -> {:.3f}), best at step {} of "
-      "{}\n",
-      before, after, std::exp(before), std::exp(after), result.best_step, result.steps);
-  if (result.best_step == 0)
+  if (measures)
+    fmt::print(
+        "\nValidation loss {:.4f} -> {:.4f} nats a token (perplexity {:.3f} -> {:.3f}), best at step {} of "
+        "{}\n",
+        before, after, std::exp(before), std::exp(after), result.best_step, result.steps);
+  else
+    fmt::print(
+        "\nTraining loss {:.4f} nats a token in the last steps; nothing was held out to measure with\n",
+        result.log.back().train_loss);
+  if (measures && result.best_step == 0)
     fmt::print(
         "Warning: no step was better than the base, so the adapter does nothing; take a lower --rate or "
         "other data\n");

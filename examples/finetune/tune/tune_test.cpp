@@ -152,6 +152,16 @@ TEST_F(TuneTest, ARunThatDivergesLeavesNoRuinedAdapter) {
   EXPECT_FALSE(std::filesystem::exists(path("out/adapter.safetensors")));
 }
 
+TEST_F(TuneTest, TrainsOnEverythingWhereNothingIsHeldOut) {
+  folder_.write("one.jsonl", "{\"prompt\": \"a\", \"completion\": \"b\"}\n");
+  expect_error(train("out", {"--data", path("one.jsonl")}), 1, "--held-out 0");
+  const Outcome outcome = train("all", {"--data", path("one.jsonl"), "--held-out", "0", "--steps", "3"});
+  EXPECT_EQ(outcome.status, 0) << outcome.output;
+  EXPECT_NE(outcome.output.find("nothing was held out"), std::string::npos) << outcome.output;
+  EXPECT_TRUE(std::filesystem::exists(path("all/adapter.gguf")));
+  EXPECT_TRUE(nlohmann::json::parse(read_file(path("all/run.json")))["validation_loss"].is_null());
+}
+
 TEST_F(TuneTest, SaysWhatIsWrong) {
   expect_error(run(folder_, {"train", "--model", path("none.gguf"), "--data", path("chat.jsonl"), "--out",
                              path("out")}),
@@ -183,12 +193,25 @@ TEST_F(TuneTest, AnAdapterOfAnotherBaseIsNamed) {
 
 TEST_F(TuneTest, GeneratesBeforeAndAfter) {
   ASSERT_EQ(
-      train("out", {"--steps", "300", "--validation", path("chat.jsonl"), "--evaluations", "10"}).status, 0);
-  const Outcome outcome =
-      command("generate", {"--adapter", path("out"), "--prompt", "say 7", "--tokens", "8", "--threads", "1"});
+      train("out", {"--steps", "200", "--scheme", "lora", "--rank", "16", "--validation", path("chat.jsonl")})
+          .status,
+      0);
+  const Arguments prompt = {"--adapter", path("out"), "--prompt", "say 7", "--threads", "1"};
+  Arguments arguments = prompt;
+  arguments.insert(arguments.end(), {"--tokens", "8"});
+  const Outcome outcome = command("generate", arguments);
   ASSERT_EQ(outcome.status, 0) << outcome.output;
-  EXPECT_NE(outcome.output.find("-- base\n"), std::string::npos);
-  EXPECT_NE(outcome.output.find("hello world"), std::string::npos) << outcome.output;
+  const std::size_t base = outcome.output.find("-- base\n"),
+                    after = outcome.output.find("-- " + path("out") + "\n");
+  ASSERT_NE(base, std::string::npos) << outcome.output;
+  ASSERT_NE(after, std::string::npos) << outcome.output;
+  // What a model of random weights learns depends on the last bits; that it learns something does not.
+  EXPECT_EQ(outcome.output.substr(base, after - base).find("hell"), std::string::npos) << outcome.output;
+  EXPECT_NE(outcome.output.find("hell", after), std::string::npos) << outcome.output;
+
+  arguments = prompt;
+  arguments.insert(arguments.end(), {"--tokens", "500"});
+  expect_error(command("generate", arguments), 2, "do not fit into the 128 that the model can read");
 }
 
 TEST_F(TuneTest, ComparesCandidatesAndGoesOn) {
@@ -208,6 +231,9 @@ TEST_F(TuneTest, ComparesCandidatesAndGoesOn) {
   Arguments resumed = arguments;
   resumed.push_back("--resume");
   EXPECT_EQ(command("compare", resumed).status, 0);
+  Arguments changed = resumed;
+  changed.insert(changed.end(), {"--dropout", "0.1"});
+  expect_error(command("compare", changed), 1, "is of a comparison with other options");
   const auto losses_of = [](const std::string& csv) {
     std::string losses;
     std::size_t begin = 0;

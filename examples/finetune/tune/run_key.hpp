@@ -1,0 +1,42 @@
+// Everything that the bits of a run depend on: what goes on must be what began.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include "data.hpp"
+#include "tuner.hpp"  // rates_of
+
+namespace finetune {
+
+/// Apart from the steps. `training_examples`: those that are left for training.
+inline nlohmann::ordered_json run_key(const ModelOptions& model, const TuneBase& base,
+                                      const TrainingDataOptions& data, const TuneData& read,
+                                      std::size_t training_examples, const TuneOptions& tune) {
+  const Rates rates = rates_of(tune);
+  return {{"base", fmt::format("{:016x}", base.fingerprint())},
+          {"float_base", model.float_base},
+          {"bfloat16", model.bfloat16},
+          {"data", fmt::format("{:016x}", read.report.hash)},
+          {"examples", training_examples},
+          {"validation", fmt::format("{:016x}", read.validation_hash)},
+          {"held_out", data.held_out},
+          {"window", data.reading.window},
+          {"loss_on_all", data.reading.loss_on_all},
+          {"system", data.reading.system},
+          {"batch_tokens", data.batch_tokens},
+          {"scheme", tune.scheme},
+          {"rank", tune.rank},
+          {"scaling", tune.scaling},
+          {"targets", tune.targets},
+          {"rate", rates.rate},
+          {"uv_multiple", rates.uv_multiple},
+          {"schedule", tune.schedule},
+          {"warm_up", tune.warm_up},
+          {"weight_decay", tune.weight_decay},
+          {"clip_norm", tune.clip_norm},
+          {"dropout", tune.dropout},
+          {"accumulate", tune.accumulate},
+          {"seed", tune.seed}};
+}
+
+}  // namespace finetune
