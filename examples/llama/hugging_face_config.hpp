@@ -3,7 +3,6 @@
 
 #include <algorithm>    // find
 #include <array>        // array
-#include <filesystem>   // path
 #include <string>       // string
 #include <string_view>  // string_view
 
@@ -16,12 +15,12 @@
 
 namespace llama {
 
-/// Reads the config.json of a model_type llama, mistral, qwen2 or qwen3. What is missing there is what
-/// transformers takes then. Throws std::runtime_error, naming file and key, for a model that is not computed
-/// here.
+/// Reads the root of the config.json of a model_type llama, mistral, qwen2 or qwen3. What is missing there is
+/// what transformers takes then. Throws std::runtime_error, naming file and key, for a model that is not
+/// computed here.
 class HuggingFaceConfig {
  public:
-  explicit HuggingFaceConfig(const std::filesystem::path& path) : file_(path), json_(file_.root()) {
+  explicit HuggingFaceConfig(const JsonNode& root) : json_(root) {
     read_type();
     read_sizes();
     read_rope();
@@ -125,7 +124,6 @@ class HuggingFaceConfig {
           "of it");
   }
 
-  JsonFile file_;
   JsonNode json_;
   std::string type_;  // model_type
   BaseConfig result_;

@@ -24,7 +24,9 @@ class HuggingFaceModel {
  public:
   /// Throws std::runtime_error, naming file, key or tensor, for what is no model that is computed here.
   explicit HuggingFaceModel(const std::filesystem::path& folder)
-      : folder_(folder), config_(HuggingFaceConfig(folder / "config.json").result()), shards_(folder) {
+      : folder_(folder),
+        config_(HuggingFaceConfig(JsonFile(folder / "config.json").root()).result()),
+        shards_(folder) {
     const Config& c = config_.sizes;
     Model<float>& model = model_;
     model.config = c;

@@ -5,8 +5,11 @@
 #include <gtest/gtest.h>
 
 #include <Eigen/Core>
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
 #include <filesystem>
-#include <fstream>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -210,11 +213,11 @@ TEST_F(HuggingFaceModelTest, TypesAndPlacesOfMatrices) {
 
   const fs::path odd = copy("linear");
   std::string bytes = read_text(odd / "model.safetensors");
-  ++bytes[0];  // the header is a byte longer: its length is little endian
-  bytes.insert(bytes.begin() + 8 +
-                   static_cast<std::ptrdiff_t>(static_cast<unsigned char>(bytes[0]) - 1 +
-                                               256 * static_cast<unsigned char>(bytes[1])),
-               ' ');
+  std::uint64_t header = 0;
+  std::memcpy(&header, bytes.data(), sizeof header);
+  bytes.insert(sizeof header + static_cast<std::size_t>(header), 1, ' ');  // behind it: it is a byte longer
+  ++header;
+  std::memcpy(bytes.data(), &header, sizeof header);
   write_text(odd / "model.safetensors", bytes);
   const BaseModel base(odd), even(fs::path(TIEDLORA_GOLDEN_DIR) / "base_model/linear");
   const Weight<float>&there = base.model().layers[1].down, &here = even.model().layers[1].down;
