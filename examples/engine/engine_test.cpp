@@ -28,7 +28,7 @@ using tiedlora_test::Dice;
 using Logits = std::vector<float>;
 
 constexpr Index context = 64;
-const std::vector<std::int32_t> prompt = {1, 70, 12, 200, 3, 3, 91, 258, 17, 44, 260, 5, 130};
+const std::vector<std::int32_t> prompt_tokens = {1, 70, 12, 200, 3, 3, 91, 258, 17, 44, 260, 5, 130};
 
 /// Random in every factor.
 Adapter<float> random_adapter(const tiedlora::ModuleList& modules, const tiedlora::Scheme& scheme, Index rank,
@@ -53,10 +53,10 @@ class EngineTest : public ::testing::Test {
     Engine engine(*model, threads, context, 16);
     KvCache cache(model->sizes, context);
     Logits all;
-    for (std::size_t begin = 0; begin < prompt.size(); begin += step) {
+    for (std::size_t begin = 0; begin < prompt_tokens.size(); begin += step) {
       std::vector<Row> rows;
-      for (std::size_t i = begin; i < std::min(begin + step, prompt.size()); ++i)
-        rows.push_back({prompt[i], static_cast<Index>(i), &cache, true});
+      for (std::size_t i = begin; i < std::min(begin + step, prompt_tokens.size()); ++i)
+        rows.push_back({prompt_tokens[i], static_cast<Index>(i), &cache, true});
       const std::vector<TokenAdapter> uses(rows.size(), {.adapter = id});
       const auto logits =
           engine.forward(rows, adapters ? BatchPlan<float>(adapters->snapshot(), uses) : BatchPlan<float>());
@@ -84,7 +84,7 @@ TEST_F(EngineTest, AnyCutOfThePromptAndAnyThreadsGiveTheSameBits) {
         adapters.add(random_adapter(adapters.modules(), tiedlora::schemes::tied_lora(), 4, 3));
     for (const AdapterId use : {no_adapter, id}) {
       const Logits one_by_one = run(1, 1, &adapters, use);
-      ASSERT_EQ(one_by_one.size(), prompt.size() * static_cast<std::size_t>(model->sizes.vocabulary));
+      ASSERT_EQ(one_by_one.size(), prompt_tokens.size() * static_cast<std::size_t>(model->sizes.vocabulary));
       for (const std::size_t step : {2u, 5u, 13u})
         EXPECT_EQ(run(step, 1, &adapters, use), one_by_one) << step;
       for (const int threads : {2, 3, 5}) {
@@ -112,13 +112,14 @@ TEST_F(EngineTest, AMixedBatchIsItsTextsOneByOne) {
     std::vector<Logits> mixed(ids.size());
     // Texts at different places: text i is i tokens behind; the first batch has three tokens of each.
     std::vector<std::size_t> done(ids.size());
-    for (std::size_t round = 0; done.back() < prompt.size(); ++round) {
+    for (std::size_t round = 0; done.back() < prompt_tokens.size(); ++round) {
       std::vector<Row> rows;
       std::vector<TokenAdapter> uses;
       std::vector<std::size_t> texts;
       for (std::size_t i = 0; i < ids.size(); ++i)
-        for (std::size_t n = 0; n < (round == 0 ? 3 : round % (i + 1) == 0) && done[i] < prompt.size(); ++n) {
-          rows.push_back({prompt[done[i]], static_cast<Index>(done[i]), &caches[i], true});
+        for (std::size_t n = 0; n < (round == 0 ? 3 : round % (i + 1) == 0) && done[i] < prompt_tokens.size();
+             ++n) {
+          rows.push_back({prompt_tokens[done[i]], static_cast<Index>(done[i]), &caches[i], true});
           uses.push_back({.adapter = ids[i]});
           texts.push_back(i);
           ++done[i];
@@ -176,9 +177,10 @@ TEST_F(EngineTest, ScaledRotaryEmbeddingsTurnByDividedAngles) {
   const auto reference = [this] {
     llama::ThreadPool pool(1);
     const llama::Model<float> base = llama::base_of(*model);
-    Logits logits(prompt.size() * static_cast<std::size_t>(base.config.vocabulary));
+    Logits logits(prompt_tokens.size() * static_cast<std::size_t>(base.config.vocabulary));
     llama::Transformer<float>(base.config, pool)
-        .logits(base, nullptr, prompt.data(), 1, static_cast<Index>(prompt.size()), logits.data());
+        .logits(base, nullptr, prompt_tokens.data(), 1, static_cast<Index>(prompt_tokens.size()),
+                logits.data());
     return logits;
   };
   const Logits plain = run(13, 1);

@@ -3,6 +3,7 @@
 #include <algorithm>   // find_if
 #include <cmath>       // exp
 #include <filesystem>  // exists
+#include <optional>    // optional
 
 #include <fmt/format.h>
 #include <finetune/data/batches.hpp>  // in_order
@@ -36,8 +37,8 @@ std::vector<llama::Token> prompt_tokens(const TuneBase& base, const GenerateOpti
         "--system: the prompt goes to the model as it is, without a chat template that "
         "has a place for a system message; put the text into --prompt");
   std::vector<llama::Token> tokens = base.tokenizer().encode(prompt, /*special=*/false);
-  if (base.tokenizer().adds_bos() && base.tokenizer().bos())
-    tokens.insert(tokens.begin(), *base.tokenizer().bos());
+  const std::optional<llama::Token> bos = base.tokenizer().bos();
+  if (base.tokenizer().adds_bos() && bos) tokens.insert(tokens.begin(), *bos);
   return tokens;
 }
 
