@@ -1,8 +1,7 @@
 // Adapters in any of the formats, told apart by what they are.
 #pragma once
 
-#include <filesystem>   // path, is_directory
-#include <fstream>      // ifstream
+#include <filesystem>   // path
 #include <stdexcept>    // invalid_argument
 #include <string>       // string
 #include <string_view>  // string_view
@@ -11,6 +10,8 @@
 
 #include <tiedlora/io.hpp>
 #include <tiedlora/tiedlora.hpp>
+
+#include "../adapter_format.hpp"
 
 namespace adapter_tool {
 
@@ -28,18 +29,10 @@ struct ModelOptions {
 
 struct OpenAdapter {
   Adapter<float> adapter;
-  std::string format = {};
+  std::string format = {};  ///< "peft", "gguf" or "native"
   std::string base_model = {};
   std::vector<std::string> notes = {};  ///< tensors that were not used
 };
-
-/// "peft", "gguf" or "native".
-inline std::string format_of(const std::filesystem::path& path) {
-  if (std::filesystem::is_directory(path)) return "peft";
-  std::string begin(4, '\0');
-  std::ifstream(path, std::ios::binary).read(begin.data(), 4);
-  return begin == tiedlora::gguf::magic ? "gguf" : "native";
-}
 
 /// The naming of GGUF files. Where rows may be permuted, the order must be stated.
 inline tiedlora::gguf::Naming naming(const ModelOptions& options, const std::string& architecture) {
@@ -62,22 +55,22 @@ inline tiedlora::gguf::Naming naming(const ModelOptions& options, const std::str
 
 inline OpenAdapter open(const std::filesystem::path& path, ModelOptions options, bool look_only = false) {
   using namespace tiedlora;
-  const std::string format = format_of(path);
+  const examples::AdapterFormat format = examples::format_of(path);
   const auto notes = [](const std::vector<std::string>& unused) {
     std::vector<std::string> texts;
     for (const std::string& name : unused) texts.push_back("not in the base model: " + name);
     return texts;
   };
-  if (format == "peft") {
+  if (format == examples::AdapterFormat::peft) {
     // A LoRA's tensors tell its modules; a VeRA's do not.
     Result<LoadedPeft<float>> alone = try_load_peft<float>(path);
     auto loaded =
         alone || options.base.empty()
             ? tiedlora::detail::value_or_fail(std::move(alone))
             : load_peft<float>(path, model_modules(options.base, {.fan_in_fan_out = options.fan_in_fan_out}));
-    return {std::move(loaded.adapter), format, loaded.config.base_model, notes(loaded.report.unused)};
+    return {std::move(loaded.adapter), "peft", loaded.config.base_model, notes(loaded.report.unused)};
   }
-  if (format == "gguf") {
+  if (format == examples::AdapterFormat::gguf) {
     const gguf::File file = gguf::open(path);
     const auto text = [&file](std::string_view key) {
       const gguf::Value* value = file.find_value(key);
@@ -87,10 +80,10 @@ inline OpenAdapter open(const std::filesystem::path& path, ModelOptions options,
     // Norms and counts do not depend on the order.
     if (look_only && options.order.empty()) options.order = "gguf";
     const auto names = naming(options, options.architecture.empty() ? own : options.architecture);
-    return {load_gguf<float>(path, names).adapter, format, text("general.base_model.0.name"), {}};
+    return {load_gguf<float>(path, names).adapter, "gguf", text("general.base_model.0.name"), {}};
   }
   const NativeFile file = open_native(path);
-  return {read_adapter<float>(file), format, file.metadata.base_model, {}};
+  return {read_adapter<float>(file), "native", file.metadata.base_model, {}};
 }
 
 }  // namespace adapter_tool

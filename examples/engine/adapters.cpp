@@ -1,12 +1,13 @@
 #include "adapters.hpp"
 
-#include <fstream>  // ifstream
 #include <string>   // string
 #include <utility>  // move
 #include <vector>   // vector
 
 #include <tiedlora/adapter/merge.hpp>
 #include <tiedlora/io.hpp>
+
+#include "../adapter_format.hpp"
 
 namespace engine {
 
@@ -79,16 +80,10 @@ tiedlora::Adapter<float> to_gguf_order(tiedlora::Adapter<float> adapter, const C
   return adapter;
 }
 
-bool is_gguf(const std::filesystem::path& path) {
-  std::string begin(4, '\0');
-  std::ifstream(path, std::ios::binary).read(begin.data(), 4);
-  return begin == tiedlora::gguf::magic;
-}
-
 }  // namespace
 
 bool tells_no_order(const std::filesystem::path& path) {
-  return std::filesystem::exists(path) && !is_gguf(path);
+  return std::filesystem::exists(path) && examples::format_of(path) != examples::AdapterFormat::gguf;
 }
 
 tiedlora::Adapter<float> load_adapter(const std::filesystem::path& path, const GgufModel& model,
@@ -97,11 +92,13 @@ tiedlora::Adapter<float> load_adapter(const std::filesystem::path& path, const G
   const auto ordered = [&](Adapter<float> adapter) {
     return order == Order::gguf ? adapter : to_gguf_order(std::move(adapter), model.sizes);
   };
-  if (std::filesystem::is_directory(path)) {
+  const examples::AdapterFormat format = examples::format_of(path);
+  if (format == examples::AdapterFormat::peft) {
     auto loaded = try_load_peft<float>(path);  // a LoRA's tensors tell its modules; a VeRA's do not
     return ordered(loaded ? std::move(loaded->adapter) : load_peft<float>(path, modules_of(model)).adapter);
   }
-  if (is_gguf(path)) return load_gguf<float>(path, gguf::llama({.weights = Order::gguf})).adapter;
+  if (format == examples::AdapterFormat::gguf)
+    return load_gguf<float>(path, gguf::llama({.weights = Order::gguf})).adapter;
   return ordered(tiedlora::load_adapter<float>(path));
 }
 

@@ -55,12 +55,9 @@ class BaseModel {
   }
   /// Nothing for a model without a template; std::runtime_error for a template of a form that is not known.
   std::optional<Chat> chat(const Tokenizer& tokenizer) const {
-    if (const auto* gguf = std::get_if<GgufModel>(&file_)) {
-      const auto* jinja = gguf->file().find_value("tokenizer.chat_template");
-      if (!jinja || jinja->text().value_or("").empty()) return std::nullopt;
-      return std::optional<Chat>(std::in_place, gguf->file(), tokenizer);
-    }
-    const std::string jinja = Chat::template_beside(folder_of(path_));
+    const auto* gguf = std::get_if<GgufModel>(&file_);
+    const std::string jinja =
+        gguf ? std::string(Chat::template_of(gguf->file())) : Chat::template_beside(folder_of(path_));
     if (jinja.empty()) return std::nullopt;
     return std::optional<Chat>(std::in_place, jinja, tokenizer);
   }

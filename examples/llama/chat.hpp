@@ -47,7 +47,12 @@ class Chat {
     return Chat(template_beside(path), tokenizer);
   }
 
-  /// That template's text; empty if there is none.
+  /// The template's text in a GGUF file; empty if there is none.
+  static std::string_view template_of(const tiedlora::gguf::File& file) {
+    const auto* value = file.find_value("tokenizer.chat_template");
+    return value ? value->text().value_or("") : "";
+  }
+  /// Likewise beside a tokenizer.json.
   static std::string template_beside(const std::filesystem::path& path) {
     const std::filesystem::path folder = std::filesystem::is_directory(path) ? path : path.parent_path();
     if (std::filesystem::exists(folder / "chat_template.jinja"))
@@ -146,10 +151,6 @@ class Chat {
     return token ? tokenizer_.piece(*token) : std::string();
   }
 
-  static std::string_view template_of(const tiedlora::gguf::File& file) {
-    const auto* value = file.find_value("tokenizer.chat_template");
-    return value ? value->text().value_or("") : "";
-  }
   const Tokenizer& tokenizer_;
   ChatTemplate template_;
   Token end_ = 0;

@@ -1,6 +1,8 @@
 // One decoder layer, forward above backward.
-//   N tokens, of sequences one after the other; W width; F feed-forward width; D head width; H heads; K kv
-//   heads m = x + o(attention(rope(qkv(norm(x)))))      y = m + down(swiglu(gate_up(norm(m))))
+//   N tokens, of sequences one after the other; W width; F feed-forward width; D head width; H heads;
+//   K kv heads
+//
+//   m = x + o(attention(rope(qkv(norm(x)))))      y = m + down(swiglu(gate_up(norm(m))))
 #pragma once
 
 #include <algorithm>  // copy_n, min

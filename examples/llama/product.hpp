@@ -65,81 +65,89 @@ inline Tokens<const Bfloat16> in_bfloat16(ThreadPool& pool, Part what, const Tok
   return rounded;
 }
 
-/// y = W x for some rows of W and some tokens, in bfloat16.
-inline void product_of_rows(const Weight<float>& W, Range rows, const Tokens<const Bfloat16>& x, float* y,
-                            Index stride) {
-  Bfloat16* const panel = panel_of<Bfloat16>(task_features * panel_numbers);
-  float* const row = panel_of<float>(panel_numbers);
-  for (Index first = 0; first < W.in; first += panel_numbers) {
-    const Index n = std::min(panel_numbers, W.in - first);
-    for (Index r = rows.begin; r < rows.end; ++r) {
+/// Numbers [first, first + n) of some rows of W, as a product of P reads them: as they are, or rounded.
+template <class T, class P>
+void fill_panel(const Weight<T>& W, Range rows, Index first, Index n, P* panel) {
+  for (Index r = rows.begin; r < rows.end; ++r, panel += n) {
+    if constexpr (std::is_same_v<P, T>) {
+      W.copy(r, first, n, panel);
+    } else {
+      T* const row = panel_of<T>(n);
       W.copy(r, first, n, row);
-      to_bfloat16(row, n, panel + (r - rows.begin) * n);
+      to_bfloat16(row, n, panel);
     }
-    gemm(rows.size(), x.count, n, Operand<Bfloat16>{panel, n, true},
-         Operand<Bfloat16>{x.data + first, x.stride}, y, stride, first > 0);
   }
 }
 
 /// y = W x for some rows of W and some tokens.
-template <class T>
-void product_of_rows(const Weight<T>& W, Range rows, const Tokens<const T>& x, T* y, Index stride) {
-  if (W.numbers)
-    return gemm(rows.size(), x.count, W.in, Operand<T>{W.numbers + rows.begin * W.in, W.in, true},
-                Operand<T>{x.data, x.stride}, y, stride, false);
-  T* const panel = panel_of<T>(task_features * panel_numbers);
+template <class T, class P>
+void product_of_rows(const Weight<T>& W, Range rows, const Tokens<const P>& x, T* y, Index stride) {
+  if constexpr (std::is_same_v<P, T>)
+    if (W.numbers)
+      return gemm(rows.size(), x.count, W.in, Operand<T>{W.numbers + rows.begin * W.in, W.in, true},
+                  Operand<T>{x.data, x.stride}, y, stride, false);
+  P* const panel = panel_of<P>(task_features * panel_numbers);
   for (Index first = 0; first < W.in; first += panel_numbers) {
     const Index n = std::min(panel_numbers, W.in - first);
-    for (Index r = rows.begin; r < rows.end; ++r) W.copy(r, first, n, panel + (r - rows.begin) * n);
-    gemm(rows.size(), x.count, n, Operand<T>{panel, n, true}, Operand<T>{x.data + first, x.stride}, y, stride,
+    fill_panel(W, rows, first, n, panel);
+    gemm(rows.size(), x.count, n, Operand<P>{panel, n, true}, Operand<P>{x.data + first, x.stride}, y, stride,
          first > 0);
   }
 }
 
-/// y = W x for weights that read the same x; the outputs of each stand below those of the one before.
-template <class T>
-void product(ThreadPool& pool, Part what, std::span<const Weight<T>> weights, const Tokens<const T>& x,
-             const Tokens<T>& y) {
+/// `product` for operands as they are multiplied.
+template <class T, class P>
+void product_of(ThreadPool& pool, Part what, std::span<const Weight<T>> weights, const Tokens<const P>& x,
+                const Tokens<T>& y) {
   // A task is of one weight: each has whole tasks of its own.
   Index features = 0;
   for (const Weight<T>& W : weights) features += whole_tasks(W.out);
-  Tokens<const Bfloat16> rounded;
-  if constexpr (std::is_same_v<T, float>)
-    if (weights.front().in_bfloat16) rounded = in_bfloat16(pool, what, x);
   for_product_tasks(pool, what, features, x.count, [&](Range task, Range part) {
     Index begin = task.begin, first_row = 0;
     for (const Weight<T>& W : weights) {
-      if (begin < W.out) {
-        const Range rows = {begin, std::min(begin + task_features, W.out)};
-        T* const to = y[part.begin] + first_row + begin;
-        if constexpr (std::is_same_v<T, float>)
-          if (rounded.data) return product_of_rows(W, rows, cut(rounded, part), to, y.stride);
-        return product_of_rows(W, rows, cut(x, part), to, y.stride);
-      }
+      if (begin < W.out)
+        return product_of_rows(W, {begin, std::min(begin + task_features, W.out)}, cut(x, part),
+                               y[part.begin] + first_row + begin, y.stride);
       begin -= whole_tasks(W.out);
       first_row += W.out;
     }
   });
 }
 
-/// dx = Σ Wᵀ dy in bfloat16, in tasks of `width` features.
-inline void transposed_product(ThreadPool& pool, Part what, std::span<const Weight<float>> weights,
-                               const Tokens<const Bfloat16>& dy, const Tokens<float>& dx, Index width) {
+/// y = W x for weights that read the same x; the outputs of each stand below those of the one before.
+template <class T>
+void product(ThreadPool& pool, Part what, std::span<const Weight<T>> weights, const Tokens<const T>& x,
+             const Tokens<T>& y) {
+  if constexpr (std::is_same_v<T, float>)
+    if (weights.front().in_bfloat16) return product_of(pool, what, weights, in_bfloat16(pool, what, x), y);
+  product_of(pool, what, weights, x, y);
+}
+
+/// `transposed_product` for operands as they are multiplied.
+template <class T, class P>
+void transposed_product_of(ThreadPool& pool, Part what, std::span<const Weight<T>> weights,
+                           const Tokens<const P>& dy, const Tokens<T>& dx) {
+  Index width = task_features;
+  for (const Weight<T>& W : weights)
+    if (!W.numbers && info(W.type).block > task_features) width = task_features_of_blocks;
   const auto task = [&](Range features, Range part) {
-    Bfloat16* const panel = panel_of<Bfloat16>(panel_rows * task_features_of_blocks);
-    float* const row_part = panel_of<float>(task_features_of_blocks);
-    const Bfloat16* from = dy[part.begin];
+    T* const to = dx[part.begin] + features.begin;
+    const P* from = dy[part.begin];
     bool adds = false;
-    for (const Weight<float>& W : weights) {
-      const Index n = features.size();
-      for (Index row = 0; row < W.out; row += panel_rows) {
-        const Index k = std::min(panel_rows, W.out - row);
-        for (Index r = 0; r < k; ++r) {
-          W.copy(row + r, features.begin, n, row_part);
-          to_bfloat16(row_part, n, panel + r * n);
+    for (const Weight<T>& W : weights) {
+      const bool in_place = std::is_same_v<P, T> && W.numbers;
+      const Index n = features.size(), chunk = in_place ? W.out : panel_rows;
+      for (Index row = 0; row < W.out; row += chunk) {
+        const Index k = std::min(chunk, W.out - row);
+        Operand<P> rows = {};
+        if constexpr (std::is_same_v<P, T>)
+          if (in_place) rows = {W.numbers + features.begin, W.in};
+        if (!in_place) {
+          P* const panel = panel_of<P>(panel_rows * task_features_of_blocks);
+          fill_panel(W, {row, row + k}, features.begin, n, panel);
+          rows = {panel, n};
         }
-        gemm(n, part.size(), k, Operand<Bfloat16>{panel, n}, Operand<Bfloat16>{from + row, dy.stride},
-             dx[part.begin] + features.begin, dx.stride, adds);
+        gemm(n, part.size(), k, rows, Operand<P>{from + row, dy.stride}, to, dx.stride, adds);
         adds = true;
       }
       from += W.out;
@@ -152,33 +160,10 @@ inline void transposed_product(ThreadPool& pool, Part what, std::span<const Weig
 template <class T>
 void transposed_product(ThreadPool& pool, Part what, std::span<const Weight<T>> weights,
                         const Tokens<const T>& dy, const Tokens<T>& dx) {
-  Index width = task_features;
-  for (const Weight<T>& W : weights)
-    if (!W.numbers && info(W.type).block > task_features) width = task_features_of_blocks;
   if constexpr (std::is_same_v<T, float>)
     if (weights.front().in_bfloat16)
-      return transposed_product(pool, what, weights, in_bfloat16(pool, what, dy), dx, width);
-  const auto task = [&](Range features, Range part) {
-    T* const to = dx[part.begin] + features.begin;
-    const T* from = dy[part.begin];
-    bool adds = false;
-    for (const Weight<T>& W : weights) {
-      const Index n = features.size(), chunk = W.numbers ? W.out : panel_rows;
-      for (Index row = 0; row < W.out; row += chunk) {
-        const Index k = std::min(chunk, W.out - row);
-        Operand<T> rows = {W.numbers + features.begin, W.in};
-        if (!W.numbers) {
-          T* const panel = panel_of<T>(panel_rows * task_features_of_blocks);
-          for (Index r = 0; r < k; ++r) W.copy(row + r, features.begin, n, panel + r * n);
-          rows = {panel, n};
-        }
-        gemm(n, part.size(), k, rows, Operand<T>{from + row, dy.stride}, to, dx.stride, adds);
-        adds = true;
-      }
-      from += W.out;
-    }
-  };
-  for_product_tasks(pool, what, dx.width, dy.count, task, width);
+      return transposed_product_of(pool, what, weights, in_bfloat16(pool, what, dy), dx);
+  transposed_product_of(pool, what, weights, dy, dx);
 }
 
 /// dW += dy xᵀ, the sum over tokens, for a plain W.

@@ -32,36 +32,41 @@ void rms_norm_apply(const Tokens<const T>& x, const T* w, const T* inverse_rms, 
   for (Index t = 0; t < x.count; ++t) column(y, t) = weight * (column(x, t) * inverse_rms[t]);
 }
 
-/// dx_jt += i_t · w_j dy_jt − x_jt · i_t³ / W · Σ_k w_k dy_kt x_kt
+/// Calls set(t, gradient) for each token: i_t · w_j dy_jt − x_jt · i_t³ / W · Σ_k w_k dy_kt x_kt.
+template <class T, class Dy, class Set>
+void rms_norm_gradients(const Tokens<const T>& x,  // W×N
+                        const T* w,                // W
+                        const T* inverse_rms,      // N
+                        const Tokens<Dy>& dy,      // W×N
+                        const Set& set) {
+  const ArrayMap<const T> weight(w, x.width);
+  for (Index t = 0; t < x.count; ++t) {
+    const auto x_t = column(x, t);
+    const auto dy_t = column(dy, t);
+    const T i = inverse_rms[t];
+    const T dot = (weight * dy_t * x_t).sum() / static_cast<T>(x.width);
+    set(t, i * (weight * dy_t - x_t * (i * i * dot)));
+  }
+}
+
+/// dx += the gradient.
 template <class T>
 void rms_norm_backward(const Tokens<const T>& x,   // W×N
                        const T* w,                 // W
                        const T* inverse_rms,       // N
                        const Tokens<const T>& dy,  // W×N
                        const Tokens<T>& dx) {      // W×N, accumulates
-  const ArrayMap<const T> weight(w, x.width);
-  for (Index t = 0; t < x.count; ++t) {
-    const auto x_t = column(x, t), dy_t = column(dy, t);
-    const T i = inverse_rms[t];
-    const T dot = (weight * dy_t * x_t).sum() / static_cast<T>(x.width);
-    column(dx, t) += i * (weight * dy_t - x_t * (i * i * dot));
-  }
+  rms_norm_gradients(x, w, inverse_rms, dy,
+                     [&](Index t, const auto& gradient) { column(dx, t) += gradient; });
 }
 
-/// The same with dx in the place of dy.
+/// The gradient in the place of dy.
 template <class T>
 void rms_norm_backward_in_place(const Tokens<const T>& x,  // W×N
                                 const T* w,                // W
                                 const T* inverse_rms,      // N
                                 const Tokens<T>& dy) {     // W×N, overwritten
-  const ArrayMap<const T> weight(w, x.width);
-  for (Index t = 0; t < x.count; ++t) {
-    const auto x_t = column(x, t);
-    auto dy_t = column(dy, t);
-    const T i = inverse_rms[t];
-    const T dot = (weight * dy_t * x_t).sum() / static_cast<T>(x.width);
-    dy_t = i * (weight * dy_t - x_t * (i * i * dot));
-  }
+  rms_norm_gradients(x, w, inverse_rms, dy, [&](Index t, const auto& gradient) { column(dy, t) = gradient; });
 }
 
 /// dw_j += Σ_t i_t · x_jt · dy_jt. Apart from dx because its sum runs over tokens: threads split it by

@@ -26,6 +26,14 @@ inline std::vector<double> random_values(Index count, std::uint64_t seed, double
   return values;
 }
 
+/// The same numbers in T.
+template <class T>
+void fill_random(std::span<T> to, double bound, std::uint64_t seed) {
+  const std::vector<double> values = random_values(static_cast<Index>(to.size()), seed, bound);
+  std::transform(values.begin(), values.end(), to.begin(),
+                 [](double value) { return static_cast<T>(value); });
+}
+
 inline std::vector<std::int32_t> random_tokens(Index count, Index vocabulary, std::uint64_t seed) {
   Random random(seed);
   std::vector<std::int32_t> values(static_cast<std::size_t>(count));

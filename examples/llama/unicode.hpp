@@ -58,25 +58,30 @@ inline Char char_at(std::string_view text, std::size_t at) {
   return {code, size};
 }
 
+/// How many bytes the character at a place takes; 0 for what is no UTF-8.
+inline std::size_t character_size(std::string_view text, std::size_t at) {
+  const auto byte = [&](std::size_t i) {
+    return static_cast<unsigned>(at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0);
+  };
+  const unsigned lead = byte(0), second = byte(1);
+  if (lead < 0x80) return 1;
+  const std::size_t size = lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
+  for (std::size_t i = 1; i < size; ++i)
+    if (byte(i) >> 6 != 2) return 0;
+  // Written longer than need be, halves of UTF-16 pairs, and what is beyond U+10FFFF.
+  const bool wrong = (lead == 0xe0 && second < 0xa0) || (lead == 0xed && second >= 0xa0) ||
+                     (lead == 0xf0 && second < 0x90) || (lead == 0xf4 && second >= 0x90);
+  return wrong ? 0 : size;
+}
+
 /// Throws std::invalid_argument, naming the byte, for what is no UTF-8.
 inline void check_utf8(std::string_view text) {
   for (std::size_t at = 0; at < text.size();) {
-    const auto byte = [&](std::size_t i) {
-      return static_cast<unsigned char>(i < text.size() ? text[i] : 0);
-    };
-    const unsigned char lead = byte(at);
-    if (lead < 0x80) {
-      ++at;
-      continue;
-    }
-    const std::size_t size = lead >> 5 == 6 ? 2 : lead >> 4 == 14 ? 3 : lead >> 3 == 30 ? 4 : 0;
-    bool valid = size > 0;
-    for (std::size_t i = 1; i < size; ++i) valid = valid && byte(at + i) >> 6 == 2;
-    const char32_t code = valid ? char_at(text, at).code : 0;
-    constexpr char32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    if (!valid || code < least[size] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000))
-      throw std::invalid_argument(fmt::format(
-          "the text is no UTF-8: byte {} is {:#04x}; convert it, or drop what is broken", at, lead));
+    const std::size_t size = character_size(text, at);
+    if (size == 0)
+      throw std::invalid_argument(
+          fmt::format("the text is no UTF-8: byte {} is {:#04x}; convert it, or drop what is broken", at,
+                      static_cast<unsigned char>(text[at])));
     at += size;
   }
 }

@@ -9,7 +9,7 @@
 
 #include "generate.hpp"
 #include "head_norms.hpp"
-#include "test_support.hpp"
+#include "transformer_case.hpp"
 
 namespace llama {
 namespace {
@@ -41,10 +41,10 @@ struct Everything {
         length(t),
         tokens(random_tokens(s * t, plain.vocabulary, 1)),
         targets(random_tokens(s * t, plain.vocabulary, 2)) {
-    fill(weights.values(), 0.5, 3);
-    fill(adapter.trainable(), 0.5, 4);
-    fill(biases, 0.5, 5);
-    fill(norms, 2, 6);
+    fill_random<T>(weights.values(), 0.5, 3);
+    fill_random<T>(adapter.trainable(), 0.5, 4);
+    fill_random<T>(biases, 0.5, 5);
+    fill_random<T>(norms, 2, 6);
     model = weights.model();
     model.config.head_norms = true;
     model.config.rope_divisors = {1, 1.5, 4};
@@ -56,10 +56,6 @@ struct Everything {
       layer.k_norm = layer.q_norm + 6;
     }
   }
-  static void fill(std::span<T> to, double bound, std::uint64_t seed) {
-    const std::vector<double> values = random_values(static_cast<Index>(to.size()), seed, bound);
-    for (std::size_t i = 0; i < values.size(); ++i) to[i] = static_cast<T>(values[i]);
-  }
   Batch batch() const { return {tokens.data(), targets.data(), sequences, length}; }
 };
 
@@ -67,14 +63,7 @@ TEST(Variants, BackwardIsTheDerivativeWithHeadsOfTheirOwnWidth) {
   Everything<double> a(2, 4);
   ThreadPool pool(1);
   Transformer<double> model(plain, pool);
-  Weights<double> gradients(plain);
-  model.forward(a.weights, &a.adapter, a.batch());
-  model.backward(a.weights, &a.adapter, a.batch(), &gradients, nullptr);
-  for (const WeightEntry& entry : a.weights.entries())
-    EXPECT_LT(gradient_error(a.weights.values(entry.name), gradients.values(entry.name),
-                             [&] { return model.evaluate(a.weights, &a.adapter, a.batch()); }),
-              gradient_tolerance)
-        << entry.name;
+  expect_weight_gradients(model, a.weights, a.adapter, a.batch());
 }
 
 TEST(Variants, BackwardIsTheDerivativeForEveryAdapter) {

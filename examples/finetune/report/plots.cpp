@@ -11,6 +11,16 @@
 
 namespace finetune {
 
+std::string shell_quoted(const std::string& text) {
+  const bool plain = !text.empty() && text.find_first_not_of(
+                                          "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                          "0123456789_-+./:=,@%") == std::string::npos;
+  if (plain) return text;
+  std::string quoted = "'";
+  for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
+}
+
 std::string gnuplot_quoted(const std::string& text) {
   std::string quoted = "'";
   for (const char c : text) quoted += c == '\'' ? std::string("''") : std::string(1, c);
@@ -73,9 +83,8 @@ std::string draw(const std::filesystem::path& folder, const std::string& name, c
   if (std::system("gnuplot --version > /dev/null 2>&1") != 0)
     return "gnuplot is not installed, so no plots were drawn (Debian: gnuplot-nox); the .gp scripts draw "
            "them later";
-  std::string quoted;
-  for (const char c : folder.string()) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  const std::string command = fmt::format("cd '{}' && gnuplot {}.gp > {}.log 2>&1", quoted, name, name);
+  const std::string command =
+      fmt::format("cd {} && gnuplot {}.gp > {}.log 2>&1", shell_quoted(folder.string()), name, name);
   if (std::system(command.c_str()) != 0)
     return fmt::format("gnuplot failed; see {}", (folder / (name + ".log")).string());
   std::filesystem::remove(folder / (name + ".log"));

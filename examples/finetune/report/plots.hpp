@@ -11,6 +11,9 @@
 
 namespace finetune {
 
+/// As one argument of a shell; text that a shell takes as it is stays without quotes.
+std::string shell_quoted(const std::string& text);
+
 /// A string as gnuplot's single-quoted literal.
 std::string gnuplot_quoted(const std::string& text);
 

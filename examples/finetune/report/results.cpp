@@ -1,12 +1,13 @@
 // What a comparison leaves in files.
 #include "results.hpp"
 
-#include <cmath>     // isfinite
 #include <optional>  // optional
 
 #include <fmt/format.h>
 #include <finetune/data/files.hpp>  // CsvTable, csv_number, write_atomically
 #include <nlohmann/json.hpp>
+
+#include "json_number.hpp"
 
 namespace finetune {
 
@@ -75,9 +76,6 @@ void save_summary_csv(const std::filesystem::path& path, const Comparison& compa
 }
 
 void save_summary_json(const std::filesystem::path& path, const Comparison& comparison) {
-  const auto number = [](double value) {
-    return std::isfinite(value) ? nlohmann::ordered_json(value) : nlohmann::ordered_json();
-  };
   nlohmann::ordered_json runs = nlohmann::ordered_json::array();
   for (const RunResult& run : comparison.runs) {
     const std::optional<double> kept = comparison.gain_kept(run);
@@ -90,12 +88,12 @@ void save_summary_json(const std::filesystem::path& path, const Comparison& comp
                     {"uv_multiple", run.rates.uv_multiple},
                     {"trained", run.trained},
                     {"frozen", run.frozen},
-                    {"test_bits_per_byte", number(run.task_loss)},
-                    {"gain_kept", kept ? number(*kept) : nlohmann::ordered_json()},
-                    {"base_test_bits_per_byte", number(run.base_loss)},
+                    {"test_bits_per_byte", json_number(run.task_loss)},
+                    {"gain_kept", kept ? json_number(*kept) : nlohmann::ordered_json()},
+                    {"base_test_bits_per_byte", json_number(run.base_loss)},
                     {"training_bytes", run.bytes},
                     {"activation_bytes", run.activation_bytes},
-                    {"seconds_per_step", number(run.training.seconds_per_step)}});
+                    {"seconds_per_step", json_number(run.training.seconds_per_step)}});
   }
   const nlohmann::ordered_json summary = {
       {"settings_id", comparison.id()},

@@ -1,15 +1,15 @@
 // Adapters and weights as they are trained, and the checkpoints of weights.
 #include "trainee.hpp"
 
-#include <algorithm>  // copy, fill
-#include <cmath>      // isfinite
+#include <algorithm>  // copy
 #include <utility>    // move
 
 #include <llama/modules.hpp>
 #include <nlohmann/json.hpp>
 #include <tiedlora/adapter/optimizer.hpp>
-#include <tiedlora/io/native.hpp>
 #include <tiedlora/io/safetensors.hpp>
+
+#include "adapter_training.hpp"
 
 namespace finetune {
 
@@ -59,50 +59,32 @@ class AdapterTrainee final : public Trainee {
  public:
   /// Keeps a reference to the base weights.
   AdapterTrainee(const Weights& base, const tiedlora::Layout& layout, const Rates& rates, std::uint64_t seed)
-      : base_(base), adapter_(layout), gradients_(layout), optimizer_(layout, options(rates)) {
-    adapter_.initialize(seed);
-  }
+      : base_(base), training_(layout, rates, weight_decay, seed) {}
 
   const Weights& weights() const override { return base_; }
-  const Adapter* adapter() const override { return &adapter_; }
-  std::span<float> values() override { return adapter_.trainable(); }
-  tiedlora::Index frozen_count() const override { return adapter_.layout().frozen_count(); }
+  const Adapter* adapter() const override { return &training_.adapter; }
+  std::span<float> values() override { return training_.adapter.trainable(); }
+  tiedlora::Index frozen_count() const override { return training_.adapter.layout().frozen_count(); }
   void save(const std::filesystem::path& path, const tiedlora::TrainingPosition& position) const override {
-    tiedlora::save_checkpoint(path, adapter_, optimizer_, position);
+    training_.save(path, position);
   }
   tiedlora::TrainingPosition resume(const std::filesystem::path& path) override {
-    tiedlora::Checkpoint<float> checkpoint =
-        tiedlora::load_checkpoint<float>(path, {.modules = &adapter_.layout().modules()});
-    if (!(checkpoint.adapter.layout() == adapter_.layout()))
-      throw tiedlora::Error(path.string() + " holds an adapter of another scheme or rank");
-    adapter_ = std::move(checkpoint.adapter);
-    optimizer_ = std::move(checkpoint.optimizer);
-    return checkpoint.position;
+    return training_.resume(path);
   }
 
  private:
-  static tiedlora::AdamWOptions options(const Rates& rates) {
-    tiedlora::AdamWOptions options;
-    options.learning_rate = rates.rate;
-    options.rates = tiedlora::PerFactor{.A = 1, .B = 1, .u = rates.uv_multiple, .v = rates.uv_multiple};
-    options.weight_decay = weight_decay;
-    return options;
-  }
   double add_gradients(Model& model, const llama::Batch& batch) override {
-    const double loss = model.forward(base_, &adapter_, batch);
-    model.backward(base_, &adapter_, batch, nullptr, &gradients_);
+    const double loss = model.forward(base_, &training_.adapter, batch);
+    model.backward(base_, &training_.adapter, batch, nullptr, &training_.gradients);
     return loss;
   }
-  std::span<float> gradients() override { return gradients_.values(); }
+  std::span<float> gradients() override { return training_.gradients.values(); }
   void update(double rate_factor, double gradient_scale) override {
-    optimizer_.step(adapter_.trainable(), gradients_.values(),
-                    {.rate_factor = rate_factor, .gradient_scale = gradient_scale});
+    training_.update(rate_factor, gradient_scale);
   }
 
   const Weights& base_;
-  Adapter adapter_;
-  tiedlora::Gradients<float> gradients_;
-  tiedlora::AdamW<float> optimizer_;
+  AdapterTraining training_;
 };
 
 /// All weights of the transformer: pre-training, and full fine-tuning.
@@ -165,11 +147,8 @@ StepResult Trainee::learn(Model& model, const Tokens& tokens, double rate_factor
   StepResult result;
   result.tokens = tokens.count();
   result.loss = add_gradients(model, view(tokens));
-  const tiedlora::GradientStatistics statistics = tiedlora::gradient_statistics(gradients());
-  result.gradient_norm = statistics.norm;
-  result.finite = std::isfinite(result.loss) && statistics.finite;
-  if (result.finite) update(rate_factor, tiedlora::clip_factor(statistics.norm, clip_norm));
-  std::fill(gradients().begin(), gradients().end(), 0.0f);
+  finish_step(result, gradients(), clip_norm,
+              [&](double gradient_scale) { update(rate_factor, gradient_scale); });
   return result;
 }
 

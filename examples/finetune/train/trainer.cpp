@@ -6,12 +6,12 @@
 #include <unistd.h>  // isatty
 
 #include <algorithm>   // clamp, copy
-#include <cmath>       // isfinite
 #include <cstdio>      // stderr
 #include <filesystem>  // create_directories, exists
 #include <span>        // span
 
 #include <fmt/format.h>
+#include <finetune/report/json_number.hpp>
 #include <nlohmann/json.hpp>
 #include <tiedlora/io/safetensors.hpp>
 
@@ -37,10 +37,7 @@ struct TrainingState {
   explicit TrainingState(int patience) : stopping(patience) {}
 };
 
-/// JSON has no NaN and no infinity: null stands for what is not finite.
-nlohmann::json finite(double number) {
-  return std::isfinite(number) ? nlohmann::json(number) : nlohmann::json();
-}
+nlohmann::json finite(double number) { return json_number<nlohmann::json>(number); }
 double number_or(const nlohmann::json& json, double otherwise) {
   return json.is_number() ? json.get<double>() : otherwise;
 }

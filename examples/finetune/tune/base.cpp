@@ -1,8 +1,7 @@
 #include "base.hpp"
 
 #include <algorithm>    // min
-#include <filesystem>   // is_directory
-#include <fstream>      // ifstream
+#include <filesystem>   // exists
 #include <set>          // set
 #include <string_view>  // string_view
 #include <vector>       // vector
@@ -15,6 +14,7 @@
 #include <tiedlora/io/native.hpp>
 #include <tiedlora/io/peft/load.hpp>
 
+#include "../../adapter_format.hpp"
 #include "memory.hpp"  // available_memory
 
 namespace finetune {
@@ -114,13 +114,13 @@ tiedlora::Adapter<float> TuneBase::load_adapter(const std::filesystem::path& pat
   if (!std::filesystem::exists(path))
     throw std::runtime_error(fmt::format(
         "there is no \"{}\"; give a native file, a PEFT folder or a GGUF adapter", path.string()));
-  std::string magic(4, '\0');
-  if (!std::filesystem::is_directory(path)) std::ifstream(path, std::ios::binary).read(magic.data(), 4);
+  const examples::AdapterFormat format = examples::format_of(path);
   const tiedlora::ModuleList modules = llama::modules(config(), all_targets());
-  Adapter<float> adapter =
-      std::filesystem::is_directory(path) ? tiedlora::load_peft<float>(path, modules).adapter
-      : magic == tiedlora::gguf::magic    ? tiedlora::load_gguf<float>(path, modules, gguf_naming()).adapter
-                                          : tiedlora::load_adapter<float>(path);
+  Adapter<float> adapter = format == examples::AdapterFormat::peft
+                               ? tiedlora::load_peft<float>(path, modules).adapter
+                           : format == examples::AdapterFormat::gguf
+                               ? tiedlora::load_gguf<float>(path, modules, gguf_naming()).adapter
+                               : tiedlora::load_adapter<float>(path);
   try {
     llama::AdapterMap(config(), adapter.layout());
   } catch (const tiedlora::Error& error) {

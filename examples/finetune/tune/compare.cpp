@@ -30,7 +30,6 @@ class Comparer {
         model_(base_.config(), base_.pool(),
                options.tune.recompute ? llama::Keep::inputs : llama::Keep::every_layer),
         data_(read_tune_data(base_, options_.data)),
-        training_examples_(data_.train.size()),
         batches_(std::move(data_.train), options.data.batch_tokens, options.tune.seed) {
     for (const std::string& text : options.candidates) {
       Candidate candidate = {.name = text, .tune = parse_candidate(text, options.tune)};
@@ -62,7 +61,7 @@ class Comparer {
   }
 
   Json key_of(const Candidate& candidate) const {
-    return run_key(options_.model, base_, options_.data, data_, training_examples_, candidate.tune);
+    return run_key(options_.model, base_, options_.data, data_, candidate.tune);
   }
   Json key() const;
   std::optional<std::vector<std::int64_t>> read_plan(const std::filesystem::path& path) const;
@@ -81,12 +80,10 @@ class Comparer {
   const CompareOptions options_;
   LanguageModel model_;
   TuneData data_;
-  const std::size_t training_examples_;
   Batches batches_;
   std::vector<TokenBatch> examples_;
   std::vector<double> weights_;  // of the examples: their counted tokens
   std::vector<Candidate> candidates_;
-  std::vector<TokenBatch> none_;
   std::int64_t horizon_ = 0;
   double base_loss_ = 0;
 };
@@ -95,7 +92,7 @@ void Comparer::measure(Candidate& candidate, const Adapter& adapter) {
   candidate.losses.clear();
   double sum = 0, total = 0;
   for (std::size_t i = 0; i < examples_.size(); ++i) {
-    candidate.losses.push_back(mean_loss(model_, base_.model(), &adapter, {examples_[i]}));
+    candidate.losses.push_back(mean_loss(model_, base_.model(), &adapter, {&examples_[i], 1}));
     sum += weights_[i] * candidate.losses.back();
     total += weights_[i];
   }
@@ -138,14 +135,7 @@ std::vector<std::int64_t> Comparer::plan_steps() {
   const auto slowest =
       std::max_element(candidates_.begin(), candidates_.end(),
                        [](const auto& a, const auto& b) { return a.tune.rank < b.tune.rank; });
-  Tuner tuner(model_, base_.model(), slowest->tune, batches_, none_);
-  tuner.learn(0, 0);
-  double begin = seconds_now();
-  tuner.learn(1, 0);
-  const double step = seconds_now() - begin;
-  begin = seconds_now();
-  mean_loss(model_, base_.model(), &tuner.adapter(), examples_);
-  const double evaluation = seconds_now() - begin;
+  const auto [step, evaluation] = measure_cost(model_, base_.model(), slowest->tune, batches_, examples_);
 
   const std::vector<std::size_t> rounds = rounds_of(candidates_.size());
   constexpr std::int64_t fewest = 2;  // steps of a round
@@ -173,22 +163,15 @@ std::vector<std::int64_t> Comparer::plan_steps() {
 }
 
 void Comparer::train(Candidate& candidate, std::int64_t until) {
-  Tuner tuner(model_, base_.model(), candidate.tune, batches_, none_);
+  Tuner tuner(model_, base_.model(), candidate.tune, batches_, {});
   std::string file = candidate.name;
   std::replace(file.begin(), file.end(), ':', '-');
-  const TrainingResult result = train_loop(
-      tuner,
-      {.title = candidate.name,
-       .steps = horizon_,
-       .checkpoint = {.path = options_.out / "checkpoints" / (file + ".safetensors"),
-                      .key = fmt::format("{} steps {}", horizon_, key_of(candidate).dump()),
-                      .resume = true},
-       .unit = {"nats/token", 1},
-       .schedule = Schedule{.steps = horizon_,
-                            .warm_up = static_cast<std::int64_t>(options_.tune.warm_up * double(horizon_)),
-                            .floor = options_.tune.schedule == "constant" ? 1.0 : 0.1},
-       .explosion = 2,
-       .pause_at = until});
+  TrainingPlan plan = plan_of(candidate.tune, candidate.name, horizon_);
+  plan.checkpoint = {.path = options_.out / "checkpoints" / (file + ".safetensors"),
+                     .key = fmt::format("{} steps {}", horizon_, key_of(candidate).dump()),
+                     .resume = true};
+  plan.pause_at = until;
+  const TrainingResult result = train_loop(tuner, plan);
   candidate.steps = result.steps;
   candidate.diverged = result.diverged;
   candidate.seconds = result.seconds_per_step * static_cast<double>(result.steps);

@@ -36,9 +36,10 @@ TuneData read_tune_data(const TuneBase& base, const TrainingDataOptions& options
     validation = std::move(split.validation);
     data.held_out = fmt::format("{:g} % of the examples, held out", 100 * options.held_out);
   }
+  data.training_examples = data.train.size();
   data.validation_examples = validation.size();
   data.validation = in_order(validation, options.batch_tokens);
-  fmt::print("{} examples to train on, {} to validate with ({})\n", data.train.size(),
+  fmt::print("{} examples to train on, {} to validate with ({})\n", data.training_examples,
              data.validation_examples, data.held_out);
   return data;
 }

@@ -16,6 +16,7 @@ namespace finetune {
 struct TuneData {
   DataReport report;
   std::vector<Example> train;
+  std::size_t training_examples = 0;  ///< of `train`, before they go elsewhere
   std::vector<TokenBatch> validation = {};
   std::size_t validation_examples = 0;
   std::uint64_t validation_hash = 0;  ///< of a file of its own; 0: a part of the data

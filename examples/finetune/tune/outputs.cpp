@@ -7,7 +7,8 @@
 #include <fmt/ranges.h>
 #include <finetune/data/files.hpp>      // write_atomically, CsvTable
 #include <finetune/data/text_data.hpp>  // size_text
-#include <finetune/report/plots.hpp>    // draw
+#include <finetune/report/json_number.hpp>
+#include <finetune/report/plots.hpp>  // draw, shell_quoted
 #include <nlohmann/json.hpp>
 #include <tiedlora/io/gguf/export.hpp>
 #include <tiedlora/io/native.hpp>
@@ -21,19 +22,6 @@ namespace {
 
 using OrderedJson = nlohmann::ordered_json;
 
-OrderedJson number(double value) { return std::isfinite(value) ? OrderedJson(value) : OrderedJson(); }
-
-/// As one argument of a shell.
-std::string shell_quoted(const std::string& text) {
-  const bool plain = !text.empty() && text.find_first_not_of(
-                                          "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                          "0123456789_-+./:=,@%") == std::string::npos;
-  if (plain) return text;
-  std::string quoted = "'";
-  for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return quoted + "'";
-}
-
 std::vector<std::string> strings(const std::vector<std::filesystem::path>& paths) {
   std::vector<std::string> all;
   for (const std::filesystem::path& path : paths) all.push_back(path.string());
@@ -46,11 +34,11 @@ OrderedJson record_json(const TuneBase& base, const TuneRecord& record) {
   OrderedJson log = OrderedJson::array();
   for (const Logged& row : record.training.log)
     log.push_back({{"step", row.step},
-                   {"training_loss", number(row.train_loss)},
-                   {"validation_loss", number(row.select_loss)},
-                   {"rate_factor", number(row.rate_factor)},
-                   {"gradient_norm", number(row.gradient_norm)},
-                   {"seconds", number(row.seconds)}});
+                   {"training_loss", json_number(row.train_loss)},
+                   {"validation_loss", json_number(row.select_loss)},
+                   {"rate_factor", json_number(row.rate_factor)},
+                   {"gradient_norm", json_number(row.gradient_norm)},
+                   {"seconds", json_number(row.seconds)}});
   return {{"base",
            {{"path", o.model.path.string()},
             {"name", record.base_name},
@@ -99,8 +87,8 @@ OrderedJson record_json(const TuneBase& base, const TuneRecord& record) {
             {"seconds", record.seconds},
             {"estimated_bytes", record.estimated_bytes},
             {"peak_bytes", record.peak_bytes}}},
-          {"validation_loss_before", number(record.loss_before)},
-          {"validation_loss", number(record.loss_after)},
+          {"validation_loss_before", json_number(record.loss_before)},
+          {"validation_loss", json_number(record.loss_after)},
           {"log", log}};
 }
 

@@ -8,16 +8,16 @@
 
 namespace finetune {
 
-/// Apart from the steps. `training_examples`: those that are left for training.
+/// Apart from the steps.
 inline nlohmann::ordered_json run_key(const ModelOptions& model, const TuneBase& base,
                                       const TrainingDataOptions& data, const TuneData& read,
-                                      std::size_t training_examples, const TuneOptions& tune) {
+                                      const TuneOptions& tune) {
   const Rates rates = rates_of(tune);
   return {{"base", fmt::format("{:016x}", base.fingerprint())},
           {"float_base", model.float_base},
           {"bfloat16", model.bfloat16},
           {"data", fmt::format("{:016x}", read.report.hash)},
-          {"examples", training_examples},
+          {"examples", read.training_examples},
           {"validation", fmt::format("{:016x}", read.validation_hash)},
           {"held_out", data.held_out},
           {"window", data.reading.window},

@@ -2,7 +2,7 @@
 
 #include <cmath>       // ceil, exp
 #include <filesystem>  // exists
-#include <limits>      // numeric_limits
+#include <span>        // span
 
 #include <fmt/format.h>
 #include <finetune/data/files.hpp>      // read_file, write_atomically
@@ -19,28 +19,6 @@
 namespace finetune {
 
 namespace {
-
-/// A mean loss that much above that of the first step, in nats, does not come back.
-constexpr double explosion = 2;
-
-/// Seconds of a step and of an evaluation, measured on an adapter that is thrown away.
-struct StepCost {
-  double step = 0, evaluation = 0;
-};
-StepCost measure(LanguageModel& model, const TrainOptions& o, TuneBase& base, const Batches& batches,
-                 const std::vector<TokenBatch>& validation) {
-  const std::vector<TokenBatch> none;
-  Tuner tuner(model, base.model(), o.tune, batches, none);
-  tuner.learn(0, 0);  // allocates, and reads the file
-  StepCost cost;
-  double begin = seconds_now();
-  tuner.learn(1, 0);
-  cost.step = seconds_now() - begin;
-  begin = seconds_now();
-  if (!validation.empty()) mean_loss(model, base.model(), &tuner.adapter(), {validation.front()});
-  cost.evaluation = (seconds_now() - begin) * static_cast<double>(validation.size());
-  return cost;
-}
 
 /// How many steps there are: as given, or as many as the time allows. A run that goes on has those that it
 /// began with, whatever the machine does now.
@@ -59,7 +37,9 @@ std::int64_t count_steps(LanguageModel& model, const TrainOptions& o, TuneBase& 
       return json["steps"];
     throw std::runtime_error(plan.string() + " is damaged; give --steps, or another --out");
   }
-  const StepCost cost = measure(model, o, base, batches, validation);
+  StepCost cost = measure_cost(model, base.model(), o.tune, batches,
+                               std::span(validation).first(validation.empty() ? 0 : 1));
+  cost.evaluation *= static_cast<double>(validation.size());
   constexpr double reserve = 3;  // seconds for files and the picture
   const double left = begin + 60 * o.minutes - reserve - seconds_now() -
                       static_cast<double>(o.evaluations + 1) * cost.evaluation;
@@ -75,8 +55,8 @@ void say_accuracy(LanguageModel& model, TuneBase& base, const std::vector<TokenB
   if (validation.empty()) return;
   llama::Model<float> exact = base.model();
   llama::for_weights(exact, [](llama::Weight<float>& weight) { weight.in_bfloat16 = false; });
-  const double rounded_loss = mean_loss(model, base.model(), nullptr, {validation.front()});
-  const double loss = mean_loss(model, exact, nullptr, {validation.front()});
+  const double rounded_loss = mean_loss(model, base.model(), nullptr, {&validation.front(), 1});
+  const double loss = mean_loss(model, exact, nullptr, {&validation.front(), 1});
   fmt::print(
       "Products in bfloat16: the base's loss on the first validation batch is {:.5f}, in floats {:.5f}\n",
       rounded_loss, loss);
@@ -131,7 +111,6 @@ int train(TrainOptions options) {
   LanguageModel model(c, base.pool(),
                       options.tune.recompute ? llama::Keep::inputs : llama::Keep::every_layer);
   if (options.model.bfloat16) say_accuracy(model, base, data.validation);
-  const std::size_t training_examples = data.train.size();
   const Batches batches(std::move(data.train), options.data.batch_tokens, options.tune.seed);
   const std::int64_t steps = count_steps(model, options, base, batches, data.validation, begin);
   fmt::print("Training: {} steps of up to {} tokens, {:.2f} passes over the data; {} thread(s)\n", steps,
@@ -141,28 +120,18 @@ int train(TrainOptions options) {
   std::fflush(stdout);
 
   Tuner tuner(model, base.model(), options.tune, batches, data.validation);
-  Schedule schedule = {
-      .steps = steps,
-      .warm_up = static_cast<std::int64_t>(options.tune.warm_up * static_cast<double>(steps)),
-      .floor = options.tune.schedule == "constant" ? 1.0 : 0.1};
-  nlohmann::ordered_json key =
-      run_key(options.model, base, options.data, data, training_examples, options.tune);
+  const bool measures = !data.validation.empty();
+  nlohmann::ordered_json key = run_key(options.model, base, options.data, data, options.tune);
   key["patience"] = options.patience;
   key["evaluations"] = options.evaluations;
-  const TrainingResult result =
-      train_loop(tuner, {.title = options.tune.scheme,
-                         .steps = steps,
-                         .log_rows = std::min(options.evaluations, steps),
-                         .patience = options.patience,
-                         .checkpoint = {.path = checkpoint,
-                                        .key = fmt::format("{} steps {}", steps, key.dump()),
-                                        .resume = options.resume},
-                         .unit = {"nats/token", 1},
-                         .schedule = schedule,
-                         .keeps_best = !data.validation.empty(),
-                         .explosion = explosion});
+  TrainingPlan plan = plan_of(options.tune, options.tune.scheme, steps);
+  plan.log_rows = std::min(options.evaluations, steps);
+  plan.patience = options.patience;
+  plan.keeps_best = measures;
+  plan.checkpoint = {
+      .path = checkpoint, .key = fmt::format("{} steps {}", steps, key.dump()), .resume = options.resume};
+  const TrainingResult result = train_loop(tuner, plan);
 
-  const bool measures = !data.validation.empty();
   const double before = result.log.front().select_loss, after = measures ? result.best_loss : not_measured;
   if (result.diverged) {
     const std::string advice = fmt::format(
@@ -181,7 +150,7 @@ int train(TrainOptions options) {
               {.options = options,
                .base_name = base_name,
                .data = data.report,
-               .training_examples = training_examples,
+               .training_examples = data.training_examples,
                .validation_examples = data.validation_examples,
                .held_out = data.held_out,
                .training = result,

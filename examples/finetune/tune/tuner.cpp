@@ -1,12 +1,9 @@
 #include "tuner.hpp"
 
-#include <algorithm>  // fill
-#include <cmath>      // isfinite
-#include <utility>    // move
+#include <utility>  // move
 
 #include <llama/modules.hpp>
 #include <tiedlora/adapter/optimizer.hpp>
-#include <tiedlora/io/native.hpp>
 
 namespace finetune {
 
@@ -14,13 +11,6 @@ namespace {
 
 llama::Batch view(const TokenBatch& batch) {
   return {.tokens = batch.tokens.data(), .targets = batch.targets.data(), .lengths = batch.lengths};
-}
-
-tiedlora::AdamWOptions optimizer_options(const TuneOptions& options) {
-  const Rates rates = rates_of(options);
-  return {.learning_rate = rates.rate,
-          .rates = tiedlora::PerFactor{.A = 1, .B = 1, .u = rates.uv_multiple, .v = rates.uv_multiple},
-          .weight_decay = options.weight_decay};
 }
 
 }  // namespace
@@ -43,8 +33,21 @@ tiedlora::Layout layout_of(const TuneOptions& options, const llama::Config& conf
                           {.scaling = options.scaling});
 }
 
+TrainingPlan plan_of(const TuneOptions& options, std::string title, std::int64_t steps) {
+  // A mean loss that many nats above that of the first step does not come back.
+  constexpr double explosion = 2;
+  return {
+      .title = std::move(title),
+      .steps = steps,
+      .unit = {"nats/token", 1},
+      .schedule = Schedule{.steps = steps,
+                           .warm_up = static_cast<std::int64_t>(options.warm_up * static_cast<double>(steps)),
+                           .floor = options.schedule == "constant" ? 1.0 : 0.1},
+      .explosion = explosion};
+}
+
 double mean_loss(LanguageModel& model, const llama::Model<float>& weights, const Adapter* adapter,
-                 const std::vector<TokenBatch>& batches) {
+                 std::span<const TokenBatch> batches) {
   double sum = 0;
   Index counted = 0;
   for (const TokenBatch& batch : batches) {
@@ -56,17 +59,13 @@ double mean_loss(LanguageModel& model, const llama::Model<float>& weights, const
 }
 
 Tuner::Tuner(LanguageModel& model, const llama::Model<float>& weights, const TuneOptions& options,
-             const Batches& batches, const std::vector<TokenBatch>& validation)
+             const Batches& batches, std::span<const TokenBatch> validation)
     : model_(model),
       weights_(weights),
       options_(options),
       batches_(batches),
       validation_(validation),
-      adapter_(layout_of(options, model.config())),
-      gradients_(adapter_.layout()),
-      optimizer_(adapter_.layout(), optimizer_options(options)) {
-  adapter_.initialize(options.seed);
-}
+      training_(layout_of(options, model.config()), rates_of(options), options.weight_decay, options.seed) {}
 
 StepResult Tuner::learn(std::int64_t step, double rate_factor) {
   // The mean is over all counted tokens of the step, however its batches divide them.
@@ -83,33 +82,24 @@ StepResult Tuner::learn(std::int64_t step, double rate_factor) {
     llama::Batch part = view(batch);
     part.mean_over = counted;
     part.dropout = {.probability = options_.dropout, .seed = options_.seed, .step = number++};
-    result.loss += model_.forward(weights_, &adapter_, part);
-    model_.backward(weights_, &adapter_, part, nullptr, &gradients_);
+    result.loss += model_.forward(weights_, &training_.adapter, part);
+    model_.backward(weights_, &training_.adapter, part, nullptr, &training_.gradients);
     result.tokens += static_cast<Index>(batch.tokens.size());
   }
-  const tiedlora::GradientStatistics statistics = tiedlora::gradient_statistics(gradients_.values());
-  result.gradient_norm = statistics.norm;
-  result.finite = std::isfinite(result.loss) && statistics.finite;
-  if (result.finite)
-    optimizer_.step(adapter_.trainable(), gradients_.values(),
-                    {.rate_factor = rate_factor,
-                     .gradient_scale = tiedlora::clip_factor(statistics.norm, options_.clip_norm)});
-  gradients_.set_zero();
+  finish_step(result, training_.gradients.values(), options_.clip_norm,
+              [&](double gradient_scale) { training_.update(rate_factor, gradient_scale); });
   return result;
 }
 
-void Tuner::save(const std::filesystem::path& path, const tiedlora::TrainingPosition& position) const {
-  tiedlora::save_checkpoint(path, adapter_, optimizer_, position);
-}
-
-tiedlora::TrainingPosition Tuner::resume(const std::filesystem::path& path) {
-  tiedlora::Checkpoint<float> checkpoint =
-      tiedlora::load_checkpoint<float>(path, {.modules = &adapter_.layout().modules()});
-  if (!(checkpoint.adapter.layout() == adapter_.layout()))
-    throw tiedlora::Error(path.string() + " holds an adapter of another scheme or rank");
-  adapter_ = std::move(checkpoint.adapter);
-  optimizer_ = std::move(checkpoint.optimizer);
-  return checkpoint.position;
+StepCost measure_cost(LanguageModel& model, const llama::Model<float>& weights, const TuneOptions& options,
+                      const Batches& batches, std::span<const TokenBatch> evaluated) {
+  Tuner tuner(model, weights, options, batches, {});
+  tuner.learn(0, 0);  // allocates, and reads the file
+  const double begin = seconds_now();
+  tuner.learn(1, 0);
+  const double end = seconds_now();
+  mean_loss(model, weights, &tuner.adapter(), evaluated);
+  return {.step = end - begin, .evaluation = seconds_now() - end};
 }
 
 }  // namespace finetune

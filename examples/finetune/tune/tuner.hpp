@@ -1,9 +1,12 @@
 // An adapter that learns beside the frozen weights of a real model, step by step.
 #pragma once
 
-#include <vector>  // vector
+#include <cstdint>  // int64_t
+#include <span>     // span
+#include <string>   // string
 
-#include <finetune/data/batches.hpp>   // Batches, TokenBatch
+#include <finetune/data/batches.hpp>  // Batches, TokenBatch
+#include <finetune/train/adapter_training.hpp>
 #include <finetune/train/trainer.hpp>  // Trainable
 
 #include "base.hpp"
@@ -18,34 +21,47 @@ Rates rates_of(const TuneOptions& options);
 
 tiedlora::Layout layout_of(const TuneOptions& options, const llama::Config& config);
 
+/// Of a run of so many steps: what every run of a real model shares.
+TrainingPlan plan_of(const TuneOptions& options, std::string title, std::int64_t steps);
+
 /// Mean loss in nats per counted token over all batches; not_measured for none.
 double mean_loss(LanguageModel& model, const llama::Model<float>& weights, const Adapter* adapter,
-                 const std::vector<TokenBatch>& batches);
+                 std::span<const TokenBatch> batches);
 
 class Tuner final : public Trainable {
  public:
-  /// Keeps references to all but the options.
+  /// Keeps references to all but the options. `validation` may be empty: nothing is measured then.
   Tuner(LanguageModel& model, const llama::Model<float>& weights, const TuneOptions& options,
-        const Batches& batches, const std::vector<TokenBatch>& validation);
+        const Batches& batches, std::span<const TokenBatch> validation);
 
-  const Adapter& adapter() const { return adapter_; }
+  const Adapter& adapter() const { return training_.adapter; }
 
   StepResult learn(std::int64_t step, double rate_factor) override;
-  double select_loss() override { return mean_loss(model_, weights_, &adapter_, validation_); }
-  std::span<float> values() override { return adapter_.trainable(); }
+  double select_loss() override { return mean_loss(model_, weights_, &training_.adapter, validation_); }
+  std::span<float> values() override { return training_.adapter.trainable(); }
   Index activation_bytes() const override { return model_.activation_bytes(); }
-  void save(const std::filesystem::path& path, const tiedlora::TrainingPosition& position) const override;
-  tiedlora::TrainingPosition resume(const std::filesystem::path& path) override;
+  void save(const std::filesystem::path& path, const tiedlora::TrainingPosition& position) const override {
+    training_.save(path, position);
+  }
+  tiedlora::TrainingPosition resume(const std::filesystem::path& path) override {
+    return training_.resume(path);
+  }
 
  private:
   LanguageModel& model_;
   const llama::Model<float>& weights_;
   TuneOptions options_;
   const Batches& batches_;
-  const std::vector<TokenBatch>& validation_;
-  Adapter adapter_;
-  tiedlora::Gradients<float> gradients_;
-  tiedlora::AdamW<float> optimizer_;
+  std::span<const TokenBatch> validation_;
+  AdapterTraining training_;
 };
+
+/// Seconds, measured on an adapter that is thrown away.
+struct StepCost {
+  double step = 0;
+  double evaluation = 0;  ///< of the batches that were given
+};
+StepCost measure_cost(LanguageModel& model, const llama::Model<float>& weights, const TuneOptions& options,
+                      const Batches& batches, std::span<const TokenBatch> evaluated);
 
 }  // namespace finetune
