@@ -42,7 +42,7 @@ void add_model(CLI::App& app, ModelOptions& model, Products& products) {
   app.add_option(
          "--products", products.numbers,
          "f32, or bf16: products with the base's weights round to bfloat16, where the processor has such; "
-         "about half the time")
+         "they take half the time")
       ->check(CLI::IsMember({"f32", "bf16"}))
       ->group("Model");
   app.add_option("--base-type", products.base_type,
