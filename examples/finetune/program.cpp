@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 #include <llama/thread_pool.hpp>
 
+#include <finetune/data/folder_lock.hpp>  // FolderLock
 #include <finetune/report/plots.hpp>      // draw_comparison, sweep_script
 #include <finetune/report/report.hpp>     // result_table
 #include <finetune/report/results.hpp>    // save_summary_csv
@@ -150,6 +151,7 @@ int run_program(Settings settings) {
   const std::vector<Contender> all = contenders(settings);  // names are checked before any work is done
   llama::modules(settings.model, settings.targets);
   check_exports(settings);
+  const FolderLock lock(settings.out);
   const Interrupt interrupt;
 
   stage("Text");

@@ -133,7 +133,8 @@ class Workspace {
     arena_.add(normed, c.width * count);
     arena_.add(activated, c.feed_forward * count);
     for (T*& scratch : attention_) arena_.add(scratch, attention_scratch(keys));
-    arena_.add(logits, c.vocabulary * cross_entropy_chunk<T>(c.vocabulary, count));
+    logits_size_ = c.vocabulary * cross_entropy_chunk<T>(c.vocabulary, count);
+    arena_.add(logits, logits_size_);
     arena_.allocate(memory);
   }
   Workspace(const Workspace&) = delete;
@@ -144,13 +145,15 @@ class Workspace {
   Index bytes() const { return arena_.bytes(); }
   bool fits(Index count, Index keys) const { return count <= count_ && keys <= keys_; }
   T* attention(int ith) const { return attention_[static_cast<std::size_t>(ith)]; }
+  /// The memory of the logits, which are used up when layers go backward.
+  Room<T> room() const { return {logits, logits_size_}; }
 
   T* normed = nullptr;     // W×N, a norm's output
   T* activated = nullptr;  // F×N, SwiGLU's output
   T* logits = nullptr;     // V×C
 
  private:
-  Index count_, keys_;
+  Index count_, keys_, logits_size_;
   std::vector<T*> attention_;  // by thread
   Arena<T> arena_;
 };
@@ -160,19 +163,19 @@ template <class T>
 class BackwardWorkspace {
  public:
   /// For tokens and for the adapters of one layer: their largest rank, and what BlockGradients need for a
-  /// block.
-  BackwardWorkspace(const Config& c, Index count, Index largest_rank, Index gradient_size,
+  /// block. What layers alone use goes into `room` first, which must outlive this.
+  BackwardWorkspace(const Config& c, Index count, Index largest_rank, Index gradient_size, Room<T> room,
                     Memory memory = Memory::allocated)
       : count_(count), largest_rank_(largest_rank), gradient_size_(gradient_size) {
     arena_.add(stream, c.width * count);
-    arena_.add(normed, c.width * count);
-    arena_.add(attended, c.q_width() * count);
-    arena_.add(qkv, c.qkv_width() * count);
-    arena_.add(activated, c.feed_forward * count);
-    arena_.add(gate_up, 2 * c.feed_forward * count);
-    for (T*& dh : h) arena_.add(dh, largest_rank * count);
-    arena_.add(gradients, gradient_size * token_blocks(count));
-    if (c.feed_forward < c.q_width()) arena_.add(heads, 2 * c.q_width() * count);
+    arena_.add(gate_up, 2 * c.feed_forward * count, room);
+    arena_.add(activated, c.feed_forward * count, room);
+    arena_.add(qkv, c.qkv_width() * count, room);
+    arena_.add(normed, c.width * count, room);
+    arena_.add(attended, c.q_width() * count, room);
+    for (T*& dh : h) arena_.add(dh, largest_rank * count, room);
+    arena_.add(gradients, gradient_size * token_blocks(count), room);
+    if (c.feed_forward < c.q_width()) arena_.add(heads, 2 * c.q_width() * count, room);
     arena_.allocate(memory);
     if (!heads) heads = gate_up;  // which is used up by then
   }

@@ -15,8 +15,8 @@
 
 namespace llama {
 
-/// C: as many tokens as keep a chunk within 32 MiB, but at least 128 so that the products stay efficient.
-/// Does not depend on the threads, nor then does the order of the sums over tokens.
+/// C, the most tokens of a chunk: as many as keep it within 32 MiB, but at least 128 so that the products
+/// stay efficient.
 template <class T>
 Index cross_entropy_chunk(Index vocabulary, Index count) {
   const Index fitting = (Index{32} << 20) / (vocabulary * static_cast<Index>(sizeof(T))) / 16 * 16;
@@ -58,7 +58,12 @@ void cross_entropy(ThreadPool& pool, const Weight<T>& E,  // V×W
                    T* losses,                             // N
                    const Tokens<T>& dhidden,              // W×N, overwritten
                    T* dE, Index vocabulary, T* logits) {  // V×W, accumulates; scratch for V×C
-  const Index chunk = cross_entropy_chunk<T>(vocabulary, hidden.count);
+  if (hidden.count == 0) return;
+  // Chunks of about one size, so that none reads all of E for a few tokens. They do not depend on the
+  // threads, nor then does the order of the sums over tokens.
+  const Index most = cross_entropy_chunk<T>(vocabulary, hidden.count);
+  const Index chunks = (hidden.count + most - 1) / most;
+  const Index chunk = std::min(most, ((hidden.count + chunks - 1) / chunks + 15) / 16 * 16);
   const T scale = 1 / static_cast<T>(n);
   for (Index begin = 0; begin < hidden.count; begin += chunk) {
     const Index count = std::min(chunk, hidden.count - begin);

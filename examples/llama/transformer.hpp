@@ -97,9 +97,10 @@ class Transformer {
   static Index working_bytes(const Config& config, Keep keep, const tiedlora::Layout& layout, Index count,
                              Index longest, int threads) {
     const AdapterMap map(config, layout);
-    return Activations<T>(config, keep, count, map.h_ranks(), Memory::counted).bytes() +
-           Workspace<T>(config, count, longest, threads, Memory::counted).bytes() +
-           BackwardWorkspace<T>(config, count, map.largest_rank(), map.gradient_size(), Memory::counted)
+    const Workspace<T> scratch(config, count, longest, threads, Memory::counted);
+    return Activations<T>(config, keep, count, map.h_ranks(), Memory::counted).bytes() + scratch.bytes() +
+           BackwardWorkspace<T>(config, count, map.largest_rank(), map.gradient_size(), scratch.room(),
+                                Memory::counted)
                .bytes();
   }
 
@@ -138,6 +139,7 @@ class Transformer {
       count = std::max(count, scratch_->count());
       keys = std::max(keys, scratch_->keys());
     }
+    backward_scratch_.reset();  // which has room in the other
     scratch_.reset();
     scratch_ = std::make_unique<Workspace<T>>(config_, count, keys, pool_.size());
   }
@@ -310,8 +312,8 @@ void Transformer<T>::backward(const Model<T>& model, const Adapter* adapter, con
   reserve_scratch(N, a.sequences.longest());
   if (!backward_scratch_ || !backward_scratch_->fits(N, map.largest_rank(), map.gradient_size())) {
     backward_scratch_.reset();
-    backward_scratch_ =
-        std::make_unique<BackwardWorkspace<T>>(config_, N, map.largest_rank(), map.gradient_size());
+    backward_scratch_ = std::make_unique<BackwardWorkspace<T>>(config_, N, map.largest_rank(),
+                                                               map.gradient_size(), scratch_->room());
   }
   const auto stream = columns(backward_scratch_->stream, W, N);
 

@@ -14,6 +14,9 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include <llama/float_copy.hpp>
+#include <llama/gemm.hpp>
+
 #include "baselines/limits.hpp"
 #include "random_base.hpp"
 #include "train_step.hpp"
@@ -32,7 +35,7 @@ using train_step::Problem;
 
 struct Settings {
   Problem problem;
-  std::string model = "toy", base = "f32";
+  std::string model = "toy", base = "f32", products = "f32";
   std::vector<std::string> variants = {"none", "lora", "tl6"};
   int threads = 2;
   int rounds = 10, warm_up = 2;
@@ -74,7 +77,7 @@ void export_problem(const std::string& folder, const llama::Weights<float>& weig
 /// Where the frozen weights are: plain floats, or in the type of a file.
 class Base {
  public:
-  Base(const llama::Config& config, const std::string& type) {
+  Base(const llama::Config& config, const std::string& type, bool bfloat16) {
     if (type == "f32") {
       floats_.emplace(config).initialize(1);
       model_ = floats_->model();
@@ -82,6 +85,7 @@ class Base {
       using enum llama::NumberType;
       model_ = quantised_.emplace(config, type == "q8_0" ? Q8_0 : Q4_1).model();
     }
+    llama::for_weights(model_, [&](llama::Weight<float>& weight) { weight.in_bfloat16 = bfloat16; });
   }
   const llama::Model<float>& model() const { return model_; }
   const llama::Weights<float>& floats() const {
@@ -129,7 +133,7 @@ Json profile(llama::ThreadPool& pool, train_step::TrainStep& step, int rounds) {
 Json measure(const Settings& settings) {
   const Problem& problem = settings.problem;
   llama::ThreadPool pool(settings.threads);
-  const Base base(problem.config, settings.base);
+  const Base base(problem.config, settings.base, settings.products == "bf16");
   const train_step::Text text(problem);
   if (!settings.export_folder.empty()) export_problem(settings.export_folder, base.floats(), text);
 
@@ -197,6 +201,8 @@ int main(int argc, char** argv) {
   app.add_option("--rank", problem.rank);
   app.add_option("--base", settings.base, "type of the frozen weights")
       ->check(CLI::IsMember({"f32", "q8_0", "q4_1"}));
+  app.add_option("--products", settings.products, "operands of products with the frozen weights")
+      ->check(CLI::IsMember({"f32", "bf16"}));
   app.add_flag("--recompute", recompute, "keep the inputs of layers only and compute the rest again");
   app.add_option("--targets", problem.targets, "adapted modules; all: the seven of a layer")->delimiter(',');
   app.add_option("--sequences", problem.sequences);
@@ -215,6 +221,11 @@ int main(int argc, char** argv) {
                       .kv_heads = 3,
                       .feed_forward = 1536,
                       .rope_base = 100000};
+  if (settings.products == "bf16" && !llama::has_bfloat16_products()) {
+    std::fputs("train_step_bench: --products bf16 needs oneDNN and a processor with AVX512_BF16 or AMX\n",
+               stderr);
+    return 1;
+  }
   if (layers > 0) problem.config.layers = layers;
   if (recompute) problem.keep = llama::Keep::inputs;
   if (problem.targets == std::vector<std::string>{"all"})

@@ -5,8 +5,9 @@
 #include <optional>    // optional
 
 #include <fmt/format.h>
-#include <finetune/data/files.hpp>    // CsvTable, write_atomically
-#include <finetune/report/plots.hpp>  // draw, plot_script
+#include <finetune/data/files.hpp>        // CsvTable, write_atomically
+#include <finetune/data/folder_lock.hpp>  // FolderLock
+#include <finetune/report/plots.hpp>      // draw, plot_script
 #include <nlohmann/json.hpp>
 
 #include "data.hpp"
@@ -271,11 +272,11 @@ int Comparer::run() {
 int compare(const CompareOptions& options) {
   if (options.candidates.size() < 2)
     throw std::invalid_argument("--candidates: at least two are needed to compare");
+  const FolderLock lock(options.out);
   if (!options.resume && std::filesystem::exists(options.out / "plan.json"))
     throw std::runtime_error(
         fmt::format("{} holds a comparison already; go on with it by --resume, or give another --out",
                     options.out.string()));
-  std::filesystem::create_directories(options.out);
   return Comparer(options).run();
 }
 

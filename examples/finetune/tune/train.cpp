@@ -5,9 +5,10 @@
 #include <span>        // span
 
 #include <fmt/format.h>
-#include <finetune/data/files.hpp>      // read_file, write_atomically
-#include <finetune/data/text_data.hpp>  // size_text
-#include <finetune/train/resident.hpp>  // peak_resident_bytes
+#include <finetune/data/files.hpp>        // read_file, write_atomically
+#include <finetune/data/folder_lock.hpp>  // FolderLock
+#include <finetune/data/text_data.hpp>    // size_text
+#include <finetune/train/resident.hpp>    // peak_resident_bytes
 #include <nlohmann/json.hpp>
 
 #include "data.hpp"
@@ -80,11 +81,11 @@ void check_memory(const MemoryEstimate& estimate, const TrainOptions& o) {
 int train(TrainOptions options) {
   const double begin = seconds_now();
   const std::filesystem::path checkpoint = options.out / "checkpoint.safetensors";
+  const FolderLock lock(options.out);
   if (!options.resume &&
       (std::filesystem::exists(checkpoint) || std::filesystem::exists(options.out / "run.json")))
     throw std::runtime_error(fmt::format(
         "{} holds a run already; go on with it by --resume, or give another --out", options.out.string()));
-  std::filesystem::create_directories(options.out);
 
   TuneBase base(options.model);
   const std::string base_name = options.base_name.empty() ? base.file().name() : options.base_name;

@@ -1,9 +1,11 @@
 // finetune train, eval, generate and compare on a small random model, run as a user does.
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <csignal>
 #include <cstdlib>
 #include <llama/tiny_model.hpp>
 #include <nlohmann/json.hpp>
@@ -12,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include <finetune/data/folder_lock.hpp>
 #include <finetune/run_program.hpp>
 
 namespace finetune {
@@ -179,6 +182,46 @@ TEST_F(TuneTest, SaysWhatIsWrong) {
   folder_.write("file", "");
   expect_error(train("file/out"), 1, "file");
   EXPECT_FALSE(std::filesystem::exists(path("out/adapter.safetensors")));
+}
+
+TEST_F(TuneTest, TwoRunsDoNotShareAFolder) {
+  const FolderLock lock(path("out"));
+  expect_error(train("out", {"--steps", "2"}), 1, "another run is writing into");
+  EXPECT_TRUE(std::filesystem::is_empty(path("out")));
+}
+
+/// While it lives, files that programs write end at so many bytes, as on a disk that is full.
+class SmallDisk {
+ public:
+  explicit SmallDisk(rlim_t bytes) {
+    getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit limit{.rlim_cur = bytes, .rlim_max = before_.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &limit);
+    handler_ = std::signal(SIGXFSZ, SIG_IGN);  // the write fails instead
+  }
+  ~SmallDisk() {
+    std::signal(SIGXFSZ, handler_);
+    setrlimit(RLIMIT_FSIZE, &before_);
+  }
+
+ private:
+  rlimit before_ = {};
+  void (*handler_)(int) = nullptr;
+};
+
+TEST_F(TuneTest, AFullDiskIsNamedAndTheRunGoesOnLater) {
+  const Arguments steps = {"--steps", "8", "--evaluations", "4", "--rank", "16"};
+  ASSERT_EQ(train("whole", steps).status, 0);
+  {
+    const SmallDisk disk(16 * 1024);
+    expect_error(train("out", steps), 1, "out/checkpoint.safetensors");
+  }
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(path("out")))
+    EXPECT_NE(entry.path().extension(), ".partial") << entry.path();
+  Arguments resumed = steps;
+  resumed.push_back("--resume");
+  ASSERT_EQ(train("out", resumed).status, 0);
+  EXPECT_EQ(read_file(path("out/adapter.safetensors")), read_file(path("whole/adapter.safetensors")));
 }
 
 TEST_F(TuneTest, AnAdapterOfAnotherBaseIsNamed) {
