@@ -74,16 +74,22 @@ inline std::size_t character_size(std::string_view text, std::size_t at) {
   return wrong ? 0 : size;
 }
 
-/// Throws std::invalid_argument, naming the byte, for what is no UTF-8.
-inline void check_utf8(std::string_view text) {
+/// Where the first byte stands that is not of UTF-8; npos if none is.
+inline std::size_t broken_utf8(std::string_view text) {
   for (std::size_t at = 0; at < text.size();) {
     const std::size_t size = character_size(text, at);
-    if (size == 0)
-      throw std::invalid_argument(
-          fmt::format("the text is no UTF-8: byte {} is {:#04x}; convert it, or drop what is broken", at,
-                      static_cast<unsigned char>(text[at])));
+    if (size == 0) return at;
     at += size;
   }
+  return text.npos;
+}
+
+/// Throws std::invalid_argument, naming the byte, for what is no UTF-8.
+inline void check_utf8(std::string_view text) {
+  if (const std::size_t at = broken_utf8(text); at != text.npos)
+    throw std::invalid_argument(
+        fmt::format("the text is no UTF-8: byte {} is {:#04x}; convert it, or drop what is broken", at,
+                    static_cast<unsigned char>(text[at])));
 }
 
 inline void append_utf8(char32_t c, std::string& text) {

@@ -86,7 +86,10 @@ class GgufVocabulary {
     constexpr std::int32_t unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6;
     for (std::size_t i = 0; i < names_.size(); ++i) {
       const std::string name(names_[i]);
-      check_utf8(name);
+      if (const std::size_t at = broken_utf8(name); at != name.npos)
+        throw std::runtime_error(
+            fmt::format("token {} of the model (tokenizer.ggml.tokens) is no UTF-8: its byte {} is {:#04x}", i,
+                        at, static_cast<unsigned char>(name[at])));
       const auto id = static_cast<Token>(i);
       const auto value = byte_of_piece(name);
       TokenKind kind = TokenKind::text;
