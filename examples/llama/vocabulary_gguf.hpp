@@ -88,8 +88,8 @@ class GgufVocabulary {
       const std::string name(names_[i]);
       if (const std::size_t at = broken_utf8(name); at != name.npos)
         throw std::runtime_error(
-            fmt::format("token {} of the model (tokenizer.ggml.tokens) is no UTF-8: its byte {} is {:#04x}", i,
-                        at, static_cast<unsigned char>(name[at])));
+            fmt::format("token {} of the model (tokenizer.ggml.tokens) is no UTF-8: its byte {} is {:#04x}",
+                        i, at, static_cast<unsigned char>(name[at])));
       const auto id = static_cast<Token>(i);
       const auto value = byte_of_piece(name);
       TokenKind kind = TokenKind::text;

@@ -49,6 +49,39 @@ TEST(Pattern, Repeats) {
   EXPECT_TRUE(full(".*decoder.*(SelfAttention|EncDecAttention).*(q|v)$", "m.decoder.0.SelfAttention.q"));
 }
 
+TEST(Pattern, Counts) {
+  EXPECT_TRUE(full("a{2}", "aa"));
+  EXPECT_FALSE(full("a{2}", "a"));
+  EXPECT_FALSE(full("a{2}", "aaa"));
+  EXPECT_TRUE(full("a{1,2}", "a"));
+  EXPECT_TRUE(full("a{1,2}", "aa"));
+  EXPECT_FALSE(full("a{1,2}", "aaa"));
+  EXPECT_FALSE(full("a{1,2}", ""));
+  EXPECT_TRUE(full("a{2,}", "aaaa"));
+  EXPECT_FALSE(full("a{2,}", "a"));
+  EXPECT_TRUE(full("a{,2}", ""));
+  EXPECT_TRUE(full("a{,2}", "aa"));
+  EXPECT_FALSE(full("a{,2}", "aaa"));
+  EXPECT_TRUE(full("a{0}b", "b"));
+  EXPECT_FALSE(full("a{0}b", "ab"));
+  EXPECT_TRUE(full("(ab|c){2,3}", "abcab"));
+  EXPECT_FALSE(full("(ab|c){2,3}", "ab"));
+  EXPECT_TRUE(full("a{1,2}?b", "aab"));
+  EXPECT_TRUE(full("a{", "a{"));
+  EXPECT_TRUE(full("a{}", "a{}"));
+  EXPECT_TRUE(full("a{x}", "a{x}"));
+  EXPECT_TRUE(full("a{1,x}", "a{1,x}"));
+  EXPECT_TRUE(full("a{1,2", "a{1,2"));
+  EXPECT_TRUE(full("a{,}", "aaa"));
+  EXPECT_TRUE(full("{a", "{a"));
+  EXPECT_TRUE(full("(a{2}){2}", "aaaa"));
+  EXPECT_FALSE(full("(a{2}){2}", "aaa"));
+  EXPECT_TRUE(full("model\\.layers\\.\\d{1,2}\\.q", "model.layers.31.q"));
+  EXPECT_FALSE(full("model\\.layers\\.\\d{1,2}\\.q", "model.layers.131.q"));
+  EXPECT_TRUE(full("(a*){2}b", "aab"));
+  EXPECT_TRUE(full("[0-9]{3}|x{2}", "xx"));
+}
+
 TEST(Pattern, Alternates) {
   EXPECT_TRUE(full("a|bc|d", "bc"));
   EXPECT_FALSE(full("a|bc|d", "ac"));
@@ -87,10 +120,13 @@ TEST(Pattern, MatchesNamesFromADotOn) {
 }
 
 TEST(Pattern, SaysWhatItDoesNotRead) {
-  for (const char* pattern : {"a{2}", "(?=a)", "(?i)a", "(?P<x>a)", "(a)\\1", "\\bx", "*a", "a**", "(a", "a)",
-                              "[a", "[z-a]", "a\\", "+", "[a-\\d]"})
+  for (const char* pattern :
+       {"a{2}{3}", "a{2,1}", "{2}", "a*{2}", "a{2}+", "(?=a)", "(?i)a", "(?P<x>a)", "(a)\\1", "\\bx", "*a",
+        "a**", "(a", "a)", "[a", "[z-a]", "a\\", "+", "[a-\\d]"})
     expect_failure(Pattern::try_make(pattern), {"at character", "beyond the patterns"});
   expect_failure(Pattern::try_make(std::string(65537, 'a')), {"has 65537 characters; at most 65536"});
+  expect_failure(Pattern::try_make("((a{999}){999}){999}"), {"counts that make it too large"});
+  expect_failure(Pattern::try_make("a{99999999999999999999}"), {"counts that make it too large"});
   expect_failure(Pattern::try_make(std::string(101, '(') + std::string(101, ')')), {"too deep a nest"});
 }
 

@@ -54,6 +54,38 @@ TEST(PeftTensors, SayWhyTheyAreNoAdapters) {
   expect_failure(names_in(PeftWriter(), PeftConfig::Type::lora), {"holds no adapter"});
 }
 
+TEST(PeftTensors, MayCarryTheNameDefault) {
+  PeftWriter writer;
+  for (const char* factor : {"lora_A", "lora_B"})
+    writer.add("base_model.model.m.0.q." + std::string(factor) + ".default.weight", {4, 4});
+  EXPECT_EQ(*names_in(writer, PeftConfig::Type::lora), (std::vector<std::string>{"m.0.q"}));
+  writer.add("base_model.model.m.0.q.lora_A.weight", {4, 4});
+  expect_failure(names_in(writer, PeftConfig::Type::lora), {"has both", "lora_A.default.weight"});
+}
+
+TEST(PeftTensors, SayWhichNamingTheyHave) {
+  const auto with = [](const char* name) {
+    return names_in(PeftWriter().add(name, {4, 4}), PeftConfig::Type::lora);
+  };
+  expect_failure(with("base_model.model.m.0.q.lora_A.mine.weight"),
+                 {"name of an adapter, \"mine\"", "save_pretrained"});
+  expect_failure(with("m.0.q.lora_A.weight"), {"lacks PEFT's prefix \"base_model.model.\""});
+}
+
+TEST(PeftTensors, MayBeBesideACopyOfTheBaseWeight) {
+  const char* const copy = "base_model.model.lm_head.base_layer.weight";
+  EXPECT_EQ(*names_in(PeftWriter().lora("lm_head", 2, 4, 4).add(copy, {4, 4}), PeftConfig::Type::lora),
+            (std::vector<std::string>{"lm_head"}));
+  expect_failure(names_in(PeftWriter().lora("m.0.q", 2, 4, 4).add(copy, {4, 4}), PeftConfig::Type::lora),
+                 {"whole weight of the base model"});
+}
+
+TEST(PeftTensors, WithoutNumbersAreExplained) {
+  expect_failure(
+      names_in(PeftWriter().add("base_model.model.m.0.q.lora_A.weight", {0}), PeftConfig::Type::lora),
+      {"of shape [0]", "ZeRO stage 3", "zero_to_fp32.py"});
+}
+
 TEST(PeftTensors, TransposeAcrossBlocks) {
   // 19 × 35: neither is a multiple of a block.
   constexpr Index rows = 19, columns = 35;

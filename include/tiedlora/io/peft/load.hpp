@@ -50,6 +50,9 @@ struct PeftReport {
   std::vector<std::string> missing = {};  ///< of modules of the host's that the config targets
   /// Why missing may not be complete; empty if it is.
   std::string note = {};
+  /// Copies of the base model's weights in the file ("….base_layer.weight"), which PEFT would load in place
+  /// of the base's: compare them with the host's.
+  std::vector<std::string> base_weights = {};
 };
 
 template <class P>
@@ -97,6 +100,8 @@ inline Result<PeftMatch> try_match_peft(const PeftFolder& folder, const ModuleLi
                            " of the host's list", names.empty() ? "" : " (the first is called ",
                            names.empty() ? "" : in_quotes(names.front()), names.empty() ? "" : ")",
                            "; wrong base model, or names that need PeftLoadOptions::names?")};
+  for (const auto& [module, tensor] : folder.tensors.base_weights)
+    report.base_weights.push_back(tensor->name);
   for (const auto* shared : {folder.tensors.A, folder.tensors.B})
     if (shared) report.used.push_back(shared->name);
 

@@ -1,11 +1,13 @@
 // Regular expressions of strangers: a matcher whose time is at most pattern × text, and whose stack is flat.
 #pragma once
 
+#include <algorithm>    // min
 #include <cstddef>      // size_t
 #include <cstdint>      // uint64_t, uint8_t
+#include <optional>     // optional, nullopt
 #include <string>       // string
 #include <string_view>  // string_view
-#include <utility>      // move, swap
+#include <utility>      // exchange, move, swap
 #include <vector>       // vector
 
 #include "../../adapter/result.hpp"
@@ -16,8 +18,9 @@ TIEDLORA_BEGIN_NAMESPACE
 namespace detail {
 /// A regular expression in the part of Python's syntax that module names need: characters, `.`, `\` before
 /// punctuation, `\d` `\w` `\s` and their negations, `[a-z0-9]` and `[^…]`, `(…)`, `(?:…)`, `|`, `*`, `+`,
-/// `?` (lazy ones too: whether a text matches does not depend on it), `^`, `$`. Everything else (counts in
-/// braces, look-around, references to groups, flags) is a Failure that says so. Characters are bytes.
+/// `?`, `{2}`, `{1,2}`, `{1,}`, `{,2}` (lazy ones too: whether a text matches does not depend on it), `^`,
+/// `$`. Everything else (look-around, references to groups, flags) is a Failure that says so. Characters are
+/// bytes.
 ///
 /// Compiled to a graph of states (Thompson 1968) that is walked with the set of all states a text can be in,
 /// so that no pattern takes exponential time.
@@ -51,6 +54,7 @@ class Pattern {
  private:
   static constexpr std::size_t longest = 65536;
   static constexpr int deepest = 100;
+  static constexpr std::size_t most_states = 1 << 18;  // counts multiply them
   static constexpr std::size_t none = static_cast<std::size_t>(-1);
 
   enum class Kind : std::uint8_t { one, fork, at_begin, at_end, end };
@@ -93,6 +97,7 @@ class Pattern {
       next = text.size();
     }
     std::size_t add(const State& state) {
+      if (states.size() >= most_states) refuse("counts that make it too large");
       states.push_back(state);
       return states.size() - 1;
     }
@@ -127,27 +132,99 @@ class Pattern {
       return result;
     }
 
-    Fragment repeated(int depth) {
-      Fragment part = atom(depth);
-      const char c = done() ? '\0' : text[next];
-      if (c == '{') refuse("'{'");
-      if (c != '*' && c != '+' && c != '?') return part;
-      ++next;
-      take('?');  // lazy
-      if (!done() && (text[next] == '*' || text[next] == '+' || text[next] == '?'))
-        refuse("a repetition of a repetition");
-      const std::size_t fork = add({.kind = Kind::fork, .next = part.first});
-      if (c == '?') {
-        part.ends.push_back(2 * fork + 1);
-        return {fork, std::move(part.ends)};
+    struct Count {
+      std::size_t least = 0, most = none;  // none: any number
+    };
+    // A number of a count, as far as counts may go.
+    std::size_t number(std::size_t otherwise) {
+      if (done() || text[next] < '0' || text[next] > '9') return otherwise;
+      std::size_t value = 0;
+      for (; !done() && text[next] >= '0' && text[next] <= '9'; ++next)
+        value = std::min(value * 10 + static_cast<std::size_t>(text[next] - '0'), most_states);
+      return value;
+    }
+    // At '{'. What is no count is that character, as in Python.
+    std::optional<Count> braces() {
+      const std::size_t begin = next++;
+      if (!done() && text[next] == '}') {
+        next = begin;
+        return std::nullopt;
       }
-      link(part, fork);
-      return {c == '*' ? fork : part.first, {2 * fork + 1}};
+      Count count{.least = number(none)};
+      if (take(','))
+        count.most = number(none);
+      else
+        count.most = count.least;
+      const bool is_empty = next == begin + 1;
+      if (is_empty || !take('}')) {
+        next = begin;
+        return std::nullopt;
+      }
+      if (count.least == none) count.least = 0;
+      if (count.most < count.least) refuse("a count whose most is less than its least");
+      return count;
+    }
+    // What stands behind an atom, if it repeats it.
+    std::optional<Count> repetition() {
+      if (done()) return std::nullopt;
+      if (text[next] == '{') return braces();
+      if (take('*')) return Count{};
+      if (take('+')) return Count{.least = 1};
+      if (take('?')) return Count{.most = 1};
+      return std::nullopt;
+    }
+    bool at_repetition() {
+      const std::size_t begin = next;
+      const bool found = repetition().has_value();
+      next = begin;
+      return found;
+    }
+
+    Fragment repeated(int depth) {
+      const std::size_t begin = next;
+      Fragment part = atom(depth);
+      const std::optional<Count> count = repetition();
+      if (!count) return part;
+      take('?');  // lazy
+      if (at_repetition()) refuse("a repetition of a repetition");
+      const std::size_t end = next;
+      // The atom once more, for another turn.
+      const auto again = [&] {
+        next = begin;
+        Fragment copy = atom(depth);
+        if (problem.empty()) next = end;
+        return copy;
+      };
+      Fragment result = single({.kind = Kind::fork});
+      const auto follow = [&](Fragment after) {
+        link(result, after.first);
+        result.ends = std::move(after.ends);
+      };
+      bool is_used = false;
+      const auto turn = [&] { return std::exchange(is_used, true) ? again() : std::move(part); };
+      for (std::size_t i = 0; i < count->least && problem.empty(); ++i) follow(turn());
+      if (count->most == none && problem.empty()) {
+        Fragment body = turn();
+        const std::size_t fork = add({.kind = Kind::fork, .next = body.first});
+        link(body, fork);
+        follow({fork, {2 * fork + 1}});
+        return result;
+      }
+      std::vector<std::size_t> exits;
+      for (std::size_t i = count->least; i < count->most && problem.empty(); ++i) {
+        Fragment body = turn();
+        const std::size_t fork = add({.kind = Kind::fork, .next = body.first});
+        exits.push_back(2 * fork + 1);
+        follow({fork, std::move(body.ends)});
+      }
+      result.ends.insert(result.ends.end(), exits.begin(), exits.end());
+      return result;
     }
 
     Fragment atom(int depth) {
+      if (at_repetition()) refuse("a repetition of nothing");
+      if (!problem.empty()) return single({.kind = Kind::fork});
       const char c = text[next];
-      if (c == '*' || c == '+' || c == '?' || c == '{') refuse("a repetition of nothing");
       if (c == '^' || c == '$') {
         ++next;
         return single({.kind = c == '^' ? Kind::at_begin : Kind::at_end});

@@ -5,8 +5,11 @@
 
 #include <algorithm>    // min, sort
 #include <cstddef>      // byte, size_t
+#include <cstdint>      // uint8_t
 #include <cstring>      // memcpy
 #include <map>          // map
+#include <optional>     // optional, nullopt
+#include <span>         // span
 #include <string>       // string
 #include <string_view>  // string_view
 #include <utility>      // move, pair
@@ -36,6 +39,9 @@ struct PeftTensors {
   std::vector<PeftModule> modules = {};  ///< layers in the order of their numbers
   const safetensors::Tensor* A = nullptr;
   const safetensors::Tensor* B = nullptr;  ///< VeRA's shared pair, where it is in the file
+  /// Copies of weights that the adapted modules have in the base model, under "NAME.base_layer.weight": what
+  /// PEFT adds where a model's output is adapted.
+  std::vector<std::pair<std::string, const safetensors::Tensor*>> base_weights = {};  ///< by module
 };
 
 inline constexpr std::string_view peft_prefix = "base_model.model.";
@@ -59,6 +65,22 @@ inline std::string shape_text(const safetensors::Tensor& tensor) {
 /// Why a tensor is none of an adapter that can be read.
 inline std::string unknown_peft_tensor(std::string_view name) {
   const auto has = [name](std::string_view part) { return name.find(part) != name.npos; };
+  const std::string head = message("has the tensor ", in_quotes(name), ": ");
+  for (const std::string_view factor : {".lora_A.", ".lora_B."}) {
+    const std::size_t at = name.find(factor);
+    if (at == name.npos || !name.ends_with(".weight")) continue;
+    const std::string_view rest = name.substr(at + factor.size());
+    if (rest.size() > std::string_view(".weight").size())
+      return message(
+          head, "such names carry the name of an adapter, ",
+          in_quotes(rest.substr(0, rest.size() - std::string_view(".weight").size())),
+          ", as a model's state_dict() has them. PEFT loads them under the name \"default\" alone. "
+          "Save the adapter with PEFT's save_pretrained, or take that part out of the names");
+    if (!name.starts_with(peft_prefix))
+      return message(head, "it lacks PEFT's prefix ", in_quotes(peft_prefix),
+                     ", so that PEFT would load nothing of this file. Save the adapter with PEFT's "
+                     "save_pretrained, or put the prefix before each name");
+  }
   const char* reason = "it is none of an adapter's tensors";
   if (has("lora_embedding_"))
     reason = "adapters of embeddings are not supported";
@@ -70,7 +92,35 @@ inline std::string unknown_peft_tensor(std::string_view name) {
     reason =
         "it is a whole weight of the base model (modules_to_save, trained biases or a resized embedding), "
         "which no adapter can express";
-  return message("has the tensor ", in_quotes(name), ": ", reason);
+  return head + reason;
+}
+
+/// What a tensor's name says: the module, and which of its tensors it is.
+struct PeftTensorName {
+  enum class Part : std::uint8_t { inner, outer, base_weight };
+  std::string_view module = {};
+  Part part = Part::inner;
+};
+/// Nothing for names that are none of an adapter's.
+inline std::optional<PeftTensorName> peft_tensor_name(std::string_view name, PeftConfig::Type type) {
+  using Part = PeftTensorName::Part;
+  constexpr std::pair<std::string_view, Part> lora[] = {{".lora_A.weight", Part::inner},
+                                                        {".lora_B.weight", Part::outer},
+                                                        {".lora_A.default.weight", Part::inner},
+                                                        {".lora_B.default.weight", Part::outer},
+                                                        {".base_layer.weight", Part::base_weight}};
+  constexpr std::pair<std::string_view, Part> vera[] = {{peft_vera_suffixes.inner, Part::inner},
+                                                        {peft_vera_suffixes.outer, Part::outer},
+                                                        {".base_layer.weight", Part::base_weight}};
+  if (!name.starts_with(peft_prefix)) return std::nullopt;
+  name.remove_prefix(peft_prefix.size());
+  const auto suffixes = type == PeftConfig::Type::lora
+                            ? std::span<const std::pair<std::string_view, Part>>(lora)
+                            : std::span(vera);
+  for (const auto& [suffix, part] : suffixes)
+    if (name.size() > suffix.size() && name.ends_with(suffix))
+      return PeftTensorName{name.substr(0, name.size() - suffix.size()), part};
+  return std::nullopt;
 }
 
 /// Messages read as if after the file's name.
@@ -84,19 +134,33 @@ inline Result<PeftTensors> try_peft_tensors(const safetensors::File& file, const
         (name == "base_model.vera_A" || name == "base_model.vera_B")) {
       (name.back() == 'A' ? result.A : result.B) = &tensor;
     } else {
-      const bool inner = name.ends_with(suffixes.inner);
-      const std::string_view suffix = inner ? suffixes.inner : suffixes.outer;
-      if (!name.starts_with(peft_prefix) || !name.ends_with(suffix) ||
-          name.size() <= peft_prefix.size() + suffix.size())
-        return Failure{unknown_peft_tensor(name)};
-      name = name.substr(peft_prefix.size(), name.size() - peft_prefix.size() - suffix.size());
-      PeftModule& module = by_name.try_emplace(std::string(name)).first->second;
-      (inner ? module.inner : module.outer) = &tensor;
+      const std::optional<PeftTensorName> known = peft_tensor_name(name, config.type);
+      if (!known) return Failure{unknown_peft_tensor(name)};
+      if (tensor.count() == 0)
+        return Failure{
+            message("has the tensor ", in_quotes(name), " of shape [", shape_text(tensor),
+                    "]: it was saved without its numbers. DeepSpeed's ZeRO stage 3 leaves that where "
+                    "the parts of a weight are not gathered before save_pretrained; set "
+                    "stage3_gather_16bit_weights_on_model_save, or make the weights anew with "
+                    "zero_to_fp32.py from the checkpoint")};
+      if (known->part == PeftTensorName::Part::base_weight) {
+        result.base_weights.emplace_back(std::string(known->module), &tensor);
+        continue;
+      }
+      PeftModule& module = by_name.try_emplace(std::string(known->module)).first->second;
+      const safetensors::Tensor*& place =
+          known->part == PeftTensorName::Part::inner ? module.inner : module.outer;
+      if (place)
+        return Failure{message("has both ", in_quotes(place->name), " and ", in_quotes(name),
+                               ", which PEFT loads as one")};
+      place = &tensor;
     }
     if (tensor.dtype == safetensors::Dtype::other)
       return Failure{message("has the tensor ", in_quotes(tensor.name), " of dtype ", tensor.dtype_name,
                              "; F64, F32, F16 and BF16 can be read")};
   }
+  for (const auto& [name, tensor] : result.base_weights)
+    if (!by_name.contains(name)) return Failure{unknown_peft_tensor(tensor->name)};
   for (auto& [name, module] : by_name) {
     if (!module.inner || !module.outer)
       return Failure{
