@@ -168,7 +168,7 @@ TEST(PeftLoad, RefusesTensorsThatAreNoAdapters) {
       {"base_model.model.m.layers.0.q.bias", "trained biases"},
       {"base_model.model.m.layers.0.q.vera_lambda_b", "none of an adapter's tensors"},
       {"base_model.vera_A", "none of an adapter's tensors"},
-      {"m.layers.0.q.lora_A.weight", "whole weight"},
+      {"m.layers.0.q.lora_A.weight", "lacks PEFT's prefix"},
       {"base_model.model..lora_A.weight", "whole weight"},
       {"anything", "none of an adapter's tensors"}};
   for (const auto& [name, reason] : cases)
