@@ -17,11 +17,6 @@
 
 namespace examples {
 
-/// Fails like a validator of CLI11's.
-[[noreturn]] inline void refuse_option(const std::string& option, const std::string& what) {
-  throw CLI::ValidationError(option, what);
-}
-
 /// The parts between the commas, in order. CLI11's own delimiter would drop empty ones without a word.
 inline std::vector<std::string> parts_of(const std::vector<std::string>& texts) {
   std::vector<std::string> parts;
@@ -40,24 +35,24 @@ template <class Value>
 CLI::Option* add_list(CLI::App& app, const std::string& names, std::vector<Value>& values,
                       const std::string& description, const CLI::Validator& check = {}) {
   const std::string option = names.substr(0, names.find(','));
-  const auto take = [&values, option, check](const std::vector<std::string>& texts) {
-    values.clear();
-    for (std::string part : parts_of(texts)) {
-      if (part.empty()) refuse_option(option, "something in the list is empty");
-      if (const std::string problem = check(part); !problem.empty()) refuse_option(option, problem);
-      Value value = {};
-      if constexpr (std::is_integral_v<Value>)
-        value = to_whole<Value>(part).value_or(0);  // `check` has seen that it is one
-      else
-        value = part;
-      if (std::find(values.begin(), values.end(), value) != values.end())
-        refuse_option(option, fmt::format("{} is there twice", in_short(part)));
-      values.push_back(std::move(value));
-    }
-    return true;
-  };
-  CLI::Option* added = app.add_option_function<std::vector<std::string>>(
-      names, std::function<void(const std::vector<std::string>&)>(take), description);
+  const std::function<void(const std::vector<std::string>&)> take =
+      [&values, option, check](const std::vector<std::string>& texts) {
+        values.clear();
+        for (std::string part : parts_of(texts)) {
+          if (part.empty()) throw CLI::ValidationError(option, "something in the list is empty");
+          if (const std::string problem = check(part); !problem.empty())
+            throw CLI::ValidationError(option, problem);
+          Value value = {};
+          if constexpr (std::is_integral_v<Value>)
+            value = to_whole<Value>(part).value_or(0);  // `check` has seen that it is one
+          else
+            value = part;
+          if (std::find(values.begin(), values.end(), value) != values.end())
+            throw CLI::ValidationError(option, fmt::format("{} is there twice", in_short(part)));
+          values.push_back(std::move(value));
+        }
+      };
+  CLI::Option* added = app.add_option_function<std::vector<std::string>>(names, take, description);
   std::vector<std::string> defaults;
   for (const Value& value : values) {
     if constexpr (std::is_integral_v<Value>)

@@ -42,6 +42,18 @@ struct Options {
   std::uint64_t seed = 1;
 };
 
+/// "NAME", or "NAME:SCALE". Throws std::invalid_argument.
+std::pair<std::string, float> parse_use(const std::string& text) {
+  const std::size_t colon = text.find(':');
+  if (colon == text.npos) return {text, 1.0f};
+  constexpr double largest = 1e6;
+  const auto scale = examples::to_number(std::string_view(text).substr(colon + 1));
+  if (!scale || std::abs(*scale) > largest)
+    throw std::invalid_argument(
+        fmt::format("--use {}: the scale behind ':' is no number from {} to {}", text, -largest, largest));
+  return {text.substr(0, colon), static_cast<float>(*scale)};
+}
+
 /// The adapters of the command line by their names.
 class Adapters {
  public:
@@ -72,17 +84,9 @@ class Adapters {
 
   /// What "NAME" or "NAME:SCALE" means.
   tiedlora::TokenAdapter use(const std::string& text) const {
-    const std::size_t colon = text.find(':');
-    const std::string name = text.substr(0, colon);
+    const auto [name, scale] = parse_use(text);
     tiedlora::TokenAdapter result;
-    if (colon != text.npos) {
-      constexpr double largest = 1e6;
-      const auto scale = examples::to_number(std::string_view(text).substr(colon + 1));
-      if (!scale || std::abs(*scale) > largest)
-        throw std::invalid_argument(fmt::format("--use {}: the scale behind ':' is no number from {} to {}",
-                                                text, -largest, largest));
-      result.scale = static_cast<float>(*scale);
-    }
+    result.scale = scale;
     if (name == "none") return result;
     const auto found = ids_.find(name);
     if (found == ids_.end()) {
@@ -367,6 +371,7 @@ int run(int argc, const char* const* argv, std::istream& in, std::ostream& out, 
       "Exit codes: 0 done, 1 a file is wrong or cannot be read, 2 wrong usage.");
   return examples::run_command(app, argc, argv, out, err, [&] {
     options.has_system = system->count() > 0;
+    for (const std::string& use : options.uses) parse_use(use);
     Session session(options);
     if (options.prompts.empty())
       converse(session, in, out, err);

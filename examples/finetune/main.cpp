@@ -3,6 +3,8 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <iostream>
+#include <set>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -143,7 +145,12 @@ int run_demo(int argc, char** argv) {
 
   return examples::run_command(app, argc, argv, std::cout, std::cerr, [&] {
     if (settings.sweep) finetune::use_sweep_defaults(settings, out->count() > 0);
-    for (const std::string& rate : rates) finetune::override_rate(settings.rates, rate);
+    std::set<std::string> names;
+    for (const std::string& rate : rates) {
+      finetune::override_rate(settings.rates, rate);
+      if (const std::string name = rate.substr(0, rate.find('=')); !names.insert(name).second)
+        throw std::invalid_argument("--learning-rate: " + name + " is there twice");
+    }
     return finetune::run_program(settings);
   });
 }
