@@ -1,35 +1,58 @@
 // How the programs of the examples take their arguments and say what went wrong.
 #pragma once
 
+#include <csignal>    // signal, SIGPIPE
 #include <exception>  // exception
+#include <iostream>   // cerr
+#include <new>        // bad_alloc
 #include <ostream>    // ostream
 #include <stdexcept>  // invalid_argument
 
 #include <CLI/CLI.hpp>
 
 #include "exit_code.hpp"
+#include "standard_output.hpp"
 
 namespace examples {
 
-/// Parses the arguments, does the work and returns an ExitCode. What the parser refuses and a
-/// std::invalid_argument of the work are wrong usage; any other exception is a failure. Both are told on
-/// `err`.
+/// Parses the arguments, does the work and returns what it returns, an ExitCode or another exit status. What
+/// the parser refuses and a std::invalid_argument of the work are wrong usage; any other exception is a
+/// failure, and so is a result that cannot be written. All are told on `err`.
 template <class Work>
 int run_command(CLI::App& app, int argc, const char* const* argv, std::ostream& out, std::ostream& err,
                 const Work& work) {
+  int status = success;
   try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error, out, err) == 0 ? success : usage;
-  }
-  try {
-    work();
-    return success;
+    try {
+      app.parse(argc, argv);
+      status = work();
+    } catch (const CLI::ParseError& error) {
+      if (app.exit(error, out, err) != 0) return usage;
+    }
+    flush(out);
+    return status;
   } catch (const std::invalid_argument& error) {
     err << error.what() << "\nRun with --help for more information.\n";
     return usage;
+  } catch (const std::bad_alloc&) {
+    err << app.get_name() << ": there is not enough memory\n";
   } catch (const std::exception& error) {
     err << app.get_name() << ": " << error.what() << '\n';
+  }
+  return failure;
+}
+
+/// What main() does around the program: `run` returns the exit status. A closed pipe is an error of writing,
+/// not a signal that ends the program in the middle.
+template <class Run>
+int run_main(const Run& run) {
+#ifdef SIGPIPE
+  std::signal(SIGPIPE, SIG_IGN);
+#endif
+  try {
+    return run();
+  } catch (const std::exception& error) {  // a fault of the program's own: run() reports the user's
+    std::cerr << error.what() << '\n';
     return failure;
   }
 }

@@ -14,6 +14,8 @@
 #include "harness/plan.hpp"
 #include "harness/table.hpp"
 
+#include "../../examples/validators.hpp"
+
 #include <tiedlora/tiedlora.hpp>
 
 namespace bench {
@@ -30,8 +32,12 @@ int run_program(int argc, char** argv, const std::string& what, const Add& add) 
   app.add_flag("--full", full, "More shapes, other schemes, cold data");
   app.add_flag("--alone", plan.alone, "Only the library, for comparison with another process");
   app.add_option("--filter", filter, "Only what this regular expression finds the name of");
-  app.add_option("--rounds", plan.pace.rounds, "Rounds of each race")->capture_default_str();
-  app.add_option("--turn", milliseconds, "Milliseconds of one contender in one round")->capture_default_str();
+  app.add_option("--rounds", plan.pace.rounds, "Rounds of each race")
+      ->check(examples::positive_count())
+      ->capture_default_str();
+  app.add_option("--turn", milliseconds, "Milliseconds of one contender in one round")
+      ->check(examples::number_from(1e-3, 1e6))
+      ->capture_default_str();
   app.allow_extras();
   app.footer("Further options go to Google Benchmark, e.g. --benchmark_out=results.json");
   CLI11_PARSE(app, argc, argv);

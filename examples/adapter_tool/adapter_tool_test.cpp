@@ -114,6 +114,34 @@ TEST(AdapterTool, HelpAndUsage) {
   expect_text(run({"--help"}).out, "Exit codes: 0 done");
   EXPECT_EQ(run({}).code, 2);
   EXPECT_EQ(run({"info", "/nonexistent/x"}).code, 1);
+  for (const std::string option : {"--heads", "--kv-heads"})
+    for (const char* value : {"0", "-1", "nan", "1.5", "", "0x3", "99999999999999999999999", "2000000000"}) {
+      const Outcome outcome = run({"info", "a", option, value});
+      EXPECT_EQ(outcome.code, 2);
+      expect_text(outcome.err, option + ": \"" + value + "\" is not a whole number from 1 to 65536");
+    }
+  for (const std::vector<std::string>& arguments :
+       std::vector<std::vector<std::string>>{{"info", ""},
+                                             {"convert", "a", "", "--to", "peft"},
+                                             {"merge", "a", "b", "--base", ""},
+                                             {"diff", "a", ""}}) {
+    const Outcome outcome = run(arguments);
+    EXPECT_EQ(outcome.code, 2);
+    expect_text(outcome.err, "the path is empty");
+  }
+}
+
+TEST(AdapterTool, AResultThatCannotBeWrittenIsAFailure) {
+  const Folder folder;
+  const std::string path = folder / "a";
+  save_adapter(path, tied());
+  for (const std::vector<const char*>& argv : std::vector<std::vector<const char*>>{
+           {"adapter_tool", "info", path.c_str()}, {"adapter_tool", "--help"}}) {
+    std::ostringstream out, err;
+    out.setstate(std::ios::badbit);
+    EXPECT_EQ(adapter_tool::run(static_cast<int>(argv.size()), argv.data(), out, err), 1);
+    expect_text(err.str(), "cannot write to standard output");
+  }
 }
 
 TEST(AdapterTool, Info) {

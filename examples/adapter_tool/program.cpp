@@ -10,6 +10,7 @@
 #include <CLI/CLI.hpp>
 
 #include "../command_line.hpp"
+#include "../validators.hpp"
 #include "adapters.hpp"
 #include "look.hpp"
 #include "merge.hpp"
@@ -82,10 +83,12 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
       "adapter or a native file of tiedlora; which, is found out.",
       "adapter_tool");
   app.require_subcommand(1);
-  const auto add_model = [&model](CLI::App* command) {
+  const CLI::Validator count_of_heads = examples::whole_from(1, 65536), path = examples::any_path();
+  const auto add_model = [&](CLI::App* command) {
     command
         ->add_option("--base", model.base,
                      "safetensors file or folder of the base model; VeRA folders need it, and merge")
+        ->check(path)
         ->type_name("PATH");
     command->add_option("--arch", model.architecture, "architecture in GGUF files: llama or gpt2")
         ->check(CLI::IsMember({"llama", "gpt2"}))
@@ -97,13 +100,20 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
             "adapter was trained on, hugging-face or gguf")
         ->check(CLI::IsMember({"hugging-face", "gguf"}))
         ->type_name("ORDER");
-    command->add_option("--heads", model.heads, "attention heads, for --order hugging-face")->type_name("N");
-    command->add_option("--kv-heads", model.kv_heads, "key and value heads, likewise")->type_name("N");
+    command->add_option("--heads", model.heads, "attention heads, for --order hugging-face")
+        ->check(count_of_heads)
+        ->type_name("N");
+    command->add_option("--kv-heads", model.kv_heads, "key and value heads, likewise")
+        ->check(count_of_heads)
+        ->type_name("N");
     command->add_flag("--fan-in-fan-out", model.fan_in_fan_out,
                       "the base's weights are in x out, as GPT-2's Conv1D");
   };
-  const auto add_adapter = [](CLI::App* command, const char* name, std::string& value) {
-    command->add_option(name, value, "PEFT folder, GGUF or native file")->required()->type_name("PATH");
+  const auto add_adapter = [&](CLI::App* command, const char* name, std::string& value) {
+    command->add_option(name, value, "PEFT folder, GGUF or native file")
+        ->required()
+        ->check(path)
+        ->type_name("PATH");
   };
 
   CLI::App* info_command = app.add_subcommand(
@@ -113,7 +123,10 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
 
   CLI::App* convert_command = app.add_subcommand("convert", "PEFT, native and GGUF into each other");
   add_adapter(convert_command, "from", first);
-  convert_command->add_option("target", target, "file, or folder for PEFT")->required()->type_name("PATH");
+  convert_command->add_option("target", target, "file, or folder for PEFT")
+      ->required()
+      ->check(path)
+      ->type_name("PATH");
   convert_command->add_option("--to", conversion.to, "peft, native or gguf")
       ->required()
       ->check(CLI::IsMember({"peft", "native", "gguf"}))
@@ -138,6 +151,7 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
   add_adapter(merge_command, "adapter", first);
   merge_command->add_option("target", target, "file, or folder where the base is one")
       ->required()
+      ->check(path)
       ->type_name("PATH");
   add_model(merge_command);
   merge_command->get_option("--base")->required();
@@ -166,8 +180,7 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
     if (*convert_command) convert(first, target, model, conversion, out, err);
     if (*merge_command) merge(first, model, target, out, err);
     if (*diff_command) diff(first, second, model, out);
-    out.flush();
-    if (!out) throw std::runtime_error("cannot write the result (is the disk full?)");
+    return success;
   });
 }
 

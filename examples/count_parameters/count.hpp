@@ -1,18 +1,17 @@
 // What an adapter costs: one row per scheme and rank, computed from layouts alone.
 #pragma once
 
-#include <charconv>      // from_chars
-#include <limits>        // numeric_limits
-#include <stdexcept>     // invalid_argument, runtime_error
-#include <string>        // string
-#include <system_error>  // errc
-#include <utility>       // pair
-#include <vector>        // vector
+#include <limits>     // numeric_limits
+#include <stdexcept>  // invalid_argument, runtime_error
+#include <string>     // string
+#include <utility>    // pair
+#include <vector>     // vector
 
 #include <fmt/format.h>
 #include <tiedlora/adapter/layout.hpp>  // Layout
 #include <tiedlora/adapter/scheme.hpp>  // Scheme, schemes
 
+#include "../numbers.hpp"  // to_whole, in_short
 #include "model.hpp"
 
 namespace count_parameters {
@@ -31,15 +30,13 @@ inline tiedlora::Scheme scheme_named(const std::string& name) {
   if (name == "share_lora_b") return schemes::share_lora_b();
   if (name == "share_lora_ab") return schemes::share_lora_ab();
   if (name.starts_with("grouped:")) {
-    Index layers = 0;
-    const char* const end = name.data() + name.size();
-    const auto [stop, error] = std::from_chars(name.data() + name.find(':') + 1, end, layers);
-    if (error == std::errc() && stop == end && layers > 0) return schemes::grouped(layers);
+    const auto layers = examples::to_whole<int>(std::string_view(name).substr(name.find(':') + 1));
+    if (layers && *layers > 0) return schemes::grouped(*layers);
   }
   throw std::invalid_argument(
-      fmt::format("--schemes: \"{}\" is none of lora, lora_fused, vera, tl5, tl6, lora_fa, share_lora_a, "
+      fmt::format("--schemes: {} is none of lora, lora_fused, vera, tl5, tl6, lora_fa, share_lora_a, "
                   "share_lora_b, share_lora_ab and grouped:G with a positive number G of layers",
-                  name));
+                  examples::in_short(name)));
 }
 
 /// What one scheme costs at one rank.

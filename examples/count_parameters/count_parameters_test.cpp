@@ -5,6 +5,7 @@
 
 namespace {
 
+using count_parameters::test::CountParameters;
 using count_parameters::test::Result;
 using count_parameters::test::run;
 using nlohmann::json;
@@ -151,10 +152,20 @@ TEST(Usage, ErrorsNameTheOption) {
   };
   expect_usage({"--model", "LLaMA9"}, "--model: \"LLaMA9\" is none of LLaMA2-7B");
   expect_usage({"--schemes", "lore"}, "--schemes: \"lore\" is none of lora");
-  for (const char* scheme : {"grouped:0", "grouped:", "grouped:4x", "grouped:-2", "grouped"})
+  for (const char* scheme :
+       {"grouped:0", "grouped:", "grouped:4x", "grouped:-2", "grouped", "grouped:99999999999999999999999"})
     expect_usage({"--schemes", scheme}, scheme);
-  expect_usage({"--ranks", "0"}, "--ranks");
-  expect_usage({"--ranks", "8,x"}, "--ranks");
+  for (const char* rank : {"0", "-1", "x", "nan", "2.5", "0x8", "2000000000", "99999999999999999999999"})
+    expect_usage({"--ranks", "8," + std::string(rank)},
+                 "--ranks: \"" + std::string(rank) + "\" is not a whole number from 1 to 1000000");
+  expect_usage({"--ranks", std::string(300, '9')}, "9...\" is not a whole number");
+  expect_usage({"--ranks", "8,,16"}, "--ranks: something in the list is empty");
+  expect_usage({"--ranks", "8,08"}, "--ranks: \"8\" is there twice");
+  expect_usage({"--schemes", "lora,tl6,lora"}, "--schemes: \"lora\" is there twice");
+  expect_usage({"--model", "GPT-2,GPT-2"}, "--model: \"GPT-2\" is there twice");
+  expect_usage({"--config", "a", "--config", "a"}, "--config: the same file is there twice");
+  expect_usage({"--config", ""}, "--config: the path is empty");
+  expect_usage({"--plot", ""}, "--plot: the path is empty");
   expect_usage({"--targets", "qkw"}, "--targets: \"qkw\" is none of qkv");
   expect_usage({"--targets", "qkv,v"}, "already holds");
   expect_usage({"--targets", "q,q"}, "twice");
@@ -164,11 +175,23 @@ TEST(Usage, ErrorsNameTheOption) {
   expect_usage({"--nonsense"}, "--nonsense");
 }
 
-TEST(Usage, OverflowIsAnErrorAndNoCount) {
-  const Result result = run({"--ranks", "9000000000000000"});
+TEST_F(CountParameters, OverflowIsAnErrorAndNoCount) {
+  const std::string config = write("config.json", R"({"model_type": "llama", "hidden_size": 10000000,
+    "num_hidden_layers": 10000, "num_attention_heads": 10000000, "head_dim": 10000000})");
+  const Result result = run({"--config", config, "--ranks", "1000000"});
   EXPECT_EQ(result.code, 1);
   EXPECT_EQ(result.out, "");
   EXPECT_NE(result.err.find("overflow"), std::string::npos) << result.err;
+}
+
+TEST_F(CountParameters, AResultThatCannotBeWrittenIsAFailure) {
+  for (const char* argument : {"--csv", "--json", "--list", "--help"}) {
+    const char* const argv[] = {"count_parameters", argument};
+    std::ostringstream out, err;
+    out.setstate(std::ios::badbit);
+    EXPECT_EQ(count_parameters::run(2, argv, out, err), 1) << argument;
+    EXPECT_NE(err.str().find("cannot write to standard output"), std::string::npos) << err.str();
+  }
 }
 
 TEST(Usage, HelpAndList) {

@@ -24,10 +24,13 @@ struct Model {
   Index key_width = 0;     ///< out_features of k and of v: narrower than q under grouped-query attention
   Index feed_forward = 0;  ///< out_features of gate and up, in_features of down; 0: not known
   bool gated = true;       ///< whether the feed-forward part has a gate beside up
+  bool fused_attention = false, fused_feed_forward = false;  ///< q, k, v, or gate and up, are one module
+  std::string why_no_feed_forward = {};                      ///< why feed_forward is not known
 };
 
 inline const std::vector<std::string>& all_targets() {
-  static const std::vector<std::string> targets = {"qkv", "q", "k", "v", "o", "gate", "up", "down"};
+  static const std::vector<std::string> targets = {"qkv",     "q",    "k",  "v",   "o",
+                                                   "gate_up", "gate", "up", "down"};
   return targets;
 }
 
@@ -39,6 +42,9 @@ inline tiedlora::Module module_of(const Model& model, const std::string& target)
   const auto module = [&](const char* input, Index in, Index out) {
     return tiedlora::Module{.kind = target, .input = input, .in_features = in, .out_features = out};
   };
+  if (model.fused_attention && (target == "q" || target == "k" || target == "v"))
+    throw std::invalid_argument(fmt::format(
+        "--targets: q, k and v of {} are one module; name qkv instead of \"{}\"", model.name, target));
   if (target == "qkv") return module("attention", d, q + 2 * k);
   if (target == "q") return module("attention", d, q);
   if (target == "k" || target == "v") return module("attention", d, k);
@@ -46,11 +52,16 @@ inline tiedlora::Module module_of(const Model& model, const std::string& target)
 
   if (f == 0)
     throw std::invalid_argument(
-        fmt::format("--targets: the feed-forward size of {} is not known, so \"{}\" cannot be counted",
-                    model.name, target));
-  if (target == "gate" && !model.gated)
+        fmt::format("--targets: the feed-forward {} of {} {}, so \"{}\" cannot be counted",
+                    model.why_no_feed_forward.empty() ? "size" : "part", model.name,
+                    model.why_no_feed_forward.empty() ? "is not known" : model.why_no_feed_forward, target));
+  if (model.fused_feed_forward && (target == "gate" || target == "up"))
+    throw std::invalid_argument(fmt::format(
+        "--targets: gate and up of {} are one module; name gate_up instead of \"{}\"", model.name, target));
+  if ((target == "gate" || target == "gate_up") && !model.gated)
     throw std::invalid_argument(
         fmt::format("--targets: {} has no gate: its feed-forward part is up and down", model.name));
+  if (target == "gate_up") return module("feed-forward", d, 2 * f);
   return target == "down" ? module("", f, d) : module("feed-forward", d, f);
 }
 
@@ -68,6 +79,8 @@ inline void check_targets(const std::vector<std::string>& targets) {
   }
   if (has("qkv") && (has("q") || has("k") || has("v")))
     throw std::invalid_argument("--targets: qkv already holds q, k and v; name it or them");
+  if (has("gate_up") && (has("gate") || has("up")))
+    throw std::invalid_argument("--targets: gate_up already holds gate and up; name it or them");
 }
 
 }  // namespace detail

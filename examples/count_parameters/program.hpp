@@ -1,8 +1,9 @@
 // The command line.
 #pragma once
 
-#include <algorithm>  // sort, unique
+#include <algorithm>  // sort
 #include <ostream>    // ostream
+#include <set>        // set
 #include <stdexcept>  // invalid_argument
 #include <string>     // string
 #include <vector>     // vector
@@ -11,6 +12,9 @@
 #include <CLI/CLI.hpp>
 
 #include "../command_line.hpp"
+#include "../lists.hpp"
+#include "../paths.hpp"
+#include "../validators.hpp"
 #include "count.hpp"
 #include "hugging_face.hpp"
 #include "plot.hpp"
@@ -32,30 +36,30 @@ inline int run(int argc, const char* const* argv, std::ostream& out, std::ostrea
       "Counts what low-rank adapters cost, tied across layers and not: trained parameters and the "
       "bytes that follow from them. Allocates nothing of what it counts.",
       "count_parameters");
-  const auto add_list = [&](const std::string& name, auto& values, const std::string& text) {
-    return app.add_option(name, values, text)->delimiter(',')->allow_extra_args(false);
+  const auto add_list = [&](const std::string& name, auto& values, const std::string& text,
+                            const CLI::Validator& check = {}) {
+    return examples::add_list(app, name, values, text, check)->allow_extra_args(false);
   };
   add_list("--model", models, "models by name, separated by commas (default: LLaMA2-7B); see --list")
       ->type_name("NAMES");
   app.add_option("--config", configs, "a Hugging Face config.json of a further model; may be repeated")
+      ->check(examples::any_path())
       ->allow_extra_args(false)
       ->type_name("PATH");
-  add_list("--ranks", ranks, "ranks")->check(CLI::PositiveNumber)->type_name("RANKS")->capture_default_str();
+  add_list("--ranks", ranks, "ranks", examples::whole_from(1, 1'000'000))->type_name("RANKS");
   add_list(
       "--schemes", schemes,
       "lora, lora_fused, vera, tl5, tl6, lora_fa, share_lora_a, share_lora_b, share_lora_ab, or grouped:G: "
       "tl6 with A and B tied over each G layers")
-      ->type_name("NAMES")
-      ->capture_default_str();
+      ->type_name("NAMES");
   add_list("--targets", targets,
            "what is adapted in each layer: qkv (fused, as in the Tied-LoRA paper), or any of q, k, v, o, "
-           "gate, up, "
-           "down")
-      ->type_name("NAMES")
-      ->capture_default_str();
+           "gate, up, down; gate_up is fused as well")
+      ->type_name("NAMES");
   const auto csv_flag = app.add_flag("--csv", as_csv, "print CSV, with exact bytes");
   app.add_flag("--json", as_json, "print JSON, with exact bytes")->excludes(csv_flag);
   app.add_option("--plot", folder, "write CSV and pictures (PNG, SVG; needs gnuplot) into this folder")
+      ->check(examples::any_path())
       ->type_name("FOLDER");
   app.add_flag("--list", list, "list the models known by name, and leave");
   app.footer(
@@ -69,12 +73,14 @@ inline int run(int argc, const char* const* argv, std::ostream& out, std::ostrea
       "Exit codes: 0 done, 1 a file is wrong or cannot be read or written, 2 wrong usage.");
   return examples::run_command(app, argc, argv, out, err, [&] {
     std::sort(ranks.begin(), ranks.end());
-    ranks.erase(std::unique(ranks.begin(), ranks.end()), ranks.end());
     if (list) {
       for (const Model& model : presets())
         out << fmt::format("{:<14} {} ({})\n", model.name, detail::description(model), model.source);
-      return;
+      return success;
     }
+    if (!folder.empty()) examples::check_output_folder("--plot", folder);
+    if (std::set<std::string>(configs.begin(), configs.end()).size() < configs.size())
+      throw std::invalid_argument("--config: the same file is there twice");
     if (models.empty() && configs.empty()) models = {"LLaMA2-7B"};
     std::vector<Table> tables;
     for (const std::string& name : models) tables.push_back(count(preset(name), targets, schemes, ranks));
@@ -89,9 +95,9 @@ inline int run(int argc, const char* const* argv, std::ostream& out, std::ostrea
       for (const Table& table : tables) out << to_text(table) << '\n';
       out << legend();
     }
-    out.flush();
-    if (!out) throw std::runtime_error("cannot write the result (is the disk full?)");
+    examples::flush(out);
     if (!folder.empty()) err << plot(tables, folder) << '\n';
+    return success;
   });
 }
 

@@ -39,9 +39,13 @@ inline std::string description(const Model& model) {
   text += model.key_width == model.query_width
               ? fmt::format("q, k, v {} wide; ", model.query_width)
               : fmt::format("q {}, k and v {} wide; ", model.query_width, model.key_width);
+  if (model.fused_attention) text += "q, k and v are one module; ";
+  if (!model.why_no_feed_forward.empty()) return text + "feed-forward " + model.why_no_feed_forward;
   if (model.feed_forward == 0) return text + "feed-forward not known";
-  return text +
-         fmt::format("feed-forward {} wide, {}", model.feed_forward, model.gated ? "gated" : "no gate");
+  return text + fmt::format("feed-forward {} wide, {}", model.feed_forward,
+                            !model.gated               ? "no gate"
+                            : model.fused_feed_forward ? "gated, gate and up are one module"
+                                                       : "gated");
 }
 
 // One row's numbers under the names that CSV and JSON share.

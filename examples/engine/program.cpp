@@ -1,16 +1,17 @@
 #include "program.hpp"
 
-#include <chrono>      // steady_clock
-#include <cstdint>     // uint64_t
-#include <exception>   // exception
-#include <filesystem>  // path
-#include <istream>     // istream, getline
-#include <map>         // map
-#include <ostream>     // ostream
-#include <stdexcept>   // invalid_argument, runtime_error
-#include <string>      // string, stof
-#include <utility>     // move, pair
-#include <vector>      // vector
+#include <chrono>       // steady_clock
+#include <cmath>        // abs
+#include <cstdint>      // uint64_t
+#include <filesystem>   // path
+#include <istream>      // istream, getline
+#include <map>          // map
+#include <ostream>      // ostream
+#include <stdexcept>    // invalid_argument, runtime_error
+#include <string>       // string
+#include <string_view>  // string_view
+#include <utility>      // move, pair
+#include <vector>       // vector
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
@@ -19,6 +20,7 @@
 #include <llama/tokenizer.hpp>
 
 #include "../command_line.hpp"
+#include "../validators.hpp"
 #include "adapters.hpp"
 #include "engine.hpp"
 #include "generate.hpp"
@@ -39,6 +41,18 @@ struct Options {
   double temperature = 0;
   std::uint64_t seed = 1;
 };
+
+/// "NAME", or "NAME:SCALE". Throws std::invalid_argument.
+std::pair<std::string, float> parse_use(const std::string& text) {
+  const std::size_t colon = text.find(':');
+  if (colon == text.npos) return {text, 1.0f};
+  constexpr double largest = 1e6;
+  const auto scale = examples::to_number(std::string_view(text).substr(colon + 1));
+  if (!scale || std::abs(*scale) > largest)
+    throw std::invalid_argument(
+        fmt::format("--use {}: the scale behind ':' is no number from {} to {}", text, -largest, largest));
+  return {text.substr(0, colon), static_cast<float>(*scale)};
+}
 
 /// The adapters of the command line by their names.
 class Adapters {
@@ -70,18 +84,9 @@ class Adapters {
 
   /// What "NAME" or "NAME:SCALE" means.
   tiedlora::TokenAdapter use(const std::string& text) const {
-    const std::size_t colon = text.find(':');
-    const std::string name = text.substr(0, colon);
+    const auto [name, scale] = parse_use(text);
     tiedlora::TokenAdapter result;
-    if (colon != text.npos) {
-      std::size_t end = 0;
-      try {
-        result.scale = std::stof(text.substr(colon + 1), &end);
-      } catch (const std::exception&) {
-      }
-      if (end == 0 || colon + 1 + end != text.size())
-        throw std::invalid_argument(fmt::format("--use {}: the scale behind ':' is no number", text));
-    }
+    result.scale = scale;
     if (name == "none") return result;
     const auto found = ids_.find(name);
     if (found == ids_.end()) {
@@ -153,21 +158,27 @@ struct Session {
     return chat.begin(options.has_system ? options.system : chat.default_system(), prompt);
   }
 
-  Text text(std::vector<Token> prompt, const tiedlora::TokenAdapter& use, std::size_t number) const {
-    return {.tokens = std::move(prompt),
-            .adapter = use,
-            .sampler = Sampler(options.temperature, options.seed + number),
-            .cache = KvCache(model.sizes, options.context)};
-  }
-  /// Lets it grow by --tokens, or says why it cannot.
-  void set_limit(Text& text) const {
-    text.limit = text.tokens.size() + static_cast<std::size_t>(options.tokens);
-    if (text.tokens.empty()) throw std::invalid_argument("a prompt is empty");
-    if (text.limit > static_cast<std::size_t>(options.context))
+  /// Throws std::invalid_argument where so many tokens cannot grow by --tokens.
+  void check_length(std::size_t tokens) const {
+    if (tokens == 0) throw std::invalid_argument("a prompt is empty");
+    if (tokens + static_cast<std::size_t>(options.tokens) > static_cast<std::size_t>(options.context))
       throw std::invalid_argument(
           fmt::format("a prompt of {} tokens and {} to write do not fit the context of {}; take a larger "
                       "--context (the model has up to {}) or fewer --tokens",
-                      text.tokens.size(), options.tokens, options.context, model.context));
+                      tokens, options.tokens, options.context, model.context));
+  }
+  Text text(std::vector<Token> prompt, const tiedlora::TokenAdapter& use, std::size_t number) const {
+    Text text = {.tokens = {},
+                 .adapter = use,
+                 .sampler = Sampler(options.temperature, options.seed + number),
+                 .cache = KvCache(model.sizes, options.context)};
+    go_on(text, std::move(prompt));
+    return text;
+  }
+  /// Lets it grow by --tokens from these, which begin with those that it has.
+  void go_on(Text& text, std::vector<Token> tokens) const {
+    text.tokens = std::move(tokens);
+    text.limit = text.tokens.size() + static_cast<std::size_t>(options.tokens);
     text.is_done = false;
   }
 };
@@ -192,8 +203,7 @@ class Writer {
       ++current_;
       begin();
     }
-    out_ << std::flush;
-    if (!out_) throw std::runtime_error("cannot write the result (is the disk full?)");
+    examples::flush(out_);
   }
 
  private:
@@ -254,15 +264,26 @@ void converse(Session& session, std::istream& in, std::ostream& out, std::ostrea
   err << "> " << std::flush;
   for (std::string line; std::getline(in, line); err << "> " << std::flush) {
     if (line.empty()) continue;
-    if (texts.empty()) {
-      texts.push_back(session.text(session.tokens_of(line), use, 0));
-    } else {
-      std::vector<Token>& tokens = texts[0].tokens;
-      if (!session.tokenizer.is_end(tokens.back())) tokens.push_back(chat.end_of_turn());
-      const std::vector<Token> next = chat.next(line);
-      tokens.insert(tokens.end(), next.begin(), next.end());
+    try {
+      llama::check_utf8(line);  // here, where its bytes count from the line's beginning
+      std::vector<Token> tokens;
+      if (texts.empty()) {
+        tokens = session.tokens_of(line);
+      } else {
+        tokens = texts[0].tokens;
+        if (!session.tokenizer.is_end(tokens.back())) tokens.push_back(chat.end_of_turn());
+        const std::vector<Token> next = chat.next(line);
+        tokens.insert(tokens.end(), next.begin(), next.end());
+      }
+      session.check_length(tokens.size());
+      if (texts.empty())
+        texts.push_back(session.text(std::move(tokens), use, 0));
+      else
+        session.go_on(texts[0], std::move(tokens));
+    } catch (const std::invalid_argument& error) {  // of this line alone
+      err << error.what() << "; this line was left out\n";
+      continue;
     }
-    session.set_limit(texts[0]);
     write_texts(session, texts, {""}, out, err);
   }
   err << '\n';
@@ -274,8 +295,9 @@ void answer(Session& session, std::ostream& out, std::ostream& err) {
   std::vector<Text> texts;
   std::vector<std::string> headings;
   for (std::size_t i = 0; i < options.prompts.size(); ++i) {
-    texts.push_back(session.text(session.tokens_of(options.prompts[i]), uses[i], i));
-    session.set_limit(texts.back());
+    std::vector<Token> tokens = session.tokens_of(options.prompts[i]);
+    session.check_length(tokens.size());
+    texts.push_back(session.text(std::move(tokens), uses[i], i));
     headings.push_back(options.prompts.size() == 1 ? "" : fmt::format("== {}\n", options.prompts[i]));
   }
   write_texts(session, texts, std::move(headings), out, err);
@@ -289,10 +311,12 @@ int run(int argc, const char* const* argv, std::istream& in, std::ostream& out, 
                "engine");
   app.add_option("model", options.model, "GGUF file: architecture llama; tensors Q4_1, Q8_0, F32")
       ->required()
+      ->check(examples::any_path())
       ->type_name("GGUF");
   app.add_option("--prompt", options.prompts,
                  "what to answer; several are answered in one batch. Without it lines of the input are a "
                  "conversation")
+      ->check(examples::utf8_text())
       ->type_name("TEXT")
       ->allow_extra_args(false);
   app.add_option("--adapter", options.adapters,
@@ -312,27 +336,29 @@ int run(int argc, const char* const* argv, std::istream& in, std::ostream& out, 
       ->type_name("hugging-face|gguf");
   CLI::Option* system =
       app.add_option("--system", options.system, "system message instead of the model's own; \"\" for none")
+          ->check(examples::utf8_text())
           ->type_name("TEXT");
   app.add_flag(
       "--raw", options.raw,
       "prompts are texts to go on with, not messages of a chat; names of control tokens in them count");
   app.add_option("--tokens", options.tokens, "the most to write")
-      ->check(CLI::Range(1, 1 << 20))
+      ->check(examples::whole_from(1, 1 << 20))
       ->capture_default_str()
       ->type_name("N");
   app.add_option("--context", options.context, "the most tokens that a text can have")
-      ->check(CLI::Range(2, 1 << 20))
+      ->check(examples::whole_from(2, 1 << 20))
       ->capture_default_str()
       ->type_name("N");
   app.add_option("--threads", options.threads, "threads")
-      ->check(CLI::Range(1, 256))
+      ->check(examples::count_of_threads())
       ->capture_default_str()
       ->type_name("N");
   app.add_option("--temperature", options.temperature, "0: always the likeliest token")
-      ->check(CLI::Range(0.0, 100.0))
+      ->check(examples::number_from(0, 100))
       ->capture_default_str()
       ->type_name("T");
   app.add_option("--seed", options.seed, "of the random choices; prompt number i has seed + i")
+      ->check(examples::any_seed())
       ->capture_default_str()
       ->type_name("N");
   app.footer(
@@ -345,11 +371,13 @@ int run(int argc, const char* const* argv, std::istream& in, std::ostream& out, 
       "Exit codes: 0 done, 1 a file is wrong or cannot be read, 2 wrong usage.");
   return examples::run_command(app, argc, argv, out, err, [&] {
     options.has_system = system->count() > 0;
+    for (const std::string& use : options.uses) parse_use(use);
     Session session(options);
     if (options.prompts.empty())
       converse(session, in, out, err);
     else
       answer(session, out, err);
+    return success;
   });
 }
 

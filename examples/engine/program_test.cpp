@@ -186,20 +186,63 @@ TEST_F(ProgramTest, SaysWhatIsWrongWithAnAdapter) {
          "64x128");
 }
 
+TEST_F(ProgramTest, ALineThatIsWrongDoesNotEndAConversation) {
+  const Outcome right = run_model({}, "hello\nworld\n");
+  ASSERT_EQ(right.code, success) << right.err;
+  for (const std::string wrong : {"ab\xff", "\xed\xa0\x80"}) {
+    const Outcome outcome = run_model({}, wrong + "\nhello\n" + wrong + "\nworld\n");
+    EXPECT_EQ(outcome.code, success) << outcome.err;
+    EXPECT_EQ(outcome.out, right.out);
+    EXPECT_NE(outcome.err.find("the text is no UTF-8: byte "), outcome.err.npos) << outcome.err;
+  }
+  EXPECT_NE(run_model({}, "ab\xff\n").err.find("byte 2 is 0xff"), std::string::npos);
+  const Outcome longer = run_model({}, "hello\n" + std::string(300, 'x') + "\nworld\n");
+  EXPECT_EQ(longer.code, success) << longer.err;
+  EXPECT_EQ(longer.out, right.out);
+  EXPECT_NE(longer.err.find("do not fit the context of 128"), longer.err.npos) << longer.err;
+}
+
+TEST_F(ProgramTest, AResultThatCannotBeWrittenIsAFailure) {
+  for (const std::vector<std::string>& more : {std::vector<std::string>{"--prompt", "hello"}, {"--help"}}) {
+    std::vector<const char*> argv = {"engine", path.c_str(), "--context", "128", "--tokens", "8"};
+    for (const std::string& argument : more) argv.push_back(argument.c_str());
+    std::istringstream in;
+    std::ostringstream out, err;
+    out.setstate(std::ios::badbit);
+    EXPECT_EQ(engine::run(static_cast<int>(argv.size()), argv.data(), in, out, err), failure);
+    EXPECT_NE(err.str().find("cannot write to standard output"), std::string::npos) << err.str();
+  }
+}
+
 TEST_F(ProgramTest, SaysWhatIsWrongWithTheArguments) {
   const std::string a = adapter("a.gguf", 1), b = adapter("b.gguf", 2);
   expect(run({}), usage, "model is required");
   expect(run_model({"--prompt", std::string(300, 'x')}), usage,
          "do not fit the context of 128; take a larger --context (the model has up to 128)");
   expect(run({path, "--prompt", "a"}), usage, "--context 2048: the model was trained for 128 at most");
-  expect(run_model({"--prompt", "\xff"}), usage, "no UTF-8: byte");
+  expect(run_model({"--prompt", "caf\xe9 noir"}), usage, "--prompt: the text is no UTF-8: byte 3 is 0xe9");
+  expect(run_model({"--raw", "--prompt", "a", "--prompt", "ab\xff"}), usage, "byte 2 is 0xff");
+  expect(run_model({"--prompt", "a", "--system", "\xc3"}), usage,
+         "--system: the text is no UTF-8: byte 0 is 0xc3");
   expect(run_model({"--raw", "--prompt", ""}), usage, "a prompt is empty");
   expect(run_model({"--raw"}), usage, "--raw needs a --prompt");
   expect(run_model({"--prompt", "a", "--adapter", a, "--adapter", b}), usage, "say with --use");
   expect(run_model({"--prompt", "a", "--adapter", a, "--use", "c"}), usage,
          "there is no adapter of that name (there are: none, a)");
-  expect(run_model({"--prompt", "a", "--adapter", a, "--use", "a:x"}), usage,
-         "the scale behind ':' is no number");
+  for (const char* scale : {"x", "nan", "inf", "-inf", "1e39", "0x1p3", "", "1 ", "1e-400", "2:3"})
+    expect(run_model({"--prompt", "a", "--adapter", a, "--use", "a:" + std::string(scale)}), usage,
+           "the scale behind ':' is no number from -1000000 to 1000000");
+  for (const char* value : {"nan", "-nan", "inf", "-1", "101", "", "0x1", "1e999", "0.5x"})
+    expect(run_model({"--prompt", "a", "--temperature", value}), usage,
+           "--temperature: \"" + std::string(value) + "\" is not a number from 0 to 100");
+  for (const std::string option : {"--tokens", "--threads", "--context"})
+    for (const char* value : {"0", "-1", "nan", "1.5", "1e3", "", "99999999999999999999999", "2000000000"})
+      expect(run({path, "--prompt", "a", option, value}), usage,
+             option + ": \"" + value + "\" is not a whole number from ");
+  for (const char* value : {"-1", "99999999999999999999999", "1.5", ""})
+    expect(run_model({"--prompt", "a", "--seed", value}), usage,
+           "is not a whole number from 0 to 18446744073709551615");
+  expect(run({"", "--prompt", "a"}), usage, "the path is empty");
   expect(run_model({"--prompt", "a", "--adapter", a, "--use", "a", "--use", "a"}), usage,
          "--use is given 2 times, but there are 1 prompts");
   expect(run_model({"--prompt", "a", "--adapter", a, "--adapter", a}), usage, "the name \"a\" is taken");

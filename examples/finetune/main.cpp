@@ -2,13 +2,17 @@
 // and its tied relatives, and compares them.
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cstdio>
-#include <exception>
+#include <iostream>
+#include <set>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <thread>
 #include <vector>
 
+#include "../command_line.hpp"
+#include "../lists.hpp"
+#include "../validators.hpp"
 #include "program.hpp"
 #include "tune/commands.hpp"
 
@@ -32,14 +36,11 @@ Examples:
   finetune --sweep                             search the learning rates anew; continues where it was stopped
 
 Ctrl-C ends the run at the next step and keeps what was trained; --resume goes on from there, or from the last
-checkpoint of a run that was killed. Exit status: 0 done, 1 failed, 130 interrupted.
+checkpoint of a run that was killed. Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 )";
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run_demo(int argc, char** argv) {
   using finetune::Settings;
-  if (argc > 1 && finetune::is_command(argv[1])) return finetune::run_command(argc, argv);
   // --smoke changes the defaults, so it must be known before the other options are.
   bool smoke = std::find(argv, argv + argc, std::string_view("--smoke")) != argv + argc;
   Settings settings = smoke ? finetune::tiny_settings() : Settings();
@@ -55,106 +56,110 @@ int main(int argc, char** argv) {
   app.footer(examples_text);
   app.option_defaults()->always_capture_default();
 
-  app.add_option("--schemes", settings.schemes,
-                 "what to compare: " + finetune::known_names() + "; name:rank for a rank of its own")
-      ->delimiter(',')
+  using examples::whole_from;
+  examples::add_list(app, "--schemes", settings.schemes,
+                     "what to compare: " + finetune::known_names() + "; name:rank for a rank of its own")
       ->group("Comparison");
-  app.add_option("--ranks,--rank", settings.ranks,
-                 "ranks of the schemes without one of their own; LoRA at the first is the reference")
-      ->delimiter(',')
-      ->check(CLI::PositiveNumber)
+  examples::add_list(app, "--ranks,--rank", settings.ranks,
+                     "ranks of the schemes without one of their own; LoRA at the first is the reference",
+                     examples::any_rank())
       ->group("Comparison");
-  app.add_option("--targets", settings.targets,
-                 "adapted modules: q_proj, k_proj, v_proj (or qkv_proj: fused), o_proj, gate_proj, up_proj, "
-                 "down_proj")
-      ->delimiter(',')
+  examples::add_list(
+      app, "--targets", settings.targets,
+      "adapted modules: q_proj, k_proj, v_proj (or qkv_proj: fused), o_proj, gate_proj, up_proj, down_proj")
       ->group("Comparison");
-  app.add_option("--seeds,--seed", settings.seeds,
-                 "seeds of the adapters' start and the data order; the base has one of its own")
-      ->delimiter(',')
+  examples::add_list(app, "--seeds,--seed", settings.seeds,
+                     "seeds of the adapters' start and the data order; the base has one of its own",
+                     examples::any_seed())
       ->group("Comparison");
 
-  app.add_option("--base-text", settings.base_text,
-                 "files or folders for pre-training [the C++ standard library's headers]")
-      ->delimiter(',')
+  examples::add_list(app, "--base-text", settings.base_text,
+                     "files or folders for pre-training [the C++ standard library's headers]",
+                     examples::any_path())
       ->group("Text");
-  app.add_option("--task-text", settings.task_text, "files or folders for fine-tuning [Eigen's headers]")
-      ->delimiter(',')
+  examples::add_list(app, "--task-text", settings.task_text,
+                     "files or folders for fine-tuning [Eigen's headers]", examples::any_path())
       ->group("Text");
 
-  app.add_option("--layers", settings.model.layers, "")->check(CLI::PositiveNumber)->group("Model");
-  app.add_option("--width", settings.model.width, "")->check(CLI::PositiveNumber)->group("Model");
-  app.add_option("--heads", settings.model.heads, "")->check(CLI::PositiveNumber)->group("Model");
+  app.add_option("--layers", settings.model.layers, "")->check(whole_from(1, 1000))->group("Model");
+  app.add_option("--width", settings.model.width, "")->check(whole_from(1, 65536))->group("Model");
+  app.add_option("--heads", settings.model.heads, "")->check(whole_from(1, 1024))->group("Model");
   app.add_option("--kv-heads", settings.model.kv_heads,
                  "heads of k and v, each shared by heads / kv-heads of q")
-      ->check(CLI::PositiveNumber)
+      ->check(whole_from(1, 1024))
       ->group("Model");
   app.add_option("--ff", settings.model.feed_forward, "width of the feed-forward block")
-      ->check(CLI::PositiveNumber)
+      ->check(whole_from(1, 262144))
       ->group("Model");
 
   app.add_option("--minutes", settings.minutes,
                  "time for everything; gives the numbers of steps that are not set")
-      ->check(CLI::PositiveNumber)
+      ->check(examples::some_minutes())
       ->group("Training");
   app.add_option("--base-steps", settings.base_steps, "steps of pre-training [from --minutes]")
-      ->check(CLI::PositiveNumber)
+      ->check(examples::positive_count())
       ->group("Training")
       ->always_capture_default(false);
   app.add_option("--steps", settings.steps, "steps of each fine-tuning run [from --minutes]")
-      ->check(CLI::PositiveNumber)
+      ->check(examples::positive_count())
       ->group("Training");
   app.add_option("--batch", settings.batch, "sequences per step")
-      ->check(CLI::PositiveNumber)
+      ->check(whole_from(1, 4096))
       ->group("Training");
   app.add_option("--length", settings.length, "bytes per sequence")
-      ->check(CLI::PositiveNumber)
+      ->check(whole_from(1, 65536))
       ->group("Training");
-  app.add_option("--learning-rate", rates,
-                 "NAME=RATE, NAME base, full or a scheme (its A and B), tl6.uv (its u and v), or "
-                 "with a rank: lora:1")
-      ->delimiter(',')
+  examples::add_list(app, "--learning-rate", rates,
+                     "NAME=RATE, NAME base, full or a scheme (its A and B), tl6.uv (its u and v), or "
+                     "with a rank: lora:1")
       ->group("Training");
   app.add_option("--patience", settings.patience,
                  "end a run after that many evaluations without a better select loss; 0: never")
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole_from(0, 1'000'000))
       ->group("Training");
   app.add_option("--windows", settings.windows, "windows of LENGTH bytes in each test")
-      ->check(CLI::PositiveNumber)
+      ->check(whole_from(1, 1'000'000))
       ->group("Training");
-  app.add_option("--threads", settings.threads, "")->check(CLI::PositiveNumber)->group("Training");
+  app.add_option("--threads", settings.threads, "")->check(examples::count_of_threads())->group("Training");
 
   CLI::Option* out =
       app.add_option("--out", settings.out, "folder for tables, plots and adapters; of a sweep: out/sweep")
+          ->check(examples::any_path())
           ->group("Files");
   app.add_flag("--resume", settings.resume,
                "go on from the checkpoints in OUT and CACHE that an earlier run with the same options left, "
-               "as if it "
-               "had not been interrupted")
+               "as if it had not been interrupted")
       ->group("Files");
-  app.add_option("--export", settings.exports,
-                 "formats for the trained adapters: native (always written), peft, gguf; with peft the base "
-                 "model for transformers, too")
-      ->delimiter(',')
-      ->check(CLI::IsMember({"native", "peft", "gguf"}))
+  examples::add_list(app, "--export", settings.exports,
+                     "formats for the trained adapters: native (always written), peft, gguf; with peft the "
+                     "base model for transformers, too",
+                     CLI::IsMember({"native", "peft", "gguf"}))
       ->group("Files");
-  app.add_option("--cache", settings.cache, "folder for pre-trained bases")->group("Files");
+  app.add_option("--cache", settings.cache, "folder for pre-trained bases")
+      ->check(examples::any_path())
+      ->group("Files");
   app.add_flag("--sweep", settings.sweep, "search learning rates on the select split instead of comparing")
       ->group("Modes");
   app.add_flag("--smoke", smoke, "tiny sizes and a few steps, unless given: to see that everything works")
       ->group("Modes");
 
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 1;
-  }
-  try {
+  return examples::run_command(app, argc, argv, std::cout, std::cerr, [&] {
     if (settings.sweep) finetune::use_sweep_defaults(settings, out->count() > 0);
-    for (const std::string& rate : rates) finetune::override_rate(settings.rates, rate);
+    std::set<std::string> names;
+    for (const std::string& rate : rates) {
+      finetune::override_rate(settings.rates, rate);
+      if (const std::string name = rate.substr(0, rate.find('=')); !names.insert(name).second)
+        throw std::invalid_argument("--learning-rate: " + name + " is there twice");
+    }
     return finetune::run_program(settings);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "finetune: %s\n", error.what());
-    return 1;
-  }
+  });
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return examples::run_main([&] {
+    const bool is_command = argc > 1 && finetune::is_command(argv[1]);
+    return is_command ? finetune::run_command(argc, argv) : run_demo(argc, argv);
+  });
 }

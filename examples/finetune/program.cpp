@@ -17,13 +17,37 @@
 #include <finetune/report/results.hpp>    // save_summary_csv
 #include <finetune/train/experiment.hpp>  // plan_steps
 #include <finetune/train/export.hpp>      // export_run
+#include <finetune/tune/memory.hpp>       // available_memory
+
+#include "../paths.hpp"
+#include "../standard_output.hpp"
 
 namespace finetune {
 namespace {
 
+/// Throws std::runtime_error for sizes that do not fit into the memory: of the weights, their gradients
+/// and moments, of the largest adapter likewise, and of a step.
+void check_memory(const Settings& settings, const std::vector<Contender>& all) {
+  Index rank = 1;
+  for (const Contender& one : all) rank = std::max(rank, one.rank);
+  const tiedlora::Layout largest(llama::modules(settings.model, settings.targets), tiedlora::schemes::lora(),
+                                 rank);
+  const Index words = 5 * (llama::weight_count(settings.model) + largest.trainable_count());
+  const Index step =
+      Model::working_bytes(settings.model, llama::Keep::every_layer, largest,
+                           settings.batch * settings.length, settings.length, settings.threads);
+  const auto needed = words * static_cast<Index>(sizeof(float)) + step;
+  const auto available = available_memory();
+  if (available && needed > *available)
+    throw std::runtime_error(fmt::format(
+        "the model, its adapters of rank {} and a step take about {}, and {} are free; take smaller sizes "
+        "(--width, --layers, --ff, --rank, --batch, --length)",
+        rank, size_text(double(needed)), size_text(double(*available))));
+}
+
 void stage(const std::string& title) {
   fmt::print("\n== {}\n", title);
-  std::fflush(stdout);
+  examples::flush(std::cout);
 }
 
 /// The steps of an earlier run. What --minutes gives is measured anew each time, but a run that goes on must
@@ -66,7 +90,7 @@ int compare(Model& model, const Settings& settings, const TextData& data, const 
       const RunResult& run = result.run;
       fmt::print("{:<17} seed {}  test loss {:.3f}  {:.3f} s per step{}\n", contender.label(), seed,
                  run.task_loss, run.training.seconds_per_step, run.note());
-      std::fflush(stdout);
+      examples::flush(std::cout);
       comparison.runs.push_back(run);
       export_run(settings, base, run_name(contender, seed), *result.trainee);
       save_metrics(settings.out / "metrics.csv", comparison);
@@ -119,7 +143,7 @@ int sweep(Model& model, const Settings& settings, const TextData& data, const Ba
     log.add(contender, seed, rates, loss, training);
     fmt::print("{:<17} seed {}  rate {:<10} u, v x{:<9} select loss {:.4f}\n", contender.label(), seed,
                csv_number(rates.rate), csv_number(rates.uv_multiple), loss);
-    std::fflush(stdout);
+    examples::flush(std::cout);
     return loss;
   };
   std::vector<SweepResult> results;
@@ -151,6 +175,11 @@ int run_program(Settings settings) {
   const std::vector<Contender> all = contenders(settings);  // names are checked before any work is done
   llama::modules(settings.model, settings.targets);
   check_exports(settings);
+  check_memory(settings, all);
+  examples::check_readable("--base-text", settings.base_text);
+  examples::check_readable("--task-text", settings.task_text);
+  examples::check_output_folder("--out", settings.out);
+  examples::check_output_folder("--cache", settings.cache);
   const FolderLock lock(settings.out);
   const Interrupt interrupt;
 

@@ -15,6 +15,8 @@
 #include <tiedlora/adapter/optimizer.hpp>  // recommended_rates
 #include <tiedlora/adapter/scheme.hpp>
 
+#include "../numbers.hpp"
+
 namespace finetune {
 
 /// A new scheme is one line here; its learning rates come from tiedlora::recommended_rates.
@@ -45,7 +47,7 @@ inline std::string known_names() {
 inline tiedlora::Scheme scheme_named(const std::string& wanted) {
   for (const auto& [name, scheme] : named_schemes())
     if (name == wanted) return scheme;
-  throw std::invalid_argument("--schemes: \"" + wanted + "\" is none of " + known_names());
+  throw std::invalid_argument("--schemes: " + examples::in_short(wanted) + " is none of " + known_names());
 }
 
 /// Whether A or B and also u or v are trained: then u and v have a rate of their own.
@@ -166,33 +168,29 @@ struct Contender {
   std::string slug() const { return is_full() ? scheme : scheme + "-r" + std::to_string(rank); }
 };
 
-/// The product of schemes and ranks, without repetition, in the order given.
+/// The product of schemes and ranks, in the order given; what both give ("lora:4" and rank 4) counts once.
+/// Throws std::invalid_argument for a name that is none of known_names() and a rank that is none.
 inline std::vector<Contender> contenders(const Settings& settings) {
   std::vector<Contender> all;
   const auto add = [&](const Contender& one) {
-    if (!one.is_full() && one.rank < 1)
-      throw std::invalid_argument("--schemes, --ranks: rank " + std::to_string(one.rank) + " of " +
-                                  one.scheme + " is not positive");
     if (!one.is_full()) scheme_named(one.scheme);
+    if (!one.is_full() && (one.rank < 1 || one.rank > examples::largest_rank))
+      throw std::invalid_argument("--schemes: " + one.scheme + ":" + std::to_string(one.rank) +
+                                  " has no rank from 1 to " + std::to_string(examples::largest_rank));
     if (std::find(all.begin(), all.end(), one) == all.end()) all.push_back(one);
   };
   for (const std::string& text : settings.schemes) {
     const std::size_t colon = text.find(':');
     const std::string name = text.substr(0, colon);
-    if (name == "full") {
+    if (text == "full") {
       add({name, 0});
     } else if (colon != std::string::npos) {
-      std::size_t end = 0;
-      const std::string number = text.substr(colon + 1);
-      Index rank = 0;
-      try {
-        rank = std::stol(number, &end);
-      } catch (const std::exception&) {
-      }
-      if (end != number.size() || number.empty())
-        throw std::invalid_argument("--schemes: \"" + text +
-                                    "\" does not end in a rank; write for example lora:1");
-      add({name, rank});
+      const auto rank = examples::to_whole<Index>(std::string_view(text).substr(colon + 1));
+      if (!rank || name == "full")
+        throw std::invalid_argument("--schemes: " + examples::in_short(text) +
+                                    (rank ? " has a rank, but full fine-tuning has none"
+                                          : " does not end in a rank; write for example lora:1"));
+      add({name, *rank});
     } else {
       for (const Index rank : settings.ranks) add({name, rank});
     }
@@ -214,23 +212,20 @@ inline void override_rate(std::map<std::string, Rates>& rates, const std::string
   const bool uv = key.ends_with(".uv");
   if (uv) key.erase(key.size() - 3);
   const std::string scheme = key.substr(0, key.find(':'));
-  const std::string number = text.substr(std::min(equals + 1, text.size()));
-  double value = 0;
-  std::size_t end = 0;
-  try {
-    value = std::stod(number, &end);
-  } catch (const std::exception&) {
-  }
-  if (rates.count(scheme) == 0 || number.empty() || end != number.size() || !(value > 0) ||
-      (uv && (scheme == "base" || scheme == "full" || !has_uv_rate(scheme_named(scheme)))))
-    throw std::invalid_argument("--learning-rate: \"" + text +
-                                "\" is not NAME=RATE with a positive rate and a name among base, " +
+  const bool is_full = scheme == "base" || scheme == "full";  // a single rate, without a rank
+  const auto rank = key == scheme ? 1 : examples::to_whole<Index>(key.substr(scheme.size() + 1));
+  const auto value = examples::to_number(text.substr(std::min(equals + 1, text.size())));
+  const bool is_name = rates.contains(scheme) && rank && *rank >= 1 && *rank <= examples::largest_rank &&
+                       (!is_full || (key == scheme && !uv)) && (!uv || has_uv_rate(scheme_named(scheme)));
+  if (!is_name || !value || *value < examples::smallest_number || *value > examples::largest_number)
+    throw std::invalid_argument("--learning-rate: " + examples::in_short(text) +
+                                " is not NAME=RATE with a positive rate and a name among base, " +
                                 known_names() + ", one with a rank like lora:1, or tl6.uv for u and v");
   Rates& own = rates.try_emplace(key, rates.at(scheme)).first->second;
   if (uv)
-    own.uv_multiple = value / own.rate;
+    own.uv_multiple = *value / own.rate;
   else
-    own.rate = value;
+    own.rate = *value;
 }
 
 }  // namespace finetune

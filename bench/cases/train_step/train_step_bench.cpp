@@ -17,6 +17,7 @@
 #include <llama/float_copy.hpp>
 #include <llama/gemm.hpp>
 
+#include "../../../examples/validators.hpp"
 #include "baselines/limits.hpp"
 #include "random_base.hpp"
 #include "train_step.hpp"
@@ -197,19 +198,21 @@ int main(int argc, char** argv) {
       ->check(CLI::IsMember({"toy", "135m"}));
   Index layers = 0;
   bool recompute = false;
-  app.add_option("--layers", layers, "0: the model's");
-  app.add_option("--rank", problem.rank);
+  app.add_option("--layers", layers, "0: the model's")->check(examples::whole_from(0, 1000));
+  app.add_option("--rank", problem.rank)->check(examples::any_rank());
   app.add_option("--base", settings.base, "type of the frozen weights")
       ->check(CLI::IsMember({"f32", "q8_0", "q4_1"}));
   app.add_option("--products", settings.products, "operands of products with the frozen weights")
       ->check(CLI::IsMember({"f32", "bf16"}));
   app.add_flag("--recompute", recompute, "keep the inputs of layers only and compute the rest again");
   app.add_option("--targets", problem.targets, "adapted modules; all: the seven of a layer")->delimiter(',');
-  app.add_option("--sequences", problem.sequences);
-  app.add_option("--length", problem.length, "tokens of a sequence");
-  app.add_option("--threads", settings.threads);
-  app.add_option("--rounds", settings.rounds, "steps of each variant that are timed");
-  app.add_option("--warm-up", settings.warm_up, "steps of each variant before: at least one");
+  app.add_option("--sequences", problem.sequences)->check(examples::whole_from(1, 65536));
+  app.add_option("--length", problem.length, "tokens of a sequence")->check(examples::whole_from(1, 65536));
+  app.add_option("--threads", settings.threads)->check(examples::count_of_threads());
+  app.add_option("--rounds", settings.rounds, "steps of each variant that are timed")
+      ->check(examples::whole_from(0, 1'000'000));
+  app.add_option("--warm-up", settings.warm_up, "steps of each variant before: at least one")
+      ->check(examples::positive_count());
   app.add_option("--export", settings.export_folder, "folder for the weights and the text");
   CLI11_PARSE(app, argc, argv);
 

@@ -192,14 +192,19 @@ inline std::vector<FoundFile> list_files(const std::string& option,
       continue;
     }
     folders.push_back(base);
-    for (fs::recursive_directory_iterator at(base, fs::directory_options::skip_permission_denied), end;
-         at != end; ++at) {
+    // What cannot be entered is an error: a text of which a part is missing is another text.
+    fs::path last = base;
+    for (fs::recursive_directory_iterator at(base, error), end; !error && at != end; at.increment(error)) {
+      last = at->path();
       const std::string name = at->path().filename().string();
       const bool leave =
           name.front() == '.' || std::find(left_out.begin(), left_out.end(), name) != left_out.end();
       if (at->is_directory() && leave) at.disable_recursion_pending();
       if (!leave && at->is_regular_file() && !at->is_symlink()) files.insert(at->path());
     }
+    if (error)
+      throw std::runtime_error(option + ": the folder " + last.string() + " cannot be read (" +
+                               error.message() + ")");
   }
   std::vector<FoundFile> found;
   for (const fs::path& file : files)

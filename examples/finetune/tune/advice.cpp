@@ -1,29 +1,20 @@
 // What a comparison comes to.
 #include <algorithm>  // sort, max
-#include <charconv>   // from_chars
-#include <cmath>      // sqrt, isfinite
+#include <cmath>      // sqrt
 #include <stdexcept>  // invalid_argument
 
 #include <fmt/format.h>
 
+#include "../../numbers.hpp"
 #include "compare.hpp"
 
 namespace finetune {
 
-namespace {
-
-template <class Number>
-bool parse(std::string_view text, Number& number) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  return error == std::errc() && end == text.data() + text.size();
-}
-
-}  // namespace
-
 TuneOptions parse_candidate(const std::string& text, TuneOptions rest) {
   const auto fail = [&](const std::string& why) {
-    throw std::invalid_argument(fmt::format(
-        "--candidates: \"{}\" {}; write SCHEME:RANK or SCHEME:RANK:RATE, such as tl6:32", text, why));
+    throw std::invalid_argument(
+        fmt::format("--candidates: {} {}; write SCHEME:RANK or SCHEME:RANK:RATE, such as tl6:32",
+                    examples::in_short(text), why));
   };
   const std::size_t first = text.find(':');
   if (first == text.npos) fail("has no rank");
@@ -36,11 +27,13 @@ TuneOptions parse_candidate(const std::string& text, TuneOptions rest) {
     for (const auto& [known, scheme] : named_schemes()) names += (names.empty() ? "" : ", ") + known;
     fail("begins with none of the schemes " + names);
   }
-  const std::string_view rank = std::string_view(text).substr(first + 1, second - first - 1);
-  if (!parse(rank, rest.rank) || rest.rank < 1 || rest.rank > 4096) fail("has no rank from 1 to 4096");
+  const auto rank = examples::to_whole<Index>(std::string_view(text).substr(first + 1, second - first - 1));
+  if (!rank || *rank < 1 || *rank > examples::largest_rank)
+    fail(fmt::format("has no rank from 1 to {}", examples::largest_rank));
+  rest.rank = rank.value_or(0);
   if (second != text.npos) {
-    double rate = 0;
-    if (!parse(std::string_view(text).substr(second + 1), rate) || !(rate > 0) || !std::isfinite(rate))
+    const auto rate = examples::to_number(std::string_view(text).substr(second + 1));
+    if (!rate || *rate < examples::smallest_number || *rate > examples::largest_number)
       fail("has no positive rate at its end");
     rest.rate = rate;
   }

@@ -6,7 +6,9 @@
 #include <thread>     // hardware_concurrency
 
 #include "../../command_line.hpp"
-#include "../../numbers.hpp"
+#include "../../lists.hpp"
+#include "../../paths.hpp"
+#include "../../validators.hpp"
 #include "compare.hpp"
 #include "evaluate.hpp"
 #include "train.hpp"
@@ -15,9 +17,15 @@ namespace finetune {
 
 namespace {
 
+using examples::any_path;
+using examples::any_seed;
 using examples::number_from;
 using examples::number_from_zero;
+using examples::positive_count;
 using examples::positive_number;
+using examples::some_minutes;
+using examples::utf8_text;
+using examples::whole_from;
 
 constexpr std::array<std::string_view, 4> commands = {"train", "eval", "generate", "compare"};
 
@@ -31,13 +39,11 @@ struct Products {
   }
 };
 
-CLI::Validator positive_whole() { return number_from(1, 1e9, "a number from 1 to 1e9"); }
-CLI::Validator some_minutes() { return number_from(1e-6, 1e6, "a number above 0 and up to 1e6"); }
-
 void add_model(CLI::App& app, ModelOptions& model, Products& products) {
   model.threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   app.add_option("--model", model.path, "the base: a GGUF file or a Hugging Face folder")
       ->required()
+      ->check(any_path())
       ->group("Model");
   app.add_option(
          "--products", products.numbers,
@@ -49,18 +55,17 @@ void add_model(CLI::App& app, ModelOptions& model, Products& products) {
                  "as-is: weights stay mapped in the file's types; f32: a copy as floats")
       ->check(CLI::IsMember({"as-is", "f32"}))
       ->group("Model");
-  app.add_option("--threads", model.threads, "")
-      ->check(number_from(1, 1024, "a number from 1 to 1024"))
-      ->group("Model");
+  app.add_option("--threads", model.threads, "")->check(examples::count_of_threads())->group("Model");
 }
 
 void add_reading(CLI::App& app, DataOptions& reading) {
   app.add_option("--window", reading.window,
                  "longest sequence, in tokens; longer ones lose their end [512, or what the model can read]")
-      ->check(number_from(2, 1e6, "a number from 2 to 1000000"))
+      ->check(whole_from(2, 1'000'000))
       ->always_capture_default(false)
       ->group("Data");
   app.add_option("--system", reading.system, "system message for examples of question and answer")
+      ->check(utf8_text())
       ->group("Data");
   app.add_flag("--loss-on-all", reading.loss_on_all, "train on questions as well, not on answers alone")
       ->group("Data");
@@ -72,18 +77,20 @@ void add_training_data(CLI::App& app, TrainingDataOptions& data) {
          "text (files or folders), or JSONL with text, prompt and completion, messages, or instruction, "
          "input and output")
       ->required()
+      ->check(any_path())
       ->group("Data");
   app.add_option("--validation", data.validation,
                  "the same, to measure with; else a part of --data is held out")
+      ->check(any_path())
       ->group("Data");
   app.add_option("--held-out", data.held_out,
                  "that part; 0: nothing is measured, and the last step's adapter is kept")
-      ->check(number_from(0, 0.5, "a number from 0 to 0.5"))
+      ->check(number_from(0, 0.5))
       ->group("Data");
   add_reading(app, data.reading);
   app.add_option("--batch-tokens", data.batch_tokens,
                  "a batch holds sequences of up to so many tokens in all")
-      ->check(positive_whole())
+      ->check(positive_count())
       ->group("Data");
 }
 
@@ -101,9 +108,7 @@ void add_tune(CLI::App& app, TuneOptions& tune, bool one_scheme) {
           }
         })
         ->group("Adapter");
-    app.add_option("--rank", tune.rank, "")
-        ->check(number_from(1, 4096, "a number from 1 to 4096"))
-        ->group("Adapter");
+    app.add_option("--rank", tune.rank, "")->check(examples::any_rank())->group("Adapter");
     app.add_option("--rate", tune.rate, "learning rate of A and B [by scheme]")
         ->check(positive_number())
         ->group("Training");
@@ -114,15 +119,13 @@ void add_tune(CLI::App& app, TuneOptions& tune, bool one_scheme) {
   app.add_option("--scaling", tune.scaling, "s of y += s v∘B(u∘Ax); LoRA's alpha / rank")
       ->check(positive_number())
       ->group("Adapter");
-  app.add_option("--targets", tune.targets, "adapted modules")
-      ->delimiter(',')
-      ->check(CLI::IsMember(all_targets()))
+  examples::add_list(app, "--targets", tune.targets, "adapted modules", CLI::IsMember(all_targets()))
       ->group("Adapter");
   app.add_option("--schedule", tune.schedule, "cosine, down to a tenth, or constant")
       ->check(CLI::IsMember({"cosine", "constant"}))
       ->group("Training");
   app.add_option("--warm-up", tune.warm_up, "part of the steps in which rates rise")
-      ->check(number_from(0, 1, "a number from 0 to 1"))
+      ->check(number_from(0, 1))
       ->group("Training");
   app.add_option("--weight-decay", tune.weight_decay, "AdamW's, on A and B")
       ->check(number_from_zero())
@@ -131,15 +134,23 @@ void add_tune(CLI::App& app, TuneOptions& tune, bool one_scheme) {
       ->check(positive_number())
       ->group("Training");
   app.add_option("--dropout", tune.dropout, "on the adapters' input")
-      ->check(number_from(0, 0.99, "a number from 0 to 0.99"))
+      ->check(number_from(0, 0.99))
       ->group("Training");
   app.add_option("--accumulate", tune.accumulate, "batches in a step")
-      ->check(positive_whole())
+      ->check(positive_count())
       ->group("Training");
-  app.add_option("--seed", tune.seed, "of the adapter's start and the order of the data")->group("Training");
+  app.add_option("--seed", tune.seed, "of the adapter's start and the order of the data")
+      ->check(any_seed())
+      ->group("Training");
   app.add_flag("--recompute", tune.recompute,
                "keep a layer's input alone, compute the rest again: less memory")
       ->group("Training");
+}
+
+void check_readable(const ModelOptions& model, const TrainingDataOptions& data) {
+  examples::check_readable("--model", {model.path});
+  examples::check_readable("--data", data.paths);
+  examples::check_readable("--validation", data.validation);
 }
 
 int train_command(int argc, char** argv) {
@@ -151,10 +162,10 @@ int train_command(int argc, char** argv) {
   add_training_data(app, o.data);
   add_tune(app, o.tune, true);
   CLI::Option* epochs = app.add_option("--epochs", o.epochs, "passes over the data")
-                            ->check(number_from(1e-6, 1e6, "a number above 0 and up to 1e6"))
+                            ->check(number_from(1e-6, 1e6, "a number above 0 and up to 1000000"))
                             ->group("Training");
   CLI::Option* steps = app.add_option("--steps", o.steps, "instead: so many steps")
-                           ->check(positive_whole())
+                           ->check(positive_count())
                            ->always_capture_default(false)
                            ->excludes(epochs)
                            ->group("Training");
@@ -165,19 +176,21 @@ int train_command(int argc, char** argv) {
       ->excludes(steps)
       ->group("Training");
   app.add_option("--evaluations", o.evaluations, "how often the validation loss is measured")
-      ->check(positive_whole())
+      ->check(positive_count())
       ->group("Training");
   app.add_option("--patience", o.patience, "end after so many evaluations without a better loss; 0: never")
-      ->check(number_from(0, 1e6, "a number from 0 on"))
+      ->check(whole_from(0, 1'000'000))
       ->group("Training");
   app.add_option("--out", o.out, "folder for the adapter and all that belongs to it")
       ->required()
+      ->check(any_path())
       ->group("Files");
   app.add_flag("--resume", o.resume,
                "go on from the checkpoint in OUT as if the run had not been interrupted")
       ->group("Files");
   app.add_option("--base-name", o.base_name,
                  "what the files call the base, such as HuggingFaceTB/SmolLM2-135M-Instruct [its own name]")
+      ->check(utf8_text())
       ->group("Files");
   app.footer(
       "\nExample:\n  finetune train --model model.gguf --data chat.jsonl --scheme tl6 --rank 32 --out "
@@ -186,12 +199,11 @@ int train_command(int argc, char** argv) {
       "the "
       "last\ncheckpoint of a run that was killed. Exit status: 0 done, 1 failed, 2 wrong usage, 130 "
       "interrupted.");
-  int status = 0;
-  const int code = examples::run_command(app, argc, argv, std::cout, std::cerr, [&] {
+  return examples::run_command(app, argc, argv, std::cout, std::cerr, [&] {
     products.say(o.model);
-    status = train(o);
+    check_readable(o.model, o.data);
+    return train(o);
   });
-  return code == 0 ? status : code;
 }
 
 int eval_command(int argc, char** argv) {
@@ -201,13 +213,18 @@ int eval_command(int argc, char** argv) {
   app.option_defaults()->always_capture_default();
   add_model(app, o.model, products);
   app.add_option("--adapter", o.adapters, "native file, PEFT folder, GGUF adapter, or the folder of a run")
+      ->check(any_path())
       ->group("Model");
-  app.add_option("--data", o.data, "as for finetune train")->required()->group("Data");
+  app.add_option("--data", o.data, "as for finetune train")->required()->check(any_path())->group("Data");
   add_reading(app, o.reading);
-  app.add_option("--batch-tokens", o.batch_tokens, "")->check(positive_whole())->group("Data");
+  app.add_option("--batch-tokens", o.batch_tokens, "")->check(positive_count())->group("Data");
   return examples::run_command(app, argc, argv, std::cout, std::cerr, [&] {
     products.say(o.model);
+    examples::check_readable("--model", {o.model.path});
+    examples::check_readable("--adapter", o.adapters);
+    examples::check_readable("--data", o.data);
     evaluate(o);
+    return 0;
   });
 }
 
@@ -218,18 +235,26 @@ int generate_command(int argc, char** argv) {
   app.option_defaults()->always_capture_default();
   add_model(app, o.model, products);
   app.add_option("--adapter", o.adapters, "native file, PEFT folder, GGUF adapter, or the folder of a run")
+      ->check(any_path())
       ->group("Model");
-  app.add_option("--prompt", o.prompts, "")->required()->group("Text");
-  app.add_option("--system", o.system, "system message")->group("Text");
+  app.add_option("--prompt", o.prompts, "")
+      ->required()
+      ->check(utf8_text())
+      ->allow_extra_args(false)
+      ->group("Text");
+  app.add_option("--system", o.system, "system message")->check(utf8_text())->group("Text");
   app.add_flag("--raw", o.raw, "the prompt as it is, without the chat template")->group("Text");
-  app.add_option("--tokens", o.tokens, "of an answer at most")->check(positive_whole())->group("Text");
+  app.add_option("--tokens", o.tokens, "of an answer at most")->check(positive_count())->group("Text");
   app.add_option("--temperature", o.temperature, "0: always the most likely token")
       ->check(number_from_zero())
       ->group("Text");
-  app.add_option("--seed", o.seed, "")->group("Text");
+  app.add_option("--seed", o.seed, "")->check(any_seed())->group("Text");
   return examples::run_command(app, argc, argv, std::cout, std::cerr, [&] {
     products.say(o.model);
+    examples::check_readable("--model", {o.model.path});
+    examples::check_readable("--adapter", o.adapters);
     generate(o);
+    return 0;
   });
 }
 
@@ -242,21 +267,21 @@ int compare_command(int argc, char** argv) {
   add_model(app, o.model, products);
   add_training_data(app, o.data);
   add_tune(app, o.tune, false);
-  app.add_option("--candidates", o.candidates, "SCHEME:RANK, or SCHEME:RANK:RATE for a rate of its own")
-      ->delimiter(',')
+  examples::add_list(app, "--candidates", o.candidates,
+                     "SCHEME:RANK, or SCHEME:RANK:RATE for a rate of its own")
       ->group("Adapter");
   app.add_option("--minutes", o.minutes, "for everything")->check(some_minutes())->group("Training");
   app.add_option("--out", o.out, "folder for tables, the picture and the adapters")
       ->required()
+      ->check(any_path())
       ->group("Files");
   app.add_flag("--resume", o.resume, "go on where an earlier run with the same options was stopped")
       ->group("Files");
-  int status = 0;
-  const int code = examples::run_command(app, argc, argv, std::cout, std::cerr, [&] {
+  return examples::run_command(app, argc, argv, std::cout, std::cerr, [&] {
     products.say(o.model);
-    status = compare(o);
+    check_readable(o.model, o.data);
+    return compare(o);
   });
-  return code == 0 ? status : code;
 }
 
 }  // namespace

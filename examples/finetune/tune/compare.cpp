@@ -10,6 +10,8 @@
 #include <finetune/report/plots.hpp>      // draw, plot_script
 #include <nlohmann/json.hpp>
 
+#include "../../paths.hpp"
+#include "../../standard_output.hpp"
 #include "data.hpp"
 #include "memory.hpp"
 #include "outputs.hpp"  // save_adapter_files
@@ -242,7 +244,7 @@ int Comparer::run() {
   for (std::size_t round = 0; round < rounds.size(); ++round) {
     fmt::print("\n== Round {} of {}: {} candidates to {} steps\n", round + 1, rounds.size(), left.size(),
                steps[round]);
-    std::fflush(stdout);
+    examples::flush(std::cout);
     std::vector<Candidate> taking_part;
     for (const std::size_t i : left) {
       Candidate& candidate = candidates_[i];
@@ -254,7 +256,7 @@ int Comparer::run() {
       candidate.round = static_cast<int>(round) + 1;
       fmt::print("{:<18} {}\n", candidate.name,
                  candidate.diverged ? "diverged" : fmt::format("{:.4f} nats a token", candidate.loss));
-      std::fflush(stdout);
+      examples::flush(std::cout);
       taking_part.push_back(candidate);
     }
     if (round + 1 == rounds.size()) break;
@@ -272,6 +274,8 @@ int Comparer::run() {
 int compare(const CompareOptions& options) {
   if (options.candidates.size() < 2)
     throw std::invalid_argument("--candidates: at least two are needed to compare");
+  for (const std::string& candidate : options.candidates) parse_candidate(candidate, options.tune);
+  examples::check_output_folder("--out", options.out);
   const FolderLock lock(options.out);
   if (!options.resume && std::filesystem::exists(options.out / "plan.json"))
     throw std::runtime_error(

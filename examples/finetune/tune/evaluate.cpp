@@ -9,6 +9,7 @@
 #include <finetune/data/batches.hpp>  // in_order
 #include <llama/generate.hpp>
 
+#include "../../standard_output.hpp"
 #include "base.hpp"
 #include "tuner.hpp"  // mean_loss
 
@@ -63,7 +64,7 @@ void evaluate(const EvalOptions& options) {
   const auto measure = [&](const std::string& name, const Adapter* adapter) {
     const double loss = mean_loss(model, base.model(), adapter, batches);
     fmt::print("{:<40} {:>12.5f} {:>12.4f}\n", name, loss, std::exp(loss));
-    std::fflush(stdout);
+    examples::flush(std::cout);
   };
   measure("base", nullptr);
   for (std::size_t i = 0; i < adapters.size(); ++i) measure(options.adapters[i].string(), &adapters[i]);
@@ -85,7 +86,7 @@ void generate(const GenerateOptions& options) {
     fmt::print("== {}\n", prompt);
     const auto say = [&](const std::string& name, const Adapter* adapter) {
       fmt::print("-- {}\n{}\n", name, answer(base, model, adapter, options, tokens));
-      std::fflush(stdout);
+      examples::flush(std::cout);
     };
     say("base", nullptr);
     for (std::size_t i = 0; i < adapters.size(); ++i) say(options.adapters[i].string(), &adapters[i]);

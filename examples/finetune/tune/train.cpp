@@ -11,6 +11,8 @@
 #include <finetune/train/resident.hpp>    // peak_resident_bytes
 #include <nlohmann/json.hpp>
 
+#include "../../paths.hpp"
+#include "../../standard_output.hpp"
 #include "data.hpp"
 #include "memory.hpp"
 #include "outputs.hpp"
@@ -81,6 +83,7 @@ void check_memory(const MemoryEstimate& estimate, const TrainOptions& o) {
 int train(TrainOptions options) {
   const double begin = seconds_now();
   const std::filesystem::path checkpoint = options.out / "checkpoint.safetensors";
+  examples::check_output_folder("--out", options.out);
   const FolderLock lock(options.out);
   if (!options.resume &&
       (std::filesystem::exists(checkpoint) || std::filesystem::exists(options.out / "run.json")))
@@ -118,7 +121,7 @@ int train(TrainOptions options) {
              options.data.batch_tokens * options.tune.accumulate,
              static_cast<double>(steps * options.tune.accumulate) / static_cast<double>(batches.per_epoch()),
              base.pool().size());
-  std::fflush(stdout);
+  examples::flush(std::cout);
 
   Tuner tuner(model, base.model(), options.tune, batches, data.validation);
   const bool measures = !data.validation.empty();

@@ -180,8 +180,42 @@ TEST_F(TuneTest, SaysWhatIsWrong) {
   expect_error(bad, 1, "bad.jsonl");
   EXPECT_NE(bad.output.find("2"), std::string::npos);
   folder_.write("file", "");
-  expect_error(train("file/out"), 1, "file");
+  expect_error(train("file/out"), 1, "--out: \"" + path("file/out") + "\" cannot be made");
   EXPECT_FALSE(std::filesystem::exists(path("out/adapter.safetensors")));
+}
+
+TEST_F(TuneTest, EveryArgumentIsCheckedBeforeAnyWork) {
+  for (const char* value : {"0", "-1", "2000000000", "99999999999999999999999", "1.5"})
+    expect_error(train("new", {"--rank", value}), 2,
+                 "--rank: \"" + std::string(value) + "\" is not a whole number from 1 to 4096");
+  for (const std::string option : {"--scaling", "--rate", "--uv-rate", "--clip"})
+    for (const char* value : {"0", "nan", "inf", "-1", "1e30", "1e-30", ""})
+      expect_error(train("new", {option, value}), 2, option + ": \"" + value + "\" is not a positive number");
+  for (const std::string option : {"--warm-up", "--held-out", "--dropout", "--weight-decay"})
+    for (const char* value : {"nan", "inf", "-1", "1e30"})
+      expect_error(train("new", {option, value}), 2,
+                   option + ": \"" + value + "\" is not a number from 0 to ");
+  for (const std::string option :
+       {"--steps", "--accumulate", "--evaluations", "--batch-tokens", "--threads", "--window"})
+    for (const char* value : {"0", "-1", "nan", "99999999999999999999999"})
+      expect_error(train("new", {option, value}), 2, option + ": \"" + value + "\" is not a whole number");
+  for (const char* value : {"-1", "99999999999999999999999"})
+    expect_error(train("new", {"--seed", value}), 2, "is not a whole number from 0 to 18446744073709551615");
+  expect_error(train("new", {"--targets", "q_proj,q_proj"}), 2, "\"q_proj\" is there twice");
+  expect_error(train("new", {"--out", ""}), 2, "--out: the path is empty");
+  expect_error(train("new", {"--data", path("nothing")}), 1,
+               "--data: \"" + path("nothing") + "\" cannot be read");
+  expect_error(train("new", {"--validation", path("no")}), 1,
+               "--validation: \"" + path("no") + "\" cannot be read");
+  expect_error(command("generate", {"--prompt", "caf\xe9"}), 2,
+               "--prompt: the text is no UTF-8: byte 3 is 0xe9");
+  for (const char* value : {"nan", "inf", "-1"})
+    expect_error(command("generate", {"--prompt", "a", "--temperature", value}), 2,
+                 "is not a number from 0 to 1e15");
+  expect_error(command("compare",
+                       {"--data", path("chat.jsonl"), "--out", path("new"), "--candidates", "lora:1,lora:1"}),
+               2, "\"lora:1\" is there twice");
+  EXPECT_FALSE(std::filesystem::exists(path("new")));
 }
 
 TEST_F(TuneTest, TwoRunsDoNotShareAFolder) {
@@ -231,7 +265,8 @@ TEST_F(TuneTest, AnAdapterOfAnotherBaseIsNamed) {
   folder_.write("wrong.safetensors", "not an adapter");
   expect_error(command("eval", {"--data", path("chat.jsonl"), "--adapter", path("wrong.safetensors")}), 1,
                "wrong.safetensors");
-  expect_error(command("eval", {"--data", path("chat.jsonl"), "--adapter", path("nothing")}), 1, "nothing");
+  expect_error(command("eval", {"--data", path("chat.jsonl"), "--adapter", path("nothing")}), 1,
+               "--adapter: \"" + path("nothing") + "\" cannot be read: No such file or directory");
 }
 
 TEST_F(TuneTest, GeneratesBeforeAndAfter) {
