@@ -1,4 +1,4 @@
-// The forward pass of a Llama model over a batch of tokens.
+// The forward pass of a model of the Llama family over a batch of tokens.
 #pragma once
 
 #include <cstdint>           // int32_t
@@ -6,7 +6,7 @@
 #include <span>              // span
 #include <vector>            // vector
 
-#include <llama/gguf_model.hpp>
+#include <llama/model.hpp>
 #include <llama/rope.hpp>
 #include <llama/thread_pool.hpp>
 #include <tiedlora/serving.hpp>
@@ -16,9 +16,8 @@
 
 namespace engine {
 
-using llama::GgufLayer;
-using llama::GgufModel;
 using llama::ThreadPool;
+using Model = llama::Model<float>;
 
 /// One token of a batch. Tokens of one text stand in order; texts may be mixed.
 struct Row {
@@ -30,14 +29,18 @@ struct Row {
 
 /// y = W x, where y has a row of weight.out numbers for each token.
 struct Linear {
-  const GgufWeight& weight;
+  const Weight& weight;
   float* y;
 };
+
+/// Linear layers of a decoder layer: q, k, v, o, gate, up, down. Number m of layer l is module 7 l + m of an
+/// AdapterSet of llama::all_modules.
+inline constexpr Index modules_per_layer = 7;
 
 class Engine {
  public:
   /// For batches of at most `max_rows` tokens at positions below `context`. The model must outlive it.
-  Engine(const GgufModel& model, int threads, Index context, Index max_rows);
+  Engine(const Model& model, int threads, Index context, Index max_rows);
 
   Index context() const { return context_; }
   Index max_rows() const { return max_rows_; }
@@ -55,20 +58,21 @@ class Engine {
   // What each thread does. Between barriers threads work on different rows, heads or outputs.
   void run(const Member& member, std::span<const Row> rows);
 
-  // Up to three linear layers, of consecutive numbers, that read the same x. All threads call it, and return
-  // when all of y is there.
-  void linear(const Member& member, std::initializer_list<Linear> layers, const Activations& x, Index count);
+  // Up to three linear layers that read the same x, and are modules `first` and the next. All threads call
+  // it, and return when all of y is there.
+  void linear(const Member& member, Index first, std::initializer_list<Linear> layers, const Activations& x,
+              Index count);
 
   void normalize(Range own, const float* weight);
   void add_delta(Range own);
 
-  // Turns q and k of one token and puts k and v into its cache.
+  // Completes q, k and v of one token, turns q and k and puts k and v into its cache.
   void remember(Index layer, const Row& row, Index t);
 
   float* q(Index t, Index head) { return q_.data() + (t * s_.heads + head) * s_.head_width(); }
   static std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
-  const GgufModel& model_;
+  const Model& model_;
   const Config s_;
   ThreadPool pool_;
   llama::RotaryTable<float> rotary_;

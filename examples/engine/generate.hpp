@@ -7,15 +7,16 @@
 #include <utility>    // move
 #include <vector>     // vector
 
+#include <llama/sample.hpp>
 #include <llama/tokenizer.hpp>
 #include <tiedlora/serving.hpp>
 
 #include "attention.hpp"
 #include "engine.hpp"
-#include "sampler.hpp"
 
 namespace engine {
 
+using llama::Token;
 using llama::Tokenizer;
 
 /// A prompt and what was written after it.
@@ -23,7 +24,8 @@ struct Text {
   std::vector<Token> tokens;
   std::size_t limit = 0;  ///< it ends with so many tokens, if not before
   tiedlora::TokenAdapter adapter = {};
-  Sampler sampler;
+  double temperature = 0;
+  llama::Random random;
   KvCache cache;
   std::size_t computed = 0;  ///< tokens whose keys and values are in the cache
   bool is_done = false;
@@ -55,7 +57,8 @@ void step(Engine& engine, const Tokenizer& tokenizer, const tiedlora::AdapterSna
   const std::size_t vocabulary = writing.empty() ? 0 : logits.size() / writing.size();
   for (std::size_t n = 0; n < writing.size(); ++n) {
     Text& text = texts[writing[n]];
-    const Token token = text.sampler.next(logits.subspan(n * vocabulary, vocabulary));
+    const auto known = logits.subspan(n * vocabulary, tokenizer.size());  // embeddings may be of more
+    const Token token = llama::sample(known, text.temperature, text.random);
     text.tokens.push_back(token);
     text.is_done = tokenizer.is_end(token) || text.tokens.size() >= text.limit;
     write(writing[n], token);

@@ -3,7 +3,6 @@
 
 #include <algorithm>  // clamp
 #include <bit>        // bit_cast
-#include <cmath>      // sqrt
 #include <cstdint>    // int32_t
 
 #include "quant.hpp"
@@ -29,45 +28,37 @@ inline float fast_exp(float x) {
   return x < -87.3f ? 0.0f : p * power;
 }
 
-/// out = w ∘ x / √(mean x² + ε)
-inline void rms_norm(const float* x, const float* w, Index width, float epsilon, float* out) {
-  double sum = 0;
-  for (Index i = 0; i < width; ++i) sum += static_cast<double>(x[i] * x[i]);
-  const float scale = 1 / std::sqrt(static_cast<float>(sum / static_cast<double>(width)) + epsilon);
-  for (Index i = 0; i < width; ++i) out[i] = x[i] * scale * w[i];
-}
-
 /// gate = up ∘ gate / (1 + e^-gate)
 inline void swiglu(float* gate, const float* up, Index width) {
   for (Index i = 0; i < width; ++i) gate[i] = gate[i] / (1 + fast_exp(-gate[i])) * up[i];
 }
 
-/// Σ a_i b_i; the width is a multiple of 8.
+/// Σ a_i b_i
 inline float dot_product(const Half* a, const float* b, Index width) {
+  float sum = 0;
+  Index i = 0;
 #if ENGINE_AVX2
   Lanes sums;
-  for (Index i = 0; i < width; i += 8)
+  for (; i + 8 <= width; i += 8)
     sums.values = _mm256_fmadd_ps(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(a + i))),
                                   _mm256_loadu_ps(b + i), sums.values);
-  return total(sums);
-#else
-  float sum = 0;
-  for (Index i = 0; i < width; ++i) sum += to_float(a[i]) * b[i];
-  return sum;
+  sum = total(sums);
 #endif
+  for (; i < width; ++i) sum += to_float(a[i]) * b[i];
+  return sum;
 }
 
 /// y += c x
 inline void add_scaled(float c, const Half* x, Index width, float* y) {
+  Index i = 0;
 #if ENGINE_AVX2
-  for (Index i = 0; i < width; i += 8)
+  for (; i + 8 <= width; i += 8)
     _mm256_storeu_ps(
         y + i, _mm256_fmadd_ps(_mm256_set1_ps(c),
                                _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x + i))),
                                _mm256_loadu_ps(y + i)));
-#else
-  for (Index i = 0; i < width; ++i) y[i] += c * to_float(x[i]);
 #endif
+  for (; i < width; ++i) y[i] += c * to_float(x[i]);
 }
 
 }  // namespace engine

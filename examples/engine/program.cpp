@@ -15,20 +15,21 @@
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
+#include <llama/base_adapter.hpp>
+#include <llama/base_model.hpp>
 #include <llama/chat.hpp>
-#include <llama/gguf_model.hpp>
 #include <llama/tokenizer.hpp>
 
 #include "../command_line.hpp"
 #include "../validators.hpp"
-#include "adapters.hpp"
 #include "engine.hpp"
 #include "generate.hpp"
-#include "sampler.hpp"
 
 namespace engine {
 
+using llama::BaseModel;
 using llama::Chat;
+using llama::Order;
 
 namespace {
 
@@ -57,7 +58,7 @@ std::pair<std::string, float> parse_use(const std::string& text) {
 /// The adapters of the command line by their names.
 class Adapters {
  public:
-  Adapters(const Options& options, const GgufModel& model) : set_(modules_of(model)) {
+  Adapters(const Options& options, const BaseModel& model) : set_(llama::all_modules(model.model().config)) {
     for (const std::string& text : options.adapters) {
       const std::size_t equals = text.find('=');
       const std::filesystem::path path = equals == text.npos ? text : text.substr(equals + 1);
@@ -66,15 +67,15 @@ class Adapters {
         throw std::invalid_argument(fmt::format(
             "--adapter {}: the name \"{}\" is taken or none that --use can say; give one with NAME=PATH",
             text, name));
-      if (options.order.empty() && tells_no_order(path))
+      if (options.order.empty() && std::filesystem::exists(path) && llama::has_two_orders(path, model))
         throw std::invalid_argument(
             fmt::format("--adapter {}: say with --order in which order the rows of q and k are in the "
                         "weights that it was trained "
                         "on: hugging-face (trained with transformers or on its safetensors) or gguf (trained "
                         "on a GGUF file)",
                         text));
-      const Order order = options.order == "hugging-face" ? Order::hugging_face : Order::gguf;
-      const auto id = set_.try_add(load_adapter(path, model, order));
+      const Order order = options.order == "gguf" ? Order::gguf : Order::hugging_face;
+      const auto id = set_.try_add(llama::load_adapter(path, model, order));
       if (!id) throw std::runtime_error(fmt::format("\"{}\": {}", path.string(), id.error()));
       ids_[name] = *id;
     }
@@ -123,7 +124,7 @@ std::vector<tiedlora::TokenAdapter> uses_of(const Options& options, const Adapte
 /// Everything that lives as long as the program.
 struct Session {
   Options options;
-  GgufModel model;
+  BaseModel model;
   Tokenizer tokenizer;
   Adapters adapters;
   Engine engine;
@@ -131,18 +132,21 @@ struct Session {
   explicit Session(const Options& o)
       : options(o),
         model(o.model),
-        tokenizer(model.file()),
+        tokenizer(model.tokenizer()),
         adapters(o, model),
-        engine(model, o.threads, context_of(o, model), 64) {
-    if (static_cast<Index>(tokenizer.size()) != model.sizes.vocabulary)
-      throw std::runtime_error(fmt::format("\"{}\" has {} tokens, but embeddings of {}", o.model,
-                                           tokenizer.size(), model.sizes.vocabulary));
+        engine(model.model(), o.threads, context_of(o, model), 64) {
+    // Folders may have embeddings of more tokens than there are, for sizes that computers like.
+    const auto tokens = static_cast<Index>(tokenizer.size());
+    const Index embeddings = model.model().config.vocabulary;
+    if (tokens > embeddings || (model.is_gguf() && tokens < embeddings))
+      throw std::runtime_error(
+          fmt::format("\"{}\" has {} tokens, but embeddings of {}", o.model, tokens, embeddings));
   }
 
-  static Index context_of(const Options& o, const GgufModel& model) {
-    if (o.context > model.context)
+  static Index context_of(const Options& o, const BaseModel& model) {
+    if (o.context > model.context())
       throw std::invalid_argument(
-          fmt::format("--context {}: the model was trained for {} at most", o.context, model.context));
+          fmt::format("--context {}: the model was trained for {} at most", o.context, model.context()));
     return o.context;
   }
 
@@ -154,8 +158,16 @@ struct Session {
         tokens.insert(tokens.begin(), *bos);
       return tokens;
     }
-    const Chat chat(model.file(), tokenizer);
+    const Chat chat = this->chat();
     return chat.begin(options.has_system ? options.system : chat.default_system(), prompt);
+  }
+
+  Chat chat() const {
+    auto chat = model.chat(tokenizer);
+    if (!chat)
+      throw std::runtime_error(
+          fmt::format("\"{}\" has no chat template; give texts to go on with (--raw)", options.model));
+    return *std::move(chat);
   }
 
   /// Throws std::invalid_argument where so many tokens cannot grow by --tokens.
@@ -165,13 +177,14 @@ struct Session {
       throw std::invalid_argument(
           fmt::format("a prompt of {} tokens and {} to write do not fit the context of {}; take a larger "
                       "--context (the model has up to {}) or fewer --tokens",
-                      tokens, options.tokens, options.context, model.context));
+                      tokens, options.tokens, options.context, model.context()));
   }
   Text text(std::vector<Token> prompt, const tiedlora::TokenAdapter& use, std::size_t number) const {
     Text text = {.tokens = {},
                  .adapter = use,
-                 .sampler = Sampler(options.temperature, options.seed + number),
-                 .cache = KvCache(model.sizes, options.context)};
+                 .temperature = options.temperature,
+                 .random = llama::Random(options.seed + number),
+                 .cache = KvCache(model.model().config, options.context)};
     go_on(text, std::move(prompt));
     return text;
   }
@@ -258,7 +271,7 @@ void write_texts(Session& session, std::vector<Text>& texts, std::vector<std::st
 void converse(Session& session, std::istream& in, std::ostream& out, std::ostream& err) {
   if (session.options.raw)
     throw std::invalid_argument("--raw needs a --prompt: lines of the input are a conversation");
-  const Chat chat(session.model.file(), session.tokenizer);
+  const Chat chat = session.chat();
   const auto use = uses_of(session.options, session.adapters, 1)[0];
   std::vector<Text> texts;
   err << "> " << std::flush;
@@ -307,12 +320,13 @@ void answer(Session& session, std::ostream& out, std::ostream& err) {
 
 int run(int argc, const char* const* argv, std::istream& in, std::ostream& out, std::ostream& err) {
   Options options;
-  CLI::App app("Runs a Llama model from a GGUF file, with any number of low-rank adapters at once.",
+  CLI::App app("Runs a model of the Llama family, with any number of low-rank adapters at once.",
                "engine");
-  app.add_option("model", options.model, "GGUF file: architecture llama; tensors Q4_1, Q8_0, F32")
+  app.add_option("model", options.model,
+                 "GGUF file or Hugging Face folder: Llama, Mistral, Qwen 2 or Qwen 3, in any type")
       ->required()
       ->check(examples::any_path())
-      ->type_name("GGUF");
+      ->type_name("MODEL");
   app.add_option("--prompt", options.prompts,
                  "what to answer; several are answered in one batch. Without it lines of the input are a "
                  "conversation")

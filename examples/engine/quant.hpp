@@ -17,7 +17,7 @@
 #include <cstdint>    // int8_t
 #include <cstring>    // memcpy
 
-#include <llama/gguf_weight.hpp>
+#include <llama/config.hpp>  // Index
 #include <llama/half.hpp>
 #include <llama/quant/halves.hpp>  // half_at
 
@@ -30,12 +30,14 @@
 
 namespace engine {
 
-using llama::block_size;
 using llama::Half;
 using llama::Index;
 using llama::to_float;
 using llama::to_half;
 using llama::quant::half_at;
+
+/// Numbers that share a scale.
+inline constexpr Index block_size = 32;
 
 /// One token's activations in blocks: width bytes, and for each block e and e Σ p, both rounded to a half.
 struct Blocks {
@@ -171,12 +173,15 @@ void dot_products(const std::byte* w, Index width, const Blocks* x, float* out) 
   for (int n = 0; n < N; ++n) out[n] = total(sums[n]) + offsets[n];
 }
 
-/// Σ a_i b_i of floats; the width is a multiple of 8.
+/// Σ a_i b_i of floats.
 inline float dot_product(const float* a, const float* b, Index width) {
   float sums[8] = {};
-  for (Index i = 0; i < width; i += 8)
+  Index i = 0;
+  for (; i + 8 <= width; i += 8)
     for (Index lane = 0; lane < 8; ++lane) sums[lane] += a[i + lane] * b[i + lane];
-  return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
+  float rest = 0;
+  for (; i < width; ++i) rest += a[i] * b[i];
+  return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7])) + rest;
 }
 
 }  // namespace engine

@@ -155,19 +155,10 @@ TEST(FastExp, IsExp) {
   EXPECT_EQ(fast_exp(-INFINITY), 0);
 }
 
-TEST(Math, NormAndSwiglu) {
+TEST(Math, Swiglu) {
   Dice dice(seed);
-  std::vector<float> x(96), w(96), up(96), out(96);
-  dice.fill(x, -3, 3), dice.fill(w), dice.fill(up);
-  double squares = 0;
-  for (const float value : x) squares += static_cast<double>(value) * static_cast<double>(value);
-  rms_norm(x.data(), w.data(), 96, 1e-5f, out.data());
-  for (std::size_t i = 0; i < 96; ++i) {
-    const double exact =
-        static_cast<double>(x[i]) / std::sqrt(squares / 96 + 1e-5) * static_cast<double>(w[i]);
-    EXPECT_NEAR(static_cast<double>(out[i]), exact,
-                8 * 0x1p-24 * std::abs(exact));  // eight roundings at most
-  }
+  std::vector<float> x(96), up(96);
+  dice.fill(x, -3, 3), dice.fill(up);
   std::vector<float> gate = x;
   swiglu(gate.data(), up.data(), 96);
   for (std::size_t i = 0; i < 96; ++i) {

@@ -10,7 +10,7 @@
 #include <fmt/format.h>
 
 #include "chat.hpp"
-#include "gguf_base.hpp"
+#include "gguf_model.hpp"
 #include "hugging_face_model.hpp"
 #include "tokenizer.hpp"
 
@@ -22,31 +22,21 @@ class BaseModel {
   /// A .gguf file, or a Hugging Face folder or its config.json. Throws std::runtime_error, naming file and
   /// key or tensor, for what is no model that is computed here.
   explicit BaseModel(const std::filesystem::path& path) : path_(path), file_(open(path)) {
-    if (const auto* gguf = std::get_if<GgufModel>(&file_)) {
-      model_ = base_of(*gguf);
-      architecture_ = gguf->architecture;
-      name_ = gguf->name;
-      context_ = gguf->context;
-    } else {
-      const auto& folder = std::get<HuggingFaceModel>(file_);
-      model_ = folder.model();
-      architecture_ = folder.config().architecture;
-      name_ = folder.config().name;
-      context_ = folder.config().context;
-    }
-    if (name_.empty()) name_ = is_gguf() ? path_.stem().string() : name_of(folder_of(path_));
+    if (config().name.empty()) name_ = is_gguf() ? path_.stem().string() : name_of(folder_of(path_));
   }
   BaseModel(BaseModel&&) = default;
 
   /// Valid as long as this.
-  const Model<float>& model() const { return model_; }
+  const Model<float>& model() const {
+    return std::visit([](const auto& file) -> const Model<float>& { return file.model(); }, file_);
+  }
   const std::filesystem::path& path() const { return path_; }
   bool is_gguf() const { return std::holds_alternative<GgufModel>(file_); }
   /// By GGUF's name: "llama" (Mistral too), "qwen2" or "qwen3".
-  const std::string& architecture() const { return architecture_; }
+  const std::string& architecture() const { return config().architecture; }
   /// What the file calls the model, or else the name of the file or folder.
-  const std::string& name() const { return name_; }
-  Index context() const { return context_; }  ///< tokens of the longest text that it was trained for
+  const std::string& name() const { return name_.empty() ? config().name : name_; }
+  Index context() const { return config().context; }  ///< tokens of the longest text that it was trained for
 
   /// Throws std::runtime_error where there is none.
   Tokenizer tokenizer() const {
@@ -63,6 +53,10 @@ class BaseModel {
   }
 
  private:
+  const BaseConfig& config() const {
+    return std::visit([](const auto& file) -> const BaseConfig& { return file.config(); }, file_);
+  }
+
   using File = std::variant<GgufModel, HuggingFaceModel>;
 
   static File open(const std::filesystem::path& path) {
@@ -84,9 +78,7 @@ class BaseModel {
 
   std::filesystem::path path_;
   File file_;
-  Model<float> model_;
-  std::string architecture_, name_;
-  Index context_ = 0;
+  std::string name_;  ///< where the file has none
 };
 
 }  // namespace llama

@@ -14,10 +14,6 @@ namespace llama {
 
 using tiedlora::Index;
 
-/// Which features of a head turn together by rotary position embedding: i and i + D/2, as in Hugging Face's
-/// weights, or 2i and 2i + 1, as in GGUF files of Llama models, whose rows of q and k stand in that order.
-enum class RopePairs { halves, neighbours };
-
 /// Sizes by Hugging Face's meaning; in brackets its config.json name and the letter that shape comments use.
 struct Config {
   Index vocabulary = 256;      ///< V [vocab_size]
@@ -30,7 +26,6 @@ struct Config {
   double rope_base = 10000;    ///< [rope_theta]
   double norm_epsilon = 1e-5;  ///< [rms_norm_eps]
   bool tied_embedding = true;  ///< [tie_word_embeddings]: logits use the token embedding
-  RopePairs rope_pairs = RopePairs::halves;
   std::vector<double> rope_divisors = {};  ///< D/2, of the angles of each pair; empty: all 1
   bool head_norms = false;                 ///< each head of q and k is normalised before it turns (Qwen 3)
   bool fused_qkv = false;  ///< adapters see one module qkv_proj, rows [q; k; v], instead of three

@@ -1,33 +1,16 @@
 // Text from the model, token by token.
 #pragma once
 
-#include <cmath>        // exp
 #include <cstdint>      // int32_t, uint64_t
 #include <span>         // span
 #include <type_traits>  // type_identity
 #include <vector>       // vector
 
 #include "random.hpp"
+#include "sample.hpp"
 #include "transformer.hpp"
 
 namespace llama {
-
-/// A token drawn from softmax(logits / temperature); temperature 0: the most likely one.
-template <class T>
-std::int32_t sample(std::span<const T> logits, double temperature, Random& random) {
-  const std::size_t best =
-      static_cast<std::size_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-  if (temperature == 0) return static_cast<std::int32_t>(best);
-  const auto weight = [&](T logit) {
-    return std::exp(static_cast<double>(logit - logits[best]) / temperature);
-  };
-  double sum = 0;
-  for (const T logit : logits) sum += weight(logit);
-  double left = random.uniform() * sum;
-  for (std::size_t i = 0; i < logits.size(); ++i)
-    if ((left -= weight(logits[i])) < 0) return static_cast<std::int32_t>(i);
-  return static_cast<std::int32_t>(best);  // rounding left a rest
-}
 
 /// The `count` tokens that follow the prompt, or those up to one of which is_end(token). Throws
 /// tiedlora::Error if the prompt is empty or the temperature negative.

@@ -1,12 +1,11 @@
 // A model that is computed as it lies in its file, in the file's types.
-#include "gguf_base.hpp"
-
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <string>
 #include <vector>
 
+#include "gguf_model.hpp"
 #include "modules.hpp"
 #include "support/io_files.hpp"
 #include "tiny_model.hpp"
@@ -57,7 +56,7 @@ class GgufBaseTest : public ::testing::Test {
 TEST_F(GgufBaseTest, BlocksGiveTheBitsOfTheirNumbers) {
   TinyModel(TinyModel::Numbers::blocks).write(path);
   const GgufModel file(path);
-  const Model<float> in_blocks = base_of(file);
+  const Model<float> in_blocks = file.model();
   ASSERT_EQ(in_blocks.layers[0].o.type, NumberType::Q4_1);
 
   std::vector<std::vector<float>> owned;
@@ -88,21 +87,20 @@ TEST_F(GgufBaseTest, BlocksGiveTheBitsOfTheirNumbers) {
 TEST_F(GgufBaseTest, NumbersOfAFileAreReadInPlace) {
   TinyModel(TinyModel::Numbers::floats).write(path);
   const GgufModel file(path);
-  const Model<float> model = base_of(file);
-  EXPECT_EQ(static_cast<const void*>(model.layers[1].down.numbers), file.layers[1].down.data);
-  EXPECT_GT(run(model, 2).loss, 0);
+  EXPECT_EQ(static_cast<const void*>(file.model().layers[1].down.numbers),
+            file.file().find_tensor("blk.1.ffn_down.weight")->bytes.data());
+  EXPECT_GT(run(file.model(), 2).loss, 0);
 }
 
 // Feature i and i + D/2 of a head, which stand together in the file, are apart again.
 TEST_F(GgufBaseTest, RowsOfQueriesAndKeysAreInTransformersOrder) {
   TinyModel(TinyModel::Numbers::floats).write(path);
   const GgufModel file(path);
-  const Model<float> model = base_of(file);
-  EXPECT_EQ(model.config.rope_pairs, RopePairs::halves);
-  const Index W = file.sizes.width, D = file.sizes.head_width();
-  const auto* q = reinterpret_cast<const float*>(file.layers[0].q.data);
+  const Model<float> model = file.model();
+  const Index W = model.config.width, D = model.config.head_width();
+  const auto* q = reinterpret_cast<const float*>(file.file().find_tensor("blk.0.attn_q.weight")->bytes.data());
   std::vector<float> row(static_cast<std::size_t>(W));
-  for (Index head = 0; head < file.sizes.heads; ++head)
+  for (Index head = 0; head < model.config.heads; ++head)
     for (Index i = 0; i < D; ++i) {
       model.layers[0].qkv[0].copy(head * D + i, 0, W, row.data());
       const Index place = head * D + (i < D / 2 ? 2 * i : 2 * (i - D / 2) + 1);

@@ -72,8 +72,6 @@ class GgufConfig {
 
   void read_rope() {
     Config& c = result_.sizes;
-    // llama.cpp's converter permutes the rows of q and k of a Llama alone.
-    c.rope_pairs = result_.architecture == "llama" ? RopePairs::neighbours : RopePairs::halves;
     if (has("rope.freq_base")) c.rope_base = number("rope.freq_base", 1, 1e12);
     if (has("rope.dimension_count") && count("rope.dimension_count", 1 << 18) != c.head_width())
       metadata_.fail("turns only a part of each head by RoPE ({}), which is not computed here",

@@ -98,29 +98,30 @@ class GgufModelTest : public ::testing::Test {
 
 TEST_F(GgufModelTest, ReadsThreeArchitectures) {
   const GgufModel llama = open(Sketch("llama"));
-  EXPECT_EQ(llama.architecture, "llama");
-  EXPECT_EQ(llama.context, 128);
-  EXPECT_EQ(llama.sizes, (Config{.vocabulary = 10,
+  EXPECT_EQ(llama.config().architecture, "llama");
+  EXPECT_EQ(llama.config().context, 128);
+  EXPECT_EQ(llama.config().sizes, (Config{.vocabulary = 10,
                                  .width = 16,
                                  .layers = 1,
                                  .heads = 4,
                                  .kv_heads = 2,
                                  .feed_forward = 24,
-                                 .norm_epsilon = static_cast<double>(1e-6f),
-                                 .rope_pairs = RopePairs::neighbours}));
-  EXPECT_EQ(llama.layers[0].q_bias, nullptr);
-  EXPECT_EQ(llama.layers[0].q_norm, nullptr);
+                                 .norm_epsilon = static_cast<double>(1e-6f)}));
+  EXPECT_EQ(llama.model().layers[0].qkv[1].neighbours, 4);
+  EXPECT_EQ(llama.model().layers[0].qkv[2].neighbours, 0);
+  EXPECT_EQ(llama.model().layers[0].qkv_bias[0], nullptr);
+  EXPECT_EQ(llama.model().layers[0].q_norm, nullptr);
 
   const GgufModel qwen2 = open(Sketch("qwen2"));
-  EXPECT_EQ(qwen2.sizes.rope_pairs, RopePairs::halves);
-  EXPECT_NE(qwen2.layers[0].v_bias, nullptr);
-  EXPECT_FALSE(qwen2.sizes.head_norms);
+  EXPECT_EQ(qwen2.model().layers[0].qkv[0].neighbours, 0);
+  EXPECT_NE(qwen2.model().layers[0].qkv_bias[2], nullptr);
+  EXPECT_FALSE(qwen2.config().sizes.head_norms);
 
   const GgufModel qwen3 = open(Sketch("qwen3"));
-  EXPECT_EQ(qwen3.sizes.rope_pairs, RopePairs::halves);
-  EXPECT_TRUE(qwen3.sizes.head_norms);
-  EXPECT_NE(qwen3.layers[0].k_norm, nullptr);
-  EXPECT_EQ(qwen3.layers[0].k_bias, nullptr);
+  EXPECT_EQ(qwen3.model().layers[0].qkv[1].neighbours, 0);
+  EXPECT_TRUE(qwen3.config().sizes.head_norms);
+  EXPECT_NE(qwen3.model().layers[0].k_norm, nullptr);
+  EXPECT_EQ(qwen3.model().layers[0].qkv_bias[1], nullptr);
 }
 
 TEST_F(GgufModelTest, RefusesOtherArchitectures) {
@@ -162,20 +163,20 @@ TEST_F(GgufModelTest, RefusesWhatIsNotComputed) {
   sketch.values["attention.sliding_window"] = std::uint32_t{128};
   sketch.values["attention.value_length"] = std::uint32_t{4};
   sketch.values["rope.dimension_count"] = std::uint32_t{4};
-  EXPECT_EQ(open(sketch).sizes, open(Sketch()).sizes);
+  EXPECT_EQ(open(sketch).config().sizes, open(Sketch()).config().sizes);
 }
 
 TEST_F(GgufModelTest, HeadsHaveAWidthOfTheirOwn) {
   Sketch sketch;
   sketch.values["attention.key_length"] = std::uint32_t{4};
-  EXPECT_EQ(open(sketch).sizes, open(Sketch()).sizes);  // as width / heads has it
+  EXPECT_EQ(open(sketch).config().sizes, open(Sketch()).config().sizes);  // as width / heads has it
   sketch.values["attention.key_length"] = std::uint32_t{6};
   expect_refused(sketch,
                  "has a tensor \"blk.0.attn_q.weight\" of {16, 16}; its other sizes ask for {16, 24}");
   sketch.tensors["blk.0.attn_q.weight"].shape = {16, 24};
   sketch.tensors["blk.0.attn_k.weight"].shape = sketch.tensors["blk.0.attn_v.weight"].shape = {16, 12};
   sketch.tensors["blk.0.attn_output.weight"].shape = {24, 16};
-  EXPECT_EQ(open(sketch).sizes.own_head_width, 6);
+  EXPECT_EQ(open(sketch).config().sizes.own_head_width, 6);
 }
 
 TEST_F(GgufModelTest, ReadsScaledRotaryEmbeddings) {
@@ -184,7 +185,7 @@ TEST_F(GgufModelTest, ReadsScaledRotaryEmbeddings) {
     sketch.values.insert(values.begin(), values.end());
     sketch.number = factors;
     if (factors > 0) sketch.tensors["rope_freqs.weight"] = {{2}};
-    return open(sketch).sizes.rope_divisors;
+    return open(sketch).config().sizes.rope_divisors;
   };
   using Divisors = std::vector<double>;
   const std::string linear = "linear", none = "none";

@@ -106,8 +106,7 @@ void layer_forward(const Pass<T>& pass, const Layer<T>& layer, const LayerActiva
     for (Index t = part.begin; t < part.end; ++t) {
       T* qkv = a.qkv + t * c.qkv_width();
       if (c.head_norms) head_norms_forward(c, *layer.weights, qkv, a, t);
-      rope_forward(pass.rotary, past.count + pass.sequences.position(t), qkv, c.heads + c.kv_heads,
-                   c.rope_pairs);
+      rope_forward(pass.rotary, past.count + pass.sequences.position(t), qkv, c.heads + c.kv_heads);
       if (past.keys_values)
         std::copy_n(qkv + c.q_width(), 2 * c.kv_width(),
                     past.keys_values + (past.count + t) * 2 * c.kv_width());
@@ -240,7 +239,7 @@ void layer_backward(const Pass<T>& pass, const Layer<T>& layer, const LayerActiv
     for (Index t = block.begin; t < block.end; ++t) {
       T* d_qkv = d.qkv + t * c.qkv_width();
       add_up_heads(c, d.heads + t * 2 * c.q_width(), d_qkv + c.q_width());
-      rope_backward(pass.rotary, pass.sequences.position(t), d_qkv, c.heads + c.kv_heads, c.rope_pairs);
+      rope_backward(pass.rotary, pass.sequences.position(t), d_qkv, c.heads + c.kv_heads);
       if (c.head_norms) head_norms_backward(c, *layer.weights, d_qkv, a, t);
     }
     if (layer.qkv.needs_x())

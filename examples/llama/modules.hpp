@@ -6,6 +6,7 @@
 #include <span>         // span
 #include <string>       // string
 #include <string_view>  // string_view
+#include <vector>       // vector
 
 #include <tiedlora/adapter/modules.hpp>
 
@@ -83,6 +84,14 @@ inline tiedlora::ModuleList modules(const Config& config, std::span<const std::s
     for (const SlotInfo& info : slots)
       if (wanted[static_cast<std::size_t>(info.slot)]) list.add(make_module(config, layer, info.slot));
   return list;
+}
+
+/// Those of every kind.
+inline tiedlora::ModuleList all_modules(const Config& config) {
+  std::vector<std::string> kinds;
+  for (const SlotInfo& info : slots)
+    if (has_slot(config, info.slot)) kinds.emplace_back(info.kind);
+  return modules(config, kinds);
 }
 
 }  // namespace llama

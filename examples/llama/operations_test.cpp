@@ -63,34 +63,20 @@ TEST(Rope, TurnsPairsOfOneHeadByPositionTimesFrequency) {
   for (std::size_t i = 0; i < x.size(); ++i) EXPECT_NEAR(x[i], expected[i], 1e-15) << i;
 }
 
-TEST(Rope, NeighboursTurnAsHalvesInAnotherOrder) {
-  RotaryTable<double> table(6, 10000.0);
-  table.extend(5);
-  const Values x = random_values(12, 1);
-  const auto neighbour = [](std::size_t i) { return i / 6 * 6 + i % 3 * 2 + i % 6 / 3; };
-  Values halves = x, neighbours(12);
-  for (std::size_t i = 0; i < 12; ++i) neighbours[neighbour(i)] = x[i];
-  rope_forward(table, 4, halves.data(), 2);
-  rope_forward(table, 4, neighbours.data(), 2, RopePairs::neighbours);
-  for (std::size_t i = 0; i < 12; ++i) EXPECT_EQ(neighbours[neighbour(i)], halves[i]) << i;
-}
-
 // L = Σ c ∘ y: dL/dx is c turned back.
 TEST(Rope, BackwardIsTheDerivative) {
-  for (const RopePairs pairs : {RopePairs::halves, RopePairs::neighbours}) {
-    RotaryTable<double> table(6, 10000.0);
-    table.extend(5);
-    Values x = random_values(12, 1);
-    const Values c = random_values(12, 2);
-    const auto loss = [&] {
-      Values y = x;
-      rope_forward(table, 4, y.data(), 2, pairs);
-      return dot(c, y);
-    };
-    Values dx = c;
-    rope_backward(table, 4, dx.data(), 2, pairs);
-    EXPECT_LT(gradient_error(x, dx, loss), gradient_tolerance);
-  }
+  RotaryTable<double> table(6, 10000.0);
+  table.extend(5);
+  Values x = random_values(12, 1);
+  const Values c = random_values(12, 2);
+  const auto loss = [&] {
+    Values y = x;
+    rope_forward(table, 4, y.data(), 2);
+    return dot(c, y);
+  };
+  Values dx = c;
+  rope_backward(table, 4, dx.data(), 2);
+  EXPECT_LT(gradient_error(x, dx, loss), gradient_tolerance);
 }
 
 TEST(Rope, TableGrowsWithoutChanging) {

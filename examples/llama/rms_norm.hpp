@@ -9,6 +9,19 @@
 
 namespace llama {
 
+/// Of one token; returns its i_t. y may be x.
+template <class T>
+T rms_norm(const T* x,  // W
+           const T* w,  // W
+           Index width, double epsilon,
+           T* y) {  // W
+  const ArrayMap<const T> from(x, width);
+  const T mean_square = from.square().sum() / static_cast<T>(width);
+  const T inverse_rms = 1 / std::sqrt(mean_square + static_cast<T>(epsilon));
+  ArrayMap<T>(y, width) = ArrayMap<const T>(w, width) * (from * inverse_rms);
+  return inverse_rms;
+}
+
 /// inverse_rms [N] is what backward needs besides x.
 template <class T>
 void rms_norm_forward(const Tokens<const T>& x,  // W×N
@@ -16,13 +29,7 @@ void rms_norm_forward(const Tokens<const T>& x,  // W×N
                       double epsilon,
                       const Tokens<T>& y,  // W×N
                       T* inverse_rms) {    // N
-  const ArrayMap<const T> weight(w, x.width);
-  for (Index t = 0; t < x.count; ++t) {
-    const auto x_t = column(x, t);
-    const T mean_square = x_t.square().sum() / static_cast<T>(x.width);
-    inverse_rms[t] = 1 / std::sqrt(mean_square + static_cast<T>(epsilon));
-    column(y, t) = weight * (x_t * inverse_rms[t]);
-  }
+  for (Index t = 0; t < x.count; ++t) inverse_rms[t] = rms_norm(x[t], w, x.width, epsilon, y[t]);
 }
 
 /// y again, from what forward kept.

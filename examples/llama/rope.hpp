@@ -1,5 +1,5 @@
-// Rotary position embedding (Su et al. 2021). Features a and b of a head turn together, i and i + D/2 or 2i
-// and 2i + 1 (RopePairs).
+// Rotary position embedding (Su et al. 2021). Features a and b of a head turn together, i and i + D/2, as in
+// Hugging Face's weights.
 //   D head width; p position; θ_i = base^(−2i/D), i < D/2, divided where a model says so
 //   a' = a cos(pθ_i) − b sin(pθ_i)      b' = b cos(pθ_i) + a sin(pθ_i)
 #pragma once
@@ -48,22 +48,17 @@ class RotaryTable {
 
 /// body(a, b, i) for every pair of `heads` times D features from x.
 template <class T, class Body>
-void for_rope_pairs(RopePairs pairs, Index half, T* x, Index heads, const Body& body) {
-  for (Index h = 0; h < heads; ++h, x += 2 * half) {
-    if (pairs == RopePairs::halves)
-      for (Index i = 0; i < half; ++i) body(x[i], x[i + half], i);
-    else
-      for (Index i = 0; i < half; ++i) body(x[2 * i], x[2 * i + 1], i);
-  }
+void for_rope_pairs(Index half, T* x, Index heads, const Body& body) {
+  for (Index h = 0; h < heads; ++h, x += 2 * half)
+    for (Index i = 0; i < half; ++i) body(x[i], x[i + half], i);
 }
 
 /// Turns the heads of one token, in place: `heads` times D features from x.
 template <class T>
-void rope_forward(const RotaryTable<T>& table, Index position, T* x, Index heads,
-                  RopePairs pairs = RopePairs::halves) {
+void rope_forward(const RotaryTable<T>& table, Index position, T* x, Index heads) {
   const T* cos = table.cos(position);
   const T* sin = table.sin(position);
-  for_rope_pairs(pairs, table.head_width() / 2, x, heads, [&](T& first, T& second, Index i) {
+  for_rope_pairs(table.head_width() / 2, x, heads, [&](T& first, T& second, Index i) {
     const T a = first, b = second;
     first = a * cos[i] - b * sin[i];
     second = b * cos[i] + a * sin[i];
@@ -72,11 +67,10 @@ void rope_forward(const RotaryTable<T>& table, Index position, T* x, Index heads
 
 /// The gradient turns back: a rotation's transpose is its inverse. In place.
 template <class T>
-void rope_backward(const RotaryTable<T>& table, Index position, T* dx, Index heads,
-                   RopePairs pairs = RopePairs::halves) {
+void rope_backward(const RotaryTable<T>& table, Index position, T* dx, Index heads) {
   const T* cos = table.cos(position);
   const T* sin = table.sin(position);
-  for_rope_pairs(pairs, table.head_width() / 2, dx, heads, [&](T& first, T& second, Index i) {
+  for_rope_pairs(table.head_width() / 2, dx, heads, [&](T& first, T& second, Index i) {
     const T a = first, b = second;
     first = a * cos[i] + b * sin[i];
     second = b * cos[i] - a * sin[i];

@@ -36,7 +36,7 @@ inline std::string byte_character(unsigned byte) {
 struct TinyModel {
   enum class Numbers { floats, blocks };
 
-  std::map<std::string, std::vector<float>> floats;         ///< tensors of F32, row-major
+  std::map<std::string, std::vector<float>> floats;         ///< tensors of F32, row-major; "….bias" has its own name
   std::map<std::string, std::string> blocks;                ///< tensors of Q4_1; token_embd is Q8_0
   std::map<std::string, std::pair<Index, Index>> matrices;  ///< in, out
   std::vector<std::string> tokens, merges;
@@ -48,7 +48,6 @@ struct TinyModel {
       "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
       "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
   std::uint32_t context = 128;
-  std::string half_precision = {};  ///< a matrix that is written as F16, all zero
 
   explicit TinyModel(Numbers numbers, std::uint64_t seed = 1) {
     for (const char* name : {"<|endoftext|>", "<|im_start|>", "<|im_end|>"}) tokens.emplace_back(name);
@@ -90,14 +89,14 @@ struct TinyModel {
     GgufBytes bytes;
     bytes.head(floats.size() + blocks.size(), 16);
     bytes.value("general.architecture", std::string_view(architecture))
-        .value("llama.block_count", std::uint32_t{2})
-        .value("llama.context_length", context)
-        .value("llama.embedding_length", std::uint32_t{64})
-        .value("llama.feed_forward_length", std::uint32_t{96})
-        .value("llama.attention.head_count", std::uint32_t{4})
-        .value("llama.attention.head_count_kv", std::uint32_t{2})
-        .value("llama.attention.layer_norm_rms_epsilon", 1e-5f)
-        .value("llama.rope.freq_base", 10000.0f)
+        .value(architecture + ".block_count", std::uint32_t{2})
+        .value(architecture + ".context_length", context)
+        .value(architecture + ".embedding_length", std::uint32_t{64})
+        .value(architecture + ".feed_forward_length", std::uint32_t{96})
+        .value(architecture + ".attention.head_count", std::uint32_t{4})
+        .value(architecture + ".attention.head_count_kv", std::uint32_t{2})
+        .value(architecture + ".attention.layer_norm_rms_epsilon", 1e-5f)
+        .value(architecture + ".rope.freq_base", 10000.0f)
         .value("tokenizer.ggml.model", std::string_view("gpt2"))
         .value("tokenizer.ggml.pre", std::string_view(pre))
         .value("tokenizer.ggml.eos_token_id", std::uint32_t{2})
@@ -118,21 +117,18 @@ struct TinyModel {
     std::string data;
     const auto place = [&](const std::string& name, Type type, std::string_view content) {
       const auto matrix = matrices.find(name);
-      std::vector<std::uint64_t> shape = {64};
+      std::vector<std::uint64_t> shape = {content.size() / sizeof(float)};  // all vectors are F32
       if (matrix != matrices.end())
         shape = {static_cast<std::uint64_t>(matrix->second.first),
                  static_cast<std::uint64_t>(matrix->second.second)};
-      bytes.tensor(name + ".weight", shape, type, data.size());
+      bytes.tensor(name.ends_with(".bias") ? name : name + ".weight", shape, type, data.size());
       data += content;
       data.append((32 - data.size() % 32) % 32, '\0');
     };
     for (const auto& [name, numbers] : floats)
       place(name, Type::F32, {reinterpret_cast<const char*>(numbers.data()), numbers.size() * sizeof(float)});
     for (const auto& [name, content] : blocks)
-      if (name == half_precision)
-        place(name, Type::F16, std::string(content.size() / 20 * 64, '\0'));
-      else
-        place(name, name == "token_embd" ? Type::Q8_0 : Type{3}, content);
+      place(name, name == "token_embd" ? Type::Q8_0 : Type{3}, content);
     bytes.pad().raw(data);
     std::ofstream(path, std::ios::binary) << bytes.str();
   }

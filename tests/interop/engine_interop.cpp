@@ -6,11 +6,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <engine/adapters.hpp>
 #include <engine/engine.hpp>
 #include <filesystem>
 #include <iostream>
-#include <llama/tokenizer.hpp>
+#include <llama/base_adapter.hpp>
+#include <llama/base_model.hpp>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <string>
@@ -69,16 +69,16 @@ json best_of(std::span<const float> logits) {
 }
 
 /// The prompt in batches, then the answer token by token, as one would write it.
-json score(engine::Engine& engine, const llama::GgufModel& model, const json& job) {
+json score(engine::Engine& engine, const llama::BaseModel& model, const json& job) {
   const auto prompt = job.at("prompt").get<std::vector<int>>(),
              answer = job.at("answer").get<std::vector<int>>();
-  AdapterSet<float> set(engine::modules_of(model));
+  AdapterSet<float> set(llama::all_modules(model.model().config));
   AdapterId adapter = no_adapter;
   if (!job.at("adapter").is_null()) {
     const auto order = job.value("order", "gguf") == "gguf" ? gguf::Order::gguf : gguf::Order::hugging_face;
-    adapter = set.add(engine::load_adapter(job.at("adapter").get<std::string>(), model, order));
+    adapter = set.add(llama::load_adapter(job.at("adapter").get<std::string>(), model, order));
   }
-  engine::KvCache cache(model.sizes, engine.context());
+  engine::KvCache cache(model.model().config, engine.context());
   json result = json::array();
   Index position = 0;
   const auto forward = [&](std::span<const int> tokens) {
@@ -98,9 +98,9 @@ json score(engine::Engine& engine, const llama::GgufModel& model, const json& jo
 }
 
 void run(const char* path) {
-  const llama::GgufModel model(path);
-  const llama::Tokenizer tokenizer(model.file());
-  engine::Engine engine(model, 1, 512, 64);
+  const llama::BaseModel model(path);
+  const llama::Tokenizer tokenizer = model.tokenizer();
+  engine::Engine engine(model.model(), 1, 512, 64);
   const json input = json::parse(std::cin);
   json output = {{"texts", json::array()}, {"jobs", json::array()}};
   for (const json& text : input.at("texts"))

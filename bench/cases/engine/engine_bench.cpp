@@ -6,11 +6,12 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <engine/adapters.hpp>
 #include <engine/engine.hpp>
 #include <exception>
 #include <filesystem>
 #include <iostream>
+#include <llama/gguf_model.hpp>
+#include <llama/modules.hpp>
 #include <map>
 #include <string>
 #include <tiedlora/io.hpp>
@@ -35,10 +36,10 @@ Adapter<float> random_adapter(const ModuleList& modules, const Scheme& scheme, I
 }
 
 /// Milliseconds per token, one after another behind a short prompt.
-double measure(engine::Engine& engine, const llama::GgufModel& model, const AdapterSnapshot<float>& adapters,
+double measure(engine::Engine& engine, const llama::Config& config, const AdapterSnapshot<float>& adapters,
                AdapterId id) {
   using Clock = std::chrono::steady_clock;
-  engine::KvCache cache(model.sizes, engine.context());
+  engine::KvCache cache(config, engine.context());
   std::vector<engine::Row> rows;
   for (Index i = 0; i < prompt_tokens; ++i)
     rows.push_back({static_cast<std::int32_t>(500 + 37 * i), i, &cache, i + 1 == prompt_tokens});
@@ -55,9 +56,10 @@ double measure(engine::Engine& engine, const llama::GgufModel& model, const Adap
 }
 
 void serve(int argc, char** argv) {
-  const llama::GgufModel model(argv[1]);
+  const llama::GgufModel file(argv[1]);
+  const llama::Model<float>& model = file.model();
   engine::Engine engine(model, std::stoi(argv[2]), prompt_tokens + tokens, prompt_tokens);
-  AdapterSet<float> set(engine::modules_of(model));
+  AdapterSet<float> set(llama::all_modules(model.config));
   std::map<std::string, AdapterId> ids = {{"none", no_adapter}};
   for (const Index rank : {8, 16, 32}) {
     const auto lora = random_adapter(set.modules(), schemes::lora(), rank);
@@ -69,7 +71,7 @@ void serve(int argc, char** argv) {
   }
   std::cout << kernel_isa() << std::endl;
   for (std::string line; std::getline(std::cin, line);)
-    std::cout << measure(engine, model, set.snapshot(), ids.at(line)) << std::endl;
+    std::cout << measure(engine, model.config, set.snapshot(), ids.at(line)) << std::endl;
 }
 
 }  // namespace

@@ -1,7 +1,6 @@
 #include "base.hpp"
 
 #include <algorithm>    // min
-#include <filesystem>   // exists
 #include <set>          // set
 #include <string_view>  // string_view
 #include <vector>       // vector
@@ -9,12 +8,8 @@
 #include <finetune/data/files.hpp>      // fnv1a
 #include <finetune/data/text_data.hpp>  // size_text
 #include <llama/adapter_map.hpp>
-#include <llama/modules.hpp>
-#include <tiedlora/io/gguf/load.hpp>
-#include <tiedlora/io/native.hpp>
-#include <tiedlora/io/peft/load.hpp>
+#include <llama/base_adapter.hpp>
 
-#include "../../adapter_format.hpp"
 #include "memory.hpp"  // available_memory
 
 namespace finetune {
@@ -98,29 +93,8 @@ std::uint64_t TuneBase::fingerprint() const {
       hash);
 }
 
-tiedlora::gguf::Naming TuneBase::gguf_naming() const {
-  tiedlora::gguf::Naming naming = tiedlora::gguf::llama({.heads = config().heads,
-                                                         .kv_heads = config().kv_heads,
-                                                         .weights = tiedlora::gguf::Order::hugging_face});
-  if (file_.architecture() == "llama") return naming;
-  // The rows of others' q and k stand as in transformers.
-  naming.architecture = file_.architecture();
-  naming.permuted.clear();
-  return naming;
-}
-
 tiedlora::Adapter<float> TuneBase::load_adapter(const std::filesystem::path& path) const {
-  using tiedlora::Adapter;
-  if (!std::filesystem::exists(path))
-    throw std::runtime_error(fmt::format(
-        "there is no \"{}\"; give a native file, a PEFT folder or a GGUF adapter", path.string()));
-  const examples::AdapterFormat format = examples::format_of(path);
-  const tiedlora::ModuleList modules = llama::modules(config(), all_targets());
-  Adapter<float> adapter = format == examples::AdapterFormat::peft
-                               ? tiedlora::load_peft<float>(path, modules).adapter
-                           : format == examples::AdapterFormat::gguf
-                               ? tiedlora::load_gguf<float>(path, modules, gguf_naming()).adapter
-                               : tiedlora::load_adapter<float>(path);
+  tiedlora::Adapter<float> adapter = llama::load_adapter(path, file_);
   try {
     llama::AdapterMap(config(), adapter.layout());
   } catch (const tiedlora::Error& error) {

@@ -11,7 +11,6 @@
 #include <llama/thread_pool.hpp>
 #include <llama/transformer.hpp>
 #include <tiedlora/adapter/adapter.hpp>
-#include <tiedlora/io/gguf/naming.hpp>  // Naming
 
 #include "options.hpp"
 
@@ -47,8 +46,6 @@ class TuneBase {
   /// Of sizes, norms and some rows of every matrix: tells models apart, not every change of one.
   std::uint64_t fingerprint() const;
 
-  /// The modules' names in GGUF, and how rows stand there: adapters have transformers' order.
-  tiedlora::gguf::Naming gguf_naming() const;
   /// An adapter for this base: a native file, a PEFT folder or a GGUF file. Throws an exception that names
   /// the path and what does not fit.
   tiedlora::Adapter<float> load_adapter(const std::filesystem::path& path) const;

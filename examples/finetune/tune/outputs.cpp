@@ -9,6 +9,7 @@
 #include <finetune/data/text_data.hpp>  // size_text
 #include <finetune/report/json_number.hpp>
 #include <finetune/report/plots.hpp>  // draw, shell_quoted
+#include <llama/base_adapter.hpp>     // gguf_naming
 #include <nlohmann/json.hpp>
 #include <tiedlora/io/gguf/export.hpp>
 #include <tiedlora/io/native.hpp>
@@ -136,12 +137,12 @@ std::string card(const std::filesystem::path& folder, const TuneBase& base, cons
       OrderedJson(base.file().is_gguf() ? record.base_name : o.model.path.string()).dump(),
       OrderedJson((folder / "peft").string()).dump());
   text += fmt::format(
-      "This library's engine (GGUF bases):\n\n```sh\n"
-      "engine --model {} --adapter {} --prompt 'Hello'\n```\n\n"
+      "This library's engine:\n\n```sh\n"
+      "engine {} --adapter {} --prompt 'Hello'\n```\n\n"
       "Loss, and text before and after:\n\n```sh\n"
       "finetune eval --model {} --adapter {} --data DATA\n"
       "finetune generate --model {} --adapter {} --prompt 'Hello'\n```\n",
-      gguf_base, in_folder("adapter.gguf"), model, here, model, here);
+      model, in_folder("adapter.gguf"), model, here, model, here);
   return text;
 }
 
@@ -152,7 +153,7 @@ void save_adapter_files(const std::filesystem::path& folder, const TuneBase& bas
   std::filesystem::create_directories(folder);
   tiedlora::save_adapter(folder / "adapter.safetensors", adapter, {.base_model = base_name});
   tiedlora::save_peft(adapter, folder / "peft", {.base_model = base_name, .task_type = "CAUSAL_LM"});
-  tiedlora::export_gguf(adapter, folder / "adapter.gguf", base.gguf_naming(), {.base_model = base_name});
+  tiedlora::export_gguf(adapter, folder / "adapter.gguf", llama::gguf_naming(base.file()), {.base_model = base_name});
 }
 
 std::string save_metrics(const std::filesystem::path& folder, const TrainingResult& training) {
