@@ -59,8 +59,9 @@ namespace detail {
 template <class Type>
 void multiply_blocks(const Weight& w, const Activations& x, Index count, Range outputs, float* y) {
   const Index row_bytes = w.in / block_size * Type::bytes;
-  for (Index o = outputs.begin; o < outputs.end; ++o) {
-    const std::byte* row = w.rows + w.place_of(o) * row_bytes;
+  for (Index place = outputs.begin; place < outputs.end; ++place) {
+    const std::byte* row = w.rows + place * row_bytes;
+    const Index o = w.row_at(place);
     constexpr int tile = 4;  // tokens that share a look at the weights
     float sums[tile];
     Index t = 0;

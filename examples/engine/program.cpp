@@ -320,8 +320,7 @@ void answer(Session& session, std::ostream& out, std::ostream& err) {
 
 int run(int argc, const char* const* argv, std::istream& in, std::ostream& out, std::ostream& err) {
   Options options;
-  CLI::App app("Runs a model of the Llama family, with any number of low-rank adapters at once.",
-               "engine");
+  CLI::App app("Runs a model of the Llama family, with any number of low-rank adapters at once.", "engine");
   app.add_option("model", options.model,
                  "GGUF file or Hugging Face folder: Llama, Mistral, Qwen 2 or Qwen 3, in any type")
       ->required()

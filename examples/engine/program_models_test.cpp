@@ -110,11 +110,13 @@ TEST_F(ProgramModelsTest, AFolderAndItsGgufFileGiveOneText) {
   };
   const std::string text = answer(gguf, arguments);
   EXPECT_EQ(answer(hugging_face, arguments), text);
-  EXPECT_EQ(answer(hugging_face, {"--raw", "--prompt", "hello"}), answer(gguf, {"--raw", "--prompt", "hello"}));
+  EXPECT_EQ(answer(hugging_face, {"--raw", "--prompt", "hello"}),
+            answer(gguf, {"--raw", "--prompt", "hello"}));
   EXPECT_NE(answer(gguf, {"--raw", "--prompt", "hello"}), text);
   for (const std::string& model : {gguf, hugging_face})
-    EXPECT_NE(run({model, "--prompt", "hello"}, failure).find("has no chat template; give texts to go on with"),
-              std::string::npos);
+    EXPECT_NE(
+        run({model, "--prompt", "hello"}, failure).find("has no chat template; give texts to go on with"),
+        std::string::npos);
 }
 
 }  // namespace

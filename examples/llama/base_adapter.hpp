@@ -8,11 +8,11 @@
 
 #include <fmt/format.h>
 #include <tiedlora/adapter/adapter.hpp>
-#include <tiedlora/adapter/merge.hpp>     // to_lora
-#include <tiedlora/io/gguf/load.hpp>      // load_gguf
-#include <tiedlora/io/gguf/naming.hpp>    // Naming, Order
-#include <tiedlora/io/native.hpp>         // load_adapter
-#include <tiedlora/io/peft/load.hpp>      // load_peft
+#include <tiedlora/adapter/merge.hpp>   // to_lora
+#include <tiedlora/io/gguf/load.hpp>    // load_gguf
+#include <tiedlora/io/gguf/naming.hpp>  // Naming, Order
+#include <tiedlora/io/native.hpp>       // load_adapter
+#include <tiedlora/io/peft/load.hpp>    // load_peft
 
 #include "../adapter_format.hpp"
 #include "base_model.hpp"

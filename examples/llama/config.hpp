@@ -16,16 +16,16 @@ using tiedlora::Index;
 
 /// Sizes by Hugging Face's meaning; in brackets its config.json name and the letter that shape comments use.
 struct Config {
-  Index vocabulary = 256;      ///< V [vocab_size]
-  Index width = 128;           ///< W [hidden_size]
-  Index layers = 12;           ///< L [num_hidden_layers]
-  Index heads = 4;             ///< H [num_attention_heads]
-  Index kv_heads = 2;          ///< K [num_key_value_heads]: each serves H / K query heads
-  Index own_head_width = 0;    ///< D [head_dim] where it is not W / H; else 0
-  Index feed_forward = 384;    ///< F [intermediate_size]
-  double rope_base = 10000;    ///< [rope_theta]
-  double norm_epsilon = 1e-5;  ///< [rms_norm_eps]
-  bool tied_embedding = true;  ///< [tie_word_embeddings]: logits use the token embedding
+  Index vocabulary = 256;                  ///< V [vocab_size]
+  Index width = 128;                       ///< W [hidden_size]
+  Index layers = 12;                       ///< L [num_hidden_layers]
+  Index heads = 4;                         ///< H [num_attention_heads]
+  Index kv_heads = 2;                      ///< K [num_key_value_heads]: each serves H / K query heads
+  Index own_head_width = 0;                ///< D [head_dim] where it is not W / H; else 0
+  Index feed_forward = 384;                ///< F [intermediate_size]
+  double rope_base = 10000;                ///< [rope_theta]
+  double norm_epsilon = 1e-5;              ///< [rms_norm_eps]
+  bool tied_embedding = true;              ///< [tie_word_embeddings]: logits use the token embedding
   std::vector<double> rope_divisors = {};  ///< D/2, of the angles of each pair; empty: all 1
   bool head_norms = false;                 ///< each head of q and k is normalised before it turns (Qwen 3)
   bool fused_qkv = false;  ///< adapters see one module qkv_proj, rows [q; k; v], instead of three

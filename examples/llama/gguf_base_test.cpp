@@ -98,13 +98,16 @@ TEST_F(GgufBaseTest, RowsOfQueriesAndKeysAreInTransformersOrder) {
   const GgufModel file(path);
   const Model<float> model = file.model();
   const Index W = model.config.width, D = model.config.head_width();
-  const auto* q = reinterpret_cast<const float*>(file.file().find_tensor("blk.0.attn_q.weight")->bytes.data());
+  const auto* q =
+      reinterpret_cast<const float*>(file.file().find_tensor("blk.0.attn_q.weight")->bytes.data());
   std::vector<float> row(static_cast<std::size_t>(W));
   for (Index head = 0; head < model.config.heads; ++head)
     for (Index i = 0; i < D; ++i) {
       model.layers[0].qkv[0].copy(head * D + i, 0, W, row.data());
       const Index place = head * D + (i < D / 2 ? 2 * i : 2 * (i - D / 2) + 1);
       EXPECT_TRUE(std::equal(row.begin(), row.end(), q + place * W)) << head << ", " << i;
+      EXPECT_EQ(model.layers[0].qkv[0].place_of(head * D + i), place);
+      EXPECT_EQ(model.layers[0].qkv[0].row_at(place), head * D + i);
     }
 }
 

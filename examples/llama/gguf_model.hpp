@@ -35,7 +35,8 @@ class GgufModel {
     for (const tiedlora::gguf::Tensor& tensor : file_.tensors())
       if (!used_.contains(tensor.name))
         metadata().fail(
-            "has a tensor \"{}\", which is not known here of a model of architecture \"{}\"; results would be "
+            "has a tensor \"{}\", which is not known here of a model of architecture \"{}\"; results would "
+            "be "
             "wrong without it",
             tensor.name, config_.architecture);
   }

@@ -101,12 +101,12 @@ TEST_F(GgufModelTest, ReadsThreeArchitectures) {
   EXPECT_EQ(llama.config().architecture, "llama");
   EXPECT_EQ(llama.config().context, 128);
   EXPECT_EQ(llama.config().sizes, (Config{.vocabulary = 10,
-                                 .width = 16,
-                                 .layers = 1,
-                                 .heads = 4,
-                                 .kv_heads = 2,
-                                 .feed_forward = 24,
-                                 .norm_epsilon = static_cast<double>(1e-6f)}));
+                                          .width = 16,
+                                          .layers = 1,
+                                          .heads = 4,
+                                          .kv_heads = 2,
+                                          .feed_forward = 24,
+                                          .norm_epsilon = static_cast<double>(1e-6f)}));
   EXPECT_EQ(llama.model().layers[0].qkv[1].neighbours, 4);
   EXPECT_EQ(llama.model().layers[0].qkv[2].neighbours, 0);
   EXPECT_EQ(llama.model().layers[0].qkv_bias[0], nullptr);

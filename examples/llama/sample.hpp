@@ -12,7 +12,8 @@
 
 namespace llama {
 
-/// A token drawn from softmax(logits / temperature); temperature 0: the most likely one, the first of several.
+/// A token drawn from softmax(logits / temperature); temperature 0: the most likely one, the first of
+/// several.
 template <class T>
 std::int32_t sample(std::span<const T> logits, double temperature, Random& random) {
   const std::size_t best =

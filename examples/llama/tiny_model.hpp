@@ -36,8 +36,8 @@ inline std::string byte_character(unsigned byte) {
 struct TinyModel {
   enum class Numbers { floats, blocks };
 
-  std::map<std::string, std::vector<float>> floats;         ///< tensors of F32, row-major; "….bias" has its own name
-  std::map<std::string, std::string> blocks;                ///< tensors of Q4_1; token_embd is Q8_0
+  std::map<std::string, std::vector<float>> floats;  ///< tensors of F32, row-major; "….bias" has its own name
+  std::map<std::string, std::string> blocks;         ///< tensors of Q4_1; token_embd is Q8_0
   std::map<std::string, std::pair<Index, Index>> matrices;  ///< in, out
   std::vector<std::string> tokens, merges;
   std::vector<std::int32_t> token_types;

@@ -81,9 +81,12 @@ class GgufVocabulary {
 
   void read_tokens() {
     names_ = strings("tokenizer.ggml.tokens");
-    const auto types = numbers<std::int32_t>("tokenizer.ggml.token_type", "what it is");
+    constexpr const char* key = "tokenizer.ggml.token_type";
+    constexpr std::int32_t normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6;
+    // A file may be without, which is all text then, as for llama.cpp.
+    const auto types = file_.find_value(key) ? numbers<std::int32_t>(key, "what it is")
+                                             : std::vector<std::int32_t>(names_.size(), normal);
     const ByteAlphabet alphabet;
-    constexpr std::int32_t unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6;
     for (std::size_t i = 0; i < names_.size(); ++i) {
       const std::string name(names_[i]);
       if (const std::size_t at = broken_utf8(name); at != name.npos)

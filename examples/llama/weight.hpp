@@ -43,6 +43,12 @@ struct Weight {
     const Index feature = row % neighbours, half = neighbours / 2;
     return row - feature + 2 * (feature % half) + feature / half;
   }
+  /// Which row is at that place.
+  Index row_at(Index place) const {
+    if (neighbours == 0) return place;
+    const Index within = place % neighbours;
+    return place - within + within / 2 + within % 2 * (neighbours / 2);
+  }
 };
 
 }  // namespace llama

@@ -153,7 +153,8 @@ void save_adapter_files(const std::filesystem::path& folder, const TuneBase& bas
   std::filesystem::create_directories(folder);
   tiedlora::save_adapter(folder / "adapter.safetensors", adapter, {.base_model = base_name});
   tiedlora::save_peft(adapter, folder / "peft", {.base_model = base_name, .task_type = "CAUSAL_LM"});
-  tiedlora::export_gguf(adapter, folder / "adapter.gguf", llama::gguf_naming(base.file()), {.base_model = base_name});
+  tiedlora::export_gguf(adapter, folder / "adapter.gguf", llama::gguf_naming(base.file()),
+                        {.base_model = base_name});
 }
 
 std::string save_metrics(const std::filesystem::path& folder, const TrainingResult& training) {
