@@ -143,6 +143,7 @@ TEST_F(TokenizerJsonTest, ConfigNamesTokens) {
 }
 
 TEST_F(TokenizerJsonTest, RefusesWhatIsNotRead) {
+  expect_refusal([](json& t) { t["model"]["vocab"]["z"] = 16777215; }, "token number 16777215");
   expect_refusal([](json& t) { t.erase("model"); }, "it has no \"model\"");
   expect_refusal([](json& t) { t["model"]["type"] = "Unigram"; },
                  "\"model.type\" is \"Unigram\"; only \"BPE\"");

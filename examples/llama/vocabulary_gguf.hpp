@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>      // sort, unique, lower_bound
+#include <cmath>          // isfinite
 #include <cstddef>        // size_t
 #include <cstdint>        // int32_t, uint64_t
 #include <functional>     // greater
@@ -145,6 +146,10 @@ class GgufVocabulary {
     v_.fuses_unknown = true;
     v_.prefix = boolean("tokenizer.ggml.add_space_prefix", true) ? Prefix::always : Prefix::none;
     const auto scores = numbers<float>("tokenizer.ggml.scores", "its score");
+    for (std::size_t i = 0; i < scores.size(); ++i)
+      if (!std::isfinite(scores[i]))
+        throw std::runtime_error(
+            fmt::format("the model's \"tokenizer.ggml.scores\" has no finite number for token {}", i));
     std::vector<float> ranks = scores;
     std::sort(ranks.begin(), ranks.end(), std::greater<>());
     ranks.erase(std::unique(ranks.begin(), ranks.end()), ranks.end());

@@ -41,8 +41,10 @@ class JsonVocabulary {
     v_.is_byte_level = has_byte_level_;
     v_.ignores_merges = model["ignore_merges"].boolean(false);
     v_.fuses_unknown = model["fuse_unk"].boolean(false);
+    const JsonNode added = root["added_tokens"];
+    entries_ = model["vocab"].object().size() + (added ? added.array().size() : 0);
     read_tokens(model);
-    read_added(root["added_tokens"]);
+    read_added(added);
     read_merges(model);
     if (model["unk_token"]) v_.unknown = find(model["unk_token"].text());
     if (root["post_processor"]) read_post_processor(root["post_processor"]);
@@ -144,8 +146,11 @@ class JsonVocabulary {
       scheme.fail(fmt::format("is \"{}\", not \"always\", \"first\" or \"never\"", name));
   }
 
-  void place(Token token, const std::string& name) {
+  // Numbers may have gaps, but what a file claims is not to fill the memory.
+  void place(Token token, const std::string& name, const JsonNode& node) {
     const auto at = static_cast<std::size_t>(token);
+    if (at >= 16 * entries_ + 4096)
+      node.fail(fmt::format("has the token number {}, with {} tokens in the file", token, entries_));
     if (at >= names_.size()) {
       names_.resize(at + 1);
       v_.pieces.resize(at + 1);
@@ -160,7 +165,7 @@ class JsonVocabulary {
     const JsonNode vocabulary = model["vocab"];
     for (const auto& [name, value] : vocabulary.object()) {
       const Token token = vocabulary.natural(&value);
-      place(token, name);
+      place(token, name, vocabulary);
       const auto at = static_cast<std::size_t>(token);
       const auto byte = has_bytes && !v_.is_byte_level ? byte_of_piece(name) : std::nullopt;
       v_.kinds[at] = byte ? TokenKind::byte : TokenKind::text;
@@ -178,7 +183,7 @@ class JsonVocabulary {
       if (node["single_word"].boolean(false))
         node.fail("counts only as a whole word (\"single_word\"), which is not read");
       const bool is_control = node["special"].boolean(false);
-      place(token, name);
+      place(token, name, node);
       const auto at = static_cast<std::size_t>(token);
       v_.kinds[at] = is_control ? TokenKind::control : TokenKind::named;
       v_.pieces[at] = name;
@@ -249,6 +254,7 @@ class JsonVocabulary {
 
   Vocabulary v_;
   std::vector<std::string> names_;  // as in the file
+  std::size_t entries_ = 0;         // tokens that the file names
   std::unordered_map<std::string, Token> token_of_;
   bool has_byte_level_ = false, has_blanks_ = false;
 };

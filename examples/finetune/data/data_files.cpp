@@ -18,25 +18,31 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool is_json(const fs::path& path, bool is_found) {
+DataFile data_file(const fs::path& path, bool is_found) {
   std::string extension = path.extension().string();
   for (char& c : extension) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return extension == ".jsonl" || extension == ".ndjson" || (extension == ".json" && !is_found);
+  const bool is_lines = extension == ".jsonl" || extension == ".ndjson", is_json = extension == ".json";
+  return {.path = path,
+          .is_json = is_lines || (is_json && !is_found),
+          .may_be_json = is_json && is_found,
+          .is_found = is_found};
 }
 
 // Links to files are followed, as the caches of data sets are made of them; links to folders are not, as they
 // may lead in circles.
 std::vector<fs::path> files_in(const fs::path& folder, DataReport& report) {
   std::vector<fs::path> files;
-  std::error_code error;
+  std::error_code error, broken;  // of a link, to nothing or to itself
   fs::path last = folder;
   for (fs::recursive_directory_iterator at(folder, error), end; at != end; at.increment(error)) {
     last = at->path();
     if (at->path().filename().string().starts_with('.')) {
       ++report.hidden;
-      if (at->is_directory()) at.disable_recursion_pending();
-    } else if (at->is_regular_file()) {
+      if (at->is_directory(broken)) at.disable_recursion_pending();
+    } else if (at->is_regular_file(broken)) {
       files.push_back(at->path());
+    } else if (broken) {
+      ++report.broken_links;
     }
   }
   if (error)
@@ -53,7 +59,7 @@ std::vector<DataFile> find_data_files(const std::vector<fs::path>& paths, DataRe
   std::set<fs::path> seen;
   const auto add = [&](const fs::path& path, bool is_found) {
     if (seen.insert(fs::canonical(path)).second)
-      result.push_back({path, is_json(path, is_found), is_found});
+      result.push_back(data_file(path, is_found));
     else
       ++report.repeated;
   };

@@ -51,6 +51,7 @@ std::string DataReport::text() const {
   add(binary, "binary file");
   add(empty, "empty file");
   add(hidden, "hidden file");
+  add(broken_links, "broken link");
   add(repeated, "repeated file");
   if (!others.empty()) result += others + "\n";
   for (const std::string& note : notes) result += note + "\n";

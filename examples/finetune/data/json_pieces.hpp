@@ -1,6 +1,7 @@
 // A file of JSON cut into its examples, without parsing it as a whole: one a line, or the elements of a list.
 #pragma once
 
+#include <algorithm>    // min
 #include <cstddef>      // size_t
 #include <string_view>  // string_view
 
@@ -21,6 +22,17 @@ class JsonPieces {
       run_list();
     else
       run_lines();
+  }
+
+  /// The first piece; empty if there is none.
+  std::string_view first() {
+    skip_blanks();
+    const bool is_list = at_ < text_.size() && text_[at_] == '[';
+    if (is_list) ++at_, skip_blanks();
+    const std::size_t begin = at_;
+    if (!is_list) at_ = std::min(text_.find('\n', at_), text_.size());
+    if (is_list && !skip_element()) return {};
+    return text_.substr(begin, at_ - begin);
   }
 
  private:
@@ -99,6 +111,12 @@ class JsonPieces {
 template <class OnPiece, class OnBroken>
 void for_each_piece(std::string_view text, const OnPiece& on_piece, const OnBroken& on_broken) {
   JsonPieces<OnPiece, OnBroken>(text, on_piece, on_broken).run();
+}
+
+/// The first of those pieces, and nothing behind it is looked at.
+inline std::string_view first_piece(std::string_view text) {
+  const auto nothing = [](const auto&...) {};
+  return JsonPieces<decltype(nothing), decltype(nothing)>(text, nothing, nothing).first();
 }
 
 }  // namespace finetune

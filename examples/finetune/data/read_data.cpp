@@ -54,7 +54,8 @@ class Reader {
       if (file.is_found) return void(++report_.empty);
       throw std::runtime_error(fmt::format("{} is empty", quoted(file.path.string(), 300)));
     }
-    if (file.is_json ? !read_lines(file, text) : !read_document(file, text)) return;
+    const bool is_json = file.is_json || (file.may_be_json && is_record(first_piece(text)));
+    if (is_json ? !read_lines(file, text) : !read_document(file, text)) return;
     report_.hash = mix(report_.hash ^ hash);
     report_.files.push_back(file.path);
   }
@@ -144,15 +145,19 @@ class Reader {
     return true;
   }
 
+  static bool is_record(std::string_view piece) {
+    if (!piece.starts_with('{')) return false;
+    try {
+      (void)read_record(piece);
+      return true;
+    } catch (const RecordError&) {
+      return false;
+    }
+  }
+
   // Whoever names JSONL so that it is read as text would train on brackets and quotes.
   void note_json(const DataFile& file, std::string_view text) {
-    const std::string_view line = text.substr(0, text.find('\n'));
-    if (!line.starts_with('{')) return;
-    try {
-      (void)read_record(line);
-    } catch (const RecordError&) {
-      return;
-    }
+    if (!is_record(text.substr(0, text.find('\n')))) return;
     report_.notes.push_back(
         fmt::format("{} looks like JSONL, but is read as plain text; name it .jsonl to have its examples",
                     quoted(file.path.string(), 300)));

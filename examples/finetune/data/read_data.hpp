@@ -39,7 +39,7 @@ struct DataReport {
   Affected cut;                                     ///< what did not fit into the window lost its end
   Affected left_out;                                ///< no counted token was within the window
   Index window_for_most = 0;  ///< in which 95 % of the examples of JSON would fit whole; 0 without any
-  std::size_t binary = 0, empty = 0, hidden = 0, repeated = 0;  ///< files passed over
+  std::size_t binary = 0, empty = 0, hidden = 0, broken_links = 0, repeated = 0;  ///< files passed over
   std::vector<std::string> notes = {};
   std::uint64_t hash = 0;  ///< of what the files hold
 

@@ -84,6 +84,24 @@ TEST_F(ReadDataTest, ReadsLinesOfOtherSystems) {
   EXPECT_EQ(read({"a.txt"}).examples[0].tokens, read({"b.txt"}).examples[0].tokens);
 }
 
+TEST_F(ReadDataTest, KnowsExamplesInAFolderByWhatTheyAre) {
+  folder.write("data/a.json", "[\n  {\"text\": \"a b\"},\n  {\"text\": \"c d\"}\n]\n");
+  folder.write("data/b.json", "{\"text\": \"a b\"}\n{\"text\": \"c d\"}\n");
+  folder.write("data/c.json", "{\"version\": 1}\n");
+  const Dataset data = read({"data"});
+  EXPECT_EQ(data.report.formats.at("text"), 4u);
+  EXPECT_EQ(data.report.documents, 1u);
+}
+
+TEST_F(ReadDataTest, PassesOverLinksToNothing) {
+  folder.write("data/a.txt", "one");
+  std::filesystem::create_symlink("loop", folder.path() / "data" / "loop");
+  std::filesystem::create_symlink("gone", folder.path() / "data" / "b.txt");
+  const Dataset data = read({"data"});
+  EXPECT_EQ(data.report.files.size(), 1u);
+  EXPECT_NE(data.report.text().find("2 broken links"), std::string::npos) << data.report.text();
+}
+
 TEST_F(ReadDataTest, WalksThroughFolders) {
   folder.write("data/b.txt", "second one");
   folder.write("data/a/z.md", "first one");
