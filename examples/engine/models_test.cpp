@@ -78,9 +78,9 @@ double apart(const ModelLogits& a, const ModelLogits& b) {
 /// of theirs. Adapters read floats.
 ///
 /// Sums add up in another order: n roundings of 2^-24, n up to 300, in all weights.
-class Rounded {
+class RoundedModel {
  public:
-  Rounded(const Model& model, const Adapter<float>* adapter, std::uint64_t seed)
+  RoundedModel(const Model& model, const Adapter<float>* adapter, std::uint64_t seed)
       : model_(model), adapter_(adapter), dice_(seed) {
     change(model_.embedding, 0);
     change(model_.output, 0);
@@ -129,7 +129,7 @@ double tolerance_of(const Model& model, const Adapter<float>* adapter,
   double largest = 0;
   for (std::uint64_t seed = 1; seed <= 6; ++seed)
     largest = std::max(largest,
-                       apart(by_transformer(Rounded(model, adapter, seed).model(), nullptr, tokens), exact));
+                       apart(by_transformer(RoundedModel(model, adapter, seed).model(), nullptr, tokens), exact));
   return 4 * largest;
 }
 
