@@ -16,11 +16,10 @@ namespace examples {
 /// The number that all of the text is, in decimal; nothing for NaN, infinity, hexadecimals, what is too
 /// large or too small for a double, and empty texts.
 inline std::optional<double> to_number(std::string_view text) {
-  if (text.starts_with('+')) text.remove_prefix(1);
+  if (text.starts_with('+') && !text.starts_with("+-")) text.remove_prefix(1);
   double number = 0;
   const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || stop != text.data() + text.size() || !std::isfinite(number) ||
-      text.starts_with("+-"))
+  if (error != std::errc() || stop != text.data() + text.size() || !std::isfinite(number))
     return std::nullopt;
   return number;
 }

@@ -27,11 +27,16 @@ inline std::string why_unreadable(const std::filesystem::path& path) {
   }
   return error ? fmt::format("\"{}\" cannot be read: {}", path.string(), error.message()) : std::string();
 }
-/// Throws std::runtime_error for the first that cannot be read.
+/// Throws std::runtime_error for the first that cannot be read, or is neither a file nor a folder: a pipe
+/// would keep us waiting, and could be read only once.
 inline void check_readable(const std::string& option, const std::vector<std::filesystem::path>& paths) {
-  for (const std::filesystem::path& path : paths)
+  for (const std::filesystem::path& path : paths) {
     if (const std::string why = why_unreadable(path); !why.empty())
       throw std::runtime_error(option + ": " + why);
+    if (!std::filesystem::is_regular_file(path) && !std::filesystem::is_directory(path))
+      throw std::runtime_error(
+          fmt::format("{}: \"{}\" is neither a file nor a folder", option, path.string()));
+  }
 }
 
 /// Throws std::runtime_error for a folder that is not there and cannot be made, and for one in which nothing
@@ -45,7 +50,10 @@ inline void check_output_folder(const std::string& option, const std::filesystem
   std::error_code error;
   fs::path there = fs::absolute(folder, error);
   // Up to the first that exists. What is no folder on the way (a/file/b) is the error of its child.
-  while (!fs::exists(fs::status(there, error)) && there.has_relative_path()) there = there.parent_path();
+  while (!fs::exists(fs::symlink_status(there, error)) && there.has_relative_path())
+    there = there.parent_path();
+  if (fs::is_symlink(fs::symlink_status(there, error)) && !fs::exists(fs::status(there, error)))
+    fail(fmt::format("cannot be made: \"{}\" is a link that leads nowhere", there.string()));
   if (!fs::is_directory(there, error))
     fail(there == fs::absolute(folder) ? "is a file, not a folder"
                                        : fmt::format("cannot be made: \"{}\" is no folder", there.string()));

@@ -225,7 +225,7 @@ TEST_F(ProgramTest, SaysWhatIsWrongWithTheArguments) {
   for (const char* scale : {"x", "nan", "inf", "-inf", "1e39", "0x1p3", "", "1 ", "1e-400", "2:3"})
     expect(run_model({"--prompt", "a", "--adapter", a, "--use", "a:" + std::string(scale)}), usage,
            "the scale behind ':' is no number from -1000000 to 1000000");
-  for (const char* value : {"nan", "-nan", "inf", "-1", "101", "", "0x1", "1e999", "0.5x"})
+  for (const char* value : {"nan", "-nan", "inf", "-1", "101", "", "0x1", "1e999", "0.5x", "+-1", " 1"})
     expect(run_model({"--prompt", "a", "--temperature", value}), usage,
            "--temperature: \"" + std::string(value) + "\" is not a number from 0 to 100");
   for (const std::string option : {"--tokens", "--threads", "--context"})

@@ -1,7 +1,8 @@
 // What the program without a command refuses, before any work: numbers, lists, folders, and an output that is
 // full.
 #include <gtest/gtest.h>
-#include <unistd.h>  // geteuid
+#include <sys/stat.h>  // mkfifo
+#include <unistd.h>    // geteuid
 
 #include <cstdlib>
 #include <filesystem>
@@ -101,12 +102,20 @@ TEST(Finetune, FoldersAreLookedAtBeforeAnyWork) {
     expect_refusal(folder, {option, ""}, 2, option + ": the path is empty");
     expect_refusal(folder, {option, file}, 1, option + ": \"" + file + "\" is a file, not a folder");
     expect_refusal(folder, {option, file + "/out"}, 1, "cannot be made: \"" + file + "\" is no folder");
+    const std::string nowhere = folder.path() / "link";
+    std::filesystem::remove(nowhere);
+    std::filesystem::create_symlink(folder.path() / "nothing", nowhere);
+    expect_refusal(folder, {option, nowhere + "/out"}, 1, "\"" + nowhere + "\" is a link that leads nowhere");
     if (std::filesystem::exists("/proc/self"))
       expect_refusal(folder, {option, "/proc/out"}, 1, option + ": \"/proc/out\" cannot be written to");
   }
   for (const std::string option : {"--base-text", "--task-text"})
     expect_refusal(folder, {"--smoke", option, "/no/such/folder"}, 1,
                    option + ": \"/no/such/folder\" cannot be read: No such file or directory");
+  const std::string pipe = folder.path() / "pipe";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  expect_refusal(folder, {"--smoke", "--task-text", pipe}, 1,
+                 "\"" + pipe + "\" is neither a file nor a folder");
 }
 
 TEST(Finetune, AFolderThatCannotBeReadIsNotSkipped) {
