@@ -8,6 +8,7 @@
 #include <tiedlora/io.hpp>
 
 #include "../adapter_format.hpp"
+#include "../whole_adapter.hpp"
 
 namespace engine {
 
@@ -94,8 +95,7 @@ tiedlora::Adapter<float> load_adapter(const std::filesystem::path& path, const G
   };
   const examples::AdapterFormat format = examples::format_of(path);
   if (format == examples::AdapterFormat::peft) {
-    auto loaded = try_load_peft<float>(path);  // a LoRA's tensors tell its modules; a VeRA's do not
-    return ordered(loaded ? std::move(loaded->adapter) : load_peft<float>(path, modules_of(model)).adapter);
+    return ordered(examples::load_whole_peft(path, [&] { return modules_of(model); }).adapter);
   }
   if (format == examples::AdapterFormat::gguf)
     return load_gguf<float>(path, gguf::llama({.weights = Order::gguf})).adapter;

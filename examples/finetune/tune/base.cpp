@@ -15,6 +15,7 @@
 #include <tiedlora/io/peft/load.hpp>
 
 #include "../../adapter_format.hpp"
+#include "../../whole_adapter.hpp"
 #include "memory.hpp"  // available_memory
 
 namespace finetune {
@@ -116,11 +117,18 @@ tiedlora::Adapter<float> TuneBase::load_adapter(const std::filesystem::path& pat
         "there is no \"{}\"; give a native file, a PEFT folder or a GGUF adapter", path.string()));
   const examples::AdapterFormat format = examples::format_of(path);
   const tiedlora::ModuleList modules = llama::modules(config(), all_targets());
-  Adapter<float> adapter = format == examples::AdapterFormat::peft
-                               ? tiedlora::load_peft<float>(path, modules).adapter
-                           : format == examples::AdapterFormat::gguf
-                               ? tiedlora::load_gguf<float>(path, modules, gguf_naming()).adapter
-                               : tiedlora::load_adapter<float>(path);
+  const auto load = [&]() -> Adapter<float> {
+    if (format == examples::AdapterFormat::native) return tiedlora::load_adapter<float>(path);
+    if (format == examples::AdapterFormat::gguf) {
+      auto loaded = tiedlora::load_gguf<float>(path, modules, gguf_naming());
+      examples::require_whole(path, loaded.report.unused);
+      return std::move(loaded.adapter);
+    }
+    auto loaded = tiedlora::load_peft<float>(path, modules);
+    examples::require_whole(path, loaded.report.unused);
+    return std::move(loaded.adapter);
+  };
+  Adapter<float> adapter = load();
   try {
     llama::AdapterMap(config(), adapter.layout());
   } catch (const tiedlora::Error& error) {
