@@ -2,37 +2,20 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <sstream>
 #include <tiedlora/io.hpp>
 #include <tiedlora/tiedlora.hpp>
 
 #include <fmt/format.h>
 
 #include "norms.hpp"
-#include "program.hpp"
 #include "support/dice.hpp"
 #include "support/io_files.hpp"
+#include "tool_run.hpp"
 
 namespace tiedlora_test {
 namespace {
 
 using namespace tiedlora;
-
-struct Outcome {
-  int code = 0;
-  std::string out, err;
-};
-Outcome run(const std::vector<std::string>& arguments) {
-  std::vector<const char*> argv = {"adapter_tool"};
-  for (const std::string& argument : arguments) argv.push_back(argument.c_str());
-  std::ostringstream out, err;
-  const int code = adapter_tool::run(static_cast<int>(argv.size()), argv.data(), out, err);
-  return {code, out.str(), err.str()};
-}
-void expect_done(const Outcome& outcome) { EXPECT_EQ(outcome.code, 0) << outcome.err; }
-void expect_text(const std::string& text, std::string_view part) {
-  EXPECT_NE(text.find(part), text.npos) << "no \"" << part << "\" in: " << text;
-}
 
 /// Two layers of q 8 → 12 (3 heads) and k 8 → 4 (1 head).
 Adapter<float> tied(bool zero = false) {
@@ -175,7 +158,8 @@ TEST(AdapterTool, InfoWarns) {
 TEST(AdapterTool, ConvertKeepsTheFunction) {
   const Folder folder;
   save_adapter(folder / "native", tied(), {.base_model = "some/model"});
-  const std::vector<std::string> llama = {"--order", "hugging-face", "--heads", "3", "--kv-heads", "1"};
+  const std::vector<std::string> llama = {"--arch",  "llama", "--order",    "hugging-face",
+                                          "--heads", "3",     "--kv-heads", "1"};
   const auto convert = [&](const std::string& from, const std::string& to, const std::string& format) {
     std::vector<std::string> arguments = {"convert", folder / from, folder / to, "--to", format};
     arguments.insert(arguments.end(), llama.begin(), llama.end());
@@ -202,16 +186,19 @@ TEST(AdapterTool, ConvertKeepsTheFunction) {
 TEST(AdapterTool, ConvertWantsTheOrder) {
   const Folder folder;
   save_adapter(folder / "a", tied());
-  const Outcome none = run({"convert", folder / "a", folder / "x", "--to", "gguf"});
+  const Outcome unknown = run({"convert", folder / "a", folder / "x", "--to", "gguf", "--order", "gguf"});
+  EXPECT_EQ(unknown.code, 2);
+  expect_text(unknown.err, "does not say for which architecture");
+  const Outcome none = run({"convert", folder / "a", folder / "x", "--to", "gguf", "--arch", "llama"});
   EXPECT_EQ(none.code, 2);
   expect_text(none.err, "--order");
-  const Outcome no_heads =
-      run({"convert", folder / "a", folder / "x", "--to", "gguf", "--order", "hugging-face"});
+  const Outcome no_heads = run(
+      {"convert", folder / "a", folder / "x", "--to", "gguf", "--arch", "llama", "--order", "hugging-face"});
   EXPECT_EQ(no_heads.code, 2);
   expect_text(no_heads.err, "--heads");
   EXPECT_FALSE(std::filesystem::exists(folder / "x"));
-  expect_done(
-      run({"convert", folder / "a", folder / "x", "--to", "gguf", "--order", "gguf", "--type", "bf16"}));
+  expect_done(run({"convert", folder / "a", folder / "x", "--to", "gguf", "--arch", "llama", "--order",
+                   "gguf", "--type", "bf16"}));
 }
 
 TEST(AdapterTool, MergeRoundsOnce) {

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <filesystem>   // path
-#include <stdexcept>    // invalid_argument
+#include <stdexcept>    // runtime_error
 #include <string>       // string
 #include <string_view>  // string_view
 #include <utility>      // move
@@ -12,78 +12,108 @@
 #include <tiedlora/tiedlora.hpp>
 
 #include "../adapter_format.hpp"
+#include "../whole_adapter.hpp"
+#include "architecture.hpp"
+#include "base_weights.hpp"
 
 namespace adapter_tool {
 
 using tiedlora::Adapter;
-using tiedlora::Index;
-
-/// What the command line says of models that files do not say themselves.
-struct ModelOptions {
-  std::string base = {};          ///< safetensors file or folder of the base model
-  std::string architecture = {};  ///< llama or gpt2; empty: the GGUF file's
-  Index heads = 0, kv_heads = 0;
-  std::string order = {};  ///< "gguf" or "hugging-face"
-  bool fan_in_fan_out = false;
-};
 
 struct OpenAdapter {
   Adapter<float> adapter;
   std::string format = {};  ///< "peft", "gguf" or "native"
-  std::string base_model = {};
-  std::vector<std::string> notes = {};  ///< tensors that were not used
+  tiedlora::Provenance source = {};
+  std::vector<std::string> notes = {};     ///< what was passed over, in words
+  std::vector<std::string> left_out = {};  ///< tensors that --partial left out
 };
 
-/// The naming of GGUF files. Where rows may be permuted, the order must be stated.
-inline tiedlora::gguf::Naming naming(const ModelOptions& options, const std::string& architecture) {
-  using namespace tiedlora;
-  if (architecture == "gpt2") return gguf::gpt2();
-  if (architecture != "llama")
-    throw std::invalid_argument("--arch must be llama or gpt2, not \"" + architecture + "\"");
-  if (options.order != "gguf" && options.order != "hugging-face")
-    throw std::invalid_argument(
-        "say with --order in which order the rows of q and k are in the weights that the adapter was trained "
-        "on: "
-        "hugging-face (trained with transformers or on its safetensors) or gguf (trained on a GGUF file)");
-  const bool permuted = options.order == "hugging-face";
-  if (permuted && (options.heads <= 0 || options.kv_heads <= 0))
-    throw std::invalid_argument("--order hugging-face needs --heads and --kv-heads, the model's");
-  return gguf::llama({.heads = options.heads,
-                      .kv_heads = options.kv_heads,
-                      .weights = permuted ? gguf::Order::hugging_face : gguf::Order::gguf});
+/// The adapter's copies of the base's own weights: they must be the base's, or the adapter belongs to others.
+inline void check_base_weights(const std::filesystem::path& path, const std::vector<std::string>& copies,
+                               const ModelOptions& options, std::vector<std::string>& notes) {
+  using tiedlora::detail::in_quotes;
+  if (copies.empty()) return;
+  // A GGUF file's weights are quantised, and a folder may hold the config alone.
+  const bool at_hand = !options.base.empty() && !is_gguf(options.base) &&
+                       static_cast<bool>(tiedlora::detail::try_model_files(options.base));
+  if (!at_hand) {
+    for (const std::string& copy : copies)
+      notes.push_back(
+          "not used: " + in_quotes(copy) +
+          ", a copy of the base model's weight; it was not compared with the base's (--base with its "
+          "safetensors does)");
+    return;
+  }
+  const auto changed = changed_weights(path / "adapter_model.safetensors", copies, options.base);
+  if (!changed.empty() && !options.partial)
+    throw std::runtime_error(
+        in_quotes(path.string()) +
+        " carries a weight of the base model that is no adapter's: " + changed.front() +
+        ". It was trained or resized (or this is the wrong base model); --partial leaves it out");
+  for (const std::string& text : changed) notes.push_back("left out: " + text);
 }
 
-inline OpenAdapter open(const std::filesystem::path& path, ModelOptions options, bool look_only = false) {
+/// A word on modules that the config targets and the base has, but for which the file has no tensors: PEFT
+/// leaves those at zero, and warns.
+inline void tell_missing(const std::filesystem::path& path, const ModelOptions& options,
+                         std::vector<std::string>& notes) {
+  using namespace tiedlora;
+  if (options.base.empty() || is_gguf(options.base)) return;
+  const auto modules = try_model_modules(options.base, {.fan_in_fan_out = options.fan_in_fan_out});
+  const auto folder = detail::try_open_peft(path, {.partial = options.partial});
+  if (!modules || !folder) return;
+  const auto matched = detail::try_match_peft(*folder, *modules, {});
+  if (!matched || matched->report.missing.empty()) return;
+  notes.push_back(
+      detail::message("the config targets ", matched->report.missing.size() / 2,
+                      " more modules of the base model, for which the file has no tensors: it lacks ",
+                      detail::in_quotes(matched->report.missing.front()),
+                      matched->report.missing.size() > 2 ? " and others" : ""));
+}
+
+/// Reads GGUF's names for the modules where transformers' are not known: enough to look.
+inline tiedlora::LoadedGguf<float> look_at_gguf(const std::filesystem::path& path,
+                                                const std::string& architecture,
+                                                const tiedlora::GgufLoadOptions& load) {
+  using namespace tiedlora;
+  // Norms and counts do not depend on the order of rows.
+  if (const auto* known = gguf::find_architecture(architecture))
+    if (auto loaded = try_load_gguf<float>(path, naming_of(*known, {.weights = gguf::Order::gguf}), load))
+      return *std::move(loaded);
+  return load_gguf<float>(path, gguf::as_in_file(), load);
+}
+
+inline OpenAdapter open(const std::filesystem::path& path, const ModelOptions& options,
+                        bool look_only = false) {
   using namespace tiedlora;
   const examples::AdapterFormat format = examples::format_of(path);
-  const auto notes = [](const std::vector<std::string>& unused) {
-    std::vector<std::string> texts;
-    for (const std::string& name : unused) texts.push_back("not in the base model: " + name);
-    return texts;
-  };
+  constexpr const char* advice = "--partial applies the rest without them";
   if (format == examples::AdapterFormat::peft) {
-    // A LoRA's tensors tell its modules; a VeRA's do not.
-    Result<LoadedPeft<float>> alone = try_load_peft<float>(path);
-    auto loaded =
-        alone || options.base.empty()
-            ? tiedlora::detail::value_or_fail(std::move(alone))
-            : load_peft<float>(path, model_modules(options.base, {.fan_in_fan_out = options.fan_in_fan_out}));
-    return {std::move(loaded.adapter), "peft", loaded.config.base_model, notes(loaded.report.unused)};
+    const auto list = [&] {
+      if (options.base.empty())
+        throw std::runtime_error(
+            tiedlora::detail::in_quotes(path.string()) +
+            " is a VeRA, whose tensors do not tell the modules' shapes: give the base model "
+            "with --base");
+      return model_modules(options.base, {.fan_in_fan_out = options.fan_in_fan_out});
+    };
+    auto loaded = examples::load_whole_peft(path, list, {.partial = options.partial}, advice);
+    check_base_weights(path, loaded.report.base_weights, options, loaded.report.notes);
+    tell_missing(path, options, loaded.report.notes);
+    return {std::move(loaded.adapter), "peft", std::move(loaded.config), std::move(loaded.report.notes),
+            std::move(loaded.report.unused)};
   }
   if (format == examples::AdapterFormat::gguf) {
-    const gguf::File file = gguf::open(path);
-    const auto text = [&file](std::string_view key) {
-      const gguf::Value* value = file.find_value(key);
-      return std::string(value ? value->text().value_or("") : "");
-    };
-    const std::string own = text("general.architecture");
-    // Norms and counts do not depend on the order.
-    if (look_only && options.order.empty()) options.order = "gguf";
-    const auto names = naming(options, options.architecture.empty() ? own : options.architecture);
-    return {load_gguf<float>(path, names).adapter, "gguf", text("general.base_model.0.name"), {}};
+    const std::string own = detail::value_or_fail(gguf::try_source(gguf::open(path))).architecture;
+    const GgufLoadOptions load = {.partial = options.partial};
+    auto loaded =
+        look_only ? look_at_gguf(path, own, load) : load_gguf<float>(path, naming(options, own), load);
+    if (!options.partial) examples::require_whole(path, loaded.report.unused, advice);
+    return {std::move(loaded.adapter), "gguf", std::move(loaded.source), std::move(loaded.report.notes),
+            std::move(loaded.report.unused)};
   }
-  const NativeFile file = open_native(path);
-  return {read_adapter<float>(file), "native", file.metadata.base_model, {}};
+  NativeFile file = open_native(path);
+  return {read_adapter<float>(file), "native", std::move(file.metadata.source), {}, {}};
 }
 
 }  // namespace adapter_tool

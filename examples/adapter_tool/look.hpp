@@ -41,13 +41,25 @@ inline Index not_finite(std::span<const float> numbers) {
   return count;
 }
 
+/// A line for each thing that the file says of what the adapter belongs to.
+inline void tell_source(const tiedlora::Provenance& source, std::ostream& out) {
+  out << fmt::format("base model  {}\n", source.base_model.empty() ? "not said" : source.base_model);
+  for (const auto& [label, text] : {std::pair("revision", source.revision),
+                                    {"task type", source.task_type},
+                                    {"base class", source.base_model_class},
+                                    {"architecture", source.architecture}})
+    if (!text.empty()) out << fmt::format("{:<11} {}\n", label, text);
+  if (source.fan_in_fan_out) out << "weights     in x out (fan_in_fan_out), as GPT-2's Conv1D\n";
+}
+
 inline void info(const std::filesystem::path& path, const ModelOptions& options, std::ostream& out,
                  std::ostream& err) {
   const OpenAdapter opened = open(path, options, true);
   const Adapter<float>& adapter = opened.adapter;
   const tiedlora::Layout& layout = adapter.layout();
-  out << fmt::format("format      {}\nbase model  {}\nscheme      {}\n", opened.format,
-                     opened.base_model.empty() ? "not said" : opened.base_model, describe(layout.scheme()));
+  out << fmt::format("format      {}\n", opened.format);
+  tell_source(opened.source, out);
+  out << fmt::format("scheme      {}\n", describe(layout.scheme()));
   out << fmt::format("numbers     {} trained, {} frozen\n", layout.trainable_count(), layout.frozen_count());
   out << fmt::format("fingerprint {:016x} (of its numbers as float)\n", tiedlora::fingerprint(adapter));
   double total = 0;
@@ -73,7 +85,7 @@ inline void info(const std::filesystem::path& path, const ModelOptions& options,
     err << "warning: the adapter is zero everywhere; it changes nothing (was it trained?)\n";
   else if (zero > 0)
     err << fmt::format("warning: the adapter is zero in {} of {} modules\n", zero, adapted);
-  for (const std::string& note : opened.notes) err << "warning: " << note << '\n';
+  for (const std::string& note : opened.notes) err << "note: " << note << '\n';
 }
 
 /// Two adapters as functions: ‖ΔW₁ − ΔW₂‖ / ‖ΔW₁‖ by module; a module that one does not adapt is zero there.

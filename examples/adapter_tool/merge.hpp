@@ -8,9 +8,11 @@
 #include <filesystem>  // path, copy_file
 #include <fstream>     // ifstream
 #include <map>         // map
+#include <optional>    // optional
 #include <ostream>     // ostream
-#include <stdexcept>   // runtime_error
+#include <stdexcept>   // invalid_argument, runtime_error
 #include <string>      // string
+#include <utility>     // pair
 #include <vector>      // vector
 
 #include <fmt/format.h>
@@ -43,45 +45,96 @@ T value_of(tiedlora::Result<T> result) {
   return *std::move(result);
 }
 
-/// Finds each adapted module's weight: its own name, or one that has more or fewer components before it
-/// (GPT-2's "h.0…" for "transformer.h.0…").
-inline void match(const Adapter<float>& adapter, std::vector<BaseFile>& files, bool fan_in_fan_out) {
+/// Whether the base says by itself that its weights are in × out: by the type of model, or by GPT-2's c_attn,
+/// which makes q, k and v of x. Nothing if it says neither.
+inline std::optional<bool> base_is_in_x_out(const BaseModel& base, const std::vector<BaseFile>& files) {
+  if (const auto* known = tiedlora::gguf::find_architecture(base.architecture)) return known->fan_in_fan_out;
+  for (const BaseFile& file : files)
+    for (const auto& tensor : file.file.tensors())
+      if (tensor.name.ends_with("attn.c_attn.weight") && tensor.shape.size() == 2 &&
+          tensor.shape[1] == 3 * tensor.shape[0])
+        return true;
+  return std::nullopt;
+}
+
+/// Whether to merge into weights that are in × out. What the base says goes before what the adapter says, as
+/// in PEFT, and is told on `err`; what the command line says must agree with both.
+inline bool weights_are_in_x_out(const OpenAdapter& opened, const ModelOptions& options,
+                                 const std::vector<BaseFile>& files, std::ostream& err) {
+  const bool said = options.fan_in_fan_out || opened.source.fan_in_fan_out;
+  const std::optional<bool> base = base_is_in_x_out(read_base(options.base), files);
+  if (!base || *base == said) return said;
+  if (options.fan_in_fan_out)
+    refuse(
+        "--fan-in-fan-out says that the base's weights are in x out, but the base is of a type whose are out "
+        "x in");
+  err << "note: the base model's weights are " << (*base ? "in x out (GPT-2's Conv1D)" : "out x in")
+      << ", whatever the adapter says; merged accordingly\n";
+  return *base;
+}
+
+/// The base's weight of a module: its own name, or one that has more or fewer components before it (GPT-2's
+/// "h.0…" for "transformer.h.0…"). Null if there is none.
+inline std::pair<BaseFile*, const tiedlora::safetensors::Tensor*> find_weight(const tiedlora::Module& module,
+                                                                              std::vector<BaseFile>& files) {
   const auto ends_with_name = [](const std::string& longer, const std::string& name) {
     return longer == name || longer.ends_with("." + name);
   };
+  const std::string weight = module.name + ".weight";
+  std::pair<BaseFile*, const tiedlora::safetensors::Tensor*> found = {nullptr, nullptr};
+  int matches = 0;
+  for (const bool exact : {true, false}) {
+    if (matches > 0) break;
+    for (BaseFile& base : files)
+      for (const auto& tensor : base.file.tensors())
+        if (exact ? tensor.name == weight
+                  : ends_with_name(tensor.name, weight) ||
+                        (tensor.name.find('.') != tensor.name.npos && ends_with_name(weight, tensor.name) &&
+                         tensor.name.size() > module.kind.size() + 8))
+          found = {&base, &tensor}, ++matches;
+  }
+  if (matches > 1) refuse(fmt::format("the base model has {} tensors that could be \"{}\"", matches, weight));
+  return found;
+}
+
+/// Finds each adapted module's weight. Returns the modules for which the base has none, where `partial`.
+inline std::vector<std::string> match(const Adapter<float>& adapter, std::vector<BaseFile>& files,
+                                      bool fan_in_fan_out, bool partial) {
+  std::vector<std::string> left_out;
+  std::size_t matched = 0;
   for (Index m = 0; m < adapter.layout().size(); ++m) {
     if (adapter.layout().rank(m) == 0) continue;
     const tiedlora::Module& module = adapter.layout().modules()[m];
-    const std::string weight = module.name + ".weight";
-    BaseFile* found_in = nullptr;
-    const tiedlora::safetensors::Tensor* found = nullptr;
-    int matches = 0;
-    for (const bool exact : {true, false}) {
-      if (matches > 0) break;
-      for (BaseFile& base : files)
-        for (const auto& tensor : base.file.tensors())
-          if (exact ? tensor.name == weight
-                    : ends_with_name(tensor.name, weight) ||
-                          (tensor.name.find('.') != tensor.name.npos && ends_with_name(weight, tensor.name) &&
-                           tensor.name.size() > module.kind.size() + 8))
-            found_in = &base, found = &tensor, ++matches;
+    const auto [found_in, found] = find_weight(module, files);
+    if (!found) {
+      left_out.push_back(module.name);
+      continue;
     }
-    if (!found) refuse(fmt::format("the base model has no \"{}\"; wrong base model?", weight));
-    if (matches > 1)
-      refuse(fmt::format("the base model has {} tensors that could be \"{}\"", matches, weight));
     const std::vector<Index> shape = {module.out_features, module.in_features};
     const std::vector<Index> swapped = {module.in_features, module.out_features};
     const bool transposed = fan_in_fan_out && found->name.find("lm_head") == found->name.npos;
     if (found->shape != (transposed ? swapped : shape))
       refuse(fmt::format("\"{}\" is {}, but the adapter is for {}x{} (out x in){}", found->name,
                          fmt::join(found->shape, "x"), module.out_features, module.in_features,
-                         found->shape == swapped ? "; a Conv1D as GPT-2's? then say --fan-in-fan-out" : ""));
+                         transposed                ? ", stored in x out (fan_in_fan_out); wrong base model?"
+                         : found->shape == swapped ? "; a Conv1D as GPT-2's? then say --fan-in-fan-out"
+                                                   : "; wrong base model?"));
     if (found->dtype == Dtype::other)
       refuse(fmt::format("\"{}\" is of type {}; only F64, F32, F16 and BF16 can be merged into", found->name,
                          found->dtype_name));
     if (!found_in->targets.emplace(found->name, Target{m, transposed}).second)
       refuse(fmt::format("two modules of the adapter are the base model's \"{}\"", found->name));
+    ++matched;
   }
+  if (left_out.empty() || (partial && matched > 0)) return left_out;
+  const bool head = left_out.front() == "lm_head" || left_out.front().ends_with(".lm_head");
+  refuse(fmt::format(
+      "the base model has no \"{}.weight\"{}", left_out.front(),
+      head && matched > 0
+          ? ": is it tied to the embedding? The adapter is lm_head's alone; save the base with "
+            "tie_word_embeddings = false and a weight of its own, or leave lm_head out with --partial"
+      : matched > 0 ? "; wrong base model? (--partial leaves out such modules)"
+                    : "; wrong base model?"));
 }
 
 /// rows += left · right, in double, each number rounded once to its type.
@@ -152,14 +205,29 @@ inline void write_merged(const BaseFile& base, const Adapter<float>& adapter,
 /// copied.
 inline void merge(const std::filesystem::path& adapter_path, const ModelOptions& options,
                   const std::filesystem::path& target, std::ostream& out, std::ostream& err) {
-  const OpenAdapter opened = open(adapter_path, options);
+  if (is_gguf(options.base))
+    refuse("merge writes safetensors, and \"" + options.base +
+           "\" is a GGUF file; give the model it was made of");
+  ModelOptions with_order = options;
+  if (is_gguf(adapter_path)) {
+    // Safetensors have transformers' order of rows, whatever the adapter was trained on.
+    if (options.order == "gguf")
+      throw std::invalid_argument(
+          "--order gguf is not for merge: safetensors have the rows of q and k in transformers' order");
+    with_order.order = "hugging-face";
+  }
+  const OpenAdapter opened = open(adapter_path, with_order);
   std::vector<BaseFile> files;
   std::uint64_t total = 0;
   for (const auto& path : value_of(tiedlora::detail::try_model_files(options.base))) {
     files.push_back({path, tiedlora::safetensors::open(path)});
     total += std::filesystem::file_size(path);
   }
-  match(opened.adapter, files, options.fan_in_fan_out);
+  for (const std::string& note : opened.notes) err << "note: " << note << '\n';
+  const bool in_x_out = weights_are_in_x_out(opened, options, files, err);
+  const std::vector<std::string> left_out = match(opened.adapter, files, in_x_out, options.partial);
+  for (const std::string& name : left_out)
+    err << "note: left out: \"" << name << "\" is not in the base model\n";
   const bool is_folder = std::filesystem::is_directory(options.base);
   if (is_folder) std::filesystem::create_directories(target);
   Progress progress(err, total);

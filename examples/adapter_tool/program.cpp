@@ -27,45 +27,59 @@ struct ConvertOptions {
 
 template <class P>
 void save_native(const Adapter<float>& adapter, const std::filesystem::path& path,
-                 const std::string& base_model) {
-  tiedlora::save_adapter(path, adapter.cast<P>(), {.base_model = base_model});
+                 const tiedlora::Provenance& source) {
+  tiedlora::save_adapter(path, adapter.cast<P>(), {.source = source});
+}
+
+/// What the target needs and the source does not say, or says otherwise.
+void tell_doubts(const OpenAdapter& opened, const ModelOptions& model, const ConvertOptions& options,
+                 std::ostream& err) {
+  const tiedlora::Provenance& source = opened.source;
+  if (options.to != "peft") return;
+  if (opened.format != "peft" && source.task_type.empty() && source.base_model_class.empty())
+    err << "note: the source does not say for which task the adapter is; task_type is written as null\n";
+  const auto* architecture = tiedlora::gguf::find_architecture(source.architecture);
+  if (opened.format == "gguf" && architecture && architecture->permuted && model.order == "gguf")
+    err << "note: with --order gguf the rows of q and k stay as in GGUF files; for the base model as "
+           "transformers has "
+           "it say --order hugging-face\n";
 }
 
 void convert(const std::filesystem::path& from, const std::filesystem::path& to, const ModelOptions& model,
              const ConvertOptions& options, std::ostream& out, std::ostream& err) {
   using namespace tiedlora;
-  const OpenAdapter opened = open(from, model);
-  for (const std::string& note : opened.notes) err << "warning: " << note << '\n';
-  const std::string base_model = options.base_name.empty() ? opened.base_model : options.base_name;
+  OpenAdapter opened = open(from, model);
+  for (const std::string& note : opened.notes) err << "note: " << note << '\n';
+  tell_doubts(opened, model, options, err);
+  if (!options.base_name.empty()) opened.source.base_model = options.base_name;
+  opened.source.fan_in_fan_out = opened.source.fan_in_fan_out || model.fan_in_fan_out;
+  const Provenance& source = opened.source;
   const bool f16 = options.type == "f16", bf16 = options.type == "bf16";
   if (options.to == "gguf") {
-    const auto architecture = model.architecture.empty() ? std::string("llama") : model.architecture;
-    const auto written = export_gguf(opened.adapter, to, naming(model, architecture),
+    const auto written = export_gguf(opened.adapter, to, naming(model, source.architecture),
                                      {.type = f16    ? gguf::Type::F16
                                               : bf16 ? gguf::Type::BF16
                                                      : gguf::Type::F32,
-                                      .base_model = base_model});
+                                      .source = source});
     out << fmt::format("gguf: {} modules, rank {}, {} bytes\n", written.modules, written.rank, written.bytes);
   } else if (options.to == "peft") {
     const auto written = save_peft(opened.adapter, to,
-                                   {.base_model = base_model,
-                                    .task_type = "CAUSAL_LM",
+                                   {.source = source,
                                     .form = options.form == "vera"       ? PeftForm::vera
                                             : options.form == "stacked"  ? PeftForm::stacked
                                             : options.form == "smallest" ? PeftForm::smallest
                                                                          : PeftForm::lora,
                                     .dtype = f16    ? safetensors::Dtype::F16
                                              : bf16 ? safetensors::Dtype::BF16
-                                                    : safetensors::Dtype::F32,
-                                    .fan_in_fan_out = model.fan_in_fan_out});
+                                                    : safetensors::Dtype::F32});
     out << fmt::format("peft: rank {}, {} bytes\n", written.rank, written.bytes);
   } else {
     if (f16)
-      save_native<Eigen::half>(opened.adapter, to, base_model);
+      save_native<Eigen::half>(opened.adapter, to, source);
     else if (bf16)
-      save_native<Eigen::bfloat16>(opened.adapter, to, base_model);
+      save_native<Eigen::bfloat16>(opened.adapter, to, source);
     else
-      save_native<float>(opened.adapter, to, base_model);
+      save_native<float>(opened.adapter, to, source);
     out << fmt::format("native: {} bytes\n", std::filesystem::file_size(to));
   }
 }
@@ -86,12 +100,18 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
   const CLI::Validator count_of_heads = examples::whole_from(1, 65536), path = examples::any_path();
   const auto add_model = [&](CLI::App* command) {
     command
-        ->add_option("--base", model.base,
-                     "safetensors file or folder of the base model; VeRA folders need it, and merge")
+        ->add_option(
+            "--base", model.base,
+            "safetensors file or folder of the base model; VeRA folders need it, and merge. Its config.json "
+            "(or a GGUF file of the model) says the architecture and heads")
         ->check(path)
         ->type_name("PATH");
-    command->add_option("--arch", model.architecture, "architecture in GGUF files: llama or gpt2")
-        ->check(CLI::IsMember({"llama", "gpt2"}))
+    command
+        ->add_option(
+            "--arch", model.architecture,
+            fmt::format("architecture in GGUF files, where neither the adapter nor --base says it: {}",
+                        fmt::join(known_architectures(), ", ")))
+        ->check(CLI::IsMember(known_architectures()))
         ->type_name("NAME");
     command
         ->add_option(
@@ -100,14 +120,20 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
             "adapter was trained on, hugging-face or gguf")
         ->check(CLI::IsMember({"hugging-face", "gguf"}))
         ->type_name("ORDER");
-    command->add_option("--heads", model.heads, "attention heads, for --order hugging-face")
+    command
+        ->add_option("--heads", model.heads,
+                     "attention heads, for --order hugging-face; --base says them, too")
         ->check(count_of_heads)
         ->type_name("N");
     command->add_option("--kv-heads", model.kv_heads, "key and value heads, likewise")
         ->check(count_of_heads)
         ->type_name("N");
     command->add_flag("--fan-in-fan-out", model.fan_in_fan_out,
-                      "the base's weights are in x out, as GPT-2's Conv1D");
+                      "the base's weights are in x out, as GPT-2's Conv1D; PEFT's config says it by itself");
+    command->add_flag(
+        "--partial", model.partial,
+        "use what can be used of the adapter, and list what is left out; without it such adapters "
+        "are refused");
   };
   const auto add_adapter = [&](CLI::App* command, const char* name, std::string& value) {
     command->add_option(name, value, "PEFT folder, GGUF or native file")
@@ -165,8 +191,7 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
   app.footer(
       "Examples:\n"
       "  adapter_tool info my-adapter/\n"
-      "  adapter_tool convert tied.safetensors adapter.gguf --to gguf --order hugging-face --heads 9 "
-      "--kv-heads 3\n"
+      "  adapter_tool convert tied.safetensors adapter.gguf --to gguf --base smollm2/ --order hugging-face\n"
       "  adapter_tool convert tied.safetensors out/ --to peft --base-name "
       "HuggingFaceTB/SmolLM2-135M-Instruct\n"
       "  adapter_tool merge my-adapter/ merged.safetensors --base model.safetensors\n"

@@ -128,8 +128,8 @@ double tolerance_of(const Model& model, const Adapter<float>* adapter,
   const ModelLogits exact = by_transformer(model, adapter, tokens);
   double largest = 0;
   for (std::uint64_t seed = 1; seed <= 6; ++seed)
-    largest = std::max(largest,
-                       apart(by_transformer(RoundedModel(model, adapter, seed).model(), nullptr, tokens), exact));
+    largest = std::max(
+        largest, apart(by_transformer(RoundedModel(model, adapter, seed).model(), nullptr, tokens), exact));
   return 4 * largest;
 }
 

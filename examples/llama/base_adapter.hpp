@@ -15,6 +15,7 @@
 #include <tiedlora/io/peft/load.hpp>    // load_peft
 
 #include "../adapter_format.hpp"
+#include "../whole_adapter.hpp"
 #include "base_model.hpp"
 #include "modules.hpp"
 
@@ -104,9 +105,8 @@ inline tiedlora::Adapter<float> load_adapter(const std::filesystem::path& path, 
     case examples::AdapterFormat::gguf:
       return load_gguf<float>(path, gguf_naming(base)).adapter;
     case examples::AdapterFormat::peft: {
-      auto loaded = try_load_peft<float>(path);  // a LoRA's tensors tell its modules; a VeRA's do not
-      if (!loaded) loaded = load_peft<float>(path, all_modules(base.model().config));
-      return in_order(std::move(loaded->adapter));
+      const auto modules = [&] { return all_modules(base.model().config); };
+      return in_order(examples::load_whole_peft(path, modules).adapter);
     }
     case examples::AdapterFormat::native:
       break;

@@ -12,6 +12,6 @@
 #include "adapter/maps.hpp"         // map_A, map_B, map_u, map_v
 #include "adapter/merge.hpp"        // merge, unmerge, MergedWeight, to_lora, combine
 #include "adapter/modules.hpp"      // Module, ModuleList
-#include "adapter/name_map.hpp"     // NameMap, names::llama, names::gpt2
+#include "adapter/name_map.hpp"     // NameMap, names::llama, names::phi3, names::gpt2
 #include "adapter/optimizer.hpp"    // AdamW, step_plan, gradient_statistics, clip_factor
 #include "adapter/scheme.hpp"       // Scheme, schemes::…, init::…

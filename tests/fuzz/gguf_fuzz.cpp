@@ -37,6 +37,8 @@ void tiedlora_fuzz(std::span<const std::byte> bytes) {
   for (const char* name : {"model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.k_proj"})
     modules.add({.name = name, .in_features = 4, .out_features = name[13] == '0' ? 8 : 4});
   const auto naming = gguf::llama({.heads = 2, .kv_heads = 1, .weights = gguf::Order::hugging_face});
-  const auto loaded = gguf::detail::try_read_lora<float>(*file, modules, naming);
-  require(loaded ? !loaded->report.used.empty() : !loaded.error().empty());
+  for (const bool partial : {false, true}) {
+    const auto loaded = gguf::detail::try_read_lora<float>(*file, modules, naming, {.partial = partial});
+    require(loaded ? !loaded->report.used.empty() : !loaded.error().empty());
+  }
 }

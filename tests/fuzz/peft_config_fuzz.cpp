@@ -5,21 +5,25 @@
 
 void tiedlora_fuzz(std::span<const std::byte> bytes) {
   using namespace tiedlora;
-  for (const bool residual : {false, true}) {
-    const auto config =
-        tiedlora::detail::try_parse_peft_config(as_text(bytes), {.base_is_residual = residual});
+  for (const bool lenient : {false, true}) {
+    const auto config = tiedlora::detail::try_parse_peft_config(
+        as_text(bytes), {.base_is_residual = lenient, .partial = lenient});
     if (!config) {
       require(!config.error().empty());
       continue;
     }
     require(config->rank >= 1);
-    const auto alphas = tiedlora::detail::PeftAlphas::try_make(*config);
+    const auto alphas =
+        tiedlora::detail::PeftPatterns<double>::try_make("alpha_pattern", config->alpha_pattern);
+    const auto ranks = tiedlora::detail::PeftPatterns<Index>::try_make("rank_pattern", config->rank_pattern);
     const auto targets = tiedlora::detail::PeftTargetMatcher::try_make(*config);
     require(alphas || !alphas.error().empty());
+    require(ranks || !ranks.error().empty());
     require(targets || !targets.error().empty());
     for (const char* name :
          {"", "q", "model.layers.12.self_attn.q_proj", "model.layers.0.mlp.experts.3.down_proj"}) {
-      if (alphas) (void)alphas->of(name);
+      if (alphas) (void)alphas->of(name, config->alpha);
+      if (ranks) require(ranks->of(name, config->rank) >= 1);
       if (targets) (void)(*targets)(name);
     }
   }

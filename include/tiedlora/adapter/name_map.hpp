@@ -86,7 +86,7 @@ class NameMap {
 /// What engines that read GGUF files call the modules of transformers' models: llama.cpp's names of tensors
 /// without ".weight". The modules come with transformers' prefix or without.
 namespace names {
-/// Llama, and its relatives with separate q, k, v and gate, up (Mistral, Qwen2, SmolLM2).
+/// Llama, and its relatives with separate q, k, v and gate, up (Mistral, Qwen2, Qwen3, Gemma, SmolLM2).
 inline NameMap llama() {
   NameMap names;
   for (const char* prefix : {"model.layers.*.", "layers.*."})
@@ -96,6 +96,19 @@ inline NameMap llama() {
                                          {"self_attn.o_proj", "attn_output"},
                                          {"mlp.gate_proj", "ffn_gate"},
                                          {"mlp.up_proj", "ffn_up"},
+                                         {"mlp.down_proj", "ffn_down"}})
+      names.add({std::string(prefix) + module, std::string("blk.*.") + tensor});
+  names.add({"lm_head", "output"});
+  return names;
+}
+
+/// Phi-3, whose q, k and v are one module, and gate and up another.
+inline NameMap phi3() {
+  NameMap names;
+  for (const char* prefix : {"model.layers.*.", "layers.*."})
+    for (const auto& [module, tensor] : {std::pair{"self_attn.qkv_proj", "attn_qkv"},
+                                         {"self_attn.o_proj", "attn_output"},
+                                         {"mlp.gate_up_proj", "ffn_up"},
                                          {"mlp.down_proj", "ffn_down"}})
       names.add({std::string(prefix) + module, std::string("blk.*.") + tensor});
   names.add({"lm_head", "output"});

@@ -63,16 +63,6 @@ inline Result<std::vector<std::filesystem::path>> try_model_files(const std::fil
   return files;
 }
 
-/// Lookup tables, not linear maps: names that embeddings have in the models of transformers.
-inline bool is_embedding(std::string_view kind) {
-  for (const std::string_view name :
-       {"embed_tokens", "wte", "wpe", "word_embeddings", "position_embeddings", "token_type_embeddings",
-        "embed_positions", "tok_embeddings", "embed_in", "embedding", "embeddings", "shared",
-        "relative_attention_bias", "patch_embedding", "position_embedding", "token_embedding"})
-    if (kind == name) return true;
-  return false;
-}
-
 }  // namespace detail
 
 /// The linear modules of a model from a safetensors file or a folder that transformers' save_pretrained

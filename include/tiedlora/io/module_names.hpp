@@ -56,6 +56,16 @@ inline Module module_of_name(std::string name) {
   return module;
 }
 
+/// Lookup tables, not linear maps: names that embeddings have in the models of transformers.
+inline bool is_embedding(std::string_view kind) {
+  for (const std::string_view name :
+       {"embed_tokens", "wte", "wpe", "word_embeddings", "position_embeddings", "token_type_embeddings",
+        "embed_positions", "tok_embeddings", "embed_in", "embedding", "embeddings", "shared",
+        "relative_attention_bias", "patch_embedding", "position_embedding", "token_embedding"})
+    if (kind == name) return true;
+  return false;
+}
+
 /// The list of these modules. Those of one kind in one layer that differ in in_features (an encoder's and a
 /// decoder's) read inputs of their own.
 inline Result<ModuleList> try_list_of(std::vector<Module> found) {

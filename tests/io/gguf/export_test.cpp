@@ -178,5 +178,28 @@ TEST(GgufExport, Refuses) {
   expect_failure(try_export_gguf(none, folder / "x", naming(Order::gguf)), {"adapts no module"});
 }
 
+TEST(GgufExport, KeepsWhatTheSourceSaid) {
+  const Folder folder;
+  Dice dice(12);
+  const auto adapter = filled(llama_modules(), schemes::lora(), dice);
+  const Provenance source = {.base_model = "some/base",
+                             .revision = "main",
+                             .task_type = "SEQ_CLS",
+                             .base_model_class = "LlamaModel",
+                             .parent_library = "transformers",
+                             .architecture = "llama",
+                             .fan_in_fan_out = true};
+  export_gguf(adapter, folder / "x", naming(Order::gguf), {.source = source});
+  EXPECT_EQ(load_gguf<float>(folder / "x", naming(Order::gguf)).source, source);
+  export_gguf(adapter, folder / "x", naming(Order::gguf), {.base_model = "other/base", .source = source});
+  EXPECT_EQ(load_gguf<float>(folder / "x", naming(Order::gguf)).source.base_model, "other/base");
+  export_gguf(adapter, folder / "x", naming(Order::gguf));
+  EXPECT_FALSE(gguf::open(folder / "x").find_value("tiedlora.source")) << "nothing was said";
+  gguf::Naming qwen = naming(Order::gguf);
+  qwen.architecture = "qwen2";
+  expect_failure(try_export_gguf(adapter, folder / "x", qwen, {.source = source}),
+                 {"source says architecture \"llama\"", "that of \"qwen2\""});
+}
+
 }  // namespace
 }  // namespace tiedlora_test

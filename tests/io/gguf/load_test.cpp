@@ -78,7 +78,9 @@ TEST(GgufLoad, Refuses) {
   expect_failure(load({.a_name = "blk.1.attn_q.weight.lora_a"}),
                  {"lora_b but no lora_a of \"blk.0.attn_q\""});
   expect_failure(load({.a_shape = {8, 3}}), {"{8, 3}", "{2, 12}", "do not fit each other"});
-  expect_failure(load({.a_shape = {2, 2, 2}}), {"do not fit each other"});
+  expect_failure(load({.a_shape = {2, 2, 2}}), {"{2, 2, 2}", "{2, 12}", "do not fit each other"});
+  expect_failure(load({.a_shape = {8, 2, 3}, .b_shape = {2, 12, 3}}),
+                 {"{8, 2, 3}", "{2, 12, 3}", "adapters of experts are not supported"});
   expect_failure(load({.a_shape = {8, 0}, .b_shape = {0, 12}}), {"do not fit each other"});
   expect_failure(load({.a_shape = {9, 2}}),
                  {"\"model.layers.0.self_attn.q_proj\" is 12x8", "12x9", "wrong base model?"});
@@ -98,6 +100,37 @@ TEST(GgufLoad, Refuses) {
     twice.add({.name = name, .in_features = 8, .out_features = 12});
   expect_failure(try_load_gguf<float>(folder / "x", twice, naming(Order::gguf)),
                  {"one and the same name in GGUF, \"blk.0.attn_q\""});
+}
+
+TEST(GgufLoad, LeavesOutIfToldWhatItCannotExpress) {
+  const Folder folder;
+  Dice dice(8);
+  gguf::Naming with_embedding = naming(Order::gguf);
+  with_embedding.names = {{"model.layers.0.self_attn.q_proj", "token_embd"}};
+  with_embedding.names.add({"model.layers.*.self_attn.q_proj", "blk.*.attn_q"});
+  ModuleList modules;
+  for (int layer = 0; layer < 2; ++layer)
+    modules.add({.name = "model.layers." + std::to_string(layer) + ".self_attn.q_proj",
+                 .layer = layer,
+                 .in_features = 8,
+                 .out_features = 12});
+  export_gguf(filled(modules, schemes::lora(), dice), folder / "x", with_embedding);
+  expect_failure(try_load_gguf<float>(folder / "x", gguf::as_in_file()), {"adapts the embedding"});
+  const auto loaded = load_gguf<float>(folder / "x", gguf::as_in_file(), {.partial = true});
+  EXPECT_EQ(loaded.adapter.layout().size(), 1);
+  EXPECT_EQ(loaded.report.unused,
+            (std::vector<std::string>{"token_embd.weight.lora_a", "token_embd.weight.lora_b"}));
+  EXPECT_EQ(loaded.report.notes.size(), 2);
+}
+
+TEST(GgufLoad, NamesModulesAsTheFileDoes) {
+  const auto loaded = [] {
+    const Folder folder;
+    write_text(folder / "x", Claims{.architecture = "command-r"}.bytes().str());
+    return load_gguf<float>(folder / "x", gguf::as_in_file());
+  }();
+  EXPECT_EQ(loaded.adapter.layout().modules()[0].name, "blk.0.attn_q");
+  EXPECT_EQ(loaded.source.architecture, "command-r");
 }
 
 TEST(GgufLoad, ReportsWhatTheHostLacks) {

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <set>
+#include <tiedlora/io/gguf/architectures.hpp>
 #include <tiedlora/io/gguf/naming.hpp>
 
 #include "support/io_files.hpp"
@@ -49,6 +50,29 @@ TEST(GgufNaming, RefusesHeadsThatDoNotDivideTheRows) {
   expect_failure(gguf::detail::try_heads(naming, "blk.0.attn_q", 12),
                  {"12 rows are not 4 heads of an even size"});
   expect_failure(gguf::detail::try_heads(naming, "blk.0.attn_k", 16), {"0 heads are given"});
+}
+
+TEST(GgufNaming, OnlyLlamasRowsArePermuted) {
+  for (const gguf::Architecture& architecture : gguf::architectures) {
+    const gguf::Naming naming =
+        naming_of(architecture, {.heads = 4, .kv_heads = 2, .weights = gguf::Order::hugging_face});
+    EXPECT_EQ(naming.architecture, architecture.name);
+    EXPECT_EQ(naming.permuted.empty(), architecture.name != "llama") << architecture.name;
+    EXPECT_EQ(naming.to_module("output"), "lm_head");
+  }
+  EXPECT_EQ(gguf::architecture_of_model("mistral")->name, "llama");
+  EXPECT_EQ(gguf::architecture_of_model("qwen3_moe")->name, "qwen3moe");
+  for (const char* unknown : {"", "falcon", "llama mistral", "qwen"})
+    EXPECT_EQ(gguf::architecture_of_model(unknown), nullptr) << unknown;
+}
+
+// As gguf-py's TensorNameMap has them.
+TEST(GgufNaming, Phi3) {
+  const NameMap phi3 = names::phi3();
+  EXPECT_EQ(phi3.to_file("model.layers.3.self_attn.qkv_proj"), "blk.3.attn_qkv");
+  EXPECT_EQ(phi3.to_file("model.layers.3.self_attn.o_proj"), "blk.3.attn_output");
+  EXPECT_EQ(phi3.to_file("model.layers.3.mlp.gate_up_proj"), "blk.3.ffn_up");
+  EXPECT_EQ(phi3.to_file("model.layers.3.mlp.down_proj"), "blk.3.ffn_down");
 }
 
 }  // namespace

@@ -67,10 +67,8 @@ TEST(PeftConfig, RefusesWhatItDoesNotCompute) {
       {R"("use_bdlora":{"x":1})", "block-diagonal"},
       {R"("arrow_config":{"x":1})", "routes"},
       {R"("kasa_config":{"x":1})", "KaSA"},
-      {R"("velora_config":{"x":1})", "VeLoRA"},
       {R"("monteclora_config":{"x":1})", "random samples"},
       {R"("megatron_config":{"x":1})", "several machines"},
-      {R"("ensure_weight_tying":true)", "embeddings"},
       {R"("enable_lora":[true,false])", "fused modules"}};
   for (const auto& [field, reason] : cases) {
     const std::string text = field, name = text.substr(0, text.find(':'));
@@ -101,15 +99,66 @@ TEST(PeftConfig, RefusesAdaptersOfAChangedBase) {
 }
 
 TEST(PeftConfig, RefusesKeysThatItDoesNotKnow) {
-  expect_failure(lora_config(R"("use_magic":null)"), {"unknown key \"use_magic\""});
+  for (const char* on : {"true", "1", "{\"x\":null}", "[0]", "\"yes\""})
+    expect_failure(lora_config(R"("use_magic":)" + std::string(on)), {"unknown key \"use_magic\"", "is on"});
+  expect_failure(lora_config(R"("magic_version":2)"), {"unknown key \"magic_version\""});
   expect_failure(lora_config(R"("projection_prng_key":1)"), {"unknown key"});
   expect_failure(vera_config(R"("lora_alpha":1)"), {"unknown key \"lora_alpha\""});
+}
+
+TEST(PeftConfig, PassesOverUnknownKeysThatAreOff) {
+  for (const char* off : {"null", "false", "{}", "[]", "\"\"", "0", "0.0", "\"none\""}) {
+    const auto config = lora_config(R"("use_magic":)" + std::string(off));
+    ASSERT_TRUE(config) << off;
+    ASSERT_EQ(config->notes.size(), 1);
+    EXPECT_NE(config->notes[0].find("\"use_magic\" is unknown to this version; it is off"),
+              std::string::npos);
+  }
+  const auto version = lora_config(R"("unsloth_version":"2026.3.3")");
+  ASSERT_TRUE(version);
+  EXPECT_NE(version->notes.at(0).find("another tool's version"), std::string::npos);
+  EXPECT_TRUE(lora_config(R"("use_dora":false,"bias":"none")")->notes.empty()) << "known keys need no word";
+}
+
+TEST(PeftConfig, PassesOverWhatOnlyTrainingNeeds) {
+  EXPECT_TRUE(lora_config(R"("velora_config":{"num_groups":4},"lora_dropout":0.1)"));
+  EXPECT_TRUE(lora_config(R"("ensure_weight_tying":true)")->weight_tying);
+}
+
+TEST(PeftConfig, SaysWhatItsAdapterBelongsTo) {
+  const auto config = lora_config(
+      R"("base_model_name_or_path":"b","revision":"main","task_type":"SEQ_CLS","fan_in_fan_out":true,
+         "auto_mapping":{"base_model_class":"GPT2Model","parent_library":"transformers.gpt2","x_fixed":true})");
+  ASSERT_TRUE(config) << config.error();
+  const Provenance expected = {.base_model = "b",
+                               .revision = "main",
+                               .task_type = "SEQ_CLS",
+                               .base_model_class = "GPT2Model",
+                               .parent_library = "transformers.gpt2",
+                               .fan_in_fan_out = true};
+  EXPECT_EQ(static_cast<const Provenance&>(*config), expected);
+}
+
+TEST(PeftConfig, LeavesOutTensorsThatAreNoAdaptersIfTold) {
+  const std::string text =
+      R"({"peft_type":"LORA","modules_to_save":["score"],"bias":"lora_only","trainable_token_indices":[1]})";
+  const auto config = tiedlora::detail::try_parse_peft_config(text, {.partial = true});
+  ASSERT_TRUE(config) << config.error();
+  EXPECT_EQ(config->notes.size(), 3);
+  EXPECT_NE(config->notes[0].find("left out: \"bias\""), std::string::npos);
+  expect_failure(
+      tiedlora::detail::try_parse_peft_config(R"({"peft_type":"LORA","use_dora":true})", {.partial = true}),
+      {"DoRA"});
 }
 
 TEST(PeftConfig, RefusesOtherMethodsAndWhatIsNoConfig) {
   const auto parse = [](const char* text) { return tiedlora::detail::try_parse_peft_config(text); };
   expect_failure(parse(R"({"peft_type":"IA3"})"), {"peft_type \"IA3\"", "LORA and VERA"});
   expect_failure(parse(R"({"r":8})"), {"lacks \"peft_type\""});
+  expect_failure(parse(R"({"fine_tune_type":"lora","lora_parameters":{"rank":8}})"), {"is MLX's", "convert"});
+  for (const char* name : {"r", "lora_alpha"})
+    expect_failure(lora_config("\"" + std::string(name) + "\":null"), {name, "is null", "PEFT cannot"});
+  expect_failure(vera_config(R"("projection_prng_key":null)"), {"is null"});
   expect_failure(parse("[]"), {"no JSON object"});
   expect_failure(parse("{"), {"not valid JSON"});
   expect_failure(parse(R"({"peft_type":"LORA","r":1,"r":2})"), {"\"r\" twice"});

@@ -11,7 +11,7 @@ namespace tiedlora_test {
 namespace {
 
 using namespace tiedlora;
-using tiedlora::detail::PeftAlphas;
+using tiedlora::detail::PeftPatterns;
 using tiedlora::detail::PeftTargetMatcher;
 
 Result<PeftConfig> config_of(const std::string& fields) {
@@ -19,9 +19,9 @@ Result<PeftConfig> config_of(const std::string& fields) {
 }
 
 double alpha(const PeftConfig& config, const char* name) {
-  const auto alphas = PeftAlphas::try_make(config);
+  const auto alphas = PeftPatterns<double>::try_make("alpha_pattern", config.alpha_pattern);
   EXPECT_TRUE(alphas);
-  return alphas->of(name);
+  return alphas->of(name, config.alpha);
 }
 
 // PEFT: re.match(rf"(.*\.)?({key})$", name), the first key in the order of the file.
@@ -48,10 +48,18 @@ TEST(PeftMatch, TakesTheFirstAlphaOfTheFileNotOfTheAlphabet) {
       1);
 }
 
+TEST(PeftMatch, CountsInBraces) {
+  const auto config = config_of(R"("lora_alpha":8,"alpha_pattern":{"model\\.layers\\.\\d{1,2}\\.q":100})");
+  ASSERT_TRUE(config) << config.error();
+  EXPECT_EQ(alpha(*config, "model.layers.11.q"), 100);
+  EXPECT_EQ(alpha(*config, "model.layers.111.q"), 8);
+}
+
 TEST(PeftMatch, SaysWhichPatternIsBeyondIt) {
   const auto config = config_of(R"("alpha_pattern":{"(?=x)q":2})");
   ASSERT_TRUE(config);
-  expect_failure(PeftAlphas::try_make(*config), {"alpha_pattern \"(?=x)q\"", "beyond"});
+  expect_failure(PeftPatterns<double>::try_make("alpha_pattern", config->alpha_pattern),
+                 {"alpha_pattern \"(?=x)q\"", "beyond"});
 }
 
 bool targets(const Result<PeftConfig>& config, const char* name) {

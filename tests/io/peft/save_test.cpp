@@ -95,6 +95,30 @@ TEST(PeftSave, WritesWhatConsumersAskFor) {
   EXPECT_EQ(safetensors::open(folder / "adapter_model.safetensors").metadata().at("format"), "pt");
 }
 
+TEST(PeftSave, WritesWhatTheSourceSaid) {
+  const Folder folder;
+  PeftWriter writer = small_lora();
+  writer.config["base_model_name_or_path"] = "some/base";
+  writer.config["revision"] = "main";
+  writer.config["task_type"] = "FEATURE_EXTRACTION";
+  writer.config["fan_in_fan_out"] = true;
+  writer.config["auto_mapping"] = {{"base_model_class", "BertModel"}, {"parent_library", "transformers"}};
+  writer.write(folder / "in");
+  const auto loaded = load_peft<float>(folder / "in", small_modules());
+  for (const PeftForm form : {PeftForm::lora, PeftForm::stacked}) {
+    save_peft(loaded.adapter, folder / "out", {.source = loaded.config, .form = form});
+    const Json config = *try_parse_json(read_text(folder / "out" / "adapter_config.json"));
+    for (const char* key :
+         {"base_model_name_or_path", "revision", "task_type", "fan_in_fan_out", "auto_mapping"})
+      EXPECT_EQ(config[key], writer.config[key]) << key;
+  }
+  save_peft(loaded.adapter, folder / "out",
+            {.base_model = "b", .task_type = "SEQ_CLS", .source = loaded.config});
+  const Json config = *try_parse_json(read_text(folder / "out" / "adapter_config.json"));
+  EXPECT_EQ(config["base_model_name_or_path"], "b");
+  EXPECT_EQ(config["task_type"], "SEQ_CLS");
+}
+
 TEST(PeftSave, BakesUnequalRanksForConsumersThatDivideByTheirOwn) {
   LayoutOptions options = {.scaling = 0.5};
   options.ranks = {{"m.layers.0.q", 4}, {"m.layers.1.q", 0}};

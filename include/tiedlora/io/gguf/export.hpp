@@ -19,9 +19,11 @@
 #include "../../views/config.hpp"
 #include "../../views/error.hpp"
 #include "../../views/factors.hpp"
+#include "../provenance.hpp"
 #include "../quote.hpp"
 #include "file.hpp"
 #include "naming.hpp"
+#include "source.hpp"
 #include "write.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
@@ -29,6 +31,7 @@ TIEDLORA_BEGIN_NAMESPACE
 struct GgufExportOptions {
   gguf::Type type = gguf::Type::F32;  ///< or F16, BF16
   std::string base_model = {};        ///< general.base_model.0.name, for whoever reads the file
+  Provenance source = {};  ///< what a source said (LoadedPeft::config is one); kept for other readers
 };
 
 /// What was written.
@@ -98,7 +101,7 @@ Result<std::vector<Entry>> try_lora_entries(const Source& adapter, const Naming&
     const Index rank = layout.rank(m);
     if (rank == 0) continue;
     const Module& module = layout.modules()[m];
-    const auto file_name = naming.names.to_file(module.name);
+    const auto file_name = naming.to_file(module.name);
     if (!file_name)
       return Failure{message("module ", in_quotes(module.name), " has no name in GGUF's \"",
                              naming.architecture, "\" naming; add a rule to Naming::names")};
@@ -162,10 +165,20 @@ Result<ExportedGguf> try_export_gguf(const Source& adapter, const std::filesyste
                                                {"general.type", "adapter"},
                                                {"adapter.type", "lora"},
                                                {"adapter.lora.alpha", static_cast<float>(result.rank)}};
-  if (!options.base_model.empty()) {
+  const std::string& base_model = detail::first_said(options.base_model, options.source.base_model);
+  if (!base_model.empty()) {
     metadata.emplace_back("general.base_model.count", std::uint32_t{1});
-    metadata.emplace_back("general.base_model.0.name", options.base_model);
+    metadata.emplace_back("general.base_model.0.name", base_model);
   }
+  // What GGUF has no key for stands under one of our own, which llama.cpp passes over.
+  Provenance source = options.source;
+  if (!source.architecture.empty() && source.architecture != naming.architecture)
+    return named(message("the adapter's source says architecture ", in_quotes(source.architecture),
+                         ", but the naming given is that of ", in_quotes(naming.architecture)));
+  source.architecture.clear();
+  const Result<std::string> said = detail::try_provenance_text(source);
+  if (!said) return named(said.error());
+  if (!said->empty()) metadata.emplace_back(gguf::source_key, *said);
   if (Status done = gguf::try_save(path, metadata, *entries); !done) return done.failure();
   std::error_code ignored;
   result.bytes = std::filesystem::file_size(path, ignored);

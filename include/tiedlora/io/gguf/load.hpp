@@ -9,9 +9,9 @@
 #include <map>          // map
 #include <set>          // set
 #include <span>         // span
-#include <string>       // string
+#include <string>       // string, to_string
 #include <string_view>  // string_view
-#include <utility>      // move
+#include <utility>      // move, pair
 #include <vector>       // vector
 
 #include "../../adapter/adapter.hpp"
@@ -23,23 +23,35 @@
 #include "../../views/config.hpp"
 #include "../../views/error.hpp"
 #include "../module_names.hpp"
+#include "../provenance.hpp"
 #include "../quote.hpp"
 #include "file.hpp"
 #include "naming.hpp"
+#include "source.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
 
 /// What became of the tensors, by their names in the file.
 struct GgufReport {
   std::vector<std::string> used = {};
-  std::vector<std::string> unused = {};   ///< of modules that the host's list does not have
+  /// Of modules that the host's list does not have, and what GgufLoadOptions::partial left out. A program
+  /// that applies the rest must say so, or refuse.
+  std::vector<std::string> unused = {};
   std::vector<std::string> missing = {};  ///< of the host's modules whose kind is adapted in other layers
+  std::vector<std::string> notes = {};    ///< what was left out, and why, in words
+};
+
+struct GgufLoadOptions {
+  /// Load what can be applied, and leave out, listed in the report, what is no linear module's LoRA: the
+  /// embedding's, experts as one tensor. Without it those are refused.
+  bool partial = false;
 };
 
 template <class P>
 struct LoadedGguf {
   Adapter<P> adapter;
   GgufReport report;
+  Provenance source;
 };
 
 namespace gguf {
@@ -51,8 +63,11 @@ struct LoraPair {
   const Tensor* b = nullptr;  ///< {r, out}
   Index rank = 0, in_features = 0, out_features = 0;
 };
-/// By the base tensor's name without ".weight".
-using LoraPairs = std::map<std::string, LoraPair, std::less<>>;
+struct LoraPairs {
+  /// By the base tensor's name without ".weight".
+  std::map<std::string, LoraPair, std::less<>> of = {};
+  std::vector<std::pair<std::string, std::string>> left_out = {};  ///< where partial: names, and why
+};
 
 /// A size of the shape; ggml leaves out those of one at the end.
 inline Index size_of(const Tensor& tensor, std::size_t dimension) {
@@ -61,8 +76,11 @@ inline Index size_of(const Tensor& tensor, std::size_t dimension) {
 inline bool is_matrix(const Tensor& tensor) {
   return tensor.count() > 0 && size_of(tensor, 2) == 1 && size_of(tensor, 3) == 1;
 }
+/// All sizes, two at least.
 inline std::string shape_text(const Tensor& tensor) {
-  return message("{", size_of(tensor, 0), ", ", size_of(tensor, 1), "}");
+  std::string text = message("{", size_of(tensor, 0), ", ", size_of(tensor, 1));
+  for (std::size_t i = 2; i < tensor.shape.size(); ++i) text += ", " + std::to_string(tensor.shape[i]);
+  return text + "}";
 }
 
 /// The scaling's numerator; 0: the scaling is 1. A Failure for what is no LoRA adapter of that architecture.
@@ -88,36 +106,57 @@ inline Result<double> try_alpha(const File& file, std::string_view architecture)
   return value;
 }
 
-inline Result<LoraPairs> try_pairs(const File& file) {
+/// Why a pair is no linear module's, to be read after the file's name; empty if it is one.
+inline std::string wrong_pair(std::string_view name, const LoraPair& pair) {
+  if (!pair.a || !pair.b)
+    return message("has ", pair.a ? "lora_a but no lora_b" : "lora_b but no lora_a", " of ", in_quotes(name));
+  const Tensor &a = *pair.a, &b = *pair.b;
+  const std::string both = message("has tensors ", in_quotes(a.name), " of ", shape_text(a), " and ",
+                                   in_quotes(b.name), " of ", shape_text(b));
+  if (a.count() > 0 && b.count() > 0 && size_of(a, 2) > 1 && size_of(b, 2) > 1)
+    return message(both,
+                   ", which adapt several experts at once ({in, rank, experts} and {rank, out, experts}); "
+                   "adapters of experts are not supported");
+  if (!is_matrix(a) || !is_matrix(b) || size_of(b, 0) != size_of(a, 1))
+    return message(both, ", which do not fit each other; {in, rank} and {rank, out} are expected");
+  return {};
+}
+
+/// The file's pairs. What is no linear module's is a Failure, or left out.
+inline Result<LoraPairs> try_pairs(const File& file, bool partial) {
   constexpr std::string_view suffix_a = ".weight.lora_a", suffix_b = ".weight.lora_b";
   LoraPairs pairs;
   for (const Tensor& tensor : file.tensors()) {
-    const bool is_a = tensor.name.ends_with(suffix_a);
-    if (!is_a && !tensor.name.ends_with(suffix_b))
-      return Failure{message("has a tensor ", in_quotes(tensor.name),
-                             ", which is no lora_a or lora_b of a weight and would be lost")};
-    const std::string name(tensor.name.substr(0, tensor.name.size() - suffix_a.size()));
-    if (name == "token_embd")
-      return Failure{message("has a tensor ", in_quotes(tensor.name),
-                             ", which adapts the embedding; only linear modules are supported")};
+    const bool is_a = tensor.name.ends_with(suffix_a), is_b = tensor.name.ends_with(suffix_b);
+    const std::string name(is_a || is_b ? tensor.name.substr(0, tensor.name.size() - suffix_a.size()) : "");
+    const char* reason = !is_a && !is_b         ? "is no lora_a or lora_b of a weight and would be lost"
+                         : name == "token_embd" ? "adapts the embedding; only linear modules are supported"
+                                                : nullptr;
+    if (reason) {
+      if (!partial) return Failure{message("has a tensor ", in_quotes(tensor.name), ", which ", reason)};
+      pairs.left_out.emplace_back(tensor.name, reason);
+      continue;
+    }
     if (tensor.type != Type::F32 && tensor.type != Type::F16 && tensor.type != Type::BF16 &&
         tensor.type != Type::Q8_0)
       return Failure{message("tensor ", in_quotes(tensor.name), " is of type ", to_string(tensor.type), " (",
                              static_cast<std::uint32_t>(tensor.type),
                              "); F32, F16, BF16 and Q8_0 can be read")};
-    (is_a ? pairs[name].a : pairs[name].b) = &tensor;
+    (is_a ? pairs.of[name].a : pairs.of[name].b) = &tensor;
   }
-  for (auto& [name, pair] : pairs) {
-    if (!pair.a || !pair.b)
-      return Failure{
-          message("has ", pair.a ? "lora_a but no lora_b" : "lora_b but no lora_a", " of ", in_quotes(name))};
+  for (auto entry = pairs.of.begin(); entry != pairs.of.end();) {
+    LoraPair& pair = entry->second;
+    if (const std::string reason = wrong_pair(entry->first, pair); !reason.empty()) {
+      if (!partial) return Failure{reason};
+      for (const Tensor* tensor : {pair.a, pair.b})
+        if (tensor) pairs.left_out.emplace_back(tensor->name, reason);
+      entry = pairs.of.erase(entry);
+      continue;
+    }
     pair.rank = size_of(*pair.a, 1);
     pair.in_features = size_of(*pair.a, 0);
     pair.out_features = size_of(*pair.b, 1);
-    if (!is_matrix(*pair.a) || !is_matrix(*pair.b) || size_of(*pair.b, 0) != pair.rank)
-      return Failure{message("tensors ", in_quotes(pair.a->name), " of ", shape_text(*pair.a), " and ",
-                             in_quotes(pair.b->name), " of ", shape_text(*pair.b),
-                             " do not fit each other; {in, rank} and {rank, out} are expected")};
+    ++entry;
   }
   return pairs;
 }
@@ -135,15 +174,15 @@ inline Result<Match> try_match(const LoraPairs& pairs, const ModuleList& modules
   for (Index m = 0; m < modules.size(); ++m) {
     const Module& module = modules[m];
     match.of_module.push_back(nullptr);
-    const auto name = naming.names.to_file(module.name);
+    const auto name = naming.to_file(module.name);
     if (!name) continue;
     const auto [other, is_new] = module_of.try_emplace(*name, m);
     if (!is_new)
       return Failure{message("modules ", in_quotes(modules[other->second].name), " and ",
                              in_quotes(module.name), " have one and the same name in GGUF, ",
                              in_quotes(*name))};
-    const auto found = pairs.find(*name);
-    if (found == pairs.end()) continue;
+    const auto found = pairs.of.find(*name);
+    if (found == pairs.of.end()) continue;
     const LoraPair& pair = found->second;
     if (pair.in_features != module.in_features || pair.out_features != module.out_features)
       return Failure{message("module ", in_quotes(module.name), " is ", module.out_features, "x",
@@ -153,15 +192,19 @@ inline Result<Match> try_match(const LoraPairs& pairs, const ModuleList& modules
     match.of_module.back() = &pair;
     kinds.insert(module.kind);
   }
-  for (const auto& [name, pair] : pairs) {
+  for (const auto& [name, pair] : pairs.of) {
     auto& list = module_of.contains(name) ? match.report.used : match.report.unused;
     list.emplace_back(pair.a->name);
     list.emplace_back(pair.b->name);
   }
+  for (const auto& [name, reason] : pairs.left_out) {
+    match.report.unused.push_back(name);
+    match.report.notes.push_back(message("left out: ", in_quotes(name), ": ", reason));
+  }
   if (match.report.used.empty())
     return Failure{
-        message("none of the ", pairs.size(), " modules that it adapts",
-                pairs.empty() ? "" : message(" (the first is ", in_quotes(pairs.begin()->first), ")"),
+        message("none of the ", pairs.of.size(), " modules that it adapts",
+                pairs.of.empty() ? "" : message(" (the first is ", in_quotes(pairs.of.begin()->first), ")"),
                 " is among the ", modules.size(), " of the host's list",
                 module_of.empty() ? ", none of which the naming knows"
                                   : message(" (such as ", in_quotes(module_of.begin()->first), ")"),
@@ -190,10 +233,13 @@ inline Result<Layout> try_lora_layout(const Match& match, const ModuleList& modu
 }
 
 template <class P>
-Result<LoadedGguf<P>> try_read_lora(const File& file, const ModuleList& modules, const Naming& naming) {
+Result<LoadedGguf<P>> try_read_lora(const File& file, const ModuleList& modules, const Naming& naming,
+                                    const GgufLoadOptions& options) {
   const auto alpha = try_alpha(file, naming.architecture);
   if (!alpha) return alpha.failure();
-  const auto pairs = try_pairs(file);
+  auto source = try_source(file);
+  if (!source) return source.failure();
+  const auto pairs = try_pairs(file, options.partial);
   if (!pairs) return pairs.failure();
   auto match = try_match(*pairs, modules, naming);
   if (!match) return match.failure();
@@ -205,8 +251,7 @@ Result<LoadedGguf<P>> try_read_lora(const File& file, const ModuleList& modules,
     const LoraPair* pair = match->of_module[static_cast<std::size_t>(m)];
     if (!pair) continue;
     const Index rank = pair->rank, out = pair->out_features;
-    const auto heads =
-        try_heads(naming, naming.names.to_file(modules[m].name).value_or(modules[m].name), out);
+    const auto heads = try_heads(naming, naming.to_file(modules[m].name).value_or(modules[m].name), out);
     if (!heads) return heads.failure();
     const Layout::Group &A = *layout->group(FactorId::A, m), &B = *layout->group(FactorId::B, m);
     const auto numbers = trainable.span().subspan(static_cast<std::size_t>(A.offset));
@@ -220,15 +265,15 @@ Result<LoadedGguf<P>> try_read_lora(const File& file, const ModuleList& modules,
         trainable.data()[B.offset + k * out + hugging_face_row(i, out, *heads)] =
             rows[static_cast<std::size_t>(i * rank + k)];
   }
-  return LoadedGguf<P>{Adapter<P>(*layout, std::move(trainable), AlignedArray<P>()),
-                       std::move(match->report)};
+  return LoadedGguf<P>{Adapter<P>(*layout, std::move(trainable), AlignedArray<P>()), std::move(match->report),
+                       *std::move(source)};
 }
 
 /// The modules that the tensors tell of, under the host's names.
 inline Result<ModuleList> try_infer_modules(const LoraPairs& pairs, const Naming& naming) {
   std::vector<Module> found;
-  for (const auto& [name, pair] : pairs) {
-    auto module_name = naming.names.to_module(name);
+  for (const auto& [name, pair] : pairs.of) {
+    auto module_name = naming.to_module(name);
     if (!module_name)
       return Failure{message("adapts ", in_quotes(name), ", for which \"", naming.architecture,
                              "\" naming has no rule; add one to Naming::names")};
@@ -252,23 +297,24 @@ inline Result<ModuleList> try_infer_modules(const LoraPairs& pairs, const Naming
 /// host's, and if no module matches.
 template <class P>
 Result<LoadedGguf<P>> try_load_gguf(const std::filesystem::path& path, const ModuleList& modules,
-                                    const gguf::Naming& naming) {
+                                    const gguf::Naming& naming, const GgufLoadOptions& options = {}) {
   const Result<gguf::File> file = gguf::try_open(path);
   if (!file) return file.failure();
-  Result<LoadedGguf<P>> loaded = gguf::detail::try_read_lora<P>(*file, modules, naming);
+  Result<LoadedGguf<P>> loaded = gguf::detail::try_read_lora<P>(*file, modules, naming, options);
   if (!loaded) return Failure{detail::message(detail::in_quotes(path.string()), " ", loaded.error())};
   return loaded;
 }
 template <class P>
 LoadedGguf<P> load_gguf(const std::filesystem::path& path, const ModuleList& modules,
-                        const gguf::Naming& naming) {
-  return detail::value_or_fail(try_load_gguf<P>(path, modules, naming));
+                        const gguf::Naming& naming, const GgufLoadOptions& options = {}) {
+  return detail::value_or_fail(try_load_gguf<P>(path, modules, naming, options));
 }
 
 /// The same without a module list, for programs that have no model: the tensors tell the modules, the naming
 /// their names, and the layout has just those.
 template <class P>
-Result<LoadedGguf<P>> try_load_gguf(const std::filesystem::path& path, const gguf::Naming& naming) {
+Result<LoadedGguf<P>> try_load_gguf(const std::filesystem::path& path, const gguf::Naming& naming,
+                                    const GgufLoadOptions& options = {}) {
   const auto named = [&path](const std::string& reason) {
     return Failure{detail::message(detail::in_quotes(path.string()), " ", reason)};
   };
@@ -276,17 +322,18 @@ Result<LoadedGguf<P>> try_load_gguf(const std::filesystem::path& path, const ggu
   if (!file) return file.failure();
   const auto alpha = gguf::detail::try_alpha(*file, naming.architecture);
   if (!alpha) return named(alpha.error());
-  const auto pairs = gguf::detail::try_pairs(*file);
+  const auto pairs = gguf::detail::try_pairs(*file, options.partial);
   if (!pairs) return named(pairs.error());
   const auto modules = gguf::detail::try_infer_modules(*pairs, naming);
   if (!modules) return named(modules.error());
-  Result<LoadedGguf<P>> loaded = gguf::detail::try_read_lora<P>(*file, *modules, naming);
+  Result<LoadedGguf<P>> loaded = gguf::detail::try_read_lora<P>(*file, *modules, naming, options);
   if (!loaded) return named(loaded.error());
   return loaded;
 }
 template <class P>
-LoadedGguf<P> load_gguf(const std::filesystem::path& path, const gguf::Naming& naming) {
-  return detail::value_or_fail(try_load_gguf<P>(path, naming));
+LoadedGguf<P> load_gguf(const std::filesystem::path& path, const gguf::Naming& naming,
+                        const GgufLoadOptions& options = {}) {
+  return detail::value_or_fail(try_load_gguf<P>(path, naming, options));
 }
 
 TIEDLORA_END_NAMESPACE

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>      // uint8_t
+#include <optional>     // optional
 #include <string>       // string
 #include <string_view>  // string_view
 #include <vector>       // vector
@@ -39,7 +40,23 @@ struct Naming {
   std::string architecture = {};            ///< general.architecture: that of the base model's file
   NameMap names = {};                       ///< module ↔ base tensor without ".weight": "blk.0.attn_q"
   std::vector<PermutedRows> permuted = {};  ///< for adapters in Order::hugging_face; else empty
+  bool names_of_file = false;               ///< modules are called as in the file; `names` is not looked at
+
+  std::optional<std::string> to_file(std::string_view module) const {
+    return names_of_file ? std::string(module) : names.to_file(module);
+  }
+  std::optional<std::string> to_module(std::string_view file) const {
+    return names_of_file ? std::string(file) : names.to_module(file);
+  }
 };
+
+/// The modules by the names that the file gives them, of any architecture: to look at an adapter, or for
+/// engines that use GGUF's names. Rows stay as they are.
+inline Naming as_in_file() {
+  Naming naming;
+  naming.names_of_file = true;
+  return naming;
+}
 
 /// What a Llama model must say of itself: `{.heads = 9, .kv_heads = 3, .weights = Order::gguf}`.
 struct LlamaOptions {
@@ -49,8 +66,7 @@ struct LlamaOptions {
 };
 
 /// The modules of transformers' Llama (and Mistral, whose GGUF architecture is "llama" too), with "model."
-/// before them or without. For a relative whose GGUF keeps transformers' order of rows (Qwen2), say
-/// Order::gguf and change `architecture`.
+/// before them or without. Other architectures: naming_of (architectures.hpp).
 inline Naming llama(const LlamaOptions& options) {
   Naming naming{.architecture = "llama", .names = names::llama()};
   if (options.weights.value == Order::hugging_face)

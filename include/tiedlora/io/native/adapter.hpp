@@ -1,9 +1,11 @@
 // The native file: an adapter of any scheme, exactly, as one safetensors file.
 //
-//   __metadata__["tiedlora"]   JSON: format version, scheme, rank, scaling, modules, base model
-//   (native_metadata.hpp) "trainable"                the trained numbers, one flat array in layout order
-//   "frozen"                   the frozen ones, without the factors that the metadata call seeded
-//   "padding.N"                bytes between the arrays, so that each begins at a multiple of 64 in the file
+//   __metadata__["tiedlora"]          JSON (metadata.hpp): format version, scheme, rank, scaling, modules,
+//   base model
+//   __metadata__["tiedlora_source"]   JSON (provenance.hpp): what else the adapter's source said, where it
+//   said it "trainable"                the trained numbers, one flat array in layout order "frozen" the
+//   frozen ones, without the factors that the metadata call seeded "padding.N"                bytes between
+//   the arrays, so that each begins at a multiple of 64 in the file
 #pragma once
 
 #include <cstddef>      // byte, size_t
@@ -25,6 +27,7 @@
 #include "../../adapter/result.hpp"
 #include "../../views/config.hpp"
 #include "../../views/error.hpp"
+#include "../provenance.hpp"
 #include "../quote.hpp"
 #include "../safetensors/file.hpp"
 #include "metadata.hpp"
@@ -33,6 +36,7 @@ TIEDLORA_BEGIN_NAMESPACE
 
 struct NativeSaveOptions {
   std::string base_model = {};  ///< name of the model that the adapter belongs to, for whoever reads the file
+  Provenance source = {};  ///< what a source said (LoadedPeft::config is one); base_model goes before its own
 };
 
 struct NativeLoadOptions {
@@ -110,7 +114,9 @@ Result<NativeEntries<P>> try_native_entries(const Adapter<P>& adapter, const Nat
   static_assert(safetensors::dtype_of<P> != safetensors::Dtype::other,
                 "tiedlora: files hold double, float, Eigen::half or Eigen::bfloat16");
   const Layout& layout = adapter.layout();
-  NativeMetadata metadata{.layout = layout, .base_model = options.base_model, .seed = adapter.seed()};
+  NativeMetadata metadata{.layout = layout,
+                          .base_model = first_said(options.base_model, options.source.base_model),
+                          .seed = adapter.seed()};
   AlignedArray<P> scratch(layout.frozen_count());
   Index stored = 0;
   for (const FactorId id : all_factors) {
@@ -121,8 +127,12 @@ Result<NativeEntries<P>> try_native_entries(const Adapter<P>& adapter, const Nat
   Result<std::string> text = try_native_metadata_text(metadata);
   if (!text) return text.failure();
 
+  Result<std::string> source = try_provenance_text(options.source);
+  if (!source) return source.failure();
+
   NativeEntries<P> result;
   result.metadata["tiedlora"] = *std::move(text);
+  if (!source->empty()) result.metadata["tiedlora_source"] = *std::move(source);
   const P* frozen = adapter.frozen().data();
   if (stored < layout.frozen_count()) {
     result.stored = AlignedArray<P>(stored);
@@ -186,6 +196,10 @@ inline Result<NativeFile> try_native_file(safetensors::File file, const NativeLo
     return Failure{"is a safetensors file, but no native one: its metadata lack \"tiedlora\""};
   Result<NativeMetadata> metadata = try_parse_native_metadata(text->second);
   if (!metadata) return Failure{"its metadata: " + metadata.error()};
+  const auto source = file.metadata().find("tiedlora_source");
+  if (source != file.metadata().end())
+    if (Status read = try_parse_provenance(source->second, metadata->source); !read)
+      return Failure{"its metadata: \"tiedlora_source\" " + read.error()};
   const Layout& layout = metadata->layout;
   if (options.modules)
     if (Status same = try_same_modules(layout.modules(), *options.modules); !same) return same.failure();

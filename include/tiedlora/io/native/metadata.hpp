@@ -17,6 +17,7 @@
 #include "../../views/error.hpp"
 #include "../json/fields.hpp"
 #include "../json/json.hpp"
+#include "../provenance.hpp"
 #include "../quote.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
@@ -24,13 +25,14 @@ TIEDLORA_BEGIN_NAMESPACE
 /// The version of native files that this library writes, and the newest that it reads.
 inline constexpr int native_format_version = 1;
 
-/// What a native file says of its numbers.
+/// What a native file says of its numbers, and of what they belong to.
 struct NativeMetadata {
   Layout layout;
   std::string base_model = {};                       ///< as given when it was saved
   std::optional<std::uint64_t> seed = std::nullopt;  ///< of Adapter::initialize
   /// By FactorId: whether a frozen factor is not in the file, because its init and the seed give its numbers.
   std::array<bool, 4> seeded = {};
+  Provenance source = {};  ///< what the source of the adapter said; its base_model is the one above
 
   bool is_seeded(FactorId id) const { return seeded[static_cast<std::size_t>(id)]; }
 };
@@ -200,7 +202,7 @@ inline Result<NativeMetadata> try_parse_native_metadata(std::string_view text) {
   Result<Layout> layout = Layout::try_make(modules, scheme, rank, options);
   if (!layout) return layout.failure();
   NativeMetadata metadata{.layout = *std::move(layout)};
-  metadata.base_model = fields.text("base_model");
+  metadata.base_model = metadata.source.base_model = fields.text("base_model");
   if (fields.has("seed")) metadata.seed = fields.natural("seed");
   seeded_from_json(fields, metadata, problem);
   fields.finish();

@@ -16,7 +16,9 @@
 #include "../../views/config.hpp"
 #include "../../views/error.hpp"
 #include "../json/json.hpp"
+#include "../provenance.hpp"
 #include "../quote.hpp"
+#include "config_keys.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
 
@@ -31,14 +33,11 @@ struct PeftTargets {
   bool empty() const { return names.empty() && pattern.empty() && !all_linear; }
 };
 
-/// What an adapter_config.json says of the function that its adapter computes.
-struct PeftConfig {
+/// What an adapter_config.json says: the function that its adapter computes, and what that belongs to.
+struct PeftConfig : Provenance {
   enum class Type : std::uint8_t { lora, vera };
   Type type = Type::lora;
-  std::string base_model = {};  ///< base_model_name_or_path
-  std::string task_type = {};   ///< e.g. "CAUSAL_LM"
-  Index rank = 8;               ///< r
-  bool fan_in_fan_out = false;  ///< the base's weights are in × out; A and B do not depend on it
+  Index rank = 8;  ///< r
 
   // LoRA
   double alpha = 8;
@@ -53,93 +52,21 @@ struct PeftConfig {
   PeftTargets targets = {}, excluded = {};
   std::optional<std::vector<Index>> layers = std::nullopt;  ///< layers_to_transform
   std::vector<std::string> layers_pattern = {};
+  bool weight_tying = false;  ///< ensure_weight_tying: what adapts an embedding adapts lm_head, too
+
+  std::vector<std::string> notes = {};  ///< what was passed over, for whoever loads the adapter
 };
 
 struct PeftConfigOptions {
   /// That the host's base weights are the residual ones which init_lora_weights = "pissa", "olora" and their
   /// kind leave. Without it such adapters are refused: on the original weights they are silently wrong.
   bool base_is_residual = false;
+  /// Leave out, and say so, what no adapter can express (modules_to_save, trained biases), instead of
+  /// refusing.
+  bool partial = false;
 };
 
 namespace detail {
-
-/// What is done with a key of the file.
-enum class PeftKey : std::uint8_t {
-  read,  ///< a field of PeftConfig
-  skip,  ///< changes nothing in the function that a trained adapter computes
-  off    ///< must be null, false, empty or "none": else the function is another one
-};
-struct PeftRule {
-  std::string_view name = {};
-  PeftKey key = PeftKey::read;
-  std::string_view reason = {};
-};
-
-// Every key that PEFT 0.21.2 writes, and those of earlier versions.
-inline constexpr PeftRule peft_common_rules[] = {
-    {"peft_type"},
-    {"base_model_name_or_path"},
-    {"task_type"},
-    {"r"},
-    {"fan_in_fan_out"},
-    {"target_modules"},
-    {"layers_to_transform"},
-    {"layers_pattern"},
-    {"auto_mapping", PeftKey::skip},
-    {"peft_version", PeftKey::skip},
-    {"revision", PeftKey::skip},
-    {"inference_mode", PeftKey::skip},
-    {"runtime_config", PeftKey::skip},
-    {"bias", PeftKey::off, "it trains the base model's biases; set bias = \"none\" and train again"},
-    {"modules_to_save", PeftKey::off,
-     "it holds whole modules of the base model, which no adapter can express"},
-};
-inline constexpr PeftRule peft_lora_rules[] = {
-    {"lora_alpha"},
-    {"use_rslora"},
-    {"rank_pattern"},
-    {"alpha_pattern"},
-    {"init_lora_weights"},
-    {"exclude_modules"},
-    {"lora_dropout", PeftKey::skip},
-    {"loftq_config", PeftKey::skip},
-    {"eva_config", PeftKey::skip},
-    {"corda_config", PeftKey::skip},
-    {"lora_ga_config", PeftKey::skip},
-    {"megatron_core", PeftKey::skip},
-    {"qalora_group_size", PeftKey::skip},
-    {"enable_lora", PeftKey::off, "it adapts parts of fused modules (PEFT before 0.3)"},
-    {"merge_weights", PeftKey::skip},
-    {"use_dora", PeftKey::off, "DoRA scales the columns of the merged weight, which depends on the base"},
-    {"lora_bias", PeftKey::off, "it adds a trained bias behind B"},
-    {"layer_replication", PeftKey::off, "it adapts a base model that is stacked anew"},
-    {"trainable_token_indices", PeftKey::off, "it trains rows of the embedding"},
-    {"target_parameters", PeftKey::off, "it adapts parameters that are no linear module's weight"},
-    {"alora_invocation_tokens", PeftKey::off, "aLoRA acts only on tokens after its invocation"},
-    {"use_qalora", PeftKey::off, "QALoRA pools the input of A"},
-    {"use_bdlora", PeftKey::off, "BD-LoRA's matrices are block-diagonal"},
-    {"arrow_config", PeftKey::off, "it routes between several adapters"},
-    {"kasa_config", PeftKey::off, "KaSA changes the base model's weights"},
-    {"velora_config", PeftKey::off, "VeLoRA computes another function in training"},
-    {"monteclora_config", PeftKey::off, "it adds random samples to the adapter"},
-    {"megatron_config", PeftKey::off, "its modules are split over several machines"},
-    {"ensure_weight_tying", PeftKey::off, "it adapts embeddings"},
-};
-inline constexpr PeftRule peft_vera_rules[] = {
-    {"projection_prng_key"},         {"save_projection"},
-    {"vera_dropout", PeftKey::skip}, {"d_initial", PeftKey::skip},
-    {"init_weights", PeftKey::skip},
-};
-
-inline const PeftRule* find_peft_rule(PeftConfig::Type type, std::string_view name) {
-  for (const PeftRule& rule : peft_common_rules)
-    if (rule.name == name) return &rule;
-  const auto rules =
-      type == PeftConfig::Type::lora ? std::span<const PeftRule>(peft_lora_rules) : peft_vera_rules;
-  for (const PeftRule& rule : rules)
-    if (rule.name == name) return &rule;
-  return nullptr;
-}
 
 /// Builds the Json and notes in which order the patterns of alpha_pattern and rank_pattern stand: the first
 /// that matches counts, and a Json sorts its names.
@@ -201,6 +128,19 @@ class PeftConfigReader {
     if (value && !(value->is_number() && std::isfinite(to = value->get<double>())))
       wrong(name, "is no number");
   }
+  /// PEFT cannot compute with these where they are null, and its default is not what was meant.
+  void refuse_null(const char* name) {
+    const auto found = json_.find(name);
+    if (found != json_.end() && found->is_null()) wrong(name, "is null; PEFT cannot load that either");
+  }
+  /// {"base_model_class": …, "parent_library": …} and what other tools add, which says nothing of the model.
+  void read_auto_mapping(Provenance& to) {
+    const Json* value = find("auto_mapping");
+    if (!value || !value->is_object()) return;
+    PeftConfigReader members(*value, problem_);
+    members.read("base_model_class", to.base_model_class);
+    members.read("parent_library", to.parent_library);
+  }
   void read_rank(std::string_view name, const Json& value, Index& to) {
     // Larger ones than any file's are refused, so that products with sizes do not overflow.
     constexpr std::uint64_t most = std::numeric_limits<std::int32_t>::max();
@@ -260,12 +200,6 @@ class PeftConfigReader {
   std::string& problem_;
 };
 
-/// Whether a value turns a feature off: null, false, {}, [], "" or "none".
-inline bool is_off(const Json& value) {
-  if (const auto* text = value.get_ptr<const std::string*>()) return text->empty() || *text == "none";
-  return value.is_null() || value == false || (value.is_structured() && value.empty());
-}
-
 /// The words before which an init stands that leaves the base's weights alone.
 inline void check_peft_init(const Json& value, const PeftConfigOptions& options, std::string& problem) {
   if (!problem.empty() || value.is_null() || value.is_boolean()) return;
@@ -280,8 +214,8 @@ inline void check_peft_init(const Json& value, const PeftConfigOptions& options,
         problem = message(
             "has init_lora_weights = ", in_quotes(init),
             ", which changed the base model's weights before training: on the original weights this adapter "
-            "is "
-            "wrong. Convert it with PEFT's save_pretrained(path_initial_model_for_weight_conversion=...), or "
+            "is wrong. Convert it with PEFT's save_pretrained(path_initial_model_for_weight_conversion=...), "
+            "or "
             "load it with base_is_residual = true onto the weights that PEFT left");
       return;
     }
@@ -299,6 +233,13 @@ inline Result<PeftConfig> try_parse_peft_config(std::string_view text,
   std::string problem, type;
   PeftConfigReader reader(json, problem);
   reader.read("peft_type", type);
+  if (problem.empty() && type.empty() &&
+      (json.contains("lora_parameters") || json.contains("fine_tune_type")))
+    return Failure{
+        "is MLX's (it has \"lora_parameters\" or \"fine_tune_type\", but no \"peft_type\"), which stores A "
+        "and B "
+        "transposed under other names; convert the adapter to PEFT's format first, or fuse it with "
+        "mlx_lm.fuse"};
   if (problem.empty() && type.empty()) return Failure{"lacks \"peft_type\"; is it an adapter's?"};
   PeftConfig config;
   if (type == "VERA") {
@@ -309,24 +250,36 @@ inline Result<PeftConfig> try_parse_peft_config(std::string_view text,
   }
 
   for (const auto& [name, value] : json.items()) {
-    const PeftRule* rule = find_peft_rule(config.type, name);
-    if (!rule)
+    const PeftRule* rule = find_peft_rule(config.type == PeftConfig::Type::lora, name);
+    if (!rule && !is_harmless(name, value))
       return Failure{message("has the unknown key ", in_quotes(name),
-                             ": what it does to the adapter is not known to this version")};
-    if (rule->key == PeftKey::off && !is_off(value))
+                             ", which is on: what it does to the adapter is not known to this version")};
+    if (!rule)
+      config.notes.push_back(message(in_quotes(name), " is unknown to this version; it ",
+                                     is_off(value) ? "is off and was" : "says another tool's version and was",
+                                     " passed over"));
+    if (!rule || is_off(value)) continue;
+    if (rule->key == PeftKey::tensor && options.partial)
+      config.notes.push_back(message("left out: ", in_quotes(name), ": ", rule->reason));
+    else if (rule->key == PeftKey::off || rule->key == PeftKey::tensor)
       return Failure{message("has ", in_quotes(name), " on, which is not supported: ", rule->reason)};
   }
   reader.read("base_model_name_or_path", config.base_model);
+  reader.read("revision", config.revision);
   reader.read("task_type", config.task_type);
   reader.read("fan_in_fan_out", config.fan_in_fan_out);
+  reader.read_auto_mapping(config);
+  reader.refuse_null("r");
   if (const Json* rank = reader.find("r")) reader.read_rank("r", *rank, config.rank);
   reader.read("target_modules", config.targets);
   reader.read("exclude_modules", config.excluded);
   reader.read("layers_to_transform", config.layers);
   reader.read("layers_pattern", config.layers_pattern);
   if (config.type == PeftConfig::Type::lora) {
+    reader.refuse_null("lora_alpha");
     reader.read("lora_alpha", config.alpha);
     reader.read("use_rslora", config.rank_stabilized);
+    reader.read("ensure_weight_tying", config.weight_tying);
     reader.read_patterns("rank_pattern", builder.ranks, [&](const std::string& key, const Json& value) {
       Index rank = 0;
       reader.read_rank("rank_pattern", value, rank);
@@ -339,6 +292,7 @@ inline Result<PeftConfig> try_parse_peft_config(std::string_view text,
     });
     if (const Json* init = reader.find("init_lora_weights")) check_peft_init(*init, options, problem);
   } else {
+    reader.refuse_null("projection_prng_key");
     reader.read("save_projection", config.has_projection);
     if (const Json* key = reader.find("projection_prng_key")) {
       // torch takes negative ones modulo 2^64.

@@ -1,8 +1,10 @@
 // A folder that PEFT saved, opened: its config, its tensors, and the modules that these tell of.
 #pragma once
 
+#include <algorithm>     // sort
 #include <cstddef>       // size_t
-#include <filesystem>    // exists, path
+#include <filesystem>    // directory_iterator, exists, path
+#include <string>        // string, to_string
 #include <system_error>  // error_code
 #include <utility>       // move
 #include <vector>        // vector
@@ -16,6 +18,7 @@
 #include "../quote.hpp"
 #include "../safetensors/file.hpp"
 #include "config.hpp"
+#include "match.hpp"
 #include "tensors.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
@@ -31,20 +34,106 @@ struct PeftFolder {
 inline constexpr const char* peft_config_name = "adapter_config.json";
 inline constexpr const char* peft_weights_name = "adapter_model.safetensors";
 
-inline Result<PeftFolder> try_open_peft(const std::filesystem::path& folder,
-                                        const PeftConfigOptions& options) {
-  const std::filesystem::path config_path = folder / peft_config_name, path = folder / peft_weights_name;
-  const Result<MappedFile> text = MappedFile::try_open(config_path);
+/// A Failure where the folder has no config but its subfolders do: PEFT saves adapters of other names than
+/// "default" there, Trainer its checkpoints.
+inline Status try_find_config(const std::filesystem::path& folder) {
+  std::error_code error;
+  if (std::filesystem::exists(folder / peft_config_name, error)) return success();
+  std::vector<std::string> found;
+  for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end;
+       entry.increment(error)) {
+    std::error_code ignored;
+    if (std::filesystem::exists(entry->path() / peft_config_name, ignored))
+      found.push_back(entry->path().filename().string());
+  }
+  if (found.empty()) return success();  // opening says that the file is not there
+  std::sort(found.begin(), found.end());
+  std::string list;
+  for (const std::string& name : found) list += (list.empty() ? "" : ", ") + in_quotes(name);
+  return Failure{message(in_quotes(folder.string()), " has no ", peft_config_name, ", but adapters in its ",
+                         found.size() == 1 ? "subfolder " : "subfolders ", list, "; give the path of ",
+                         found.size() == 1 ? "that" : "one of them")};
+}
+
+/// A Failure, or the module left out, where the tensors' rank is another than the config's for that module:
+/// the two files do not belong together.
+inline Status try_check_ranks(PeftTensors& tensors, PeftConfig& config, bool partial) {
+  if (config.type != PeftConfig::Type::lora) return success();
+  const auto patterns = PeftPatterns<Index>::try_make("rank_pattern", config.rank_pattern);
+  // The tensors tell the ranks. A pattern that cannot be read costs the comparison, not the adapter.
+  if (!patterns) config.notes.push_back(message(patterns.error(), "; ranks were not compared with it"));
+  const auto wrong = [&](const PeftModule& module) -> std::string {
+    const std::vector<Index>&inner = module.inner->shape, &outer = module.outer->shape;
+    if (inner.size() != 2 || outer.size() != 2 || inner[0] != outer[1])
+      return {};  // said with the host's shape
+    const Index rank = inner[0];
+    if (!patterns) {
+      bool known = rank == config.rank;
+      for (const auto& [pattern, value] : config.rank_pattern) known |= value == rank;
+      if (known) return {};
+    }
+    const Index said = patterns ? patterns->of(module.name, config.rank) : config.rank;
+    if (patterns && rank == said) return {};
+    return message(
+        "module ", in_quotes(module.name), " has rank ", rank, ", but ", peft_config_name,
+        " has r = ", config.rank,
+        said != config.rank ? message(" and a rank_pattern of ", said, " for it")
+                            : " and no rank_pattern of " + std::to_string(rank),
+        "; the two files do not belong together",
+        inner[1] == said && outer[0] == said ? ", or A and B are stored transposed, as MLX does" : "");
+  };
+  std::vector<PeftModule> right;
+  for (PeftModule& module : tensors.modules) {
+    const std::string reason = wrong(module);
+    if (reason.empty())
+      right.push_back(std::move(module));
+    else if (!partial)
+      return Failure{reason};
+    else
+      for (const auto* tensor : {module.inner, module.outer})
+        tensors.left_out.emplace_back(tensor->name, reason);
+  }
+  tensors.modules = std::move(right);
+  if (tensors.modules.empty())
+    return Failure{"holds nothing but modules whose rank is another than the config's"};
+  return success();
+}
+
+/// Notes the names in target_modules that no tensor of the file belongs to: an adapter that lost a part, or a
+/// list for several models.
+inline void note_targets_without_tensors(const PeftTensors& tensors, PeftConfig& config) {
+  for (const std::string& target : config.targets.names) {
+    bool found = false;
+    for (const PeftModule& module : tensors.modules)
+      found = found || module.name == target || module.name.ends_with("." + target);
+    if (!found)
+      config.notes.push_back(message("target_modules names ", in_quotes(target),
+                                     ", but the file has no tensors of such a module"));
+  }
+}
+
+inline Result<PeftConfig> try_read_peft_config(const std::filesystem::path& folder,
+                                               const PeftConfigOptions& options) {
+  if (Status found = try_find_config(folder); !found) return found.failure();
+  const std::filesystem::path path = folder / peft_config_name;
+  const Result<MappedFile> text = MappedFile::try_open(path);
   if (!text) return text.failure();
   const auto bytes = text->bytes();
   constexpr std::size_t most = std::size_t{16} << 20;
   if (bytes.size() > most)
-    return Failure{message(in_quotes(config_path.string()), " has ", bytes.size(), " bytes; at most ", most,
-                           " are read")};
+    return Failure{
+        message(in_quotes(path.string()), " has ", bytes.size(), " bytes; at most ", most, " are read")};
   Result<PeftConfig> config =
       try_parse_peft_config({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, options);
-  if (!config) return Failure{message(in_quotes(config_path.string()), " ", config.error())};
+  if (!config) return Failure{message(in_quotes(path.string()), " ", config.error())};
+  return config;
+}
 
+inline Result<PeftFolder> try_open_peft(const std::filesystem::path& folder,
+                                        const PeftConfigOptions& options) {
+  Result<PeftConfig> config = try_read_peft_config(folder, options);
+  if (!config) return config.failure();
+  const std::filesystem::path path = folder / peft_weights_name;
   std::error_code ignored;
   if (!std::filesystem::exists(path, ignored) &&
       std::filesystem::exists(folder / "adapter_model.bin", ignored))
@@ -54,8 +143,11 @@ inline Result<PeftFolder> try_open_peft(const std::filesystem::path& folder,
                 "is read; save it as safetensors with PEFT (save_pretrained)")};
   Result<safetensors::File> file = safetensors::try_open(path);
   if (!file) return file.failure();
-  Result<PeftTensors> tensors = try_peft_tensors(*file, *config);
+  Result<PeftTensors> tensors = try_peft_tensors(*file, *config, options.partial);
   if (!tensors) return Failure{message(in_quotes(path.string()), " ", tensors.error())};
+  if (Status same = try_check_ranks(*tensors, *config, options.partial); !same)
+    return Failure{message(in_quotes(path.string()), ": ", same.error())};
+  note_targets_without_tensors(*tensors, *config);
   return PeftFolder{*std::move(config), *std::move(file), *std::move(tensors)};
 }
 
@@ -70,6 +162,15 @@ inline Result<ModuleList> try_infer_modules(const PeftFolder& folder) {
       return Failure{message("module ", in_quotes(tensors.name), " has ", in_quotes(tensors.inner->name),
                              " of ", shape_text(*tensors.inner), " and ", in_quotes(tensors.outer->name),
                              " of ", shape_text(*tensors.outer), "; only matrices can be read")};
+    if (tensors.inner->shape[0] != tensors.outer->shape[1])
+      return Failure{message("module ", in_quotes(tensors.name), " has ", in_quotes(tensors.inner->name),
+                             " of ", shape_text(*tensors.inner), " and ", in_quotes(tensors.outer->name),
+                             " of ", shape_text(*tensors.outer),
+                             ", which do not fit each other; rank x in and out x rank "
+                             "are expected",
+                             tensors.inner->shape[1] == tensors.outer->shape[0]
+                                 ? " (stored transposed, as MLX and ONNX Runtime do?)"
+                                 : "")};
     Module module = module_of_name(tensors.name);
     module.in_features = tensors.inner->shape[1];
     module.out_features = tensors.outer->shape[0];

@@ -38,6 +38,10 @@ struct PeftLoadOptions {
   /// That the host's weights are the residual ones which init_lora_weights = "pissa", "olora" and their kind
   /// leave. Without it such adapters are refused: on the original weights they are silently wrong.
   bool base_is_residual = false;
+  /// Load what can be applied, and leave out, listed in the report, what no adapter of a linear module can
+  /// express: modules_to_save, trained biases, embeddings, experts as one tensor. Without it those are
+  /// refused.
+  bool partial = false;
   NameMap names = {};  ///< module ↔ PEFT's name, for those that are called otherwise there
   /// Bounds how many numbers a VeRA without A and B may ask for by its key, for behind those stand no bytes.
   Index max_seeded_numbers = Index{1} << 26;
@@ -46,13 +50,16 @@ struct PeftLoadOptions {
 /// What became of the tensors, by their names in the file.
 struct PeftReport {
   std::vector<std::string> used = {};
-  std::vector<std::string> unused = {};   ///< of modules that the host's list does not have
+  /// Of modules that the host's list does not have, and what PeftLoadOptions::partial left out. A program
+  /// that applies the rest must say so, or refuse.
+  std::vector<std::string> unused = {};
   std::vector<std::string> missing = {};  ///< of modules of the host's that the config targets
+  /// Copies of the base model's own weights beside an adapter (PEFT saves lm_head's with the adapter's). They
+  /// were not applied: where they differ from the base's, the adapter belongs to those.
+  std::vector<std::string> base_weights = {};
   /// Why missing may not be complete; empty if it is.
   std::string note = {};
-  /// Copies of the base model's weights in the file ("….base_layer.weight"), which PEFT would load in place
-  /// of the base's: compare them with the host's.
-  std::vector<std::string> base_weights = {};
+  std::vector<std::string> notes = {};  ///< what was passed over or left out, and why, in words
 };
 
 template <class P>
@@ -86,6 +93,13 @@ inline Result<PeftMatch> try_match_peft(const PeftFolder& folder, const ModuleLi
                              in_quotes(names.back()))};
   }
   PeftReport& report = match.report;
+  report.notes = folder.config.notes;
+  for (const auto& [name, reason] : folder.tensors.left_out) {
+    report.unused.push_back(name);
+    report.notes.push_back(message("left out: ", in_quotes(name), ": ", reason));
+  }
+  for (const safetensors::Tensor* weight : folder.tensors.base_weights)
+    report.base_weights.push_back(weight->name);
   for (const PeftModule& module : folder.tensors.modules) {
     const auto found = index_of.find(module.name);
     if (found != index_of.end()) match.of_module[static_cast<std::size_t>(found->second)] = &module;
@@ -100,8 +114,6 @@ inline Result<PeftMatch> try_match_peft(const PeftFolder& folder, const ModuleLi
                            " of the host's list", names.empty() ? "" : " (the first is called ",
                            names.empty() ? "" : in_quotes(names.front()), names.empty() ? "" : ")",
                            "; wrong base model, or names that need PeftLoadOptions::names?")};
-  for (const auto& [module, tensor] : folder.tensors.base_weights)
-    report.base_weights.push_back(tensor->name);
   for (const auto* shared : {folder.tensors.A, folder.tensors.B})
     if (shared) report.used.push_back(shared->name);
 
@@ -135,17 +147,6 @@ inline Status try_shape(const safetensors::Tensor& tensor, std::initializer_list
               transposed ? "stored transposed, as MLX and ONNX Runtime do?" : "wrong base model?")};
 }
 
-/// A rank that the tensors have must be one that the config speaks of: else the two files do not belong
-/// together.
-inline Status try_rank(const PeftModule& module, Index rank, const PeftConfig& config) {
-  bool known = rank == config.rank;
-  for (const auto& [pattern, value] : config.rank_pattern) known |= value == rank;
-  if (known) return success();
-  return Failure{message("module ", in_quotes(module.name), " has rank ", rank, ", but ", peft_config_name,
-                         " has r = ", config.rank, " and no rank_pattern of ", rank,
-                         "; the two files do not belong together")};
-}
-
 /// The layout of a PEFT LoRA, after a check of every shape.
 inline Result<Layout> try_peft_lora_layout(const PeftFolder& folder, const PeftMatch& match,
                                            const ModuleList& modules) {
@@ -154,7 +155,7 @@ inline Result<Layout> try_peft_lora_layout(const PeftFolder& folder, const PeftM
     const auto r = static_cast<double>(rank);
     return alpha / (config.rank_stabilized ? std::sqrt(r) : r);
   };
-  const Result<PeftAlphas> alphas = PeftAlphas::try_make(config);
+  const auto alphas = PeftPatterns<double>::try_make("alpha_pattern", config.alpha_pattern);
   if (!alphas) return Failure{message(peft_config_name, " ", alphas.error())};
   LayoutOptions options = {.scaling = scaling(config.alpha, config.rank)};
   for (Index m = 0; m < modules.size(); ++m) {
@@ -172,9 +173,8 @@ inline Result<Layout> try_peft_lora_layout(const PeftFolder& folder, const PeftM
       return same.failure();
     if (Status same = try_shape(*tensors->outer, {module.out_features, rank}, "out x rank", module); !same)
       return same.failure();
-    if (Status known = try_rank(*tensors, rank, config); !known) return known.failure();
     if (rank != config.rank) options.ranks.emplace_back(module.name, rank);
-    const double s = scaling(alphas->of(tensors->name), rank);
+    const double s = scaling(alphas->of(tensors->name, config.alpha), rank);
     if (s != options.scaling) options.scalings.emplace_back(module.name, s);
   }
   return Layout::try_make(modules, schemes::lora(), config.rank, options);
@@ -350,8 +350,8 @@ Result<LoadedPeft<P>> try_read_peft(const PeftFolder& folder, const ModuleList& 
 template <class P>
 Result<LoadedPeft<P>> try_load_peft(const std::filesystem::path& folder, const ModuleList& modules,
                                     const PeftLoadOptions& options = {}) {
-  const Result<detail::PeftFolder> open =
-      detail::try_open_peft(folder, {.base_is_residual = options.base_is_residual});
+  const Result<detail::PeftFolder> open = detail::try_open_peft(
+      folder, {.base_is_residual = options.base_is_residual, .partial = options.partial});
   if (!open) return open.failure();
   Result<LoadedPeft<P>> loaded = detail::try_read_peft<P>(*open, modules, options);
   if (!loaded) return Failure{detail::message(detail::in_quotes(folder.string()), ": ", loaded.error())};
@@ -368,8 +368,8 @@ LoadedPeft<P> load_peft(const std::filesystem::path& folder, const ModuleList& m
 template <class P>
 Result<LoadedPeft<P>> try_load_peft(const std::filesystem::path& folder,
                                     const PeftLoadOptions& options = {}) {
-  const Result<detail::PeftFolder> open =
-      detail::try_open_peft(folder, {.base_is_residual = options.base_is_residual});
+  const Result<detail::PeftFolder> open = detail::try_open_peft(
+      folder, {.base_is_residual = options.base_is_residual, .partial = options.partial});
   if (!open) return open.failure();
   const Result<ModuleList> modules = detail::try_infer_modules(*open);
   if (!modules) return Failure{detail::message(detail::in_quotes(folder.string()), " ", modules.error())};

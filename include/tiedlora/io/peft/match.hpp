@@ -1,4 +1,4 @@
-// Which modules an adapter_config.json means, and with which alpha: PEFT's matching rules.
+// Which modules an adapter_config.json means, with which rank and alpha: PEFT's matching rules.
 #pragma once
 
 #include <cstddef>      // size_t
@@ -29,43 +29,45 @@ inline bool literal_matches_name(std::string_view key, std::string_view name) {
   return true;
 }
 
-/// The alphas of modules: alpha_pattern with its patterns compiled once.
-class PeftAlphas {
+/// rank_pattern or alpha_pattern: values by patterns, which are compiled once.
+template <class Value>
+class PeftPatterns {
  public:
-  static Result<PeftAlphas> try_make(const PeftConfig& config) {
-    PeftAlphas result;
-    result.config_ = &config;
-    std::size_t characters = 0;
-    for (const auto& [key, alpha] : config.alpha_pattern) {
+  using Entries = std::vector<std::pair<std::string, Value>>;
+
+  /// `name`: of the config's key, for messages. The entries must outlive the result.
+  static Result<PeftPatterns> try_make(const char* name, const Entries& entries) {
+    PeftPatterns result;
+    result.entries_ = &entries;
+    std::size_t states = 0;
+    for (const auto& [key, value] : entries) {
       if (is_literal(key)) {
         result.patterns_.emplace_back();
         continue;
       }
-      characters += key.size();
       Result<Pattern> pattern = Pattern::try_make(key);
       if (!pattern)
-        return Failure{message("has the alpha_pattern ", in_quotes(key), ", which ", pattern.error())};
-      if (characters > most_characters)
-        return Failure{
-            message("has more than ", most_characters, " characters of patterns in alpha_pattern")};
+        return Failure{message("has the ", name, " ", in_quotes(key), ", which ", pattern.error())};
+      states += pattern->size();
+      if (states > most_states) return Failure{message("has too large patterns in ", name)};
       result.patterns_.emplace_back(*std::move(pattern));
     }
     return result;
   }
 
   /// PEFT's rule: the first key that describes the name or what stands behind one of its dots.
-  double of(std::string_view name) const {
+  Value of(std::string_view name, Value otherwise) const {
     for (std::size_t i = 0; i < patterns_.size(); ++i) {
-      const auto& [key, alpha] = config_->alpha_pattern[i];
+      const auto& [key, value] = (*entries_)[i];
       const std::optional<Pattern>& pattern = patterns_[i];
-      if (pattern ? pattern->matches_name(name) : literal_matches_name(key, name)) return alpha;
+      if (pattern ? pattern->matches_name(name) : literal_matches_name(key, name)) return value;
     }
-    return config_->alpha;
+    return otherwise;
   }
 
  private:
-  static constexpr std::size_t most_characters = 65536;
-  const PeftConfig* config_ = nullptr;
+  static constexpr std::size_t most_states = 262144;
+  const Entries* entries_ = nullptr;
   std::vector<std::optional<Pattern>> patterns_;  // nothing: a literal key
 };
 

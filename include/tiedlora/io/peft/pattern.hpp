@@ -4,10 +4,10 @@
 #include <algorithm>    // min
 #include <cstddef>      // size_t
 #include <cstdint>      // uint64_t, uint8_t
-#include <optional>     // optional, nullopt
+#include <optional>     // optional
 #include <string>       // string
 #include <string_view>  // string_view
-#include <utility>      // exchange, move, swap
+#include <utility>      // move, swap
 #include <vector>       // vector
 
 #include "../../adapter/result.hpp"
@@ -17,13 +17,15 @@
 TIEDLORA_BEGIN_NAMESPACE
 namespace detail {
 /// A regular expression in the part of Python's syntax that module names need: characters, `.`, `\` before
-/// punctuation, `\d` `\w` `\s` and their negations, `[a-z0-9]` and `[^…]`, `(…)`, `(?:…)`, `|`, `*`, `+`,
-/// `?`, `{2}`, `{1,2}`, `{1,}`, `{,2}` (lazy ones too: whether a text matches does not depend on it), `^`,
-/// `$`. Everything else (look-around, references to groups, flags) is a Failure that says so. Characters are
-/// bytes.
+/// punctuation, `\d` `\w` `\s` and their negations, `[a-z0-9]` and `[^…]`, `(…)`, `(?:…)`, `(?P<name>…)`,
+/// `|`,
+/// `*`, `+`, `?`, `{m}`, `{m,n}`, `{m,}`, `{,n}` (lazy ones too: whether a text matches does not depend on
+/// it),
+/// `^`, `$`, `\A`, `\Z`. A brace that is no count stands for itself, as in Python. Everything else
+/// (look-around, references to groups, flags) is a Failure that says so. Characters are bytes.
 ///
 /// Compiled to a graph of states (Thompson 1968) that is walked with the set of all states a text can be in,
-/// so that no pattern takes exponential time.
+/// so that no pattern takes exponential time. A count repeats its part in the graph, whose size is bounded.
 class Pattern {
  public:
   static Result<Pattern> try_make(std::string_view pattern) {
@@ -39,6 +41,9 @@ class Pattern {
     return result;
   }
 
+  /// The states of its graph: what matching a character may cost.
+  std::size_t size() const { return states_.size(); }
+
   /// Whether the pattern describes the whole text (re.fullmatch).
   bool matches(std::string_view text) const { return matches_from(std::vector<std::size_t>{0}, text); }
 
@@ -53,8 +58,8 @@ class Pattern {
 
  private:
   static constexpr std::size_t longest = 65536;
+  static constexpr std::size_t most_states = 4 * longest;
   static constexpr int deepest = 100;
-  static constexpr std::size_t most_states = 1 << 18;  // counts multiply them
   static constexpr std::size_t none = static_cast<std::size_t>(-1);
 
   enum class Kind : std::uint8_t { one, fork, at_begin, at_end, end };
@@ -97,7 +102,7 @@ class Pattern {
       next = text.size();
     }
     std::size_t add(const State& state) {
-      if (states.size() >= most_states) refuse("counts that make it too large");
+      if (states.size() == most_states) refuse("counts that make too large a pattern");
       states.push_back(state);
       return states.size() - 1;
     }
@@ -132,99 +137,94 @@ class Pattern {
       return result;
     }
 
+    // {m}, {m,n}, {m,} or {,n} at this place; most == unbounded: no upper bound.
     struct Count {
-      std::size_t least = 0, most = none;  // none: any number
+      std::size_t least = 0, most = 0, end = 0;
     };
-    // A number of a count, as far as counts may go.
-    std::size_t number(std::size_t otherwise) {
-      if (done() || text[next] < '0' || text[next] > '9') return otherwise;
-      std::size_t value = 0;
-      for (; !done() && text[next] >= '0' && text[next] <= '9'; ++next)
-        value = std::min(value * 10 + static_cast<std::size_t>(text[next] - '0'), most_states);
-      return value;
-    }
-    // At '{'. What is no count is that character, as in Python.
-    std::optional<Count> braces() {
-      const std::size_t begin = next++;
-      if (!done() && text[next] == '}') {
-        next = begin;
-        return std::nullopt;
+    static constexpr std::size_t unbounded = none;
+    std::optional<Count> count() const {
+      if (next >= text.size() || text[next] != '{') return std::nullopt;
+      std::size_t at = next + 1;
+      const auto number = [&](std::size_t& to) {
+        const std::size_t begin = at;
+        for (to = 0; at < text.size() && text[at] >= '0' && text[at] <= '9'; ++at)
+          to = std::min<std::size_t>(10 * to + static_cast<std::size_t>(text[at] - '0'), most_states);
+        return at > begin;
+      };
+      Count result;
+      const bool has_least = number(result.least);
+      result.most = result.least;
+      const bool comma = at < text.size() && text[at] == ',';
+      if (comma) {
+        ++at;
+        if (!number(result.most)) result.most = unbounded;
       }
-      Count count{.least = number(none)};
-      if (take(','))
-        count.most = number(none);
-      else
-        count.most = count.least;
-      const bool is_empty = next == begin + 1;
-      if (is_empty || !take('}')) {
-        next = begin;
-        return std::nullopt;
-      }
-      if (count.least == none) count.least = 0;
-      if (count.most < count.least) refuse("a count whose most is less than its least");
-      return count;
-    }
-    // What stands behind an atom, if it repeats it.
-    std::optional<Count> repetition() {
-      if (done()) return std::nullopt;
-      if (text[next] == '{') return braces();
-      if (take('*')) return Count{};
-      if (take('+')) return Count{.least = 1};
-      if (take('?')) return Count{.most = 1};
-      return std::nullopt;
-    }
-    bool at_repetition() {
-      const std::size_t begin = next;
-      const bool found = repetition().has_value();
-      next = begin;
-      return found;
+      if ((!has_least && !comma) || at >= text.size() || text[at] != '}') return std::nullopt;
+      result.end = at + 1;
+      return result;
     }
 
     Fragment repeated(int depth) {
       const std::size_t begin = next;
       Fragment part = atom(depth);
-      const std::optional<Count> count = repetition();
-      if (!count) return part;
+      const std::optional<Count> counted = done() ? std::nullopt : count();
+      const char c = done() ? '\0' : text[next];
+      if (!counted && c != '*' && c != '+' && c != '?') return part;
+      next = counted ? counted->end : next + 1;
       take('?');  // lazy
-      if (at_repetition()) refuse("a repetition of a repetition");
+      if (!done() && (text[next] == '*' || text[next] == '+' || text[next] == '?' || count()))
+        refuse("a repetition of a repetition");
+      if (counted) return repeated_count(part, begin, *counted, depth);
+      const std::size_t fork = add({.kind = Kind::fork, .next = part.first});
+      if (c == '?') {
+        part.ends.push_back(2 * fork + 1);
+        return {fork, std::move(part.ends)};
+      }
+      link(part, fork);
+      return {c == '*' ? fork : part.first, {2 * fork + 1}};
+    }
+
+    // The part that begins at `begin`, in a row: `least` times, and then as often as it may be again. It is
+    // read anew for each time, which makes its states anew.
+    Fragment repeated_count(Fragment part, std::size_t begin, const Count& times, int depth) {
+      if (times.most < times.least) refuse("a count whose end is before its begin");
       const std::size_t end = next;
-      // The atom once more, for another turn.
       const auto again = [&] {
+        if (!problem.empty()) return Fragment();
         next = begin;
         Fragment copy = atom(depth);
-        if (problem.empty()) next = end;
+        next = problem.empty() ? end : text.size();
         return copy;
       };
       Fragment result = single({.kind = Kind::fork});
-      const auto follow = [&](Fragment after) {
-        link(result, after.first);
-        result.ends = std::move(after.ends);
+      const auto append = [&](Fragment next_part) {
+        link(result, next_part.first);
+        result.ends = std::move(next_part.ends);
       };
-      bool is_used = false;
-      const auto turn = [&] { return std::exchange(is_used, true) ? again() : std::move(part); };
-      for (std::size_t i = 0; i < count->least && problem.empty(); ++i) follow(turn());
-      if (count->most == none && problem.empty()) {
-        Fragment body = turn();
-        const std::size_t fork = add({.kind = Kind::fork, .next = body.first});
-        link(body, fork);
-        follow({fork, {2 * fork + 1}});
+      std::size_t used = 0;
+      const auto take_part = [&] { return used++ == 0 ? std::move(part) : again(); };
+      while (used < times.least && problem.empty()) append(take_part());
+      if (times.most == unbounded) {
+        Fragment rest = take_part();
+        const std::size_t fork = add({.kind = Kind::fork, .next = rest.first});
+        link(rest, fork);
+        append({fork, {2 * fork + 1}});
         return result;
       }
-      std::vector<std::size_t> exits;
-      for (std::size_t i = count->least; i < count->most && problem.empty(); ++i) {
-        Fragment body = turn();
-        const std::size_t fork = add({.kind = Kind::fork, .next = body.first});
-        exits.push_back(2 * fork + 1);
-        follow({fork, std::move(body.ends)});
+      std::vector<std::size_t> leaves;
+      while (used < times.most && problem.empty()) {
+        Fragment rest = take_part();
+        const std::size_t fork = add({.kind = Kind::fork, .next = rest.first});
+        leaves.push_back(2 * fork + 1);
+        append({fork, std::move(rest.ends)});
       }
-      result.ends.insert(result.ends.end(), exits.begin(), exits.end());
+      result.ends.insert(result.ends.end(), leaves.begin(), leaves.end());
       return result;
     }
 
     Fragment atom(int depth) {
-      if (at_repetition()) refuse("a repetition of nothing");
-      if (!problem.empty()) return single({.kind = Kind::fork});
       const char c = text[next];
+      if (c == '*' || c == '+' || c == '?' || count()) refuse("a repetition of nothing");
       if (c == '^' || c == '$') {
         ++next;
         return single({.kind = c == '^' ? Kind::at_begin : Kind::at_end});
@@ -232,11 +232,15 @@ class Pattern {
       if (c == '(') {
         if (depth == deepest) refuse("too deep a nest of '('");
         ++next;
-        if (take('?') && !take(':')) refuse("'(?'");
+        if (take('?') && !take(':') && !take_name()) refuse("'(?'");
         if (!problem.empty()) return {};
         Fragment inner = alternatives(depth + 1);
         if (!take(')')) refuse("a '(' without its ')'");
         return inner;
+      }
+      if (c == '\\' && next + 1 < text.size() && (text[next + 1] == 'A' || text[next + 1] == 'Z')) {
+        next += 2;
+        return single({.kind = text[next - 1] == 'A' ? Kind::at_begin : Kind::at_end});
       }
       State state;
       if (c == '[') {
@@ -255,6 +259,15 @@ class Pattern {
         state.bytes.insert(static_cast<unsigned char>(c));
       }
       return single(state);
+    }
+
+    // "P<name>": a group's name, which only references would need.
+    bool take_name() {
+      if (!text.substr(next).starts_with("P<")) return false;
+      const std::size_t end = text.find('>', next);
+      if (end == text.npos || end == next + 2) return false;
+      next = end + 1;
+      return true;
     }
 
     // After '['.

@@ -22,6 +22,7 @@
 #include "../../views/error.hpp"
 #include "../../views/scalar.hpp"
 #include "../json/json.hpp"
+#include "../provenance.hpp"
 #include "../safetensors/file.hpp"
 #include "load.hpp"
 #include "write.hpp"
@@ -45,6 +46,7 @@ enum class PeftScale : std::uint8_t {
 struct PeftSaveOptions {
   std::string base_model = {};  ///< base_model_name_or_path
   std::string task_type = {};   ///< e.g. "CAUSAL_LM"
+  Provenance source = {};  ///< what a source said (LoadedPeft::config is one); the caller's word goes first
   PeftForm form = PeftForm::lora;
   PeftScale scale = PeftScale::baked;                  ///< of form lora; VeRA has no alpha: v takes s
   safetensors::Dtype dtype = safetensors::Dtype::F32;  ///< what is written
@@ -77,13 +79,20 @@ inline std::string exact_pattern(std::string_view text) {
 inline Json peft_config_json(const char* type, std::vector<std::string> targets,
                              const PeftSaveOptions& options) {
   std::sort(targets.begin(), targets.end());
+  const Provenance& source = options.source;
   const auto text_or_null = [](const std::string& text) { return text.empty() ? Json() : Json(text); };
+  Json mapping;
+  if (!source.base_model_class.empty() || !source.parent_library.empty())
+    mapping = {{"base_model_class", text_or_null(source.base_model_class)},
+               {"parent_library", text_or_null(source.parent_library)}};
   return {{"peft_type", type},
-          {"base_model_name_or_path", text_or_null(options.base_model)},
-          {"task_type", text_or_null(options.task_type)},
+          {"base_model_name_or_path", text_or_null(first_said(options.base_model, source.base_model))},
+          {"revision", text_or_null(source.revision)},
+          {"task_type", text_or_null(first_said(options.task_type, source.task_type))},
+          {"auto_mapping", std::move(mapping)},
           {"inference_mode", true},
           {"target_modules", std::move(targets)},
-          {"fan_in_fan_out", options.fan_in_fan_out},
+          {"fan_in_fan_out", options.fan_in_fan_out || source.fan_in_fan_out},
           {"bias", "none"}};
 }
 

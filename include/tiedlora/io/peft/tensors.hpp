@@ -5,11 +5,8 @@
 
 #include <algorithm>    // min, sort
 #include <cstddef>      // byte, size_t
-#include <cstdint>      // uint8_t
 #include <cstring>      // memcpy
 #include <map>          // map
-#include <optional>     // optional, nullopt
-#include <span>         // span
 #include <string>       // string
 #include <string_view>  // string_view
 #include <utility>      // move, pair
@@ -23,6 +20,7 @@
 #include "../quote.hpp"
 #include "../safetensors/file.hpp"
 #include "config.hpp"
+#include "unknown_tensor.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
 namespace detail {
@@ -34,17 +32,15 @@ struct PeftModule {
   const safetensors::Tensor* outer = nullptr;
 };
 
-/// The tensors of a file, all of them known and whole pairs.
+/// The tensors of a file: whole pairs, and what else may be there.
 struct PeftTensors {
   std::vector<PeftModule> modules = {};  ///< layers in the order of their numbers
   const safetensors::Tensor* A = nullptr;
   const safetensors::Tensor* B = nullptr;  ///< VeRA's shared pair, where it is in the file
-  /// Copies of weights that the adapted modules have in the base model, under "NAME.base_layer.weight": what
-  /// PEFT adds where a model's output is adapted.
-  std::vector<std::pair<std::string, const safetensors::Tensor*>> base_weights = {};  ///< by module
+  /// NAME.base_layer.weight: PEFT saves the base's own weight beside an adapter of lm_head.
+  std::vector<const safetensors::Tensor*> base_weights = {};
+  std::vector<std::pair<std::string, std::string>> left_out = {};  ///< where partial: names, and why
 };
-
-inline constexpr std::string_view peft_prefix = "base_model.model.";
 
 struct PeftSuffixes {
   std::string_view inner, outer;
@@ -62,117 +58,116 @@ inline std::string shape_text(const safetensors::Tensor& tensor) {
   return text.empty() ? "a single number" : text;
 }
 
-/// Why a tensor is none of an adapter that can be read.
-inline std::string unknown_peft_tensor(std::string_view name) {
-  const auto has = [name](std::string_view part) { return name.find(part) != name.npos; };
-  const std::string head = message("has the tensor ", in_quotes(name), ": ");
-  for (const std::string_view factor : {".lora_A.", ".lora_B."}) {
-    const std::size_t at = name.find(factor);
-    if (at == name.npos || !name.ends_with(".weight")) continue;
-    const std::string_view rest = name.substr(at + factor.size());
-    if (rest.size() > std::string_view(".weight").size())
-      return message(
-          head, "such names carry the name of an adapter, ",
-          in_quotes(rest.substr(0, rest.size() - std::string_view(".weight").size())),
-          ", as a model's state_dict() has them. PEFT loads them under the name \"default\" alone. "
-          "Save the adapter with PEFT's save_pretrained, or take that part out of the names");
-    if (!name.starts_with(peft_prefix))
-      return message(head, "it lacks PEFT's prefix ", in_quotes(peft_prefix),
-                     ", so that PEFT would load nothing of this file. Save the adapter with PEFT's "
-                     "save_pretrained, or put the prefix before each name");
-  }
-  const char* reason = "it is none of an adapter's tensors";
-  if (has("lora_embedding_"))
-    reason = "adapters of embeddings are not supported";
-  else if (has(".lora_B.bias"))
-    reason = "a bias behind B (lora_bias) is not supported";
-  else if (has("lora_magnitude_vector"))
-    reason = "DoRA's magnitudes are not supported";
-  else if (name.ends_with(".weight") || name.ends_with(".bias"))
-    reason =
-        "it is a whole weight of the base model (modules_to_save, trained biases or a resized embedding), "
-        "which no adapter can express";
-  return head + reason;
-}
+/// Sorts the tensors of a file by modules. What is none of an adapter's is a Failure, or left out.
+class PeftTensorsReader {
+ public:
+  PeftTensorsReader(const PeftConfig& config, bool partial) : config_(config), partial_(partial) {}
 
-/// What a tensor's name says: the module, and which of its tensors it is.
-struct PeftTensorName {
-  enum class Part : std::uint8_t { inner, outer, base_weight };
-  std::string_view module = {};
-  Part part = Part::inner;
-};
-/// Nothing for names that are none of an adapter's.
-inline std::optional<PeftTensorName> peft_tensor_name(std::string_view name, PeftConfig::Type type) {
-  using Part = PeftTensorName::Part;
-  constexpr std::pair<std::string_view, Part> lora[] = {{".lora_A.weight", Part::inner},
-                                                        {".lora_B.weight", Part::outer},
-                                                        {".lora_A.default.weight", Part::inner},
-                                                        {".lora_B.default.weight", Part::outer},
-                                                        {".base_layer.weight", Part::base_weight}};
-  constexpr std::pair<std::string_view, Part> vera[] = {{peft_vera_suffixes.inner, Part::inner},
-                                                        {peft_vera_suffixes.outer, Part::outer},
-                                                        {".base_layer.weight", Part::base_weight}};
-  if (!name.starts_with(peft_prefix)) return std::nullopt;
-  name.remove_prefix(peft_prefix.size());
-  const auto suffixes = type == PeftConfig::Type::lora
-                            ? std::span<const std::pair<std::string_view, Part>>(lora)
-                            : std::span(vera);
-  for (const auto& [suffix, part] : suffixes)
-    if (name.size() > suffix.size() && name.ends_with(suffix))
-      return PeftTensorName{name.substr(0, name.size() - suffix.size()), part};
-  return std::nullopt;
-}
-
-/// Messages read as if after the file's name.
-inline Result<PeftTensors> try_peft_tensors(const safetensors::File& file, const PeftConfig& config) {
-  PeftTensors result;
-  const PeftSuffixes& suffixes = peft_suffixes(config.type);
-  std::map<std::string, PeftModule, std::less<>> by_name;
-  for (const safetensors::Tensor& tensor : file.tensors()) {
-    std::string_view name = tensor.name;
-    if (config.type == PeftConfig::Type::vera &&
-        (name == "base_model.vera_A" || name == "base_model.vera_B")) {
-      (name.back() == 'A' ? result.A : result.B) = &tensor;
-    } else {
-      const std::optional<PeftTensorName> known = peft_tensor_name(name, config.type);
-      if (!known) return Failure{unknown_peft_tensor(name)};
-      if (tensor.count() == 0)
-        return Failure{
-            message("has the tensor ", in_quotes(name), " of shape [", shape_text(tensor),
-                    "]: it was saved without its numbers. DeepSpeed's ZeRO stage 3 leaves that where "
-                    "the parts of a weight are not gathered before save_pretrained; set "
-                    "stage3_gather_16bit_weights_on_model_save, or make the weights anew with "
-                    "zero_to_fp32.py from the checkpoint")};
-      if (known->part == PeftTensorName::Part::base_weight) {
-        result.base_weights.emplace_back(std::string(known->module), &tensor);
-        continue;
-      }
-      PeftModule& module = by_name.try_emplace(std::string(known->module)).first->second;
-      const safetensors::Tensor*& place =
-          known->part == PeftTensorName::Part::inner ? module.inner : module.outer;
-      if (place)
-        return Failure{message("has both ", in_quotes(place->name), " and ", in_quotes(name),
-                               ", which PEFT loads as one")};
-      place = &tensor;
+  Status try_add(const safetensors::Tensor& tensor) {
+    const std::string plain = plain_name(tensor.name);
+    std::string_view name = plain;
+    if (config_.type == PeftConfig::Type::lora && is_base_weight(name)) {
+      result_.base_weights.push_back(&tensor);
+      return success();
     }
+    if (config_.type == PeftConfig::Type::vera &&
+        (name == "base_model.vera_A" || name == "base_model.vera_B"))
+      return try_put(name.back() == 'A' ? result_.A : result_.B, tensor);
+    const PeftSuffixes& suffixes = peft_suffixes(config_.type);
+    const bool inner = name.ends_with(suffixes.inner);
+    const std::string_view suffix = inner ? suffixes.inner : suffixes.outer;
+    if (!name.starts_with(peft_prefix) || !name.ends_with(suffix) ||
+        name.size() <= peft_prefix.size() + suffix.size())
+      return leave_out(tensor, unknown_peft_tensor(name, config_));
+    name = name.substr(peft_prefix.size(), name.size() - peft_prefix.size() - suffix.size());
+    if (std::string reason = wrong_module(name, tensor); !reason.empty()) return leave_out(tensor, reason);
+    PeftModule& module = by_name_.try_emplace(std::string(name)).first->second;
+    return try_put(inner ? module.inner : module.outer, tensor);
+  }
+
+  Result<PeftTensors> try_take() {
+    const PeftSuffixes& suffixes = peft_suffixes(config_.type);
+    for (auto& [name, module] : by_name_) {
+      if (!module.inner || !module.outer)
+        return Failure{
+            message("has ", in_quotes((module.inner ? module.inner : module.outer)->name), " without ",
+                    in_quotes(message(peft_prefix, name, module.inner ? suffixes.outer : suffixes.inner)))};
+      module.name = name;
+      result_.modules.push_back(std::move(module));
+    }
+    std::sort(result_.modules.begin(), result_.modules.end(),
+              [](const PeftModule& a, const PeftModule& b) { return natural_less(a.name, b.name); });
+    if (result_.modules.empty()) return Failure{"holds no adapter: it has no tensors of any module"};
+    return std::move(result_);
+  }
+
+ private:
+  /// ".lora_A.default.weight" is what state_dict() calls it; PEFT loads that as well.
+  static std::string plain_name(const std::string& name) {
+    constexpr std::pair<std::string_view, std::string_view> names[] = {
+        {".lora_A.default.weight", ".lora_A.weight"},
+        {".lora_B.default.weight", ".lora_B.weight"},
+        {".vera_lambda_d.default", ".vera_lambda_d"},
+        {".vera_lambda_b.default", ".vera_lambda_b"},
+        {"base_model.vera_A.default", "base_model.vera_A"},
+        {"base_model.vera_B.default", "base_model.vera_B"}};
+    for (const auto& [with, without] : names)
+      if (name.ends_with(with)) return name.substr(0, name.size() - with.size()) + std::string(without);
+    return name;
+  }
+  static bool is_base_weight(std::string_view name) {
+    return name.starts_with(peft_prefix) &&
+           (name.ends_with(".base_layer.weight") || name.ends_with(".base_layer.bias"));
+  }
+
+  /// Why a pair of that module is no linear module's; empty if it is one.
+  std::string wrong_module(std::string_view module, const safetensors::Tensor& tensor) const {
+    const std::string_view last = module.substr(module.rfind('.') + 1);
+    if (last == "base_layer" || last == "experts")
+      return "it adapts a parameter that is no linear module's weight, such as all experts at once "
+             "(target_parameters), which is not supported";
+    if (config_.weight_tying && (last == "lm_head" || is_embedding(last)))
+      return "it is tied to the embedding (ensure_weight_tying), and adapters of embeddings are not "
+             "supported";
+    if (tensor.count() == 0)
+      return message(
+          "it is of shape [", shape_text(tensor),
+          "] and holds no number: it was saved empty. DeepSpeed ZeRO-3 and FSDP leave that where the "
+          "parts were not gathered before save_pretrained; save the adapter again with "
+          "\"stage3_gather_16bit_weights_on_model_save\": true, inside "
+          "deepspeed.zero.GatheredParameters, or from the checkpoint with zero_to_fp32.py");
+    return {};
+  }
+
+  Status try_put(const safetensors::Tensor*& place, const safetensors::Tensor& tensor) {
+    if (place)
+      return Failure{message("has both ", in_quotes(place->name), " and ", in_quotes(tensor.name),
+                             ", which name the same matrix")};
+    place = &tensor;
     if (tensor.dtype == safetensors::Dtype::other)
       return Failure{message("has the tensor ", in_quotes(tensor.name), " of dtype ", tensor.dtype_name,
                              "; F64, F32, F16 and BF16 can be read")};
+    return success();
   }
-  for (const auto& [name, tensor] : result.base_weights)
-    if (!by_name.contains(name)) return Failure{unknown_peft_tensor(tensor->name)};
-  for (auto& [name, module] : by_name) {
-    if (!module.inner || !module.outer)
-      return Failure{
-          message("has ", in_quotes((module.inner ? module.inner : module.outer)->name), " without ",
-                  in_quotes(message(peft_prefix, name, module.inner ? suffixes.outer : suffixes.inner)))};
-    module.name = name;
-    result.modules.push_back(std::move(module));
+  Status leave_out(const safetensors::Tensor& tensor, const std::string& reason) {
+    if (!partial_) return Failure{message("has the tensor ", in_quotes(tensor.name), ": ", reason)};
+    result_.left_out.emplace_back(tensor.name, reason);
+    return success();
   }
-  std::sort(result.modules.begin(), result.modules.end(),
-            [](const PeftModule& a, const PeftModule& b) { return natural_less(a.name, b.name); });
-  if (result.modules.empty()) return Failure{"holds no adapter: it has no tensors of any module"};
-  return result;
+
+  const PeftConfig& config_;
+  bool partial_;
+  PeftTensors result_ = {};
+  std::map<std::string, PeftModule, std::less<>> by_name_ = {};
+};
+
+/// Messages read as if after the file's name. `partial`: what is no adapter's of a linear module is left out.
+inline Result<PeftTensors> try_peft_tensors(const safetensors::File& file, const PeftConfig& config,
+                                            bool partial = false) {
+  PeftTensorsReader reader(config, partial);
+  for (const safetensors::Tensor& tensor : file.tensors())
+    if (Status added = reader.try_add(tensor); !added) return added.failure();
+  return reader.try_take();
 }
 
 /// Copies a tensor of rows × columns so that its columns follow each other, each number converted once. In

@@ -1,0 +1,85 @@
+// What a base model says of itself: its architecture and heads, from its config.json or its GGUF file.
+#pragma once
+
+#include <filesystem>  // exists, is_directory, path
+#include <fstream>     // ifstream
+#include <iterator>    // istreambuf_iterator
+#include <stdexcept>   // invalid_argument, runtime_error
+#include <string>      // string
+
+#include <fmt/format.h>
+#include <tiedlora/io.hpp>
+#include <tiedlora/tiedlora.hpp>
+
+#include "../adapter_format.hpp"
+
+namespace adapter_tool {
+
+using tiedlora::Index;
+
+struct BaseModel {
+  std::string where = {};         ///< the file that says it; empty: none does
+  std::string model_type = {};    ///< as the file calls it
+  std::string architecture = {};  ///< GGUF's name for that; empty: not one that is known
+  Index heads = 0, kv_heads = 0;  ///< 0: not said
+};
+
+inline bool is_gguf(const std::filesystem::path& path) {
+  return !std::filesystem::is_directory(path) && examples::format_of(path) == examples::AdapterFormat::gguf;
+}
+
+inline Index natural_of(const tiedlora::Json& json, const char* name) {
+  const auto found = json.find(name);
+  const auto* number = found == json.end() ? nullptr : found->get_ptr<const std::uint64_t*>();
+  return number && *number < (1u << 20) ? static_cast<Index>(*number) : 0;
+}
+
+inline BaseModel read_config(const std::filesystem::path& path) {
+  const auto quoted = tiedlora::detail::in_quotes(path.string());
+  std::ifstream in(path, std::ios::binary);
+  const std::string text{std::istreambuf_iterator<char>(in), {}};
+  auto parsed = tiedlora::try_parse_json(text);
+  if (!parsed) throw std::runtime_error(quoted + " " + parsed.error());
+  if (!parsed->is_object()) throw std::runtime_error(quoted + " is no JSON object");
+  // Models of pictures and texts keep the language model's sizes inside.
+  const auto inner = parsed->find("text_config");
+  const tiedlora::Json& json = inner != parsed->end() && inner->is_object() ? *inner : *parsed;
+  BaseModel base{.where = path.string()};
+  if (const auto type = json.find("model_type"); type != json.end() && type->is_string())
+    base.model_type = type->get<std::string>();
+  if (const auto* known = tiedlora::gguf::architecture_of_model(base.model_type))
+    base.architecture = known->name;
+  base.heads = natural_of(json, "num_attention_heads");
+  base.kv_heads = natural_of(json, "num_key_value_heads");
+  if (base.kv_heads == 0) base.kv_heads = base.heads;
+  return base;
+}
+
+inline BaseModel read_gguf_base(const std::filesystem::path& path) {
+  const tiedlora::gguf::File file = tiedlora::gguf::open(path);
+  const auto text = [&file](const std::string& key) {
+    const auto* value = file.find_value(key);
+    return std::string(value ? value->text().value_or("") : "");
+  };
+  const auto number = [&file](const std::string& key) {
+    const auto* value = file.find_value(key);
+    return static_cast<Index>(value ? value->natural().value_or(0) : 0);
+  };
+  BaseModel base{.where = path.string()};
+  base.architecture = base.model_type = text("general.architecture");
+  base.heads = number(base.architecture + ".attention.head_count");
+  base.kv_heads = number(base.architecture + ".attention.head_count_kv");
+  if (base.kv_heads == 0) base.kv_heads = base.heads;
+  return base;
+}
+
+/// Of a folder as transformers saves it, a safetensors file (the config.json beside it), or a GGUF file.
+inline BaseModel read_base(const std::filesystem::path& path) {
+  if (path.empty()) return {};
+  if (is_gguf(path)) return read_gguf_base(path);
+  const std::filesystem::path config =
+      (std::filesystem::is_directory(path) ? path : path.parent_path()) / "config.json";
+  return std::filesystem::exists(config) ? read_config(config) : BaseModel();
+}
+
+}  // namespace adapter_tool

@@ -1,0 +1,140 @@
+// A part of an adapter is applied only if told to, and what is left out is listed.
+#include <gtest/gtest.h>
+
+#include <tiedlora/io.hpp>
+#include <tiedlora/tiedlora.hpp>
+
+#include "support/dice.hpp"
+#include "support/io_files.hpp"
+#include "support/peft_writer.hpp"
+#include "tool_run.hpp"
+
+namespace tiedlora_test {
+namespace {
+
+using namespace tiedlora;
+
+/// The weights of small_modules(), and an lm_head of 9 × 4.
+std::vector<float> save_small_base(const std::filesystem::path& path) {
+  std::vector<float> numbers(9 * 4 + 2 * (4 * 4 + 4 * 6));
+  Dice(4).fill(numbers);
+  std::vector<safetensors::Entry> entries = {
+      {.name = "lm_head.weight", .shape = {9, 4}, .data = numbers.data()}};
+  const float* next = numbers.data() + 36;
+  for (const Module& module : small_modules()) {
+    entries.push_back(
+        {.name = module.name + ".weight", .shape = {module.out_features, module.in_features}, .data = next});
+    next += module.out_features * module.in_features;
+  }
+  safetensors::save(path, entries);
+  return numbers;
+}
+
+TEST(Partial, ABaseMakesNoErrorGoAway) {
+  const Folder folder;
+  small_lora().lora("m.layers.0.mlp.experts.base_layer", 8, 4, 16).write(folder / "moe");
+  small_lora().lora("m.layers.0.odd", 8, 4, 16).write(folder / "rank");
+  save_small_base(folder / "base");
+  for (const char* name : {"moe", "rank"}) {
+    const Outcome refused = run({"merge", folder / name, folder / "out", "--base", folder / "base"});
+    EXPECT_EQ(refused.code, 1) << name;
+    EXPECT_FALSE(std::filesystem::exists(folder / "out"));
+    expect_text(refused.err, name == std::string("moe") ? "target_parameters" : "do not belong together");
+    const Outcome partial =
+        run({"merge", folder / name, folder / "out", "--base", folder / "base", "--partial"});
+    expect_done(partial);
+    expect_text(partial.out, "merged 4 modules");
+    expect_text(partial.err, name == std::string("moe")
+                                 ? "left out: \"base_model.model.m.layers.0.mlp.experts"
+                                 : "left out: \"base_model.model.m.layers.0.odd.lora_A");
+    std::filesystem::remove(folder / "out");
+  }
+}
+
+TEST(Partial, ModulesThatTheBaseLacksAreNamed) {
+  const Folder folder;
+  small_lora().lora("m.layers.7.q", 2, 4, 4).write(folder / "a");
+  save_small_base(folder / "base");
+  const Outcome refused = run({"merge", folder / "a", folder / "out", "--base", folder / "base"});
+  EXPECT_EQ(refused.code, 1);
+  expect_text(refused.err, "no \"m.layers.7.q.weight\"");
+  const Outcome partial =
+      run({"merge", folder / "a", folder / "out", "--base", folder / "base", "--partial"});
+  expect_done(partial);
+  expect_text(partial.err, "left out: \"m.layers.7.q\" is not in the base model");
+}
+
+TEST(Partial, AVeraOfMoreModulesThanTheBaseIsRefused) {
+  const Folder folder;
+  small_vera().vera("m.layers.7.q", 3, 4).write(folder / "a");
+  save_small_base(folder / "base");
+  const Outcome refused = run({"merge", folder / "a", folder / "out", "--base", folder / "base"});
+  EXPECT_EQ(refused.code, 1);
+  expect_text(refused.err, "2 of its tensors belong to no module of the model");
+  expect_text(refused.err, "m.layers.7.q.vera_lambda_b");
+  expect_done(run({"merge", folder / "a", folder / "out", "--base", folder / "base", "--partial"}));
+  expect_text(run({"info", folder / "a"}).err, "--base");
+}
+
+TEST(Partial, CopiesOfTheBasesWeightsAreCompared) {
+  const Folder folder;
+  std::vector<float> numbers = save_small_base(folder / "base");
+  const std::string copy = "base_model.model.lm_head.base_layer.weight";
+  PeftWriter writer = small_lora().lora("lm_head", 2, 4, 9);
+  writer.tensors.push_back({.name = copy, .shape = {9, 4}, .data = numbers.data()});
+  writer.write(folder / "a");
+  const Outcome alone = run({"info", folder / "a"});
+  expect_done(alone);
+  expect_text(alone.err, "not used: \"" + copy + "\"");
+  const Outcome same = run({"merge", folder / "a", folder / "out", "--base", folder / "base"});
+  expect_done(same);
+  EXPECT_EQ(same.err.find(copy), std::string::npos) << same.err;
+  // In a narrower type, as training in bfloat16 leaves it.
+  std::vector<Eigen::bfloat16> narrow;
+  for (std::size_t i = 0; i < 36; ++i) narrow.push_back(static_cast<Eigen::bfloat16>(numbers[i]));
+  writer.tensors.back().dtype = safetensors::Dtype::BF16;
+  writer.tensors.back().data = narrow.data();
+  writer.write(folder / "narrow");
+  expect_done(run({"merge", folder / "narrow", folder / "out", "--base", folder / "base"}));
+  narrow[35] = static_cast<Eigen::bfloat16>(7.f);
+  writer.write(folder / "changed");
+  const Outcome changed =
+      run({"merge", folder / "changed", folder / "changed.out", "--base", folder / "base"});
+  EXPECT_EQ(changed.code, 1);
+  expect_text(changed.err, copy + ": it is another than the base model's \"lm_head.weight\"");
+  EXPECT_FALSE(std::filesystem::exists(folder / "changed.out"));
+}
+
+TEST(Partial, WhatTheFileLacksIsTold) {
+  const Folder folder;
+  PeftWriter writer = small_lora();
+  for (const char* factor : {".lora_A.weight", ".lora_B.weight"})
+    writer.remove("base_model.model.m.layers.1.down" + std::string(factor));
+  writer.config["target_modules"] = {"q", "down", "gate"};
+  writer.write(folder / "a");
+  save_small_base(folder / "base");
+  const Outcome merged = run({"merge", folder / "a", folder / "out", "--base", folder / "base"});
+  expect_done(merged);
+  expect_text(merged.err, "target_modules names \"gate\"");
+  expect_text(merged.err, "targets 1 more modules of the base model");
+  expect_text(merged.err, "m.layers.1.down.lora_A.weight");
+}
+
+TEST(Partial, AModelWhoseHeadIsItsEmbeddingIsToldOf) {
+  const Folder folder;
+  small_lora().lora("lm_head", 2, 4, 9).write(folder / "a");
+  const std::vector<float> numbers = save_small_base(folder / "whole");
+  const auto whole = safetensors::open(folder / "whole");
+  std::vector<safetensors::Entry> entries;
+  for (const auto& tensor : whole.tensors())
+    entries.push_back({.name = tensor.name == "lm_head.weight" ? "model.embed_tokens.weight" : tensor.name,
+                       .shape = tensor.shape,
+                       .data = tensor.bytes.data()});
+  safetensors::save(folder / "tied", entries);
+  const Outcome refused = run({"merge", folder / "a", folder / "out", "--base", folder / "tied"});
+  EXPECT_EQ(refused.code, 1);
+  expect_text(refused.err, "is it tied to the embedding?");
+}
+
+}  // namespace
+}  // namespace tiedlora_test

@@ -1,0 +1,65 @@
+// Why a tensor of a file is none of an adapter that can be read: which tool or feature names tensors like
+// that.
+#pragma once
+
+#include <string>       // string
+#include <string_view>  // string_view
+
+#include "../../views/config.hpp"
+#include "../../views/error.hpp"
+#include "../quote.hpp"
+#include "config.hpp"
+
+TIEDLORA_BEGIN_NAMESPACE
+namespace detail {
+inline constexpr std::string_view peft_prefix = "base_model.model.";
+
+/// The adapter's name in "….lora_A.NAME.weight"; empty if there is none.
+inline std::string_view adapter_name_in(std::string_view tensor) {
+  for (const std::string_view factor : {".lora_A.", ".lora_B."}) {
+    const std::size_t at = tensor.rfind(factor);
+    if (at == tensor.npos || !tensor.ends_with(".weight")) continue;
+    const std::string_view rest = tensor.substr(at + factor.size());
+    if (rest.size() > 7) return rest.substr(0, rest.size() - 7);
+  }
+  return {};
+}
+
+/// The reason, to be read after the tensor's name.
+inline std::string unknown_peft_tensor(std::string_view name, const PeftConfig& config) {
+  const auto has = [name](std::string_view part) { return name.find(part) != name.npos; };
+  const bool prefixed = name.starts_with(peft_prefix);
+  if (has("lora_embedding_")) return "adapters of embeddings are not supported";
+  if (has(".lora_B.bias")) return "a bias behind B (lora_bias) is not supported";
+  if (has("lora_magnitude_vector")) return "DoRA's magnitudes are not supported";
+  if (name.starts_with("lora_unet_") || name.starts_with("lora_te") || has(".lora_down.") || has(".lora_up."))
+    return "it is named as kohya's sd-scripts do, which are not read; convert the adapter to PEFT's format";
+  if (has(".lora.down.") || has(".lora.up.") || has("lora_linear_layer"))
+    return "it is named as old versions of diffusers do, which are not read; convert the adapter to PEFT's "
+           "format";
+  if (name.ends_with(".lora_a") || name.ends_with(".lora_b"))
+    return "it is named as MLX does, which stores A and B transposed; convert the adapter to PEFT's format";
+  if (config.type == PeftConfig::Type::lora && (has(".lora_A.") || has(".lora_B."))) {
+    if (const std::string_view adapter = adapter_name_in(name); !adapter.empty())
+      return message(
+          "it has an adapter's name, ", in_quotes(adapter),
+          ", in its own, as a model's state_dict does; PEFT itself would load nothing of it. Save the "
+          "adapter with save_pretrained, or rename \".lora_A.NAME.weight\" to \".lora_A.weight\" (and "
+          "lora_B)");
+    if (!prefixed)
+      return message(
+          "it lacks PEFT's prefix \"", peft_prefix,
+          "\"; PEFT itself would load nothing of it. If the rest is the module's name in transformers, put "
+          "the prefix before the names of all tensors");
+  }
+  if (config.type == PeftConfig::Type::lora && has("vera_"))
+    return "it is none of an adapter's tensors: it is VeRA's, but the config says LORA";
+  if (name.ends_with(".weight") || name.ends_with(".bias"))
+    return "it is a whole weight of the base model (modules_to_save, trained biases or a resized embedding), "
+           "which no adapter can express. If it was not trained, save the adapter again with "
+           "save_pretrained(save_embedding_layers=False)";
+  return "it is none of an adapter's tensors";
+}
+
+}  // namespace detail
+TIEDLORA_END_NAMESPACE
