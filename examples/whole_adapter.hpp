@@ -8,7 +8,8 @@
 #include <utility>     // move
 #include <vector>      // vector
 
-#include <tiedlora/io.hpp>
+#include <tiedlora/io/peft/load.hpp>
+#include <tiedlora/io/quote.hpp>
 
 namespace examples {
 

@@ -100,7 +100,7 @@ inline OpenAdapter open(const std::filesystem::path& path, const ModelOptions& o
     auto loaded = examples::load_whole_peft(path, list, {.partial = options.partial}, advice);
     check_base_weights(path, loaded.report.base_weights, options, loaded.report.notes);
     tell_missing(path, options, loaded.report.notes);
-    return {std::move(loaded.adapter), "peft", std::move(loaded.config), std::move(loaded.report.notes),
+    return {std::move(loaded.adapter), "peft", loaded.config.source(), std::move(loaded.report.notes),
             std::move(loaded.report.unused)};
   }
   if (format == examples::AdapterFormat::gguf) {

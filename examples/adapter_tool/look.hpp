@@ -90,8 +90,10 @@ inline void info(const std::filesystem::path& path, const ModelOptions& options,
 
 /// Two adapters as functions: ‖ΔW₁ − ΔW₂‖ / ‖ΔW₁‖ by module; a module that one does not adapt is zero there.
 inline void diff(const std::filesystem::path& first, const std::filesystem::path& second,
-                 const ModelOptions& options, std::ostream& out) {
+                 const ModelOptions& options, std::ostream& out, std::ostream& err) {
   const OpenAdapter a = open(first, options), b = open(second, options);
+  for (const OpenAdapter* opened : {&a, &b})
+    for (const std::string& note : opened->notes) err << "note: " << note << '\n';
   struct Pair {
     std::optional<Index> a, b;
   };

@@ -80,7 +80,8 @@ TEST(Partial, CopiesOfTheBasesWeightsAreCompared) {
   const Folder folder;
   std::vector<float> numbers = save_small_base(folder / "base");
   const std::string copy = "base_model.model.lm_head.base_layer.weight";
-  PeftWriter writer = small_lora().lora("lm_head", 2, 4, 9);
+  PeftWriter writer = small_lora();
+  writer.lora("lm_head", 2, 4, 9);
   writer.tensors.push_back({.name = copy, .shape = {9, 4}, .data = numbers.data()});
   writer.write(folder / "a");
   const Outcome alone = run({"info", folder / "a"});

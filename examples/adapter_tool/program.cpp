@@ -204,7 +204,7 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
     if (*info_command) info(first, model, out, err);
     if (*convert_command) convert(first, target, model, conversion, out, err);
     if (*merge_command) merge(first, model, target, out, err);
-    if (*diff_command) diff(first, second, model, out);
+    if (*diff_command) diff(first, second, model, out, err);
     return success;
   });
 }

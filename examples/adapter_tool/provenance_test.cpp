@@ -33,7 +33,8 @@ PeftWriter gpt2_adapter() {
                                 {{"base_model_class", "GPT2LMHeadModel"},
                                  {"parent_library", "transformers.models.gpt2.modeling_gpt2"}}},
                                {"target_modules", {"c_proj"}}}};
-  return writer.lora("transformer.h.0.attn.c_proj", 2, 4, 4);
+  writer.lora("transformer.h.0.attn.c_proj", 2, 4, 4);
+  return writer;
 }
 
 PeftWriter qwen_adapter() {
@@ -42,7 +43,8 @@ PeftWriter qwen_adapter() {
                                {"base_model_name_or_path", "Qwen/Qwen2.5-0.5B"},
                                {"task_type", "CAUSAL_LM"},
                                {"target_modules", {"q_proj"}}}};
-  return writer.lora("model.layers.0.self_attn.q_proj", 2, 8, 8);
+  writer.lora("model.layers.0.self_attn.q_proj", 2, 8, 8);
+  return writer;
 }
 
 void save_one(const std::filesystem::path& path, const std::string& name, std::vector<Index> shape) {

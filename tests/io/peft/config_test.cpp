@@ -136,7 +136,7 @@ TEST(PeftConfig, SaysWhatItsAdapterBelongsTo) {
                                .base_model_class = "GPT2Model",
                                .parent_library = "transformers.gpt2",
                                .fan_in_fan_out = true};
-  EXPECT_EQ(static_cast<const Provenance&>(*config), expected);
+  EXPECT_EQ(config->source(), expected);
 }
 
 TEST(PeftConfig, LeavesOutTensorsThatAreNoAdaptersIfTold) {

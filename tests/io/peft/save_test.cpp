@@ -106,14 +106,14 @@ TEST(PeftSave, WritesWhatTheSourceSaid) {
   writer.write(folder / "in");
   const auto loaded = load_peft<float>(folder / "in", small_modules());
   for (const PeftForm form : {PeftForm::lora, PeftForm::stacked}) {
-    save_peft(loaded.adapter, folder / "out", {.source = loaded.config, .form = form});
+    save_peft(loaded.adapter, folder / "out", {.source = loaded.config.source(), .form = form});
     const Json config = *try_parse_json(read_text(folder / "out" / "adapter_config.json"));
     for (const char* key :
          {"base_model_name_or_path", "revision", "task_type", "fan_in_fan_out", "auto_mapping"})
       EXPECT_EQ(config[key], writer.config[key]) << key;
   }
   save_peft(loaded.adapter, folder / "out",
-            {.base_model = "b", .task_type = "SEQ_CLS", .source = loaded.config});
+            {.base_model = "b", .task_type = "SEQ_CLS", .source = loaded.config.source()});
   const Json config = *try_parse_json(read_text(folder / "out" / "adapter_config.json"));
   EXPECT_EQ(config["base_model_name_or_path"], "b");
   EXPECT_EQ(config["task_type"], "SEQ_CLS");

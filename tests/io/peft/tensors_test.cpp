@@ -68,7 +68,7 @@ TEST(PeftTensors, SayWhichNamingTheyHave) {
     return names_in(PeftWriter().add(name, {4, 4}), PeftConfig::Type::lora);
   };
   expect_failure(with("base_model.model.m.0.q.lora_A.mine.weight"),
-                 {"an adapter's name, \"mine\"", "save_pretrained"});
+                 {"name of an adapter, \"mine\"", "save_pretrained"});
   expect_failure(with("m.0.q.lora_A.weight"), {"lacks PEFT's prefix \"base_model.model.\""});
 }
 
@@ -76,12 +76,14 @@ TEST(PeftTensors, MayBeBesideACopyOfTheBaseWeight) {
   const char* const copy = "base_model.model.lm_head.base_layer.weight";
   EXPECT_EQ(*names_in(PeftWriter().lora("lm_head", 2, 4, 4).add(copy, {4, 4}), PeftConfig::Type::lora),
             (std::vector<std::string>{"lm_head"}));
+  expect_failure(names_in(PeftWriter().lora("m.0.q", 2, 4, 4).add(copy, {4, 4}), PeftConfig::Type::lora),
+                 {"whole weight of the base model"});
 }
 
 TEST(PeftTensors, WithoutNumbersAreExplained) {
   expect_failure(
       names_in(PeftWriter().add("base_model.model.m.0.q.lora_A.weight", {0}), PeftConfig::Type::lora),
-      {"of shape [0]", "saved empty", "ZeRO-3", "zero_to_fp32.py"});
+      {"of shape [0]", "ZeRO stage 3", "zero_to_fp32.py"});
 }
 
 TEST(PeftTensors, TransposeAcrossBlocks) {

@@ -31,7 +31,7 @@ TIEDLORA_BEGIN_NAMESPACE
 struct GgufExportOptions {
   gguf::Type type = gguf::Type::F32;  ///< or F16, BF16
   std::string base_model = {};        ///< general.base_model.0.name, for whoever reads the file
-  Provenance source = {};  ///< what a source said (LoadedPeft::config is one); kept for other readers
+  Provenance source = {};  ///< what a source said (LoadedPeft::config.source()); kept for other readers
 };
 
 /// What was written.

@@ -36,7 +36,7 @@ TIEDLORA_BEGIN_NAMESPACE
 
 struct NativeSaveOptions {
   std::string base_model = {};  ///< name of the model that the adapter belongs to, for whoever reads the file
-  Provenance source = {};  ///< what a source said (LoadedPeft::config is one); base_model goes before its own
+  Provenance source = {};       ///< what a source said (LoadedPeft::config.source()); base_model goes first
 };
 
 struct NativeLoadOptions {

@@ -55,6 +55,9 @@ struct PeftConfig : Provenance {
   bool weight_tying = false;  ///< ensure_weight_tying: what adapts an embedding adapts lm_head, too
 
   std::vector<std::string> notes = {};  ///< what was passed over, for whoever loads the adapter
+
+  /// What it says of the base model and the task, for the writer of another file.
+  const Provenance& source() const { return *this; }
 };
 
 struct PeftConfigOptions {

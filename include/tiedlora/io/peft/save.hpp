@@ -46,7 +46,7 @@ enum class PeftScale : std::uint8_t {
 struct PeftSaveOptions {
   std::string base_model = {};  ///< base_model_name_or_path
   std::string task_type = {};   ///< e.g. "CAUSAL_LM"
-  Provenance source = {};  ///< what a source said (LoadedPeft::config is one); the caller's word goes first
+  Provenance source = {};  ///< what a source said (LoadedPeft::config.source()); the caller's word goes first
   PeftForm form = PeftForm::lora;
   PeftScale scale = PeftScale::baked;                  ///< of form lora; VeRA has no alpha: v takes s
   safetensors::Dtype dtype = safetensors::Dtype::F32;  ///< what is written

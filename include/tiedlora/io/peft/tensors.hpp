@@ -95,6 +95,16 @@ class PeftTensorsReader {
       module.name = name;
       result_.modules.push_back(std::move(module));
     }
+    std::vector<const safetensors::Tensor*> copies;
+    for (const safetensors::Tensor* copy : result_.base_weights) {
+      if (by_name_.contains(module_of_base_weight(copy->name))) {
+        copies.push_back(copy);
+        continue;
+      }
+      Status left = leave_out(*copy, unknown_peft_tensor(copy->name, config_));
+      if (!left) return left.failure();
+    }
+    result_.base_weights = std::move(copies);
     std::sort(result_.modules.begin(), result_.modules.end(),
               [](const PeftModule& a, const PeftModule& b) { return natural_less(a.name, b.name); });
     if (result_.modules.empty()) return Failure{"holds no adapter: it has no tensors of any module"};
@@ -120,6 +130,10 @@ class PeftTensorsReader {
            (name.ends_with(".base_layer.weight") || name.ends_with(".base_layer.bias"));
   }
 
+  static std::string module_of_base_weight(const std::string& name) {
+    return name.substr(peft_prefix.size(), name.rfind(".base_layer.") - peft_prefix.size());
+  }
+
   /// Why a pair of that module is no linear module's; empty if it is one.
   std::string wrong_module(std::string_view module, const safetensors::Tensor& tensor) const {
     const std::string_view last = module.substr(module.rfind('.') + 1);
@@ -132,10 +146,10 @@ class PeftTensorsReader {
     if (tensor.count() == 0)
       return message(
           "it is of shape [", shape_text(tensor),
-          "] and holds no number: it was saved empty. DeepSpeed ZeRO-3 and FSDP leave that where the "
-          "parts were not gathered before save_pretrained; save the adapter again with "
-          "\"stage3_gather_16bit_weights_on_model_save\": true, inside "
-          "deepspeed.zero.GatheredParameters, or from the checkpoint with zero_to_fp32.py");
+          "] and holds no number: it was saved empty. DeepSpeed's ZeRO stage 3 and FSDP leave that where the "
+          "parts of a weight are not gathered before save_pretrained; set "
+          "stage3_gather_16bit_weights_on_model_save (or save inside GatheredParameters), or make the "
+          "weights anew with zero_to_fp32.py from the checkpoint");
     return {};
   }
 

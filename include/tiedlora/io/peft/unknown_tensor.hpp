@@ -42,10 +42,9 @@ inline std::string unknown_peft_tensor(std::string_view name, const PeftConfig& 
   if (config.type == PeftConfig::Type::lora && (has(".lora_A.") || has(".lora_B."))) {
     if (const std::string_view adapter = adapter_name_in(name); !adapter.empty())
       return message(
-          "it has an adapter's name, ", in_quotes(adapter),
-          ", in its own, as a model's state_dict does; PEFT itself would load nothing of it. Save the "
-          "adapter with save_pretrained, or rename \".lora_A.NAME.weight\" to \".lora_A.weight\" (and "
-          "lora_B)");
+          "such names carry the name of an adapter, ", in_quotes(adapter),
+          ", as a model's state_dict() has them. PEFT itself loads only \"default\" of them. Save the "
+          "adapter with PEFT's save_pretrained, or take that part out of the names");
     if (!prefixed)
       return message(
           "it lacks PEFT's prefix \"", peft_prefix,
