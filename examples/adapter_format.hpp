@@ -2,22 +2,28 @@
 #pragma once
 
 #include <cstdint>     // uint8_t
-#include <filesystem>  // is_directory, path
-#include <fstream>     // ifstream
-#include <string>      // string
+#include <filesystem>  // path
+#include <stdexcept>   // runtime_error
 
-#include <tiedlora/io/gguf.hpp>  // magic
+#include <fmt/format.h>
+#include <tiedlora/adapter/quote.hpp>
+#include <tiedlora/io/sniff.hpp>
 
 namespace examples {
 
 enum class AdapterFormat : std::uint8_t { native, peft, gguf };
 
-/// By what it is, not by its name; what cannot be read counts as native, whose reader says why.
+/// By what it is, not by its name. Throws std::runtime_error that says what it is where it is none of them.
 inline AdapterFormat format_of(const std::filesystem::path& path) {
-  if (std::filesystem::is_directory(path)) return AdapterFormat::peft;
-  std::string begin(4, '\0');
-  std::ifstream(path, std::ios::binary).read(begin.data(), 4);
-  return begin == tiedlora::gguf::magic ? AdapterFormat::gguf : AdapterFormat::native;
+  using tiedlora::FileKind;
+  const tiedlora::SniffedFile found = tiedlora::sniff(path);
+  if (found.kind == FileKind::peft_folder) return AdapterFormat::peft;
+  if (found.kind == FileKind::gguf) return AdapterFormat::gguf;
+  if (found.kind == FileKind::native) return AdapterFormat::native;
+  throw std::runtime_error(fmt::format(
+      "{} is {} (an adapter is expected: a PEFT folder, a GGUF LoRA adapter or a native file of tiedlora)",
+      tiedlora::detail::in_quotes(path.string()),
+      found.what.empty() ? "of no kind that is known" : found.what));
 }
 
 }  // namespace examples

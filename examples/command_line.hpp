@@ -6,14 +6,26 @@
 #include <iostream>   // cerr
 #include <new>        // bad_alloc
 #include <ostream>    // ostream
+#include <sstream>    // istringstream
 #include <stdexcept>  // invalid_argument
+#include <string>     // getline, string
 
 #include <CLI/CLI.hpp>
+#include <tiedlora/adapter/quote.hpp>
 
 #include "exit_code.hpp"
 #include "standard_output.hpp"
 
 namespace examples {
+
+/// What went wrong, for a terminal: it names what stood in files. Only line feeds pass.
+inline std::string shown_error(const std::exception& error) {
+  std::string text;
+  std::istringstream lines(error.what());
+  for (std::string line; std::getline(lines, line);)
+    text += (text.empty() ? "" : "\n") + tiedlora::detail::escaped(line);
+  return text;
+}
 
 /// Parses the arguments, does the work and returns what it returns, an ExitCode or another exit status. What
 /// the parser refuses and a std::invalid_argument of the work are wrong usage; any other exception is a
@@ -32,12 +44,12 @@ int run_command(CLI::App& app, int argc, const char* const* argv, std::ostream& 
     flush(out);
     return status;
   } catch (const std::invalid_argument& error) {
-    err << error.what() << "\nRun with --help for more information.\n";
+    err << shown_error(error) << "\nRun with --help for more information.\n";
     return usage;
   } catch (const std::bad_alloc&) {
     err << app.get_name() << ": there is not enough memory\n";
   } catch (const std::exception& error) {
-    err << app.get_name() << ": " << error.what() << '\n';
+    err << app.get_name() << ": " << shown_error(error) << '\n';
   }
   return failure;
 }
@@ -52,7 +64,7 @@ int run_main(const Run& run) {
   try {
     return run();
   } catch (const std::exception& error) {  // a fault of the program's own: run() reports the user's
-    std::cerr << error.what() << '\n';
+    std::cerr << shown_error(error) << '\n';
     return failure;
   }
 }

@@ -8,6 +8,7 @@
 #include <utility>      // move
 #include <vector>       // vector
 
+#include <fmt/format.h>
 #include <tiedlora/io.hpp>
 #include <tiedlora/tiedlora.hpp>
 
@@ -97,7 +98,8 @@ inline OpenAdapter open(const std::filesystem::path& path, const ModelOptions& o
             "with --base");
       return model_modules(options.base, {.fan_in_fan_out = options.fan_in_fan_out});
     };
-    auto loaded = examples::load_whole_peft(path, list, {.partial = options.partial}, advice);
+    auto loaded = examples::load_whole_peft(
+        path, list, {.partial = options.partial, .check_finite = options.check_finite}, advice);
     check_base_weights(path, loaded.report.base_weights, options, loaded.report.notes);
     tell_missing(path, options, loaded.report.notes);
     return {std::move(loaded.adapter), "peft", loaded.config.source(), std::move(loaded.report.notes),
@@ -105,7 +107,7 @@ inline OpenAdapter open(const std::filesystem::path& path, const ModelOptions& o
   }
   if (format == examples::AdapterFormat::gguf) {
     const std::string own = detail::value_or_fail(gguf::try_source(gguf::open(path))).architecture;
-    const GgufLoadOptions load = {.partial = options.partial};
+    const GgufLoadOptions load = {.partial = options.partial, .check_finite = options.check_finite};
     auto loaded =
         look_only ? look_at_gguf(path, own, load) : load_gguf<float>(path, naming(options, own), load);
     if (!options.partial) examples::require_whole(path, loaded.report.unused, advice);
@@ -113,7 +115,9 @@ inline OpenAdapter open(const std::filesystem::path& path, const ModelOptions& o
             std::move(loaded.report.unused)};
   }
   NativeFile file = open_native(path);
-  return {read_adapter<float>(file), "native", std::move(file.metadata.source), {}, {}};
+  auto adapter = try_read_adapter<float>(file, {.check_finite = options.check_finite});
+  if (!adapter) throw std::runtime_error(tiedlora::detail::in_quotes(path.string()) + " " + adapter.error());
+  return {*std::move(adapter), "native", std::move(file.metadata.source), {}, {}};
 }
 
 }  // namespace adapter_tool

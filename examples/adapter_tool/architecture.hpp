@@ -20,7 +20,8 @@ struct ModelOptions {
   Index heads = 0, kv_heads = 0;
   std::string order = {};  ///< "gguf" or "hugging-face"
   bool fan_in_fan_out = false;
-  bool partial = false;  ///< apply what can be applied, and list the rest
+  bool partial = false;      ///< apply what can be applied, and list the rest
+  bool check_finite = true;  ///< refuse adapters with NaN or infinite numbers
 };
 
 inline std::vector<std::string> known_architectures() {

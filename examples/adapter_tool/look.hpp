@@ -1,7 +1,8 @@
 // What is in an adapter, and how two of them differ.
 #pragma once
 
-#include <cmath>        // hypot, isfinite, isnan
+#include <cmath>        // hypot, isfinite
+#include <exception>    // exception
 #include <filesystem>   // path
 #include <map>          // map
 #include <optional>     // optional
@@ -41,19 +42,23 @@ inline Index not_finite(std::span<const float> numbers) {
   return count;
 }
 
+/// Names for a terminal: they come out of files.
+using tiedlora::detail::escaped;
+
 /// A line for each thing that the file says of what the adapter belongs to.
 inline void tell_source(const tiedlora::Provenance& source, std::ostream& out) {
-  out << fmt::format("base model  {}\n", source.base_model.empty() ? "not said" : source.base_model);
+  out << fmt::format("base model  {}\n", source.base_model.empty() ? "not said" : escaped(source.base_model));
   for (const auto& [label, text] : {std::pair("revision", source.revision),
                                     {"task type", source.task_type},
                                     {"base class", source.base_model_class},
                                     {"architecture", source.architecture}})
-    if (!text.empty()) out << fmt::format("{:<11} {}\n", label, text);
+    if (!text.empty()) out << fmt::format("{:<11} {}\n", label, escaped(text));
   if (source.fan_in_fan_out) out << "weights     in x out (fan_in_fan_out), as GPT-2's Conv1D\n";
 }
 
-inline void info(const std::filesystem::path& path, const ModelOptions& options, std::ostream& out,
+inline void info(const std::filesystem::path& path, ModelOptions options, std::ostream& out,
                  std::ostream& err) {
+  options.check_finite = false;  // what is broken can be looked at
   const OpenAdapter opened = open(path, options, true);
   const Adapter<float>& adapter = opened.adapter;
   const tiedlora::Layout& layout = adapter.layout();
@@ -73,19 +78,26 @@ inline void info(const std::filesystem::path& path, const ModelOptions& options,
     ++adapted;
     zero += size == 0;
     total = std::hypot(total, size);
-    out << fmt::format("{:<44} {:>13} {:>5} {:>8.4g} {:>11.5g}\n", module.name,
+    out << fmt::format("{:<44} {:>13} {:>5} {:>8.4g} {:>11.5g}\n", escaped(module.name),
                        fmt::format("{} x {}", module.out_features, module.in_features), layout.rank(m),
                        layout.scaling(m), size);
   }
   out << fmt::format("{} of {} modules adapted; norm of all {:.5g}\n", adapted, layout.size(), total);
   const Index wrong = not_finite(adapter.trainable()) + not_finite(adapter.frozen());
-  if (wrong > 0)
+  if (wrong > 0) {
     err << fmt::format("warning: {} numbers are NaN or infinite; the adapter is unusable\n", wrong);
+    options.check_finite = true;
+    try {
+      (void)open(path, options, true);
+    } catch (const std::exception& error) {  // where the first of them is
+      err << "warning: " << escaped(error.what()) << '\n';
+    }
+  }
   if (zero == adapted)
     err << "warning: the adapter is zero everywhere; it changes nothing (was it trained?)\n";
   else if (zero > 0)
     err << fmt::format("warning: the adapter is zero in {} of {} modules\n", zero, adapted);
-  for (const std::string& note : opened.notes) err << "note: " << note << '\n';
+  for (const std::string& note : opened.notes) err << "note: " << escaped(note) << '\n';
 }
 
 /// Two adapters as functions: ‖ΔW₁ − ΔW₂‖ / ‖ΔW₁‖ by module; a module that one does not adapt is zero there.
@@ -109,16 +121,17 @@ inline void diff(const std::filesystem::path& first, const std::filesystem::path
     if (pair.a && pair.b) {
       const auto &m = a.adapter.layout().modules()[*pair.a], &n = b.adapter.layout().modules()[*pair.b];
       if (m.in_features != n.in_features || m.out_features != n.out_features)
-        throw std::runtime_error(fmt::format("\"{}\" is {} x {} in {} and {} x {} in {}", name,
-                                             m.out_features, m.in_features, first.string(), n.out_features,
-                                             n.in_features, second.string()));
+        throw std::runtime_error(fmt::format("{} is {} x {} in {} and {} x {} in {}",
+                                             tiedlora::detail::in_quotes(name), m.out_features, m.in_features,
+                                             first.string(), n.out_features, n.in_features, second.string()));
     }
     const Product one = pair.a ? product(a.adapter, *pair.a) : Product();
     const Product other = pair.b ? product(b.adapter, *pair.b) : Product();
     const double norm_a = norm(one);
     const double apart = !pair.b ? norm_a : !pair.a ? norm(other) : norm(difference(one, other));
     all = std::hypot(all, apart), size = std::hypot(size, norm_a);
-    out << fmt::format("{:<44} {:>12.3g} {:>12.5g}{}\n", name, apart == 0 ? 0 : apart / norm_a, norm_a,
+    out << fmt::format("{:<44} {:>12.3g} {:>12.5g}{}\n", escaped(name), apart == 0 ? 0 : apart / norm_a,
+                       norm_a,
                        !pair.a   ? "  only in the second"
                        : !pair.b ? "  only in the first"
                                  : "");

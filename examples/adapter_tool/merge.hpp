@@ -38,7 +38,9 @@ struct BaseFile {
   std::map<std::string, Target> targets = {};
 };
 
-[[noreturn]] inline void refuse(const std::string& text) { throw std::runtime_error(text); }
+[[noreturn]] inline void refuse(const std::string& text) {
+  throw std::runtime_error(tiedlora::detail::escaped(text));  // which names tensors
+}
 template <class T>
 T value_of(tiedlora::Result<T> result) {
   if (!result) refuse(result.error());
@@ -223,11 +225,11 @@ inline void merge(const std::filesystem::path& adapter_path, const ModelOptions&
     files.push_back({path, tiedlora::safetensors::open(path)});
     total += std::filesystem::file_size(path);
   }
-  for (const std::string& note : opened.notes) err << "note: " << note << '\n';
+  for (const std::string& note : opened.notes) err << "note: " << tiedlora::detail::escaped(note) << '\n';
   const bool in_x_out = weights_are_in_x_out(opened, options, files, err);
   const std::vector<std::string> left_out = match(opened.adapter, files, in_x_out, options.partial);
   for (const std::string& name : left_out)
-    err << "note: left out: \"" << name << "\" is not in the base model\n";
+    err << "note: left out: " << tiedlora::detail::in_quotes(name) << " is not in the base model\n";
   const bool is_folder = std::filesystem::is_directory(options.base);
   if (is_folder) std::filesystem::create_directories(target);
   Progress progress(err, total);

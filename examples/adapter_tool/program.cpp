@@ -49,7 +49,7 @@ void convert(const std::filesystem::path& from, const std::filesystem::path& to,
              const ConvertOptions& options, std::ostream& out, std::ostream& err) {
   using namespace tiedlora;
   OpenAdapter opened = open(from, model);
-  for (const std::string& note : opened.notes) err << "note: " << note << '\n';
+  for (const std::string& note : opened.notes) err << "note: " << tiedlora::detail::escaped(note) << '\n';
   tell_doubts(opened, model, options, err);
   if (!options.base_name.empty()) opened.source.base_model = options.base_name;
   opened.source.fan_in_fan_out = opened.source.fan_in_fan_out || model.fan_in_fan_out;
@@ -134,6 +134,8 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
         "--partial", model.partial,
         "use what can be used of the adapter, and list what is left out; without it such adapters "
         "are refused");
+    command->add_flag("!--no-check-finite", model.check_finite,
+                      "take adapters that have NaN or infinite numbers, which are refused otherwise");
   };
   const auto add_adapter = [&](CLI::App* command, const char* name, std::string& value) {
     command->add_option(name, value, "PEFT folder, GGUF or native file")

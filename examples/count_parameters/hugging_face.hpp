@@ -14,7 +14,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>  // join
 #include <nlohmann/json.hpp>
-#include <tiedlora/io/json/json.hpp>  // try_parse_json
+#include <tiedlora/adapter/quote.hpp>  // escaped
+#include <tiedlora/io/json/json.hpp>   // try_parse_json
 
 #include "../paths.hpp"  // why_unreadable
 #include "architectures.hpp"
@@ -70,7 +71,9 @@ class ConfigFile {
     return found->get<bool>();
   }
 
-  [[noreturn]] void fail(const std::string& what) const { throw std::runtime_error(path_ + " " + what); }
+  [[noreturn]] void fail(const std::string& what) const {
+    throw std::runtime_error(tiedlora::detail::escaped(path_ + " " + what));
+  }
 
  private:
   std::string read(const std::filesystem::path& path) const {
@@ -192,9 +195,9 @@ inline Model read_hugging_face_config(const std::filesystem::path& path) {
   const detail::Defaults& defaults = type.defaults;
   const std::filesystem::path folder = path.parent_path().filename();
   Model model;
-  model.name = path.filename() == "config.json" && !folder.empty() && folder != "." && folder != ".."
-                   ? folder.string()
-                   : path.stem().string();
+  const bool is_named_by_folder =
+      path.filename() == "config.json" && !folder.empty() && folder != "." && folder != "..";
+  model.name = tiedlora::detail::escaped(is_named_by_folder ? folder.string() : path.stem().string());
   model.gated = type.gated;
   model.fused_attention = type.fused_attention;
   model.fused_feed_forward = type.fused_feed_forward;

@@ -103,10 +103,12 @@ TEST_F(EngineTest, AnyCutOfThePromptAndAnyThreadsGiveTheSameBits) {
 TEST_F(EngineTest, AMixedBatchIsItsTextsOneByOne) {
   open(TinyModel(TinyModel::Numbers::blocks));
   AdapterSet<float> adapters(llama::all_modules(model.config));
-  adapters.add(random_adapter(adapters.modules(), tiedlora::schemes::tied_lora(), 4, 3));
-  adapters.add(random_adapter(adapters.modules(), tiedlora::schemes::lora(), 2, 4));
-  adapters.add(random_adapter(adapters.modules(), tiedlora::schemes::vera(5), 8, 5));
-  const std::vector<AdapterId> ids = {0, 1, no_adapter, 2, 0};
+  const auto add = [&adapters](const tiedlora::Scheme& scheme, Index rank, std::uint64_t seed) {
+    return adapters.add(random_adapter(adapters.modules(), scheme, rank, seed));
+  };
+  const AdapterId tied = add(tiedlora::schemes::tied_lora(), 4, 3),
+                  plain = add(tiedlora::schemes::lora(), 2, 4), vera = add(tiedlora::schemes::vera(5), 8, 5);
+  const std::vector<AdapterId> ids = {tied, plain, no_adapter, vera, tied};
   std::vector<Logits> alone;
   for (const AdapterId id : ids) alone.push_back(run(1, 1, &adapters, id));
 

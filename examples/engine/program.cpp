@@ -37,7 +37,7 @@ struct Options {
   std::string model = {};
   std::vector<std::string> prompts = {}, adapters = {}, uses = {};
   std::string system = {}, order = {};
-  bool has_system = false, raw = false, ids = false;
+  bool has_system = false, raw = false, ids = false, check_finite = true;
   int tokens = 256, context = 2048, threads = 1;
   double temperature = 0;
   std::uint64_t seed = 1;
@@ -75,13 +75,16 @@ class Adapters {
                         "on a GGUF file)",
                         text));
       const Order order = options.order == "gguf" ? Order::gguf : Order::hugging_face;
-      const auto id = set_.try_add(llama::load_adapter(path, model, order));
+      const auto id = set_.try_add(llama::load_adapter(path, model, order, options.check_finite),
+                                   {.check_finite = options.check_finite});
       if (!id) throw std::runtime_error(fmt::format("\"{}\": {}", path.string(), id.error()));
       ids_[name] = *id;
     }
   }
 
   tiedlora::AdapterSnapshot<float> snapshot() const { return set_.snapshot(); }
+  /// The only one, or none. Not of several.
+  tiedlora::AdapterId only() const { return ids_.empty() ? tiedlora::no_adapter : ids_.begin()->second; }
 
   /// What "NAME" or "NAME:SCALE" means.
   tiedlora::TokenAdapter use(const std::string& text) const {
@@ -113,7 +116,7 @@ std::vector<tiedlora::TokenAdapter> uses_of(const Options& options, const Adapte
   if (uses.empty() && options.adapters.size() > 1)
     throw std::invalid_argument(
         "several adapters: say with --use which a prompt goes through, once for all or once for each");
-  if (uses.empty()) uses.push_back({.adapter = options.adapters.empty() ? tiedlora::no_adapter : 0});
+  if (uses.empty()) uses.push_back({.adapter = adapters.only()});
   if (uses.size() == 1) uses.resize(texts, uses[0]);
   if (uses.size() != texts)
     throw std::invalid_argument(
@@ -347,6 +350,8 @@ int run(int argc, const char* const* argv, std::istream& in, std::ostream& out, 
                  "that the adapter was trained on")
       ->check(CLI::IsMember({"hugging-face", "gguf"}))
       ->type_name("hugging-face|gguf");
+  app.add_flag("!--no-check-finite", options.check_finite,
+               "take adapters that have NaN or infinite numbers, which are refused otherwise");
   CLI::Option* system =
       app.add_option("--system", options.system, "system message instead of the model's own; \"\" for none")
           ->check(examples::utf8_text())

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <sstream>
 #include <tiedlora/io.hpp>
 
@@ -57,6 +58,10 @@ class ProgramTest : public ::testing::Test {
     made.initialize(seed);
     tiedlora_test::Dice dice(seed);
     dice.fill(made.trainable());
+    return save(made, name);
+  }
+  /// In the format that the name asks for.
+  std::string save(const tiedlora::Adapter<float>& made, const std::string& name) const {
     const std::string to = folder / name;
     if (to.ends_with(".gguf"))
       tiedlora::export_gguf(made, to, tiedlora::gguf::llama({.weights = tiedlora::gguf::Order::gguf}));
@@ -155,6 +160,28 @@ TEST_F(ProgramTest, SaysWhatIsWrongWithAModel) {
   expect_model(other, "\"blk.0.attn_k.weight\" of {32, 64}; its other sizes ask for {64, 32}");
   other = model, other.tokens.pop_back(), other.token_types.pop_back(), other.merges.pop_back();
   expect_model(other, "has 266 tokens, but embeddings of 267");
+}
+
+TEST_F(ProgramTest, RefusesAdaptersWithNan) {
+  const auto modules = llama::all_modules(llama::BaseModel(path).model().config);
+  tiedlora::Adapter<float> broken(tiedlora::Layout(modules, tiedlora::schemes::tied_lora(), 4));
+  broken.initialize(1);
+  broken.trainable()[3] = std::numeric_limits<float>::quiet_NaN();
+  for (const char* name : {"nan.gguf", "nan.safetensors", "nan"}) {
+    SCOPED_TRACE(name);
+    const std::string to = save(broken, name);
+    std::vector<std::string> arguments = {"--prompt", "a", "--adapter", to, "--order", "gguf"};
+    expect(run_model(arguments), failure, "has NaN at [");
+    arguments.push_back("--no-check-finite");
+    EXPECT_EQ(run_model(arguments).code, success);
+  }
+}
+
+TEST_F(ProgramTest, SaysWhatIsInPlaceOfAnAdapter) {
+  tiedlora_test::write_text(folder / "a.gguf",
+                            "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 5\n");
+  expect(run_model({"--prompt", "a", "--adapter", folder / "a.gguf"}), failure, "Git LFS pointer");
+  expect(run({folder / "a.gguf", "--prompt", "a"}), failure, "Git LFS pointer");
 }
 
 TEST_F(ProgramTest, SaysWhatIsWrongWithAnAdapter) {

@@ -90,28 +90,30 @@ inline bool has_two_orders(const std::filesystem::path& adapter, const BaseModel
 
 /// Reads an adapter in any of the three formats, told apart by what it is, into the order of rows in which
 /// models are computed here, transformers'. `order` says which a native file or PEFT folder has. Whether its
-/// modules are the base's is not looked at. Throws an exception that names the path for what cannot be read.
+/// modules are the base's is not looked at. Throws an exception that names the path for what cannot be read,
+/// and for numbers that are not finite unless check_finite is false.
 inline tiedlora::Adapter<float> load_adapter(const std::filesystem::path& path, const BaseModel& base,
-                                             Order order = Order::hugging_face) {
+                                             Order order = Order::hugging_face, bool check_finite = true) {
   using namespace tiedlora;
   if (!std::filesystem::exists(path))
-    throw std::runtime_error(fmt::format(
-        "there is no \"{}\"; give a native file, a PEFT folder or a GGUF adapter", path.string()));
+    throw std::runtime_error(
+        fmt::format("there is no {}; give a native file, a PEFT folder or a GGUF adapter",
+                    tiedlora::detail::in_quotes(path.string())));
   const auto in_order = [&](Adapter<float> adapter) {
     if (order == Order::hugging_face || base.architecture() != "llama") return adapter;
     return detail::in_transformers_order(std::move(adapter), base.model().config);
   };
   switch (examples::format_of(path)) {
     case examples::AdapterFormat::gguf:
-      return load_gguf<float>(path, gguf_naming(base)).adapter;
+      return load_gguf<float>(path, gguf_naming(base), {.check_finite = check_finite}).adapter;
     case examples::AdapterFormat::peft: {
       const auto modules = [&] { return all_modules(base.model().config); };
-      return in_order(examples::load_whole_peft(path, modules).adapter);
+      return in_order(examples::load_whole_peft(path, modules, {.check_finite = check_finite}).adapter);
     }
     case examples::AdapterFormat::native:
       break;
   }
-  return in_order(tiedlora::load_adapter<float>(path));
+  return in_order(tiedlora::load_adapter<float>(path, {.check_finite = check_finite}));
 }
 
 }  // namespace llama

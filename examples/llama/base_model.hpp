@@ -8,6 +8,7 @@
 #include <variant>     // variant
 
 #include <fmt/format.h>
+#include <tiedlora/io/sniff.hpp>
 
 #include "chat.hpp"
 #include "gguf_model.hpp"
@@ -19,7 +20,7 @@ namespace llama {
 /// Mapped: weights are used where they lie, in the types of the files.
 class BaseModel {
  public:
-  /// A .gguf file, or a Hugging Face folder or its config.json. Throws std::runtime_error, naming file and
+  /// A GGUF file, or a Hugging Face folder or its config.json. Throws std::runtime_error, naming file and
   /// key or tensor, for what is no model that is computed here.
   explicit BaseModel(const std::filesystem::path& path) : path_(path), file_(open(path)) {
     if (config().name.empty()) name_ = is_gguf() ? path_.stem().string() : name_of(folder_of(path_));
@@ -60,12 +61,22 @@ class BaseModel {
   using File = std::variant<GgufModel, HuggingFaceModel>;
 
   static File open(const std::filesystem::path& path) {
-    if (std::filesystem::is_directory(path) || path.filename() == "config.json")
+    const tiedlora::SniffedFile found = tiedlora::sniff(path);
+    if (found.kind == tiedlora::FileKind::gguf) return File(std::in_place_type<GgufModel>, path);
+    if (std::filesystem::exists(folder_of(path) / "config.json") &&
+        (std::filesystem::is_directory(path) || path.filename() == "config.json"))
       return File(std::in_place_type<HuggingFaceModel>, folder_of(path));
-    if (!std::filesystem::exists(path))
-      throw std::runtime_error(
-          fmt::format("there is no \"{}\"; give a GGUF file or a Hugging Face folder", path.string()));
-    return File(std::in_place_type<GgufModel>, path);
+    const std::string shown = tiedlora::detail::in_quotes(path.string());
+    constexpr const char* advice = "give a GGUF file or a Hugging Face folder";
+    if (found.kind == tiedlora::FileKind::missing)
+      throw std::runtime_error(fmt::format("there is no {}; {}", shown, advice));
+    if (std::filesystem::is_directory(path))
+      throw std::runtime_error(fmt::format(
+          "{} has no \"config.json\"{}; {}", shown,
+          found.kind == tiedlora::FileKind::peft_folder ? ": it is an adapter, a PEFT folder" : "", advice));
+    throw std::runtime_error(fmt::format("{} is {}; for a base model {}", shown,
+                                         found.what.empty() ? "of no kind that is known" : found.what,
+                                         advice));
   }
   static std::filesystem::path folder_of(const std::filesystem::path& path) {
     if (std::filesystem::is_directory(path)) return path;

@@ -12,6 +12,7 @@
 #include <vector>       // vector
 
 #include <fmt/format.h>
+#include <tiedlora/adapter/quote.hpp>
 
 #include "chat_text.hpp"
 
@@ -103,7 +104,7 @@ class ChatTemplate {
         "the model's chat template is not one of ChatML, Qwen, Llama 2, Llama 3 and Mistral as they were "
         "published: {}. Give texts without a template (--raw, or data that is plain text), or a model file "
         "with such a template",
-        why));
+        tiedlora::detail::escaped(why)));
   }
 
   // The begin, which every form has at its first message or before all.

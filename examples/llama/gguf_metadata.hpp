@@ -39,8 +39,10 @@ class GgufMetadata {
 
   template <class... Parts>
   [[noreturn]] void fail(fmt::format_string<Parts...> text, Parts&&... parts) const {
+    // Parts are names from the file.
     throw std::runtime_error(
-        fmt::format("\"{}\" {}", path_.string(), fmt::format(text, std::forward<Parts>(parts)...)));
+        fmt::format("{} {}", tiedlora::detail::in_quotes(path_.string()),
+                    tiedlora::detail::escaped(fmt::format(text, std::forward<Parts>(parts)...))));
   }
 
  private:

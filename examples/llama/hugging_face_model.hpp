@@ -54,8 +54,10 @@ class HuggingFaceModel {
   template <class... Parts>
   [[noreturn]] static void fail(const std::filesystem::path& file, fmt::format_string<Parts...> text,
                                 Parts&&... parts) {
+    // Parts are names from the file.
     throw std::runtime_error(
-        fmt::format("\"{}\" {}", file.string(), fmt::format(text, std::forward<Parts>(parts)...)));
+        fmt::format("{} {}", tiedlora::detail::in_quotes(file.string()),
+                    tiedlora::detail::escaped(fmt::format(text, std::forward<Parts>(parts)...))));
   }
 
   ModelLayer<float> layer(const std::string& prefix) {

@@ -13,6 +13,7 @@
 #include <fmt/format.h>
 #include <tiedlora/io/file.hpp>       // MappedFile
 #include <tiedlora/io/json/json.hpp>  // Json, try_parse_json
+#include <tiedlora/io/sniff.hpp>      // try_open_as
 
 namespace llama {
 
@@ -85,8 +86,9 @@ class JsonNode {
     return value->get<std::int32_t>();
   }
   [[noreturn]] void fail(std::string_view what) const {
-    throw std::runtime_error(
-        fmt::format("\"{}\": {} {}", file_, where_.empty() ? "it" : "\"" + where_ + "\"", what));
+    throw std::runtime_error(fmt::format("{}: {} {}", tiedlora::detail::in_quotes(file_),
+                                         where_.empty() ? "it" : tiedlora::detail::in_quotes(where_),
+                                         tiedlora::detail::escaped(what)));
   }
 
  private:
@@ -100,8 +102,13 @@ class JsonNode {
 class JsonFile {
  public:
   explicit JsonFile(const std::filesystem::path& path) : path_(path) {
-    auto json = tiedlora::try_parse_json(read_file(path), 64);
-    if (!json) throw std::runtime_error(fmt::format("\"{}\" {}", path.string(), json.error()));
+    const auto file = tiedlora::detail::try_open_as(tiedlora::FileKind::json, path, "JSON");
+    if (!file) throw std::runtime_error(file.error());
+    const auto bytes = file->bytes();
+    auto json = tiedlora::try_parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, 64);
+    if (!json)
+      throw std::runtime_error(
+          fmt::format("{} {}", tiedlora::detail::in_quotes(path.string()), json.error()));
     json_ = *std::move(json);
   }
   JsonNode root() const { return {&json_, path_.string(), ""}; }

@@ -31,10 +31,10 @@ class SafetensorsShards {
       open_all(folder, index);
     else
       throw std::runtime_error(
-          fmt::format("\"{}\" has neither model.safetensors nor model.safetensors.index.json; if its weights "
+          fmt::format("{} has neither model.safetensors nor model.safetensors.index.json; if its weights "
                       "are in another format (pytorch_model.bin), save it with transformers' "
                       "save_pretrained",
-                      folder.string()));
+                      tiedlora::detail::in_quotes(folder.string())));
   }
 
   /// Null if none has that name.

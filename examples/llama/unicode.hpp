@@ -9,6 +9,7 @@
 #include <vector>       // vector
 
 #include <fmt/format.h>
+#include <tiedlora/views/escape.hpp>
 
 #include "unicode_ranges.hpp"
 
@@ -60,18 +61,7 @@ inline Char char_at(std::string_view text, std::size_t at) {
 
 /// How many bytes the character at a place takes; 0 for what is no UTF-8.
 inline std::size_t character_size(std::string_view text, std::size_t at) {
-  const auto byte = [&](std::size_t i) {
-    return static_cast<unsigned>(at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0);
-  };
-  const unsigned lead = byte(0), second = byte(1);
-  if (lead < 0x80) return 1;
-  const std::size_t size = lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
-  for (std::size_t i = 1; i < size; ++i)
-    if (byte(i) >> 6 != 2) return 0;
-  // Written longer than need be, halves of UTF-16 pairs, and what is beyond U+10FFFF.
-  const bool wrong = (lead == 0xe0 && second < 0xa0) || (lead == 0xed && second >= 0xa0) ||
-                     (lead == 0xf0 && second < 0x90) || (lead == 0xf4 && second >= 0x90);
-  return wrong ? 0 : size;
+  return tiedlora::detail::character_size(text.data() + at, text.size() - at);
 }
 
 /// Where the first byte stands that is not of UTF-8; npos if none is.

@@ -29,9 +29,9 @@ class GgufVocabulary {
     const std::string_view model = text("tokenizer.ggml.model");
     if (model != "gpt2" && model != "llama")
       throw std::runtime_error(fmt::format(
-          "the model's tokenizer (tokenizer.ggml.model) is \"{}\"; known are \"gpt2\", byte-level BPE, and "
+          "the model's tokenizer (tokenizer.ggml.model) is {}; known are \"gpt2\", byte-level BPE, and "
           "\"llama\", SentencePiece's BPE",
-          model));
+          tiedlora::detail::in_quotes(model)));
     v_.is_byte_level = model == "gpt2";
     read_tokens();
     if (v_.is_byte_level)
@@ -119,8 +119,8 @@ class GgufVocabulary {
     const auto known = find_pre_tokenizer(name);
     if (!known)
       throw std::runtime_error(
-          fmt::format("the model's pre-tokenizer (tokenizer.ggml.pre) is \"{}\"; known are {}", name,
-                      known_pre_tokenizers()));
+          fmt::format("the model's pre-tokenizer (tokenizer.ggml.pre) is {}; known are {}",
+                      tiedlora::detail::in_quotes(name), known_pre_tokenizers()));
     v_.pre_tokenizer = *known;
     v_.ignores_merges = *known == PreTokenizer::llama3;
     std::unordered_map<std::string_view, Token> token_of;

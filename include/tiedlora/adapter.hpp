@@ -6,6 +6,7 @@
 #include "adapter/bind_names.hpp"   // bind_names: from an engine's names to modules
 #include "adapter/factors_at.hpp"   // factors_at, gradients_at: any pointers
 #include "adapter/fingerprint.hpp"  // fingerprint, cache_key
+#include "adapter/finite.hpp"       // find_not_finite
 #include "adapter/fuse.hpp"         // fuse, split: layers that an engine has fused
 #include "adapter/initialize.hpp"   // initialize
 #include "adapter/layout.hpp"       // Layout: offsets and counts

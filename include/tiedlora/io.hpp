@@ -8,3 +8,4 @@
 #include "io/native.hpp"         // any adapter exactly, and checkpoints
 #include "io/peft.hpp"           // folders of Hugging Face PEFT
 #include "io/safetensors.hpp"    // safetensors files
+#include "io/sniff.hpp"          // what a file or a folder is

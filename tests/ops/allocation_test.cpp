@@ -164,10 +164,12 @@ void expect_no_allocations_in_batches() {
   Dice dice(151);
   Adapter<P> base(Layout(modules, schemes::vera(1), 9));
   const auto frozen = base.share_frozen();
-  for (int n = 0; n < 3; ++n) set.add(Adapter<P>(base.layout(), frozen));
-  for (int n = 0; n < 2; ++n) set.add(Adapter<P>(Layout(modules, schemes::tied_lora(), 5 + n)));
+  std::vector<AdapterId> ids = {no_adapter};
+  for (int n = 0; n < 3; ++n) ids.push_back(set.add(Adapter<P>(base.layout(), frozen)));
+  for (int n = 0; n < 2; ++n)
+    ids.push_back(set.add(Adapter<P>(Layout(modules, schemes::tied_lora(), 5 + n))));
   std::vector<TokenAdapter> tokens;
-  for (Index t = 0; t < count; ++t) tokens.push_back({static_cast<AdapterId>(dice.integer(-1, 4))});
+  for (Index t = 0; t < count; ++t) tokens.push_back({dice.pick(ids)});
   BatchPlan<P> plan(set.snapshot(), tokens);
   const Matrix<X> x = dice.matrix<X>(in, count);
   Matrix<X> y = dice.matrix<X>(in, count);

@@ -62,7 +62,7 @@ TEST(AdapterSet, RefusesWhatDoesNotLandOnTheHost) {
       {"2 of the adapter's 3", "\"blk.0.attn_q\", \"blk.1.attn_k\"", "layers.0.attention.q", "mapping"});
   // Modules that are not adapted need not be there.
   const LayoutOptions unadapted = {.ranks = {{"blk.0.attn_q", 0}, {"blk.1.attn_k", 0}}};
-  EXPECT_EQ(set.add(Adapter<float>(Layout(modules, schemes::lora(), 2, unadapted))), 0);
+  EXPECT_TRUE(set.try_add(Adapter<float>(Layout(modules, schemes::lora(), 2, unadapted))));
 
   ModuleList wide;
   wide.add({.name = "layers.1.attention.k", .in_features = 7, .out_features = 6});
@@ -82,39 +82,82 @@ TEST(AdapterSet, NamesManyMissingModulesBriefly) {
 
 TEST(AdapterSet, IdsAreNeverUsedAgain) {
   AdapterSet<float> set(host());
-  for (AdapterId expected = 0; expected < 1000; ++expected) {
-    EXPECT_EQ(set.add(adapter_for(host())), expected);
-    if (expected % 3 > 0) {
-      EXPECT_TRUE(set.remove(expected));
+  AdapterId first = no_adapter;
+  for (AdapterId n = 0; n < 1000; ++n) {
+    const AdapterId id = set.add(adapter_for(host()));
+    if (n == 0) first = id;
+    EXPECT_EQ(id, first + n);
+    if (n % 3 > 0) {
+      EXPECT_TRUE(set.remove(id));
     }
   }
   EXPECT_EQ(set.size(), 334);
   const auto snapshot = set.snapshot();
   EXPECT_EQ(snapshot.size(), 334);
-  for (AdapterId id = 0; id < 1000; ++id) EXPECT_EQ(snapshot.contains(id), id % 3 == 0) << id;
-  for (const AdapterId id : {-1, -2, 1, 1000, 5000}) {
+  for (AdapterId n = 0; n < 1000; ++n) EXPECT_EQ(snapshot.contains(first + n), n % 3 == 0) << n;
+  for (const AdapterId id : {AdapterId{-1}, AdapterId{-2}, first + 1, first + 1000, first + 5000}) {
     EXPECT_FALSE(set.remove(id));
     EXPECT_FALSE(snapshot.contains(id));
   }
-  expect_error([&] { (void)snapshot.factors(1, 0); }, {"no adapter 1"});
+  expect_error([&] { (void)snapshot.factors(first + 1, 0); }, {"no adapter 1", "removed"});
+}
+
+TEST(AdapterSet, RefusesAnIdOfAnotherSet) {
+  AdapterSet<float> one(host()), other(host());
+  const AdapterId id = one.add(adapter_for(host())), foreign = other.add(adapter_for(host()));
+  EXPECT_NE(id, foreign);
+  EXPECT_FALSE(one.snapshot().contains(foreign));
+  EXPECT_FALSE(one.remove(foreign));
+  EXPECT_FALSE(other.remove(id));
+  expect_error([&] { (void)one.snapshot().factors(foreign, 0); }, {"of another AdapterSet"});
+  expect_error([&] { BatchPlan<float>(other.snapshot(), std::vector<TokenAdapter>{{foreign}, {id}}); },
+               {"token 1", "of another AdapterSet"});
+}
+
+TEST(AdapterSet, RefusesModulesThatTheHostDoesNotHave) {
+  AdapterSet<float> set(host());
+  const AdapterId id = set.add(adapter_for(host()));
+  for (const Index m : {Index{-1}, host().size(), Index{99}})
+    expect_error([&] { (void)set.snapshot().factors(id, m); }, {"module", "does not exist", "has 6"});
+}
+
+TEST(AdapterSet, RefusesAnAdapterThatWasMovedFrom) {
+  AdapterSet<float> set(host());
+  Adapter<float> adapter = adapter_for(host());
+  set.add(std::move(adapter));
+  const auto again = set.try_add(std::move(adapter));  // NOLINT(bugprone-use-after-move): what is tested
+  ASSERT_FALSE(again);
+  EXPECT_NE(again.error().find("moved from"), std::string::npos) << again.error();
+  EXPECT_EQ(set.size(), 1);
+}
+
+TEST(AdapterSet, ASnapshotThatNoSetMadeIsEmpty) {
+  const AdapterSnapshot<float> none;
+  EXPECT_EQ(none.size(), 0);
+  EXPECT_EQ(none.modules().size(), 0);
+  EXPECT_FALSE(none.has_set());
+  EXPECT_FALSE(none.contains(0));
+  expect_error([&] { (void)none.factors(0, 0); }, {"no AdapterSet has made"});
 }
 
 TEST(AdapterSet, SnapshotsDoNotChange) {
   AdapterSet<float> set(host());
   std::vector<AdapterSnapshot<float>> snapshots = {set.snapshot()};
-  for (AdapterId id = 0; id < 300; ++id) {
-    set.add(adapter_for(host()));
+  std::vector<AdapterId> ids;
+  for (int n = 0; n < 300; ++n) {
+    ids.push_back(set.add(adapter_for(host())));
     snapshots.push_back(set.snapshot());
   }
-  for (AdapterId id = 0; id < 300; ++id) {
+  for (const AdapterId id : ids) {
     EXPECT_TRUE(set.remove(id));
     snapshots.push_back(set.snapshot());
   }
-  for (AdapterId n = 0; n <= 600; ++n) {
+  for (int n = 0; n <= 600; ++n) {
     const auto& snapshot = snapshots[static_cast<std::size_t>(n)];
     EXPECT_EQ(snapshot.size(), n <= 300 ? n : 600 - n);
-    for (const AdapterId id : {0, 1, 127, 128, 255, 299})
-      EXPECT_EQ(snapshot.contains(id), n <= 300 ? id < n : id >= n - 300) << id << " of snapshot " << n;
+    for (const int i : {0, 1, 127, 128, 255, 299})
+      EXPECT_EQ(snapshot.contains(ids[static_cast<std::size_t>(i)]), n <= 300 ? i < n : i >= n - 300)
+          << i << " of snapshot " << n;
   }
 }
 
@@ -138,15 +181,16 @@ TEST(AdapterSet, ARemovedAdapterLivesUntilTheLastPlanIsGone) {
 TEST(AdapterSet, ARemovedAdapterThatNobodyUsesDiesAtOnce) {
   AdapterSet<float> set(host());
   std::vector<std::weak_ptr<const Adapter<float>>> watched;
+  std::vector<AdapterId> ids;
   for (int n = 0; n < 200; ++n) {
     auto adapter = std::make_shared<const Adapter<float>>(adapter_for(host()));
     watched.push_back(adapter);
-    set.add(std::move(adapter));
+    ids.push_back(set.add(std::move(adapter)));
     (void)set.snapshot();  // gone at once
   }
-  for (AdapterId id = 0; id < 200; ++id) {
-    EXPECT_TRUE(set.remove(id));
-    EXPECT_TRUE(watched[static_cast<std::size_t>(id)].expired()) << id;
+  for (std::size_t n = 0; n < 200; ++n) {
+    EXPECT_TRUE(set.remove(ids[n]));
+    EXPECT_TRUE(watched[n].expired()) << n;
   }
 }
 

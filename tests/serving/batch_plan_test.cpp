@@ -2,7 +2,11 @@
 // together.
 #include <gtest/gtest.h>
 
+#include <limits>
+#include <string>
+#include <tiedlora/eigen.hpp>
 #include <tiedlora/serving.hpp>
+#include <utility>
 #include <vector>
 
 #include "support/adapter_pool.hpp"
@@ -86,7 +90,49 @@ TEST(BatchPlan, RefusesWhatTheSnapshotDoesNotHold) {
   expect_error([&] { plan.assign(before, std::vector<TokenAdapter>{{-2}}); }, {"token 0", "adapter -2"});
   const std::vector<AdapterUse> uses = {{3, id, 1}};
   expect_error([&] { plan.assign(before, 3, uses); }, {"adapter 0", "token 3", "batch of 3"});
-  expect_error([&] { plan.assign(before, -1, uses); }, {"-1 tokens"});
+  for (const Index count : {Index{-1}, std::numeric_limits<Index>::max()})
+    expect_error([&] { plan.assign(before, count, uses); }, {std::to_string(count) + " tokens"});
+}
+
+TEST(BatchPlan, RefusesModulesThatTheHostDoesNotHave) {
+  Dice dice(5);
+  AdapterSet<float> set(host_modules(4, 4));
+  const AdapterId id = add_family(set, schemes::lora(), 2, 1, dice)[0];
+  const Plan plan(set.snapshot(), std::vector<TokenAdapter>{{id}});
+  for (const Index m : {Index{-1}, set.modules().size(), Index{99}})
+    expect_error([&] { (void)plan.rank(m); }, {"module", "does not exist"});
+}
+
+TEST(BatchPlan, WithoutASetNoTokenHasAnAdapterAndThereIsNothingToDo) {
+  const Plan plan({}, std::vector<TokenAdapter>(3));
+  EXPECT_EQ(plan.tokens(), 3);
+  EXPECT_EQ(plan.size(), 0);
+  EXPECT_EQ(plan.rank(7), 0);
+  const Eigen::MatrixXf x = Eigen::MatrixXf::Ones(4, 3);
+  Eigen::MatrixXf y = Eigen::MatrixXf::Ones(5, 3), h(0, 0);
+  shrink(plan, 0, x, h);
+  expand(plan, 0, h, y);
+  forward(plan, 0, x, y, h);
+  EXPECT_EQ(y.minCoeff(), 1);
+  expand(plan, 0, h, y, {.overwrite = true});
+  EXPECT_EQ(y.cwiseAbs().maxCoeff(), 0);
+  y.setOnes();
+  forward(plan, 0, x, y, h, {.overwrite = true});
+  EXPECT_EQ(y.cwiseAbs().maxCoeff(), 0);
+  expect_error([] { Plan({}, std::vector<TokenAdapter>{{0}}); }, {"token 0", "no AdapterSet has made"});
+}
+
+TEST(BatchPlan, WhatWasMovedFromHasNothingToDo) {
+  Dice dice(6);
+  AdapterSet<float> set(host_modules(4, 4));
+  const AdapterId id = add_family(set, schemes::lora(), 2, 1, dice)[0];
+  Plan plan(set.snapshot(), std::vector<TokenAdapter>{{id}});
+  const Plan taken = std::move(plan);
+  const Eigen::MatrixXf x = Eigen::MatrixXf::Ones(4, 1);
+  Eigen::MatrixXf y = Eigen::MatrixXf::Ones(4, 1), h(2, 1);
+  forward(plan, 0, x, y, h);  // NOLINT(bugprone-use-after-move): what is tested
+  EXPECT_EQ(y.minCoeff(), 1);
+  EXPECT_EQ(taken.size(), 1);
 }
 
 }  // namespace

@@ -139,15 +139,16 @@ TEST(Batch, AThousandTenantsOverOneAAndBTakeOneProduct) {
   Adapter<bfloat16> base(layout);
   fill_factors(base, dice);
   const auto frozen = base.share_frozen();
+  std::vector<AdapterId> ids;
   for (Index n = 0; n < tenants; ++n) {
     Adapter<bfloat16> tenant(layout, frozen);
     dice.fill(tenant.trainable());
-    batch.set().add(std::move(tenant));
+    ids.push_back(batch.set().add(std::move(tenant)));
   }
   std::vector<TokenAdapter> tokens;
   std::vector<AdapterUse> uses;
   for (Index t = 0; t < count; ++t) {
-    tokens.push_back({static_cast<AdapterId>(t * 389 % tenants), static_cast<float>(dice.uniform())});
+    tokens.push_back({ids[static_cast<std::size_t>(t * 389 % tenants)], static_cast<float>(dice.uniform())});
     uses.push_back({t, tokens.back().adapter, tokens.back().scale});
   }
   const BatchPlan<bfloat16> plan(batch.set().snapshot(), tokens);

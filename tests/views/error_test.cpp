@@ -33,6 +33,10 @@ TEST(Error, PartsAreTextsAndNumbersOfAnyType) {
   EXPECT_EQ(detail::message(1.5f), "1.5");
 }
 
+TEST(Error, NothingOfANameReachesTheTerminal) {
+  expect_error([] { detail::fail("module \"", "a\x1b[2J\nb\xff", "\""); }, {R"(module "a\x1b[2J\nb\xff")"});
+}
+
 TEST(Error, ALongMessageIsWhole) {
   const std::string text(100000, 'x');
   expect_error([&] { detail::fail("begin ", text, " end"); }, {"begin x", text, "x end"});

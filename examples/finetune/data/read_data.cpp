@@ -6,12 +6,12 @@
 #include <utility>    // move
 
 #include <fmt/format.h>
-#include <tiedlora/io/file.hpp>  // MappedFile
+#include <tiedlora/io/file.hpp>   // MappedFile
+#include <tiedlora/io/sniff.hpp>  // sniff_bytes
 
 #include "bad_lines.hpp"
 #include "data_files.hpp"
 #include "encoder.hpp"
-#include "file_kind.hpp"
 #include "files.hpp"  // fnv1a, mix
 #include "json_pieces.hpp"
 #include "record.hpp"
@@ -45,9 +45,12 @@ class Reader {
     const auto bytes = mapped->bytes();
     std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
     const std::uint64_t hash = fnv1a(text);
-    if (const std::string_view kind = known_binary(text); !kind.empty()) {
+    using tiedlora::FileKind;
+    const tiedlora::SniffedFile found = tiedlora::sniff_bytes(bytes);
+    if (found.kind == FileKind::foreign || found.kind == FileKind::gguf ||
+        found.kind == FileKind::safetensors || found.kind == FileKind::native) {
       if (file.is_found) return void(++report_.binary);
-      throw std::runtime_error(fmt::format("{} is {}", quoted(file.path.string(), 300), kind));
+      throw std::runtime_error(fmt::format("{} is {}", quoted(file.path.string(), 300), found.what));
     }
     if (text.starts_with(byte_order_mark)) text.remove_prefix(byte_order_mark.size());
     if (text.find_first_not_of(" \t\r\n") == text.npos) {
@@ -55,16 +58,14 @@ class Reader {
       throw std::runtime_error(fmt::format("{} is empty", quoted(file.path.string(), 300)));
     }
     const bool is_json = file.is_json || (file.may_be_json && is_record(first_piece(text)));
+    if (is_json && found.kind == FileKind::web_page)
+      throw std::runtime_error(fmt::format("{} is {}", quoted(file.path.string(), 300), found.what));
     if (is_json ? !read_lines(file, text) : !read_document(file, text)) return;
     report_.hash = mix(report_.hash ^ hash);
     report_.files.push_back(file.path);
   }
 
   bool read_lines(const DataFile& file, std::string_view text) {
-    if (is_web_page(text))
-      throw std::runtime_error(
-          fmt::format("{} is a page of the web (HTML), not JSON: its download went wrong",
-                      quoted(file.path.string(), 300)));
     // Pieces come in their order, so that lines are counted once; where a list began that is not closed,
     // twice.
     std::size_t counted_to = 0, line = 1;

@@ -75,7 +75,7 @@ TEST_F(RefusalTest, NamesFilesThatAreNoText) {
     }
   };
   expect("\x1f\x8b\x08", "is a gzip file; unpack it first (gunzip)");
-  expect("PK\x03\x04...", "is a zip archive");
+  expect("PK\x03\x04...", "is a ZIP archive");
   expect("\x28\xb5\x2f\xfd", "is a Zstandard file");
   expect(std::string("\xfd"
                      "7zXZ\0",
@@ -85,12 +85,12 @@ TEST_F(RefusalTest, NamesFilesThatAreNoText) {
   expect("PAR1...", "is a Parquet table; write it as JSONL first");
   expect("ARROW1...", "is an Arrow table");
   expect(std::string("SQLite format 3\0", 16), "is an SQLite database");
-  expect("GGUF...", "is a GGUF model");
+  expect("GGUF...", "is a GGUF file");
   expect("%PDF-1.4", "is a PDF document");
   expect(std::string("\xff\xfe{\0", 4), "is UTF-16 text; convert it to UTF-8 first");
   expect("version https://git-lfs.github.com/spec/v1\n", "git lfs pull");
   folder.write("a.jsonl", "\n<!DOCTYPE html><html>");
-  expect_wrong({"a.jsonl"}, {"is a page of the web (HTML)"});
+  expect_wrong({"a.jsonl"}, {"is a web page (HTML"});
   folder.write("a.html", "<html>text</html>");
   EXPECT_EQ(read({"a.html"}).examples.size(), 1u);
   folder.write("a.txt", "one\ncaf\xe9\n");

@@ -4,6 +4,7 @@
 #include <algorithm>  // max, nth_element, copy
 
 #include <fmt/format.h>
+#include <finetune/data/shown.hpp>  // escaped
 #include <nlohmann/json.hpp>
 
 namespace finetune {
@@ -66,7 +67,8 @@ Base obtain_base(Model& model, const Settings& settings, const TextData& data, s
     fmt::print("Base model read from {} ({} steps; delete the file to pre-train anew)\n",
                cache.path().string(), base.steps);
   } else {
-    if (!problem.empty()) fmt::print("{} is damaged ({}): made anew\n", cache.path().string(), problem);
+    if (!problem.empty())
+      fmt::print("{} is damaged ({}): made anew\n", cache.path().string(), escaped(problem));
     base.weights.initialize(base_seed);
     const Sampler sampler(data.base.text(Part::train), settings.batch, settings.length, base_seed);
     const std::unique_ptr<Trainee> trainee =

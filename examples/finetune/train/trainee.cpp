@@ -7,9 +7,9 @@
 #include <llama/modules.hpp>
 #include <nlohmann/json.hpp>
 #include <tiedlora/adapter/optimizer.hpp>
-#include <tiedlora/io/safetensors.hpp>
 
 #include "adapter_training.hpp"
+#include "checked_file.hpp"
 
 namespace finetune {
 
@@ -26,20 +26,14 @@ void save_weights(const std::filesystem::path& path, const Weights& weights, con
                   const Weights& second, const WeightsPosition& position) {
   const nlohmann::json json = {
       {"steps", position.steps}, {"step", position.position.step}, {"data", position.position.data}};
-  const auto entry = [](const char* name, const Weights& numbers) {
-    return tiedlora::safetensors::Entry{.name = name,
-                                        .shape = {static_cast<tiedlora::Index>(numbers.values().size())},
-                                        .data = numbers.values().data()};
-  };
-  tiedlora::safetensors::save(path,
-                              {entry("weights", weights), entry("first", first), entry("second", second)},
-                              {{"finetune", json.dump()}});
+  save_checked(path, {{"weights", weights.values()}, {"first", first.values()}, {"second", second.values()}},
+               json.dump());
 }
 
 /// Reads it. Throws tiedlora::Error if the file is damaged or of a model of other sizes.
 WeightsPosition read_weights(const std::filesystem::path& path, Weights& weights, Weights& first,
                              Weights& second) {
-  const tiedlora::safetensors::File file = tiedlora::safetensors::open(path);
+  const tiedlora::safetensors::File file = open_checked(path);
   const auto read = [&](const char* name, Weights& numbers) {
     const tiedlora::safetensors::Tensor* tensor = file.find(name);
     if (!tensor || !tiedlora::safetensors::try_read(*tensor, numbers.values()))

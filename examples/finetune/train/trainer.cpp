@@ -1,7 +1,8 @@
 // The training loop, what a user sees of it, and what --resume goes on from.
 #include "trainer.hpp"
 
-#include "resident.hpp"  // resident_bytes
+#include "checked_file.hpp"  // open_checked, save_checked
+#include "resident.hpp"      // resident_bytes
 
 #include <unistd.h>  // isatty
 
@@ -13,7 +14,6 @@
 #include <fmt/format.h>
 #include <finetune/report/json_number.hpp>
 #include <nlohmann/json.hpp>
-#include <tiedlora/io/safetensors.hpp>
 
 namespace finetune {
 
@@ -48,9 +48,7 @@ std::filesystem::path best_path(const CheckpointPlan& plan) { return plan.path.s
 /// To be called before the next checkpoint where `best` has changed. The run is deterministic, so it may be
 /// newer than the checkpoint: going on from there makes the same one again.
 void save_best(const CheckpointPlan& plan, const std::vector<float>& best) {
-  tiedlora::safetensors::save(
-      best_path(plan),
-      {{.name = "values", .shape = {static_cast<tiedlora::Index>(best.size())}, .data = best.data()}});
+  save_checked(best_path(plan), {{"values", best}});
 }
 
 void save_state(const CheckpointPlan& plan, const Trainable& trainable, const TrainingState& state) {
@@ -104,7 +102,7 @@ bool resume_state(const CheckpointPlan& plan, Trainable& trainable, TrainingStat
                           json.at("waited").get<int>());
     if (state.log.empty()) throw tiedlora::Error(plan.path.string() + " is damaged: its log is empty");
     if (json.at("has_best").get<bool>()) {
-      const auto file = tiedlora::safetensors::open(best_path(plan));
+      const auto file = open_checked(best_path(plan));
       state.best.resize(trainable.values().size());
       const auto* values = file.find("values");
       if (!values || !tiedlora::safetensors::try_read(*values, std::span(state.best)))

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 #include <finetune/data/batches.hpp>  // in_order
+#include <finetune/data/shown.hpp>    // escaped
 #include <llama/generate.hpp>
 
 #include "../../standard_output.hpp"
@@ -63,7 +64,7 @@ void evaluate(const EvalOptions& options) {
   fmt::print("{:<40} {:>12} {:>12}\n", "", "nats/token", "perplexity");
   const auto measure = [&](const std::string& name, const Adapter* adapter) {
     const double loss = mean_loss(model, base.model(), adapter, batches);
-    fmt::print("{:<40} {:>12.5f} {:>12.4f}\n", name, loss, std::exp(loss));
+    fmt::print("{:<40} {:>12.5f} {:>12.4f}\n", escaped(name), loss, std::exp(loss));
     examples::flush(std::cout);
   };
   measure("base", nullptr);
@@ -85,7 +86,7 @@ void generate(const GenerateOptions& options) {
                       tokens.size(), options.tokens, context));
     fmt::print("== {}\n", prompt);
     const auto say = [&](const std::string& name, const Adapter* adapter) {
-      fmt::print("-- {}\n{}\n", name, answer(base, model, adapter, options, tokens));
+      fmt::print("-- {}\n{}\n", escaped(name), answer(base, model, adapter, options, tokens));
       examples::flush(std::cout);
     };
     say("base", nullptr);

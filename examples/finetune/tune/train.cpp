@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <finetune/data/files.hpp>        // read_file, write_atomically
 #include <finetune/data/folder_lock.hpp>  // FolderLock
+#include <finetune/data/shown.hpp>        // escaped
 #include <finetune/data/text_data.hpp>    // size_text
 #include <finetune/train/resident.hpp>    // peak_resident_bytes
 #include <nlohmann/json.hpp>
@@ -93,8 +94,8 @@ int train(TrainOptions options) {
   TuneBase base(options.model);
   const std::string base_name = options.base_name.empty() ? base.file().name() : options.base_name;
   const llama::Config& c = base.config();
-  fmt::print("Base: {} ({}; {} layers, width {}, vocabulary {}; {})\n", base_name, base.file().architecture(),
-             c.layers, c.width, c.vocabulary, base.types());
+  fmt::print("Base: {} ({}; {} layers, width {}, vocabulary {}; {})\n", escaped(base_name),
+             base.file().architecture(), c.layers, c.width, c.vocabulary, base.types());
   options.data.reading = base.with_window(options.data.reading);
   const tiedlora::Layout layout = layout_of(options.tune, c);
   TuneData data = read_tune_data(base, options.data);

@@ -18,6 +18,7 @@
 #include "initialize.hpp"
 #include "layout.hpp"
 #include "maps.hpp"
+#include "quote.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
 
@@ -58,7 +59,8 @@ class AdapterView {
 
 /// An adapter that owns its numbers: one flat array of trained and one of frozen ones, 64-byte aligned, zero
 /// until initialized or filled. Copies are deep, except for a frozen array that is shared: that one is
-/// read-only. Views (spans, maps, Factors) stay valid across a move and die with the adapter.
+/// read-only. Views (spans, maps, Factors) stay valid across a move and die with the adapter; what was moved
+/// from may be assigned to, and any other use of its numbers is an Error.
 template <class P>
 class Adapter {
  public:
@@ -107,14 +109,16 @@ class Adapter {
   ~Adapter() = default;
 
   const Layout& layout() const { return layout_; }
-  std::span<P> trainable() { return trainable_.span(); }
-  std::span<const P> trainable() const { return trainable_.span(); }
+  std::span<P> trainable() { return require_numbers(), trainable_.span(); }
+  std::span<const P> trainable() const { return require_numbers(), trainable_.span(); }
   std::span<const P> frozen() const { return frozen_array().span(); }
+  /// Whether its numbers were moved away.
+  bool is_moved_from() const { return !frozen_ && !shared_frozen_; }
 
   /// Starts every factor as the scheme asks, the same bits on every compiler. A shared frozen array is left
   /// as it is. Throws Error for a scheme that cannot learn or whose ΔW would not be zero.
   void initialize(std::uint64_t seed) {
-    detail::initialize<P>(layout_, seed, trainable_.span(), frozen_ ? frozen_->span() : std::span<P>());
+    detail::initialize<P>(layout_, seed, trainable(), frozen_ ? frozen_->span() : std::span<P>());
     seed_ = seed;
   }
 
@@ -126,12 +130,14 @@ class Adapter {
 
   /// The frozen array, to give to further adapters. From now on it is read-only here too.
   std::shared_ptr<const AlignedArray<P>> share_frozen() {
+    require_numbers();
     if (frozen_) shared_frozen_ = std::move(frozen_);
     return shared_frozen_;
   }
 
   Factors<const P> factors(Index m) const {
-    return factors_at<P>(layout_, m, trainable_.data(), frozen_array().data());
+    const P* const frozen = frozen_array().data();
+    return factors_at<P>(layout_, m, trainable_.data(), frozen);
   }
 
   /// Eigen maps of module m's factors: A r×in, B out×r, u r, v out; empty where absent. Writing through one
@@ -152,6 +158,7 @@ class Adapter {
   template <class Q>
   Adapter<Q> cast() const {
     const auto convert = [](const P& value) { return static_cast<Q>(value); };
+    require_numbers();
     Adapter<Q> result(layout_);
     result.seed_ = seed_;
     std::transform(trainable_.begin(), trainable_.end(), result.trainable_.begin(), convert);
@@ -163,12 +170,19 @@ class Adapter {
   template <class Q>
   friend class Adapter;
 
-  const AlignedArray<P>& frozen_array() const { return frozen_ ? *frozen_ : *shared_frozen_; }
+  void require_numbers() const {
+    if (is_moved_from()) detail::fail("this adapter has no numbers any more: it was moved from");
+  }
+  const AlignedArray<P>& frozen_array() const {
+    require_numbers();
+    return frozen_ ? *frozen_ : *shared_frozen_;
+  }
 
   Factors<P> writable_factors(FactorId id, Index m) {
+    require_numbers();
     if (!frozen_ && layout_.group(id, m) && !layout_.is_trained(id))
       detail::fail(detail::message(
-          "module \"", layout_.modules()[m].name, "\": factor ", to_string(id),
+          "module ", detail::in_quotes(layout_.modules()[m].name), ": factor ", to_string(id),
           " is frozen in an array that other adapters share; read it through std::as_const(adapter)"));
     return detail::place_factors<P>(layout_, m, trainable_.data(), frozen_ ? frozen_->data() : nullptr);
   }
@@ -176,7 +190,7 @@ class Adapter {
   Layout layout_;
   std::optional<std::uint64_t> seed_;
   AlignedArray<P> trainable_;
-  // Exactly one of the two is set.
+  // Exactly one of the two is set; none where the numbers were moved away.
   std::shared_ptr<AlignedArray<P>> frozen_;
   std::shared_ptr<const AlignedArray<P>> shared_frozen_;
 };
@@ -195,20 +209,21 @@ class Gradients {
       : layout_(std::move(layout)), values_(layout_.trainable_count(), PageQuarter::third) {}
 
   const Layout& layout() const { return layout_; }
-  std::span<G> values() { return values_.span(); }
-  std::span<const G> values() const { return values_.span(); }
+  /// Throws Error where they were moved away, as everything that needs them does.
+  std::span<G> values() { return require_numbers(), values_.span(); }
+  std::span<const G> values() const { return require_numbers(), values_.span(); }
   void set_zero() { std::fill(values_.begin(), values_.end(), G(0)); }
 
   /// Adds those of another thread or replica. Throws Error if their layouts differ.
   void add(const Gradients& other) {
     if (!(layout_ == other.layout_)) detail::fail("gradients of different layouts cannot be added");
-    std::transform(values_.begin(), values_.end(), other.values_.begin(), values_.begin(),
+    std::transform(values().begin(), values().end(), other.values().begin(), values_.begin(),
                    [](const G& a, const G& b) { return a + b; });
   }
 
   /// Where backward of module m writes; null where a factor is not trained.
-  Factors<G> factors(Index m) { return gradients_at(layout_, m, values_.data()); }
-  Factors<const G> factors(Index m) const { return gradients_at(layout_, m, values_.data()); }
+  Factors<G> factors(Index m) { return gradients_at(layout_, m, values().data()); }
+  Factors<const G> factors(Index m) const { return gradients_at(layout_, m, values().data()); }
 
   /// Eigen maps: A r×in, B out×r, u r, v out; empty where not trained.
   auto A(Index m) { return map_A(factors(m)); }
@@ -221,6 +236,11 @@ class Gradients {
   auto v(Index m) const { return map_v(factors(m)); }
 
  private:
+  void require_numbers() const {
+    if (values_.size() != layout_.trainable_count())
+      detail::fail("these gradients have no numbers any more: they were moved from");
+  }
+
   Layout layout_;
   AlignedArray<G> values_;
 };

@@ -13,6 +13,7 @@
 #include "../views/error.hpp"
 #include "layout.hpp"
 #include "name_map.hpp"
+#include "quote.hpp"
 #include "result.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
@@ -21,7 +22,7 @@ namespace detail {
 inline std::string some_of(std::span<const std::string> names, std::size_t most) {
   std::string text;
   for (std::size_t n = 0; n < std::min(names.size(), most); ++n)
-    text += message(n ? ", \"" : "\"", names[n], "\"");
+    text += (n ? ", " : "") + in_quotes(names[n]);
   return names.size() > most ? message(text, " and ", names.size() - most, " more") : text;
 }
 
@@ -53,7 +54,7 @@ inline Result<std::vector<Index>> try_bind_names(const Layout& layout,
     std::string_view name = engine_names[n];
     if (name.ends_with(".weight")) name.remove_suffix(std::string_view(".weight").size());
     if (!places.try_emplace(name, n).second)
-      return Failure{message("the engine names \"", name, "\" twice; give each weight once")};
+      return Failure{message("the engine names ", detail::in_quotes(name), " twice; give each weight once")};
   }
   std::vector<Index> module_of(engine_names.size(), -1);
   std::vector<std::string> homeless;
@@ -71,9 +72,10 @@ inline Result<std::vector<Index>> try_bind_names(const Layout& layout,
     }
     Index& other = module_of[place->second];
     if (other >= 0)
-      return Failure{message("modules \"", layout.modules()[other].name, "\" and \"", module,
-                             "\" both adapt the engine's \"", engine_names[place->second],
-                             "\"; give each a rule of its own in the name map")};
+      return Failure{message("modules ", detail::in_quotes(layout.modules()[other].name), " and ",
+                             detail::in_quotes(module), " both adapt the engine's ",
+                             detail::in_quotes(engine_names[place->second]),
+                             "; give each a rule of its own in the name map")};
     other = m;
   }
   if (!homeless.empty())

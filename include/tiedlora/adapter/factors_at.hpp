@@ -18,26 +18,23 @@ namespace detail {
 /// A null array gives null pointers.
 template <class P>
 Factors<P> place_factors(const Layout& layout, Index m, P* trainable, P* frozen) {
-  if (m < 0 || m >= layout.size())
-    fail("module ", m, " does not exist: the layout has ", layout.size(), " of them");
-  const auto place = [&](FactorId id) -> P* {
-    const Layout::Group* group = layout.group(id, m);
+  const Index rank = layout.rank(m);  // which throws Error where there is no module m
+  const auto group = [&](FactorId id) { return layout.group(id, m); };
+  const Layout::Group *A = group(FactorId::A), *B = group(FactorId::B), *u = group(FactorId::u),
+                      *v = group(FactorId::v);
+  const auto place = [&](FactorId id, const Layout::Group* of) -> P* {
     P* array = layout.is_trained(id) ? trainable : frozen;
-    return group && array ? array + group->offset : nullptr;
-  };
-  const auto stride = [&](FactorId id) {
-    const Layout::Group* group = layout.group(id, m);
-    return group ? group->features : 0;
+    return of && array ? array + of->offset : nullptr;
   };
   const Module& module = layout.modules()[m];
-  return {.A = place(FactorId::A),
-          .a_stride = stride(FactorId::A),
-          .B = place(FactorId::B),
-          .b_stride = stride(FactorId::B),
-          .u = place(FactorId::u),
-          .v = place(FactorId::v),
+  return {.A = place(FactorId::A, A),
+          .a_stride = A ? A->features : 0,
+          .B = place(FactorId::B, B),
+          .b_stride = B ? B->features : 0,
+          .u = place(FactorId::u, u),
+          .v = place(FactorId::v, v),
           .scaling = static_cast<accumulator_t<P>>(layout.scaling(m)),
-          .rank = layout.rank(m),
+          .rank = rank,
           .in_features = module.in_features,
           .out_features = module.out_features,
           .module = static_cast<std::int32_t>(m),

@@ -16,6 +16,7 @@
 #include "layout.hpp"
 #include "modules.hpp"
 #include "name_map.hpp"
+#include "quote.hpp"
 #include "result.hpp"
 #include "scheme.hpp"
 
@@ -220,8 +221,9 @@ auto fuse(const Source& adapter, const Fusion& fusion) {
     for (const std::string& pattern : fusion.parts) {
       const Index part = modules.find(NameMap::fill(pattern, *numbers));
       if (modules[part].in_features != modules[m].in_features || modules[part].layer != modules[m].layer)
-        fail(message("modules \"", modules[m].name, "\" and \"", modules[part].name,
-                     "\" cannot be fused: they differ in layer or in_features"));
+        fail(message("modules ", detail::in_quotes(modules[m].name), " and ",
+                     detail::in_quotes(modules[part].name),
+                     " cannot be fused: they differ in layer or in_features"));
       is_part[static_cast<std::size_t>(part)] = true;
       fused[static_cast<std::size_t>(m)].push_back({part, 0, modules[part].out_features});
     }
@@ -279,7 +281,7 @@ auto split(const Source& adapter, const Fusion& fusion) {
       result.modules.add(std::move(part));
     }
     if (begin != modules[m].out_features)
-      fail(message("module \"", modules[m].name, "\" has ", modules[m].out_features,
+      fail(message("module ", detail::in_quotes(modules[m].name), " has ", modules[m].out_features,
                    " out_features, but its parts do not add up to that (wrong base model?)"));
   }
   if (!fits) fail(message("split: ", modules.not_found(fusion.fused).message));

@@ -3,7 +3,7 @@
 
 #include <algorithm>      // max, sort, unique, lower_bound
 #include <array>          // array
-#include <cmath>          // isfinite
+#include <cmath>          // abs
 #include <cstdint>        // uint64_t
 #include <limits>         // numeric_limits
 #include <memory>         // shared_ptr
@@ -16,6 +16,7 @@
 #include "../views/config.hpp"
 #include "../views/error.hpp"
 #include "modules.hpp"
+#include "quote.hpp"
 #include "result.hpp"
 #include "scheme.hpp"
 
@@ -47,9 +48,20 @@ struct SharingKeyHash {
 /// by their first module. So the length of the trained array is the parameter count that papers print.
 ///
 /// A Layout is immutable. It is a handle: a copy costs a reference count and equals the original. Making one
-/// allocates no parameters, so that counting those of a 70B model takes microseconds.
+/// allocates no parameters, so that counting those of a 70B model takes microseconds. Functions of a module m
+/// throw Error unless 0 <= m < size().
 class Layout {
  public:
+  // A move is a copy, so that what was moved from is still a layout.
+  Layout(Layout&& other) noexcept : state_(other.state_) {}
+  Layout& operator=(Layout&& other) noexcept {
+    state_ = other.state_;
+    return *this;
+  }
+  Layout(const Layout&) = default;
+  Layout& operator=(const Layout&) = default;
+  ~Layout() = default;
+
   /// One copy of a factor and the modules' agreement on its shape.
   struct Group {
     Index offset = 0;    ///< of its first number in the trained or the frozen array
@@ -94,8 +106,8 @@ class Layout {
   Index rank() const { return state_->rank; }                 ///< of modules without an override
   double scaling() const { return state_->options.scaling; }  ///< of modules without an override
   const LayoutOptions& options() const { return state_->options; }
-  Index rank(Index m) const { return state_->ranks[at(m)]; }
-  double scaling(Index m) const { return state_->scalings[at(m)]; }
+  Index rank(Index m) const { return state_->ranks[checked(m)]; }
+  double scaling(Index m) const { return state_->scalings[checked(m)]; }
 
   /// Numbers that training changes, in the whole adapter: the count that papers print.
   Index trainable_count() const { return state_->trainable; }
@@ -114,7 +126,7 @@ class Layout {
   Segment segment(FactorId id) const { return state_->segments[at(id)]; }
   std::span<const Group> groups(FactorId id) const { return state_->groups[at(id)]; }
   /// The number of module m's group of that factor; -1 if the factor is absent or m is not adapted.
-  Index group_index(FactorId id, Index m) const { return state_->group_of[at(id)][at(m)]; }
+  Index group_index(FactorId id, Index m) const { return state_->group_of[at(id)][checked(m)]; }
   const Group* group(FactorId id, Index m) const {
     const Index g = group_index(id, m);
     return g < 0 ? nullptr : &groups(id)[at(g)];
@@ -158,6 +170,11 @@ class Layout {
     Index trainable = 0, frozen = 0;
   };
 
+  std::size_t checked(Index m) const {
+    if (m < 0 || m >= size())
+      detail::fail("module ", m, " does not exist: the layout has ", size(), " of them");
+    return at(m);
+  }
   static std::size_t at(Index i) { return static_cast<std::size_t>(i); }
   static std::size_t at(FactorId id) { return static_cast<std::size_t>(id); }
 
@@ -180,11 +197,12 @@ class Layout {
     }
     for (Index m = 0; m < state.modules.size(); ++m) {
       if (state.ranks[at(m)] < 0)
-        return Failure{message("module \"", state.modules[m].name, "\" has rank ", state.ranks[at(m)],
-                               "; use 0 for a module that is not adapted")};
-      if (!std::isfinite(state.scalings[at(m)]))
-        return Failure{message("module \"", state.modules[m].name,
-                               "\" has a scaling that is not finite (alpha / rank with rank 0?)")};
+        return Failure{message("module ", detail::in_quotes(state.modules[m].name), " has rank ",
+                               state.ranks[at(m)], "; use 0 for a module that is not adapted")};
+      if (!(std::abs(state.scalings[at(m)]) <= std::numeric_limits<float>::max()))
+        return Failure{message("module ", detail::in_quotes(state.modules[m].name),
+                               " has a scaling that is not finite, or not as a float: ",
+                               state.scalings[at(m)], " (alpha / rank with rank 0?)")};
     }
     return success();
   }
@@ -217,18 +235,18 @@ class Layout {
   static Status join(const State& state, FactorId id, Group& group, Index m) {
     const Module& module = state.modules[m];
     if (group.rank != state.ranks[at(m)])
-      return Failure{detail::message("module \"", module.name, "\" has rank ", state.ranks[at(m)],
-                                     " but shares factor ", to_string(id), " with \"",
-                                     state.modules[group.first].name, "\" of rank ", group.rank,
-                                     "; modules that share a factor must agree in rank")};
+      return Failure{detail::message("module ", detail::in_quotes(module.name), " has rank ",
+                                     state.ranks[at(m)], " but shares factor ", to_string(id), " with ",
+                                     detail::in_quotes(state.modules[group.first].name), " of rank ",
+                                     group.rank, "; modules that share a factor must agree in rank")};
     const Index features = id == FactorId::A   ? module.in_features
                            : id == FactorId::u ? 1
                                                : module.out_features;
     group.features = std::max(group.features, features);
     // v has one number per feature, the others rank numbers per feature.
     if (id != FactorId::v && group.features > std::numeric_limits<Index>::max() / group.rank)
-      return Failure{detail::message("module \"", module.name, "\": factor ", to_string(id), " of ",
-                                     group.rank, " x ", group.features, " overflows the index type")};
+      return Failure{detail::message("module ", detail::in_quotes(module.name), ": factor ", to_string(id),
+                                     " of ", group.rank, " x ", group.features, " overflows the index type")};
     group.count = id == FactorId::v ? group.features : group.rank * group.features;
     return success();
   }
@@ -241,8 +259,8 @@ class Layout {
     segment.offset = end;
     for (Group& group : state.groups[at(id)]) {
       if (group.count > std::numeric_limits<Index>::max() - end)
-        return Failure{detail::message("module \"", state.modules[group.first].name,
-                                       "\": the adapter's size overflows the index type")};
+        return Failure{detail::message("module ", detail::in_quotes(state.modules[group.first].name),
+                                       ": the adapter's size overflows the index type")};
       group.offset = end;
       end += group.count;
     }

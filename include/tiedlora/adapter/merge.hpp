@@ -4,6 +4,7 @@
 #include <Eigen/Core>  // DenseBase and its traits
 
 #include <algorithm>         // copy, max
+#include <cmath>             // isfinite
 #include <cstddef>           // size_t
 #include <initializer_list>  // initializer_list
 #include <span>              // span
@@ -16,6 +17,7 @@
 #include "../views/factors.hpp"
 #include "../views/scalar.hpp"
 #include "adapter.hpp"
+#include "quote.hpp"
 #include "scheme.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
@@ -50,15 +52,24 @@ auto weight_view(W&& w) {
   }
 }
 
+template <class P, class W>
+void check_weight(const Factors<P>& f, const Weight<W>& w) {
+  if (w.rows != f.out_features || w.columns != f.in_features)
+    fail(message("module \"", f.name ? f.name : "?", "\": the weight is ", w.rows, "x", w.columns,
+                 ", but the adapter is for ", f.out_features, "x", f.in_features,
+                 " (out x in; wrong base model, or a transposed weight such as GPT-2's?)"));
+  if (!w.data && w.rows > 0 && w.columns > 0)
+    fail("module \"", f.name ? f.name : "?", "\": the weight has no memory");
+  if (f.rank > 0 && (!f.A || !f.B)) fail("module \"", f.name ? f.name : "?", "\": A or B has no memory");
+}
+
 // w += factor · ΔW, each element rounded once to the weight's type.
 template <class P, class W>
 void add_delta(const Factors<P>& f, const Weight<W>& w, double factor) {
   using Acc = accumulator_t<P>;
   using Sum = sum_t<Acc, W>;
-  if (w.rows != f.out_features || w.columns != f.in_features)
-    fail(message("module \"", f.name ? f.name : "?", "\": the weight is ", w.rows, "x", w.columns,
-                 ", but the adapter is for ", f.out_features, "x", f.in_features,
-                 " (out x in; wrong base model, or a transposed weight such as GPT-2's?)"));
+  check_weight(f, w);
+  if (!(factor * 0 == 0)) fail("module \"", f.name ? f.name : "?", "\": the scale to merge with is ", factor);
   const Acc c = f.scaling * static_cast<Acc>(factor);
   for (Index i = 0; i < w.rows && f.rank > 0; ++i) {
     const Acc row_scale = f.v ? c * static_cast<Acc>(f.v[i]) : c;
@@ -97,6 +108,7 @@ class MergedWeight {
  public:
   template <class P>
   MergedWeight(const Factors<P>& f, const Weight<W>& w, double scale = 1) : weight_(w) {
+    detail::check_weight(f, w);
     detail::add_delta(f, saving(w), scale);
   }
   template <class P, class M>
@@ -143,6 +155,10 @@ template <class Source>
 auto combine(std::span<const Weighted<Source>> parts) {
   using Acc = accumulator_t<typename Source::Scalar>;
   if (parts.empty()) detail::fail("combine needs at least one adapter");
+  for (const Weighted<Source>& part : parts)
+    if (!part.adapter || !std::isfinite(part.weight))
+      detail::fail("combine was given ", part.adapter ? "an adapter of weight " : "a null adapter of weight ",
+                   part.weight);
   const ModuleList& modules = parts.front().adapter->layout().modules();
   LayoutOptions options;
   Index largest = 0;
@@ -152,8 +168,8 @@ auto combine(std::span<const Weighted<Source>> parts) {
       const ModuleList& others = part.adapter->layout().modules();
       if (m >= others.size() || !(others[m] == modules[m]) || others.size() != modules.size())
         detail::fail(
-            detail::message("adapters of different module lists cannot be combined; they differ at module \"",
-                            modules[m].name, "\""));
+            detail::message("adapters of different module lists cannot be combined; they differ at module ",
+                            detail::in_quotes(modules[m].name)));
       rank += part.adapter->layout().rank(m);
     }
     options.ranks.emplace_back(modules[m].name, rank);

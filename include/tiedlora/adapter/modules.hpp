@@ -12,6 +12,7 @@
 
 #include "../views/config.hpp"
 #include "../views/error.hpp"
+#include "quote.hpp"
 #include "result.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
@@ -46,15 +47,16 @@ class ModuleList {
       return Failure{
           "a module has an empty name; give the full path, e.g. \"model.layers.0.self_attn.q_proj\""};
     if (index_by_name_.count(module.name))
-      return Failure{message("module \"", module.name, "\" was already added; names must be unique")};
+      return Failure{
+          message("module ", detail::in_quotes(module.name), " was already added; names must be unique")};
     if (module.in_features <= 0 || module.out_features <= 0)
-      return Failure{message("module \"", module.name, "\" has shape ", module.out_features, "x",
-                             module.in_features, " (out x in); both sizes must be positive")};
+      return Failure{message("module ", detail::in_quotes(module.name), " has shape ", module.out_features,
+                             "x", module.in_features, " (out x in); both sizes must be positive")};
     if (module.out_features > std::numeric_limits<Index>::max() / module.in_features)
-      return Failure{message("module \"", module.name, "\": ", module.out_features, " x ", module.in_features,
-                             " (out x in) overflows the index type")};
+      return Failure{message("module ", detail::in_quotes(module.name), ": ", module.out_features, " x ",
+                             module.in_features, " (out x in) overflows the index type")};
     if (module.layer < -1)
-      return Failure{message("module \"", module.name, "\" has layer ", module.layer,
+      return Failure{message("module ", detail::in_quotes(module.name), " has layer ", module.layer,
                              "; use -1 for a module outside the layers")};
     if (module.kind.empty()) module.kind = module.name.substr(module.name.rfind('.') + 1);
 
@@ -64,9 +66,9 @@ class ModuleList {
     if (!is_first) {
       const Module& other = modules_[static_cast<std::size_t>(reader->second)];
       if (other.in_features != module.in_features)
-        return Failure{message("module \"", module.name, "\" has ", module.in_features,
-                               " in_features but reads the same input of layer ", module.layer, " as \"",
-                               other.name, "\" with ", other.in_features,
+        return Failure{message("module ", detail::in_quotes(module.name), " has ", module.in_features,
+                               " in_features but reads the same input of layer ", module.layer, " as ",
+                               detail::in_quotes(other.name), " with ", other.in_features,
                                "; give it an input label (and kind) of its own")};
     }
     const int kind = intern("k" + module.kind);
@@ -77,7 +79,8 @@ class ModuleList {
   }
 
   Index size() const { return static_cast<Index>(modules_.size()); }
-  const Module& operator[](Index m) const { return modules_[static_cast<std::size_t>(m)]; }
+  /// Throws Error unless 0 <= m < size(); as does labels.
+  const Module& operator[](Index m) const { return modules_[checked(m)]; }
   auto begin() const { return modules_.begin(); }
   auto end() const { return modules_.end(); }
 
@@ -96,8 +99,9 @@ class ModuleList {
   /// What to say where try_find finds nothing.
   Failure not_found(std::string_view name) const {
     return {detail::message(
-        "no module is named \"", name, "\" among the ", size(), " of this list",
-        size() ? detail::message(" (the first is \"", modules_.front().name, "\")") : std::string())};
+        "no module is named ", detail::in_quotes(name), " among the ", size(), " of this list",
+        size() ? detail::message(" (the first is ", detail::in_quotes(modules_.front().name), ")")
+               : std::string())};
   }
 
   /// Small integers that stand for a module's labels: equal exactly where the labels are. Independent of the
@@ -109,9 +113,14 @@ class ModuleList {
         0;  ///< How many modules of the same layer and kind stand before this one (the expert's number).
     Index first_reader = 0;  ///< The first module of the list that reads the same x: it names that input.
   };
-  const Labels& labels(Index m) const { return labels_[static_cast<std::size_t>(m)]; }
+  const Labels& labels(Index m) const { return labels_[checked(m)]; }
 
  private:
+  std::size_t checked(Index m) const {
+    if (m < 0 || m >= size())
+      detail::fail("module ", m, " does not exist: the list has ", size(), " of them");
+    return static_cast<std::size_t>(m);
+  }
   static std::uint64_t pair_key(int layer, int label) {
     return static_cast<std::uint64_t>(static_cast<std::uint32_t>(layer)) << 32 |
            static_cast<std::uint32_t>(label);

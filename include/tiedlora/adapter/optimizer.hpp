@@ -285,6 +285,8 @@ class AdamW {
       detail::fail(detail::message("this optimizer's layout has ", size,
                                    " trained numbers, but it was given ", parameters.size(),
                                    " parameters and ", gradients.size(), " gradients"));
+    if (first_moment_.size() != layout_.trainable_count())
+      detail::fail("this optimizer has no moments any more: it was moved from");
     const StepPlan<P> plan = step_plan(step);
     ++step_count_;
     for (const auto& segment : plan) {
@@ -299,6 +301,9 @@ class AdamW {
 
   /// What the next step would do. Whoever runs it elsewhere counts it with set_step_count(step_count() + 1).
   StepPlan<P> step_plan(const StepOptions& step = {}) const {
+    if (!std::isfinite(step.rate_factor) || !std::isfinite(step.gradient_scale))
+      detail::fail("a step of AdamW was given the rate factor ", step.rate_factor, " and the gradient scale ",
+                   step.gradient_scale, "; both must be finite, or every parameter becomes NaN");
     StepPlan<P> plan;
     for (const FactorId id : all_factors) {
       if (!layout_.is_trained(id)) continue;
@@ -327,7 +332,11 @@ class AdamW {
   std::span<const P> first_moment() const { return first_moment_.span(); }
   std::span<const P> second_moment() const { return second_moment_.span(); }
   std::int64_t step_count() const { return step_count_; }
-  void set_step_count(std::int64_t count) { step_count_ = count; }
+  /// Throws Error if it is negative.
+  void set_step_count(std::int64_t count) {
+    if (count < 0) detail::fail("AdamW cannot have taken ", count, " steps");
+    step_count_ = count;
+  }
 
  private:
   struct Unchecked {};

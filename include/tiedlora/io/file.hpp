@@ -13,9 +13,9 @@
 #include <utility>       // exchange, move
 #include <vector>        // vector
 
+#include "../adapter/quote.hpp"
 #include "../adapter/result.hpp"
 #include "../views/config.hpp"
-#include "quote.hpp"
 
 #ifndef TIEDLORA_POSIX
 #if defined(__unix__) || defined(__APPLE__)

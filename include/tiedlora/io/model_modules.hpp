@@ -12,14 +12,15 @@
 #include <vector>       // vector
 
 #include "../adapter/modules.hpp"
+#include "../adapter/quote.hpp"
 #include "../adapter/result.hpp"
 #include "../views/config.hpp"
 #include "../views/error.hpp"
 #include "file.hpp"
 #include "json/json.hpp"
 #include "module_names.hpp"
-#include "quote.hpp"
 #include "safetensors/file.hpp"
+#include "sniff.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
 
@@ -39,7 +40,7 @@ inline Result<std::vector<std::filesystem::path>> try_model_files(const std::fil
   if (!std::filesystem::exists(index, ignored))
     return Failure{
         message(in_quotes(path.string()), " has neither model.safetensors nor model.safetensors.index.json")};
-  const Result<MappedFile> file = MappedFile::try_open(index);
+  const Result<MappedFile> file = try_open_as(FileKind::json, index, "JSON");
   if (!file) return file.failure();
   const auto bytes = file->bytes();
   const Result<Json> json =

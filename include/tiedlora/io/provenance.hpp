@@ -5,11 +5,11 @@
 #include <string_view>  // string_view
 #include <utility>      // move, pair
 
+#include "../adapter/quote.hpp"
 #include "../adapter/result.hpp"
 #include "../views/config.hpp"
 #include "../views/error.hpp"
 #include "json/json.hpp"
-#include "quote.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
 

@@ -68,15 +68,15 @@ class BlockGradients {
   }
   BlockGradients(BlockGradients&& other) noexcept
       : gradient_(other.gradient_),
-        blocks_(other.blocks_),
-        memory_(other.memory_),
+        blocks_(std::exchange(other.blocks_, 0)),
+        memory_(std::exchange(other.memory_, nullptr)),
         owned_(std::exchange(other.owned_, nullptr)) {}
   BlockGradients& operator=(BlockGradients&& other) noexcept {
     if (this == &other) return *this;
     ::operator delete(owned_, std::align_val_t(64));
     gradient_ = other.gradient_;
-    blocks_ = other.blocks_;
-    memory_ = other.memory_;
+    blocks_ = std::exchange(other.blocks_, 0);
+    memory_ = std::exchange(other.memory_, nullptr);
     owned_ = std::exchange(other.owned_, nullptr);
     return *this;
   }
@@ -86,8 +86,11 @@ class BlockGradients {
   const Factors<G>& gradient() const { return gradient_; }
   Index blocks() const { return blocks_; }
 
-  /// Where backward of that block writes, set to zero. null where a factor is not trained.
+  /// Where backward of that block writes, set to zero. null where a factor is not trained. Throws Error if
+  /// there is no such block.
   Factors<G> zeroed_block(Index index) const {
+    if (index < 0 || index >= blocks_)
+      detail::fail_at(gradient_, "block ", index, " does not exist: there are ", blocks_);
     G* next = memory_ + index * size(gradient_);
     const auto take = [&next](const G* wanted, Index count) -> G* {
       if (!wanted) return nullptr;
@@ -106,8 +109,13 @@ class BlockGradients {
   }
 
   /// Adds the first `blocks` blocks to the gradient, in their order. A slice adds up its rows: always the
-  /// same, so that modules with a common factor may be added up one after the other without a barrier.
+  /// same, so that modules with a common factor may be added up one after the other without a barrier. Throws
+  /// Error if there are fewer blocks, or no such slice.
   void add_up(Index blocks, const Slice& slice = {}) const {
+    if (blocks < 0 || blocks > blocks_)
+      detail::fail_at(gradient_, blocks, " blocks are to be added up, but there are ", blocks_);
+    if (slice.nth < 1 || slice.ith < 0 || slice.ith >= slice.nth)
+      detail::fail_at(gradient_, "slice ", slice.ith, " of ", slice.nth, " does not exist");
     const Factors<G>& g = gradient_;
     const Index stride = size(g);
     const G* next = memory_;

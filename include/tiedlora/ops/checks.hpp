@@ -22,12 +22,14 @@ void check_tokens(const Factors<P>& f, const char* what, const Tokens<T>& tokens
     fail_at(f, what, " has ", tokens.width, " features, but ", dimension, " is ", width,
             " (wrong base model, wrong module, or a matrix that holds tokens as rows?)");
   if (tokens.count != count) fail_at(f, what, " has ", tokens.count, " tokens, but ", other, " has ", count);
+  if (count < 0) fail_at(f, what, " has ", count, " tokens");
   if (!tokens.rows && !tokens.pointers && count > 1 && tokens.stride < width)
     fail_at(f, what, " has tokens of ", width, " features that overlap: its stride is ", tokens.stride);
   if (tokens.is_none() && width > 0 && count > 0) fail_at(f, what, " has no memory");
 }
 
-/// Of shrink and expand, which may be sliced, or of a call that may not.
+/// Of shrink and expand, which may be sliced, or of a call that may not. The numbers of token_scale, and
+/// those of operands and factors, are not looked at: that would cost as much as some calls.
 template <class P>
 void check_options(const Factors<P>& f, const CallOptions& o, bool may_be_sliced) {
   if (o.slice.nth < 1 || o.slice.ith < 0 || o.slice.ith >= o.slice.nth)
@@ -36,6 +38,7 @@ void check_options(const Factors<P>& f, const CallOptions& o, bool may_be_sliced
     fail_at(f,
             "this call cannot be sliced, shrink and expand can: forward is both, with a barrier between, and "
             "backward in threads is cut by tokens (backward_in_blocks)");
+  if (!(o.scale * 0 == 0)) fail_at(f, "scale is ", o.scale);
   if (!(o.dropout.probability >= 0 && o.dropout.probability < 1))
     fail_at(f, "dropout.probability is ", o.dropout.probability, "; it must be at least 0 and less than 1");
 }
@@ -53,6 +56,7 @@ void check_gradient(const Factors<P>& f, const Factors<G>& gradient) {
 
 template <class P, class X>
 void check_shrink(const Factors<P>& f, const Tokens<X>& x, const Tokens<accumulator_t<P>>& h) {
+  if (f.rank > 0 && !f.A) fail_at(f, "A has no memory");
   check_tokens(f, "x", x, "in_features", f.in_features, "x", x.count);
   check_tokens(f, "h", h, "the rank", f.rank, "x", x.count);
 }
@@ -60,6 +64,7 @@ void check_shrink(const Factors<P>& f, const Tokens<X>& x, const Tokens<accumula
 template <class P, class H, class Y>
 void check_expand(const Factors<P>& f, const Tokens<H>& h, const Tokens<Y>& y) {
   check_tokens(f, "y", y, "out_features", f.out_features, "y", y.count);
+  if (f.rank > 0 && !f.B) fail_at(f, "B has no memory");
   if (f.rank > 0) check_tokens(f, "h", h, "the rank", f.rank, "y", y.count);
 }
 
@@ -73,6 +78,7 @@ template <class P, class Dy, class Dh>
 void check_expand_backward(const Factors<P>& f, const Tokens<const accumulator_t<P>>& h, const Tokens<Dy>& dy,
                            const Factors<accumulator_t<P>>& gradient, const Tokens<Dh>& dh, bool wants_dh) {
   check_gradient(f, gradient);
+  if (f.rank > 0 && !f.B) fail_at(f, "B has no memory");
   check_tokens(f, "dy", dy, "out_features", f.out_features, "dy", dy.count);
   check_tokens(f, "h", h, "the rank", f.rank, "dy", dy.count);
   if (wants_dh)
@@ -87,6 +93,7 @@ void check_input_side(const Factors<P>& f, const Tokens<X>& x, bool has_x,
                       const Factors<accumulator_t<P>>& gradient, const Tokens<Dx>& dx, bool wants_dx,
                       const char* other, Index count) {
   check_gradient(f, gradient);
+  if (f.rank > 0 && !f.A) fail_at(f, "A has no memory");
   if (!has_x && gradient.A) fail_at(f, "A is trained and its gradient needs x, but x is none");
   if (has_x) check_tokens(f, "x", x, "in_features", f.in_features, other, count);
   if (wants_dx) check_tokens(f, "dx", dx, "in_features", f.in_features, other, count);

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "../views/config.hpp"
+#include "../views/error.hpp"
 #include "../views/options.hpp"
 
 #if defined(_OPENMP)
@@ -23,6 +24,7 @@ inline namespace TIEDLORA_ISA {
 /// all are done: that is the barrier.
 template <class ParallelFor, class... Stages>
 void parallel_stages(ParallelFor&& parallel_for, Index nth, Stages&&... stages) {
+  if (nth < 1) detail::fail("work cannot be shared by ", nth, " threads");
   const auto run = [&](auto& stage) {
     parallel_for(nth, [&](auto ith) { stage(Slice{static_cast<Index>(ith), nth}); });
   };

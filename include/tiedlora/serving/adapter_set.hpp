@@ -1,89 +1,48 @@
 // The adapters that a host holds for its requests: loaded, swapped in and removed while others are in use.
 #pragma once
 
-#include <algorithm>  // max
-#include <cstddef>    // size_t
-#include <cstdint>    // int32_t
-#include <limits>     // numeric_limits
-#include <memory>     // shared_ptr, weak_ptr
-#include <mutex>      // mutex
-#include <string>     // string
-#include <utility>    // move
-#include <vector>     // vector
+#include <atomic>   // atomic
+#include <cstddef>  // size_t
+#include <cstdint>  // int32_t, int64_t
+#include <limits>   // numeric_limits
+#include <memory>   // shared_ptr, weak_ptr
+#include <mutex>    // mutex
+#include <string>   // string
+#include <utility>  // move
+#include <vector>   // vector
 
 #include "../adapter/adapter.hpp"
+#include "../adapter/finite.hpp"
 #include "../adapter/layout.hpp"
 #include "../adapter/modules.hpp"
+#include "../adapter/quote.hpp"
 #include "../adapter/result.hpp"
 #include "../views/config.hpp"
 #include "../views/error.hpp"
+#include "resident.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
 
-/// The name of an adapter in an AdapterSet: 0, 1, 2, … in the order in which they were added, never used
-/// again.
-using AdapterId = std::int32_t;
+/// The name of an adapter in an AdapterSet, never used again: not for another adapter, nor in another set of
+/// the process. The upper half is the set's number, the lower counts 0, 1, 2, … as they were added.
+using AdapterId = std::int64_t;
 inline constexpr AdapterId no_adapter = -1;
+
+struct AddOptions {
+  /// That all numbers are finite: one pass over them, which reads all of a mapped file. Without it an adapter
+  /// with a NaN makes every output of its tokens NaN.
+  bool check_finite = true;
+};
 
 namespace detail {
 
-/// Where the host's modules are in a layout. One for all the adapters of equal layouts.
-struct Placement {
-  Layout layout;
-  std::vector<std::int32_t> module_of;  ///< by the host's module; -1: not adapted
-  Index largest_rank = 0;
-
-  /// The layout's module for the host's module m, -1 where it is not adapted.
-  Index operator[](Index m) const { return module_of[static_cast<std::size_t>(m)]; }
-  Index rank(Index m) const { return (*this)[m] < 0 ? 0 : layout.rank((*this)[m]); }
-
-  /// Fails where an adapted module is not the host's, or has another shape there.
-  static Result<std::shared_ptr<const Placement>> make(const Layout& layout, const ModuleList& host) {
-    Placement placement = {layout, {}, 0};
-    placement.module_of.assign(static_cast<std::size_t>(host.size()), -1);
-    std::string missing;
-    Index missing_count = 0;
-    for (Index m = 0; m < layout.size(); ++m) {
-      if (layout.rank(m) == 0) continue;
-      const Module& module = layout.modules()[m];
-      const auto found = host.try_find(module.name);
-      if (!found) {
-        constexpr Index most_named = 8;
-        if (missing_count++ < most_named) missing += (missing.empty() ? "\"" : ", \"") + module.name + "\"";
-        continue;
-      }
-      const Module& own = host[*found];
-      if (own.in_features != module.in_features || own.out_features != module.out_features)
-        return Failure{message("module \"", module.name, "\" is ", own.out_features, "x", own.in_features,
-                               " in the host, but the adapter is for ", module.out_features, "x",
-                               module.in_features, " (out x in; wrong base model?)")};
-      placement.module_of[static_cast<std::size_t>(*found)] = static_cast<std::int32_t>(m);
-      placement.largest_rank = std::max(placement.largest_rank, layout.rank(m));
-    }
-    if (missing_count > 0)
-      return Failure{message("the host has no module for ", missing_count, " of the adapter's ",
-                             layout.size(), ": ", missing, missing_count > 8 ? ", …" : "",
-                             " (the host's first is \"", host.size() ? host[0].name : std::string(),
-                             "\"; wrong base model, or names that need mapping?)")};
-    return std::make_shared<const Placement>(std::move(placement));
-  }
-};
-
-/// One adapter of a set: its numbers and who owns them. None: an id that was removed.
-template <class P>
-struct Resident {
-  std::shared_ptr<const Placement> placement = nullptr;
-  std::shared_ptr<const void> owner = nullptr;
-  const P* trainable = nullptr;
-  const P* frozen = nullptr;
-
-  explicit operator bool() const { return placement != nullptr; }
-  /// Rank 0 where the host's module m is not adapted.
-  Factors<const P> factors(Index m) const {
-    const Index own = (*placement)[m];
-    return own < 0 ? Factors<const P>{} : factors_at<P>(placement->layout, own, trainable, frozen);
-  }
-};
+/// The first id of a new set.
+inline AdapterId next_first_id() {
+  static std::atomic<AdapterId> sets = 0;
+  return sets++ << 32;
+}
+/// An id for a message: its number in its set.
+inline AdapterId number_of(AdapterId id) { return id < 0 ? id : id & 0xffffffff; }
 
 inline constexpr Index residents_per_chunk = 128;
 
@@ -101,25 +60,47 @@ class AdapterSnapshot {
   bool contains(AdapterId id) const { return find(id) != nullptr; }
   Index size() const { return state_ ? state_->count : 0; }  ///< number of adapters
 
-  /// The host's modules. Only of a snapshot that a set has made.
-  const ModuleList& modules() const { return *state_->modules; }
+  /// The host's modules; none of a snapshot that no set has made.
+  const ModuleList& modules() const {
+    static const ModuleList no_modules;
+    return state_ ? *state_->modules : no_modules;
+  }
+  /// Whether a set made it: a default one holds no adapters and knows no modules.
+  bool has_set() const { return state_ != nullptr; }
 
   /// Factors of the host's module m in that adapter, as for a single adapter's calls; of rank 0 where the
-  /// adapter does not adapt it. Throws Error if it is not there.
+  /// adapter does not adapt it. Throws Error if the adapter is not there or the host has no module m.
   Factors<const P> factors(AdapterId id, Index m) const {
     const detail::Resident<P>* resident = find(id);
-    if (!resident) detail::fail(detail::message("there is no adapter ", id, " in this snapshot"));
+    if (!resident) detail::fail("there is no ", describe(id));
+    require_module(m);
     return resident->factors(m);
   }
 
   /// Null where there is none of that id. For the plan.
   const detail::Resident<P>* find(AdapterId id) const {
-    if (!state_ || id < 0) return nullptr;
-    const auto chunk = static_cast<std::size_t>(id / detail::residents_per_chunk);
-    const auto place = static_cast<std::size_t>(id % detail::residents_per_chunk);
+    if (!state_ || id < state_->first_id) return nullptr;
+    const AdapterId number = id - state_->first_id;
+    const auto chunk = static_cast<std::size_t>(number / detail::residents_per_chunk);
+    const auto place = static_cast<std::size_t>(number % detail::residents_per_chunk);
     if (chunk >= state_->chunks.size() || !state_->chunks[chunk]) return nullptr;
     const Chunk& residents = *state_->chunks[chunk];  // the last chunk is shorter
     return place < residents.size() && residents[place] ? &residents[place] : nullptr;
+  }
+
+  /// For messages: an adapter that is not here, and why.
+  std::string describe(AdapterId id) const {
+    const bool is_of_another = id >= 0 && state_ && id >> 32 != state_->first_id >> 32;
+    return detail::message("adapter ", detail::number_of(id), " in this snapshot (",
+                           is_of_another ? "its id is of another AdapterSet"
+                           : has_set()   ? "removed, or never added"
+                                         : "which no AdapterSet has made",
+                           ")");
+  }
+  /// Throws Error unless the host has a module m.
+  void require_module(Index m) const {
+    if (m < 0 || m >= modules().size())
+      detail::fail("module ", m, " does not exist: the host has ", modules().size());
   }
 
  private:
@@ -128,6 +109,7 @@ class AdapterSnapshot {
 
   using Chunk = std::vector<detail::Resident<P>>;
   struct State {
+    AdapterId first_id = 0;
     std::shared_ptr<const ModuleList> modules;
     std::vector<std::shared_ptr<const Chunk>> chunks;  // null: all removed
     Index count = 0;
@@ -152,39 +134,47 @@ class AdapterSet {
 
   /// Takes an adapter for some or all of the host's modules, found by name. Throws Error where an adapted
   /// module is not among the host's (naming those) or has another shape there.
-  AdapterId add(Adapter<P> adapter) { return detail::value_or_fail(try_add(std::move(adapter))); }
+  AdapterId add(Adapter<P> adapter, const AddOptions& options = {}) {
+    return detail::value_or_fail(try_add(std::move(adapter), options));
+  }
   /// One that others use as well. It must not be written any more.
-  AdapterId add(std::shared_ptr<const Adapter<P>> adapter) {
-    return detail::value_or_fail(try_add(std::move(adapter)));
+  AdapterId add(std::shared_ptr<const Adapter<P>> adapter, const AddOptions& options = {}) {
+    return detail::value_or_fail(try_add(std::move(adapter), options));
   }
   /// One in memory of the caller's, such as a mapped file, which lives as long as `owner` is held.
-  AdapterId add(const AdapterView<const P>& view, std::shared_ptr<const void> owner) {
-    return detail::value_or_fail(try_add(view, std::move(owner)));
+  AdapterId add(const AdapterView<const P>& view, std::shared_ptr<const void> owner,
+                const AddOptions& options = {}) {
+    return detail::value_or_fail(try_add(view, std::move(owner), options));
   }
 
   /// The same, with the reason in the Result: adapters come from outside.
-  Result<AdapterId> try_add(Adapter<P> adapter) {
-    return try_add(std::make_shared<const Adapter<P>>(std::move(adapter)));
+  Result<AdapterId> try_add(Adapter<P> adapter, const AddOptions& options = {}) {
+    return try_add(std::make_shared<const Adapter<P>>(std::move(adapter)), options);
   }
-  Result<AdapterId> try_add(std::shared_ptr<const Adapter<P>> adapter) {
+  Result<AdapterId> try_add(std::shared_ptr<const Adapter<P>> adapter, const AddOptions& options = {}) {
     if (!adapter) return Failure{"an adapter to add is null"};
+    if (adapter->is_moved_from())
+      return Failure{"an adapter to add has no numbers any more: it was moved from"};
     const AdapterView<const P> view = adapter->view();
-    return try_add(view, std::move(adapter));
+    return try_add(view, std::move(adapter), options);
   }
-  Result<AdapterId> try_add(const AdapterView<const P>& view, std::shared_ptr<const void> owner) {
+  Result<AdapterId> try_add(const AdapterView<const P>& view, std::shared_ptr<const void> owner,
+                            const AddOptions& options = {}) {
+    if (options.check_finite)
+      if (Status finite = try_check_finite(view); !finite) return finite.failure();
     std::shared_ptr<const State> outdated;  // dies after the lock is gone
     const std::lock_guard<std::mutex> lock(mutex_);
     auto placement = place(view.layout());
     if (!placement) return placement.failure();
-    if (next_ == std::numeric_limits<AdapterId>::max()) return Failure{"an AdapterSet has run out of ids"};
+    if (next_ == std::numeric_limits<std::int32_t>::max()) return Failure{"an AdapterSet has run out of ids"};
     outdated.swap(published_);
-    const AdapterId id = next_++;
-    if (id % detail::residents_per_chunk == 0) chunks_.push_back({new_chunk(), 0, false});
-    OwnChunk& chunk = writable_chunk(id);
+    const AdapterId number = next_++;
+    if (number % detail::residents_per_chunk == 0) chunks_.push_back({new_chunk(), 0, false});
+    OwnChunk& chunk = writable_chunk(number);
     chunk.residents->push_back(
         {*std::move(placement), std::move(owner), view.trainable().data(), view.frozen().data()});
     ++chunk.count, ++count_;
-    return id;
+    return first_id_ + number;
   }
 
   /// Takes it out of snapshots made from now on; it lives until the last that holds it is gone. False where
@@ -195,15 +185,16 @@ class AdapterSet {
     std::shared_ptr<const Chunk> emptied;
     std::shared_ptr<const State> outdated;
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (id < 0 || id >= next_) return false;
-    OwnChunk& chunk = chunks_[chunk_of(id)];
-    const auto place = static_cast<std::size_t>(id % detail::residents_per_chunk);
+    const AdapterId number = id - first_id_;
+    if (id < first_id_ || number >= next_) return false;
+    OwnChunk& chunk = chunks_[chunk_of(number)];
+    const auto place = static_cast<std::size_t>(number % detail::residents_per_chunk);
     if (!chunk.residents || !(*chunk.residents)[place]) return false;
     outdated.swap(published_);
-    std::swap(removed, (*writable_chunk(id).residents)[place]);
+    std::swap(removed, (*writable_chunk(number).residents)[place]);
     --count_;
     // The last chunk is still being filled.
-    if (--chunk.count == 0 && chunk_of(id) != chunk_of(next_)) emptied = std::move(chunk.residents);
+    if (--chunk.count == 0 && chunk_of(number) != chunk_of(next_)) emptied = std::move(chunk.residents);
     return true;
   }
 
@@ -212,6 +203,7 @@ class AdapterSet {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (!published_) {
       auto state = std::make_shared<State>();
+      state->first_id = first_id_;
       state->modules = modules_;
       state->chunks.reserve(chunks_.size());
       for (OwnChunk& chunk : chunks_) {
@@ -230,6 +222,18 @@ class AdapterSet {
   }
 
  private:
+  // Before the lock: it reads all numbers.
+  static Status try_check_finite(const AdapterView<const P>& view) {
+    if constexpr (detail::has_float_bits<P>)
+      for (const auto& [what, numbers] : {std::pair("trained", view.trainable()), {"frozen", view.frozen()}})
+        if (const auto found = find_not_finite(numbers))
+          return Failure{detail::message("an adapter to add has ", found->count,
+                                         " numbers that are not finite: number ", found->first, " of its ",
+                                         numbers.size(), " ", what, " ones is ", found->value,
+                                         " (AddOptions::check_finite adds it nonetheless)")};
+    return success();
+  }
+
   using Chunk = typename AdapterSnapshot<P>::Chunk;
   using State = typename AdapterSnapshot<P>::State;
   struct OwnChunk {
@@ -238,8 +242,8 @@ class AdapterSet {
     bool is_published;  // snapshots hold it: to be copied before it is written
   };
 
-  static std::size_t chunk_of(AdapterId id) {
-    return static_cast<std::size_t>(id / detail::residents_per_chunk);
+  static std::size_t chunk_of(AdapterId number) {
+    return static_cast<std::size_t>(number / detail::residents_per_chunk);
   }
 
   static std::shared_ptr<Chunk> new_chunk() {
@@ -248,9 +252,9 @@ class AdapterSet {
     return chunk;
   }
 
-  // The chunk of that id, after copying it where snapshots hold it: not the whole table for each change.
-  OwnChunk& writable_chunk(AdapterId id) {
-    OwnChunk& chunk = chunks_[chunk_of(id)];
+  // The chunk of that number, after copying it where snapshots hold it: not the whole table for each change.
+  OwnChunk& writable_chunk(AdapterId number) {
+    OwnChunk& chunk = chunks_[chunk_of(number)];
     if (chunk.is_published) {
       auto copy = new_chunk();
       copy->assign(chunk.residents->begin(), chunk.residents->end());
@@ -278,7 +282,8 @@ class AdapterSet {
   mutable std::vector<OwnChunk> chunks_;
   mutable std::shared_ptr<const State> published_;  // null: something changed since
   std::vector<std::weak_ptr<const detail::Placement>> placements_;
-  AdapterId next_ = 0;
+  AdapterId first_id_ = detail::next_first_id();
+  AdapterId next_ = 0;  // number in this set
   Index count_ = 0;
 };
 

@@ -63,12 +63,13 @@ bool has_no_tokens(const BatchPlan<P>& plan, const char* what, const Tokens<T>& 
   return plan.tokens() == 0;
 }
 
-/// The host's module m, for checks and their messages. Of a plan with tokens.
+/// The host's module m, for checks and their messages. A snapshot that no set made knows no host: then no
+/// token has an adapter, and y is taken to be as wide as it should.
 template <class P>
-Factors<const P> host_module(const BatchPlan<P>& plan, Index m) {
+Factors<const P> host_module(const BatchPlan<P>& plan, Index m, Index y_width) {
+  if (!plan.snapshot().has_set()) return {.out_features = y_width, .module = static_cast<std::int32_t>(m)};
+  plan.snapshot().require_module(m);
   const ModuleList& modules = plan.snapshot().modules();
-  if (m < 0 || m >= modules.size())
-    fail(message("module ", m, " does not exist: the host has ", modules.size()));
   return {.rank = plan.rank(m),
           .in_features = modules[m].in_features,
           .out_features = modules[m].out_features,
@@ -99,7 +100,7 @@ template <class B, class P, class X>
 bool check_shrink(const BatchPlan<P>& plan, Index m, const Tokens<X>& x, const Tokens<accumulator_t<P>>& h,
                   const CallOptions& o, bool is_half = true) {
   if (has_no_tokens(plan, "x", x)) return false;
-  const Factors<const P> module = host_module(plan, m);
+  const Factors<const P> module = host_module(plan, m, 0);
   check_batch_options<B>(module, o, is_half);
   if (module.rank == 0) return false;
   check_tokens(module, "x", x, "in_features", module.in_features, "the plan", plan.tokens());
@@ -301,7 +302,7 @@ void expand(const B& backend, const BatchPlan<P>& plan, Index module, const H& h
   const auto ys = output_tokens(std::forward<Y>(y));
   const Tokens<const accumulator_t<P>> hs = input_tokens(h);
   if (has_no_tokens(plan, "y", ys)) return;
-  const Factors<const P> host = host_module(plan, module);
+  const Factors<const P> host = host_module(plan, module, ys.width);
   check_batch_options<B>(host, o, true);
   if (host.rank == 0 && !o.overwrite) return;
   check_tokens(host, "y", ys, "out_features", host.out_features, "the plan", plan.tokens());
@@ -323,7 +324,7 @@ void forward(const B& backend, const BatchPlan<P>& plan, Index module, const X& 
   const Tokens<accumulator_t<P>> hs = output_tokens(std::forward<H>(h));
   const bool shrinks = check_shrink<B>(plan, module, xs, hs, o, false);
   if (has_no_tokens(plan, "y", ys) || (!shrinks && !o.overwrite)) return;
-  const Factors<const P> host = host_module(plan, module);
+  const Factors<const P> host = host_module(plan, module, ys.width);
   check_tokens(host, "y", ys, "out_features", host.out_features, "the plan", plan.tokens());
   if (shrinks) shrink_together<1>(backend, plan, std::span(&module, 1), xs, std::span(&hs, 1), o.slice);
   expand_runs<B, P>(backend, plan, host, hs, ys, o);

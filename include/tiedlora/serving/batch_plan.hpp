@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>  // max, sort
+#include <cmath>      // isfinite
 #include <cstddef>    // size_t
 #include <span>       // span
 #include <string>     // string
@@ -66,12 +67,13 @@ class BatchPlan {
     finish();
   }
   void assign(AdapterSnapshot<P> snapshot, Index tokens, std::span<const AdapterUse> uses) {
-    if (tokens < 0) fail_empty(detail::message("a batch cannot have ", tokens, " tokens"));
+    if (tokens < 0 || static_cast<std::size_t>(tokens) > uses_of_.max_size())
+      fail_empty(detail::message("a batch cannot have ", tokens, " tokens"));
     begin(std::move(snapshot), tokens);
     for (const AdapterUse& use : uses) {
       if (use.token < 0 || use.token >= tokens)
-        fail_empty(
-            detail::message("adapter ", use.adapter, " is for token ", use.token, " of a batch of ", tokens));
+        fail_empty(detail::message("adapter ", detail::number_of(use.adapter), " is for token ", use.token,
+                                   " of a batch of ", tokens));
       push(use);
     }
     finish();
@@ -82,8 +84,9 @@ class BatchPlan {
   /// Uses of an adapter by a token: how many columns h needs. At most T unless tokens have several adapters.
   Index size() const { return static_cast<Index>(rows_.size()); }
   /// The largest rank of the batch's adapters at the host's module m: how many rows h needs. 0: nothing to
-  /// do.
+  /// do. Throws Error if the host has no module m.
   Index rank(Index m) const {
+    if (snapshot_.has_set()) snapshot_.require_module(m);
     Index largest = 0;
     for (const Run& run : expand_runs_) largest = std::max(largest, run.adapter->placement->rank(m));
     return largest;
@@ -128,10 +131,12 @@ class BatchPlan {
 
   void push(const AdapterUse& use) {
     if (use.adapter == no_adapter) return;
+    if (!std::isfinite(use.scale))
+      fail_empty(detail::message("token ", use.token, " has the scale ", use.scale));
     const detail::Resident<P>* adapter = snapshot_.find(use.adapter);
     if (!adapter)
-      fail_empty(detail::message("token ", use.token, " asks for adapter ", use.adapter,
-                                 ", which this snapshot does not hold (removed, or never added)"));
+      fail_empty(detail::message(
+          "token ", use.token, " asks for an adapter that is not there: ", snapshot_.describe(use.adapter)));
     const Index pass = uses_of_[static_cast<std::size_t>(use.token)]++;
     uses_.push_back({pass, adapter, use.adapter, use.token, use.scale});
     max_rank_ = std::max(max_rank_, adapter->placement->largest_rank);

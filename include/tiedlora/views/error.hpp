@@ -11,6 +11,7 @@
 #include <type_traits>  // is_arithmetic, is_floating_point
 
 #include "config.hpp"
+#include "escape.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
 
@@ -55,11 +56,13 @@ class MessagePart {
   char number_[32];
 };
 
-// Without std::string: its functions would be bodies that units of different instruction sets share.
+// Without std::string: its functions would be bodies that units of different instruction sets share. What is
+// not fit to be shown is escaped: names come out of files.
 [[noreturn]] inline void raise(const MessagePart* parts, std::size_t count) {
   static constexpr char prefix[] = "tiedlora: ";
   std::size_t size = sizeof prefix;  // with the final zero
-  for (std::size_t i = 0; i < count; ++i) size += parts[i].size();
+  for (std::size_t i = 0; i < count; ++i)
+    escape(parts[i].data(), parts[i].size(), [&size](const char*, std::size_t n) { size += n; });
   struct Text {
     explicit Text(std::size_t bytes) : data(new char[bytes]) {}
     Text(const Text&) = delete;
@@ -73,7 +76,7 @@ class MessagePart {
     end += n;
   };
   append(prefix, sizeof prefix - 1);
-  for (std::size_t i = 0; i < count; ++i) append(parts[i].data(), parts[i].size());
+  for (std::size_t i = 0; i < count; ++i) escape(parts[i].data(), parts[i].size(), append);
   *end = 0;
 #if TIEDLORA_EXCEPTIONS
   throw Error(text.data);

@@ -184,7 +184,8 @@ TEST(Gguf, NamesTheFile) {
   const Folder folder;
   expect_failure(gguf::try_open(folder / "none.gguf"), {"none.gguf\" cannot be opened"});
   write_text(folder / "x.gguf", "GGXX");
-  expect_failure(gguf::try_open(folder / "x.gguf"), {"x.gguf\" is no GGUF file"});
+  expect_failure(gguf::try_open(folder / "x.gguf"),
+                 {"x.gguf\" is a text (\"GGXX\")", "a GGUF file is expected"});
 }
 
 }  // namespace

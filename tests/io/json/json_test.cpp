@@ -62,6 +62,13 @@ TEST(Json, RefusesDepth) {
   expect_failure(try_parse_json(std::string(3'000'000, '[')), {"deeper than 32"});
 }
 
+TEST(Json, SaysWhatPythonWritesThatIsNoJson) {
+  for (const char* text :
+       {R"({"lora_alpha": NaN})", R"({"lora_alpha": Infinity})", R"({"lora_alpha": -Infinity})"})
+    expect_failure(try_parse_json(text), {"not valid JSON", "NaN and Infinity, which Python writes"});
+  expect_failure(try_parse_json(R"({"lora_alpha": 1e999})"), {"not valid JSON", "1e999"});
+}
+
 TEST(Json, TakesMemoryInProportionToTheText) {
   const auto repeated = [](std::string_view part, int times) {
     std::string text = "[";

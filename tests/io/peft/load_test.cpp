@@ -307,7 +307,7 @@ TEST(PeftLoad, RefusesOtherTypes) {
 TEST(PeftLoad, NamesTheFile) {
   const Folder folder;
   expect_failure(try_load_peft<float>(folder.path(), small_modules()),
-                 {"adapter_config.json\" cannot be opened"});
+                 {"is an empty folder (a PEFT folder is expected)"});
   small_lora().write(folder.path());
   write_text(folder / "adapter_config.json", "{\"peft_type\":\"LORA\",}");
   expect_failure(try_load_peft<float>(folder.path(), small_modules()),

@@ -5,10 +5,10 @@
 #include <string_view>  // string_view
 
 #include "../../adapter/name_map.hpp"
+#include "../../adapter/quote.hpp"
 #include "../../adapter/result.hpp"
 #include "../../views/config.hpp"
 #include "../../views/error.hpp"
-#include "../quote.hpp"
 #include "naming.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE

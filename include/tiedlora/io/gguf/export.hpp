@@ -15,12 +15,12 @@
 #include <vector>        // vector
 
 #include "../../adapter/layout.hpp"
+#include "../../adapter/quote.hpp"
 #include "../../adapter/result.hpp"
 #include "../../views/config.hpp"
 #include "../../views/error.hpp"
 #include "../../views/factors.hpp"
 #include "../provenance.hpp"
-#include "../quote.hpp"
 #include "file.hpp"
 #include "naming.hpp"
 #include "source.hpp"

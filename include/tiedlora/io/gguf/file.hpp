@@ -16,11 +16,12 @@
 #include <utility>      // move
 #include <vector>       // vector
 
+#include "../../adapter/quote.hpp"
 #include "../../adapter/result.hpp"
 #include "../../views/config.hpp"
 #include "../../views/error.hpp"
 #include "../file.hpp"
-#include "../quote.hpp"
+#include "../sniff.hpp"
 #include "reader.hpp"
 #include "types.hpp"
 
@@ -286,7 +287,7 @@ inline Result<File> try_parse(std::span<const std::byte> bytes) { return File::t
 /// Maps a file (see MappedFile) and reads it: adapters and whole models, with tensors of any type. Nothing of
 /// the data is touched.
 inline Result<File> try_open(const std::filesystem::path& path) {
-  Result<MappedFile> mapping = MappedFile::try_open(path);
+  Result<MappedFile> mapping = tiedlora::detail::try_open_as(FileKind::gguf, path, "a GGUF file");
   if (!mapping) return mapping.failure();
   const std::span<const std::byte> bytes = mapping->bytes();
   Result<File> file = File::try_make(bytes, *std::move(mapping));

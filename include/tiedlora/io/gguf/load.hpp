@@ -18,13 +18,14 @@
 #include "../../adapter/aligned_array.hpp"
 #include "../../adapter/layout.hpp"
 #include "../../adapter/modules.hpp"
+#include "../../adapter/quote.hpp"
 #include "../../adapter/result.hpp"
 #include "../../adapter/scheme.hpp"
 #include "../../views/config.hpp"
 #include "../../views/error.hpp"
+#include "../finite.hpp"
 #include "../module_names.hpp"
 #include "../provenance.hpp"
-#include "../quote.hpp"
 #include "file.hpp"
 #include "naming.hpp"
 #include "source.hpp"
@@ -45,6 +46,7 @@ struct GgufLoadOptions {
   /// Load what can be applied, and leave out, listed in the report, what is no linear module's LoRA: the
   /// embedding's, experts as one tensor. Without it those are refused.
   bool partial = false;
+  bool check_finite = true;  ///< that all numbers are; costs one pass over them
 };
 
 template <class P>
@@ -264,6 +266,11 @@ Result<LoadedGguf<P>> try_read_lora(const File& file, const ModuleList& modules,
       for (Index k = 0; k < rank; ++k)
         trainable.data()[B.offset + k * out + hugging_face_row(i, out, *heads)] =
             rows[static_cast<std::size_t>(i * rank + k)];
+  }
+  if (options.check_finite) {
+    const Status finite =
+        try_check_finite<P>({std::as_const(trainable).span()}, file.tensors(), ShapeOrder::fastest_first);
+    if (!finite) return finite.failure();
   }
   return LoadedGguf<P>{Adapter<P>(*layout, std::move(trainable), AlignedArray<P>()), std::move(match->report),
                        *std::move(source)};

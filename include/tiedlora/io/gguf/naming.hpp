@@ -8,10 +8,10 @@
 #include <vector>       // vector
 
 #include "../../adapter/name_map.hpp"
+#include "../../adapter/quote.hpp"
 #include "../../adapter/result.hpp"
 #include "../../views/config.hpp"
 #include "../../views/error.hpp"
-#include "../quote.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
 namespace gguf {

@@ -13,11 +13,11 @@
 #include <variant>      // variant, visit
 #include <vector>       // vector
 
+#include "../../adapter/quote.hpp"
 #include "../../adapter/result.hpp"
 #include "../../views/config.hpp"
 #include "../../views/error.hpp"
 #include "../file.hpp"
-#include "../quote.hpp"
 #include "file.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE

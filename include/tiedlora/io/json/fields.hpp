@@ -10,10 +10,10 @@
 #include <utility>      // move
 #include <vector>       // vector
 
+#include "../../adapter/quote.hpp"
 #include "../../adapter/result.hpp"
 #include "../../views/config.hpp"
 #include "../../views/error.hpp"
-#include "../quote.hpp"
 #include "json.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE

@@ -10,9 +10,9 @@
 #include <utility>            // move
 #include <vector>             // vector
 
+#include "../../adapter/quote.hpp"
 #include "../../adapter/result.hpp"
 #include "../../views/config.hpp"
-#include "../quote.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
 
@@ -22,9 +22,13 @@ namespace detail {
 /// What SAX handlers have in common: a failure that stops the parser.
 class JsonHandler {
  public:
-  bool parse_error(std::size_t position, const std::string& /*last_token*/,
+  bool parse_error(std::size_t position, const std::string& last_token,
                    const nlohmann::detail::exception& /*error*/) {
-    return refuse(message("is not valid JSON: wrong at byte ", position));
+    // The parser stops at the first letter of a word that JSON does not have.
+    const bool may_be_nan = last_token.ends_with('N') || last_token.ends_with('I');
+    return refuse(message("is not valid JSON: wrong at byte ", position,
+                          last_token.empty() ? "" : message(", ", in_quotes(last_token, 40)),
+                          may_be_nan ? " (NaN and Infinity, which Python writes, are no JSON)" : ""));
   }
   /// What was wrong, to be put after "FILE " or "the header ".
   const std::string& problem() const { return problem_; }

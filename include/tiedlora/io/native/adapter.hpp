@@ -1,11 +1,13 @@
 // The native file: an adapter of any scheme, exactly, as one safetensors file.
 //
-//   __metadata__["tiedlora"]          JSON (metadata.hpp): format version, scheme, rank, scaling, modules,
+//   __metadata__["tiedlora"]            JSON (metadata.hpp): format version, scheme, rank, scaling, modules,
 //   base model
-//   __metadata__["tiedlora_source"]   JSON (provenance.hpp): what else the adapter's source said, where it
-//   said it "trainable"                the trained numbers, one flat array in layout order "frozen" the
-//   frozen ones, without the factors that the metadata call seeded "padding.N"                bytes between
-//   the arrays, so that each begins at a multiple of 64 in the file
+//   __metadata__["tiedlora_source"]     JSON (provenance.hpp): what else the adapter's source said, where it
+//   said it
+//   __metadata__["tiedlora_checksum"]   of all of this (checksum.hpp)
+//   "trainable"     the trained numbers, one flat array in layout order
+//   "frozen"        the frozen ones, without the factors that the metadata call seeded
+//   "padding.N"     bytes between the arrays, so that each begins at a multiple of 64 in the file
 #pragma once
 
 #include <cstddef>      // byte, size_t
@@ -24,12 +26,15 @@
 #include "../../adapter/initialize.hpp"
 #include "../../adapter/layout.hpp"
 #include "../../adapter/modules.hpp"
+#include "../../adapter/quote.hpp"
 #include "../../adapter/result.hpp"
 #include "../../views/config.hpp"
 #include "../../views/error.hpp"
+#include "../finite.hpp"
 #include "../provenance.hpp"
-#include "../quote.hpp"
 #include "../safetensors/file.hpp"
+#include "../sniff.hpp"
+#include "checksum.hpp"
 #include "metadata.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
@@ -45,6 +50,9 @@ struct NativeLoadOptions {
   const ModuleList* modules = nullptr;
   /// Bounds how many numbers a file may ask for by a seed, for behind those stand no bytes.
   Index max_seeded_numbers = Index{1} << 26;
+  /// Of what is copied out of the file: that its checksum is that of its bytes, and that all numbers are
+  /// finite. A file that is mapped is not read for it; see MappedAdapter::verify.
+  bool check_checksum = true, check_finite = true;
 };
 
 /// A native file that is open and was checked: sizes agree with the layout, nothing unknown is in it. The
@@ -56,8 +64,15 @@ struct NativeFile {
   const Layout& layout() const { return metadata.layout; }
   /// What the numbers are stored as.
   safetensors::Dtype dtype() const { return trainable().dtype; }
-  const safetensors::Tensor& trainable() const { return *file.find("trainable"); }
-  const safetensors::Tensor& frozen() const { return *file.find("frozen"); }
+  const safetensors::Tensor& trainable() const { return tensor("trainable"); }
+  const safetensors::Tensor& frozen() const { return tensor("frozen"); }
+
+ private:
+  const safetensors::Tensor& tensor(std::string_view name) const {
+    const safetensors::Tensor* found = file.find(name);
+    if (!found) detail::fail("this native file is not open any more: it was moved from");
+    return *found;
+  }
 };
 
 namespace detail {
@@ -273,6 +288,15 @@ class MappedAdapter {
   }
   Factors<const P> factors(Index m) const { return view().factors(m); }
 
+  /// Reads all of the file, which mapping it does not: a Failure where its checksum is another than that of
+  /// its bytes, or where a number is not finite.
+  Status try_verify() const {
+    if (Status whole = detail::try_check_checksum(file_.file); !whole) return whole;
+    return detail::try_check_finite<P>({view().trainable(), view().frozen()}, file_.file.tensors(),
+                                       detail::ShapeOrder::slowest_first);
+  }
+  void verify() const { (void)detail::value_or_fail(try_verify()); }
+
  private:
   NativeFile file_;
   AlignedArray<P> made_;  // the frozen numbers, if some of them are seeded
@@ -284,8 +308,9 @@ class MappedAdapter {
 template <class P>
 Status try_save_adapter(const std::filesystem::path& path, const Adapter<P>& adapter,
                         const NativeSaveOptions& options = {}) {
-  const auto native = detail::try_native_entries(adapter, options);
+  auto native = detail::try_native_entries(adapter, options);
   if (!native) return Failure{detail::message(detail::in_quotes(path.string()), ": ", native.error())};
+  native->metadata[detail::checksum_name] = detail::checksum_of(native->entries, native->metadata);
   return safetensors::try_save_in_order(path, native->entries, native->metadata, detail::native_alignment);
 }
 template <class P>
@@ -300,6 +325,8 @@ inline Result<NativeFile> try_open_native(const std::filesystem::path& path,
                                           const NativeLoadOptions& options = {}) {
   Result<safetensors::File> file = safetensors::try_open(path);
   if (!file) return file.failure();
+  if (!file->metadata().contains("tiedlora"))
+    return detail::unexpected(path, sniff(path).what, "a native file of tiedlora");
   Result<NativeFile> native = detail::try_native_file(*std::move(file), options);
   if (!native) return Failure{detail::message(detail::in_quotes(path.string()), " ", native.error())};
   return native;
@@ -308,31 +335,47 @@ inline NativeFile open_native(const std::filesystem::path& path, const NativeLoa
   return detail::value_or_fail(try_open_native(path, options));
 }
 
-/// Copies the numbers of an open file into an adapter, converted where P is not the file's type.
+/// Copies the numbers of an open file into an adapter, converted where P is not the file's type. A Failure,
+/// to be read after the file's name, where the bytes are not those that were written, and where a number is
+/// not finite.
 template <class P>
-Adapter<P> read_adapter(const NativeFile& file) {
+Result<Adapter<P>> try_read_adapter(const NativeFile& file, const NativeLoadOptions& options = {}) {
+  if (options.check_checksum)
+    if (Status whole = detail::try_check_checksum(file.file); !whole) return whole.failure();
   auto trainable = AlignedArray<P>::for_overwrite(file.layout().trainable_count());
   (void)safetensors::try_read(file.trainable(), trainable.span());  // the size was checked
   Adapter<P> adapter(file.layout(), std::move(trainable), detail::read_frozen<P>(file));
   if (file.metadata.seed) adapter.set_seed(*file.metadata.seed);
+  if (options.check_finite) {
+    const Adapter<P>& read = adapter;
+    const Status finite = detail::try_check_finite<P>({read.trainable(), read.frozen()}, file.file.tensors(),
+                                                      detail::ShapeOrder::slowest_first);
+    if (!finite) return finite.failure();
+  }
   return adapter;
 }
+template <class P>
+Adapter<P> read_adapter(const NativeFile& file, const NativeLoadOptions& options = {}) {
+  return detail::value_or_fail(try_read_adapter<P>(file, options));
+}
 
-/// Loads an adapter from a native file or a checkpoint: try_open_native, read_adapter.
+/// Loads an adapter from a native file or a checkpoint: try_open_native, try_read_adapter.
 template <class P>
 Result<Adapter<P>> try_load_adapter(const std::filesystem::path& path,
                                     const NativeLoadOptions& options = {}) {
   const Result<NativeFile> file = try_open_native(path, options);
   if (!file) return file.failure();
-  return read_adapter<P>(*file);
+  Result<Adapter<P>> adapter = try_read_adapter<P>(*file, options);
+  if (!adapter) return Failure{detail::message(detail::in_quotes(path.string()), " ", adapter.error())};
+  return adapter;
 }
 template <class P>
 Adapter<P> load_adapter(const std::filesystem::path& path, const NativeLoadOptions& options = {}) {
   return detail::value_or_fail(try_load_adapter<P>(path, options));
 }
 
-/// Maps an adapter of type P from a native file or a checkpoint. A Failure also if the file holds another
-/// type.
+/// Maps an adapter of type P from a native file or a checkpoint, of which only the header is read: checksum
+/// and numbers are not looked at. A Failure also if the file holds another type.
 template <class P>
 Result<MappedAdapter<P>> try_map_adapter(const std::filesystem::path& path,
                                          const NativeLoadOptions& options = {}) {

@@ -11,12 +11,12 @@
 
 #include "../../adapter/adapter.hpp"
 #include "../../adapter/optimizer.hpp"
+#include "../../adapter/quote.hpp"
 #include "../../adapter/result.hpp"
 #include "../../views/config.hpp"
 #include "../../views/error.hpp"
 #include "../json/fields.hpp"
 #include "../json/json.hpp"
-#include "../quote.hpp"
 #include "../safetensors/file.hpp"
 #include "adapter.hpp"
 
@@ -108,7 +108,7 @@ inline Result<CheckpointMetadata> try_parse_checkpoint_metadata(std::string_view
 }
 
 template <class P>
-Result<Checkpoint<P>> try_read_checkpoint(const NativeFile& file) {
+Result<Checkpoint<P>> try_read_checkpoint(const NativeFile& file, const NativeLoadOptions& options) {
   const auto text = file.file.metadata().find("tiedlora_checkpoint");
   if (text == file.file.metadata().end())
     return Failure{"holds an adapter but no training to go on with; load_adapter loads it"};
@@ -130,7 +130,15 @@ Result<Checkpoint<P>> try_read_checkpoint(const NativeFile& file) {
   (void)safetensors::try_read(*file.file.find(optimizer_tensors[0]), optimizer->first_moment());
   (void)safetensors::try_read(*file.file.find(optimizer_tensors[1]), optimizer->second_moment());
   optimizer->set_step_count(metadata->step_count);
-  return Checkpoint<P>{.adapter = read_adapter<P>(file),
+  Result<Adapter<P>> adapter = try_read_adapter<P>(file, options);
+  if (!adapter) return adapter.failure();
+  if (options.check_finite) {
+    const AdamW<P>& read = *optimizer;
+    const Status finite = try_check_finite<P>({read.first_moment(), read.second_moment()},
+                                              file.file.tensors(), ShapeOrder::slowest_first);
+    if (!finite) return finite.failure();
+  }
+  return Checkpoint<P>{.adapter = *std::move(adapter),
                        .optimizer = *std::move(optimizer),
                        .position = metadata->position,
                        .base_model = file.metadata.base_model};
@@ -159,6 +167,7 @@ Status try_save_checkpoint(const std::filesystem::path& path, const Adapter<P>& 
   for (int i = 0; i < 2; ++i)
     detail::append_aligned(native->entries, detail::optimizer_tensors[i], safetensors::dtype_of<P>,
                            moments[i].data(), static_cast<Index>(moments[i].size()));
+  native->metadata[detail::checksum_name] = detail::checksum_of(native->entries, native->metadata);
   return safetensors::try_save_in_order(path, native->entries, native->metadata, detail::native_alignment);
 }
 template <class P>
@@ -173,7 +182,7 @@ Result<Checkpoint<P>> try_load_checkpoint(const std::filesystem::path& path,
                                           const NativeLoadOptions& options = {}) {
   const Result<NativeFile> file = try_open_native(path, options);
   if (!file) return file.failure();
-  Result<Checkpoint<P>> checkpoint = detail::try_read_checkpoint<P>(*file);
+  Result<Checkpoint<P>> checkpoint = detail::try_read_checkpoint<P>(*file, options);
   if (!checkpoint) return Failure{detail::message(detail::in_quotes(path.string()), " ", checkpoint.error())};
   return checkpoint;
 }

@@ -11,6 +11,7 @@
 
 #include "../../adapter/layout.hpp"
 #include "../../adapter/modules.hpp"
+#include "../../adapter/quote.hpp"
 #include "../../adapter/result.hpp"
 #include "../../adapter/scheme.hpp"
 #include "../../views/config.hpp"
@@ -18,7 +19,6 @@
 #include "../json/fields.hpp"
 #include "../json/json.hpp"
 #include "../provenance.hpp"
-#include "../quote.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
 

@@ -12,12 +12,12 @@
 #include <utility>      // move, pair
 #include <vector>       // vector
 
+#include "../../adapter/quote.hpp"
 #include "../../adapter/result.hpp"
 #include "../../views/config.hpp"
 #include "../../views/error.hpp"
 #include "../json/json.hpp"
 #include "../provenance.hpp"
-#include "../quote.hpp"
 #include "config_keys.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE

@@ -10,13 +10,14 @@
 #include <vector>        // vector
 
 #include "../../adapter/modules.hpp"
+#include "../../adapter/quote.hpp"
 #include "../../adapter/result.hpp"
 #include "../../views/config.hpp"
 #include "../../views/error.hpp"
 #include "../file.hpp"
 #include "../module_names.hpp"
-#include "../quote.hpp"
 #include "../safetensors/file.hpp"
+#include "../sniff.hpp"
 #include "config.hpp"
 #include "match.hpp"
 #include "tensors.hpp"
@@ -115,8 +116,12 @@ inline void note_targets_without_tensors(const PeftTensors& tensors, PeftConfig&
 inline Result<PeftConfig> try_read_peft_config(const std::filesystem::path& folder,
                                                const PeftConfigOptions& options) {
   if (Status found = try_find_config(folder); !found) return found.failure();
+  if (const SniffedFile kind = sniff(folder); kind.kind != FileKind::peft_folder)
+    return kind.kind == FileKind::missing || kind.what.empty()
+               ? Failure{message("there is no folder ", in_quotes(folder.string()))}
+               : unexpected(folder, kind.what, "a PEFT folder");
   const std::filesystem::path path = folder / peft_config_name;
-  const Result<MappedFile> text = MappedFile::try_open(path);
+  const Result<MappedFile> text = try_open_as(FileKind::json, path, "JSON");
   if (!text) return text.failure();
   const auto bytes = text->bytes();
   constexpr std::size_t most = std::size_t{16} << 20;

@@ -20,12 +20,13 @@
 #include "../../adapter/layout.hpp"
 #include "../../adapter/modules.hpp"
 #include "../../adapter/name_map.hpp"
+#include "../../adapter/quote.hpp"
 #include "../../adapter/random.hpp"
 #include "../../adapter/result.hpp"
 #include "../../adapter/scheme.hpp"
 #include "../../views/config.hpp"
 #include "../../views/error.hpp"
-#include "../quote.hpp"
+#include "../finite.hpp"
 #include "../safetensors/file.hpp"
 #include "config.hpp"
 #include "folder.hpp"
@@ -45,6 +46,7 @@ struct PeftLoadOptions {
   NameMap names = {};  ///< module ↔ PEFT's name, for those that are called otherwise there
   /// Bounds how many numbers a VeRA without A and B may ask for by its key, for behind those stand no bytes.
   Index max_seeded_numbers = Index{1} << 26;
+  bool check_finite = true;  ///< that all numbers are; costs one pass over them
 };
 
 /// What became of the tensors, by their names in the file.
@@ -335,6 +337,12 @@ Result<LoadedPeft<P>> try_read_peft(const PeftFolder& folder, const ModuleList& 
           ? try_read_peft_lora<P>(folder, *match, modules)
           : try_read_peft_vera<P>(folder, *match, modules, options.max_seeded_numbers);
   if (!adapter) return adapter.failure();
+  if (options.check_finite) {
+    const Adapter<P>& read = *adapter;
+    const Status finite = try_check_finite<P>({read.trainable(), read.frozen()}, folder.file.tensors(),
+                                              ShapeOrder::slowest_first);
+    if (!finite) return Failure{message(in_quotes(peft_weights_name), ": ", finite.error())};
+  }
   return LoadedPeft<P>{*std::move(adapter), std::move(match->report), folder.config};
 }
 

@@ -9,10 +9,10 @@
 #include <utility>      // move, pair
 #include <vector>       // vector
 
+#include "../../adapter/quote.hpp"
 #include "../../adapter/result.hpp"
 #include "../../views/config.hpp"
 #include "../../views/error.hpp"
-#include "../quote.hpp"
 #include "config.hpp"
 #include "pattern.hpp"
 

@@ -13,11 +13,11 @@
 #include <vector>       // vector
 
 #include "../../adapter/modules.hpp"
+#include "../../adapter/quote.hpp"
 #include "../../adapter/result.hpp"
 #include "../../views/config.hpp"
 #include "../../views/error.hpp"
 #include "../module_names.hpp"
-#include "../quote.hpp"
 #include "../safetensors/file.hpp"
 #include "config.hpp"
 #include "unknown_tensor.hpp"

@@ -5,9 +5,9 @@
 #include <string>       // string
 #include <string_view>  // string_view
 
+#include "../../adapter/quote.hpp"
 #include "../../views/config.hpp"
 #include "../../views/error.hpp"
-#include "../quote.hpp"
 #include "config.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE

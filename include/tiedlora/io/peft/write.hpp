@@ -15,12 +15,12 @@
 #include <utility>       // move
 #include <vector>        // vector
 
+#include "../../adapter/quote.hpp"
 #include "../../adapter/result.hpp"
 #include "../../views/config.hpp"
 #include "../../views/error.hpp"
 #include "../file.hpp"
 #include "../json/json.hpp"
-#include "../quote.hpp"
 #include "../safetensors/file.hpp"
 #include "folder.hpp"
 

@@ -17,12 +17,13 @@
 #include <utility>      // move
 #include <vector>       // vector
 
+#include "../../adapter/quote.hpp"
 #include "../../adapter/result.hpp"
 #include "../../views/config.hpp"
 #include "../../views/error.hpp"
 #include "../file.hpp"
 #include "../json/json.hpp"
-#include "../quote.hpp"
+#include "../sniff.hpp"
 #include "header.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
@@ -101,6 +102,13 @@ struct Entry {
   const void* data = nullptr;   ///< row-major
   std::string dtype_name = {};  ///< for Dtype::other, e.g. "I64"; else not looked at
 };
+
+/// Bytes of its data; 0 for what cannot be written.
+inline std::size_t bytes_of(const Entry& entry) {
+  const std::string_view dtype =
+      entry.dtype == Dtype::other ? std::string_view(entry.dtype_name) : to_string(entry.dtype);
+  return static_cast<std::size_t>(detail::safetensors_bytes(dtype, entry.shape).value_or(0));
+}
 
 inline Result<File> File::try_make(std::span<const std::byte> bytes, MappedFile mapping) {
   using detail::message;
@@ -188,7 +196,7 @@ inline Result<File> try_parse(std::span<const std::byte> bytes) { return File::t
 
 /// Maps a file (see MappedFile) and reads it. Nothing of the data is touched.
 inline Result<File> try_open(const std::filesystem::path& path) {
-  Result<MappedFile> mapping = MappedFile::try_open(path);
+  Result<MappedFile> mapping = detail::try_open_as(FileKind::safetensors, path, "a safetensors file");
   if (!mapping) return mapping.failure();
   const std::span<const std::byte> bytes = mapping->bytes();
   Result<File> file = File::try_make(bytes, *std::move(mapping));
@@ -280,10 +288,8 @@ inline Status try_save_in_order(const std::filesystem::path& path, std::span<con
   if (!file) return file.failure();
   if (Status done = file->try_append(*header); !done) return done;
   for (const Entry& entry : entries) {
-    const std::string_view dtype =
-        entry.dtype == Dtype::other ? std::string_view(entry.dtype_name) : to_string(entry.dtype);
-    const auto size = static_cast<std::size_t>(detail::safetensors_bytes(dtype, entry.shape).value_or(0));
-    if (Status done = file->try_append({static_cast<const std::byte*>(entry.data), size}); !done) return done;
+    const std::span bytes(static_cast<const std::byte*>(entry.data), bytes_of(entry));
+    if (Status done = file->try_append(bytes); !done) return done;
   }
   return file->try_commit();
 }

@@ -15,10 +15,10 @@
 #include <utility>            // move
 #include <vector>             // vector
 
+#include "../../adapter/quote.hpp"
 #include "../../views/config.hpp"
 #include "../../views/error.hpp"
 #include "../json/json.hpp"
-#include "../quote.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
 namespace detail {

@@ -1,0 +1,73 @@
+// The check that a loaded adapter is finite, and what to say where it is not: file, tensor, place and number.
+#pragma once
+
+#include <cmath>             // isnan
+#include <cstddef>           // size_t
+#include <initializer_list>  // initializer_list
+#include <optional>          // optional
+#include <span>              // span
+#include <string>            // string
+#include <vector>            // vector
+
+#include "../adapter/finite.hpp"
+#include "../adapter/quote.hpp"
+#include "../adapter/result.hpp"
+#include "../views/config.hpp"
+#include "../views/error.hpp"
+
+TIEDLORA_BEGIN_NAMESPACE
+namespace detail {
+
+/// In which order a format writes the sizes of a tensor.
+enum class ShapeOrder : unsigned char { slowest_first, fastest_first };
+
+/// "[2, 3]": the place of a number in a tensor, as the shape is written.
+inline std::string place_text(Index number, std::span<const Index> shape, ShapeOrder order) {
+  std::vector<std::string> parts(shape.size());
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    const std::size_t d = order == ShapeOrder::fastest_first ? i : shape.size() - 1 - i;
+    parts[d] = std::to_string(number % shape[d]);
+    number /= shape[d];
+  }
+  std::string text;
+  for (const std::string& part : parts) text += (text.empty() ? "" : ", ") + part;
+  return "[" + text + "]";
+}
+
+inline std::string not_finite_text(const NotFinite& found) {
+  return std::isnan(found.value) ? "NaN" : found.value < 0 ? "-infinity" : "infinity";
+}
+
+/// What was read from these tensors must be finite. A reason reads as if after the file's name. Costs one
+/// pass over the numbers; where one is wrong, its tensor is read again.
+template <class P, class Tensors>
+Status try_check_finite(std::initializer_list<std::span<const P>> numbers, const Tensors& tensors,
+                        ShapeOrder order) {
+  bool finite = true;
+  for (const std::span<const P> part : numbers) finite = finite && all_finite<P>(std::as_bytes(part));
+  if (finite) return success();
+  for (const auto& tensor : tensors) {
+    std::vector<double> in_file(static_cast<std::size_t>(tensor.count()));
+    if (!try_read(tensor, std::span<double>(in_file))) continue;
+    if (const auto found = tiedlora::find_not_finite(std::span<const double>(in_file)))
+      return Failure{
+          message("tensor ", in_quotes(tensor.name), " has ", not_finite_text(*found), " at ",
+                  place_text(found->first, tensor.shape, order), "; ", found->count, " of its ",
+                  tensor.count(), found->count == 1 ? " numbers is" : " numbers are",
+                  " not finite, and such an adapter makes every output NaN (to load it nonetheless: "
+                  "check_finite = false, in programs --no-check-finite)")};
+  }
+  for (const auto& tensor : tensors) {
+    std::vector<P> read(static_cast<std::size_t>(tensor.count()));
+    if (!try_read(tensor, std::span<P>(read))) continue;
+    if (const auto found = tiedlora::find_not_finite(std::span<const P>(read)))
+      return Failure{message("tensor ", in_quotes(tensor.name), " has a number at ",
+                             place_text(found->first, tensor.shape, order),
+                             " that is beyond the type it is loaded as, and ", found->count - 1,
+                             " more; load it as float or double")};
+  }
+  return Failure{"has numbers that are not finite"};
+}
+
+}  // namespace detail
+TIEDLORA_END_NAMESPACE
