@@ -9,7 +9,7 @@
 #include <vector>      // vector
 
 #include <tiedlora/io/peft/load.hpp>
-#include <tiedlora/io/quote.hpp>
+#include <tiedlora/adapter/quote.hpp>
 
 namespace examples {
 
