@@ -44,10 +44,10 @@ inline const Architecture* find_architecture(std::string_view name) {
 }
 /// By the model_type of transformers; null if it is none of those.
 inline const Architecture* architecture_of_model(std::string_view model_type) {
+  if (model_type.empty() || model_type.find(' ') != model_type.npos) return nullptr;
   const std::string word = " " + std::string(model_type) + " ";
   for (const Architecture& architecture : architectures)
-    if (!model_type.empty() && architecture.model_types.find(word) != std::string_view::npos)
-      return &architecture;
+    if (architecture.model_types.find(word) != std::string_view::npos) return &architecture;
   return nullptr;
 }
 
