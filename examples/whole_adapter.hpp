@@ -8,8 +8,8 @@
 #include <utility>     // move
 #include <vector>      // vector
 
-#include <tiedlora/io/peft/load.hpp>
 #include <tiedlora/adapter/quote.hpp>
+#include <tiedlora/io/peft/load.hpp>
 
 namespace examples {
 
