@@ -11,8 +11,6 @@
 #include <tiedlora/io.hpp>
 #include <tiedlora/tiedlora.hpp>
 
-#include "../adapter_format.hpp"
-
 namespace adapter_tool {
 
 using tiedlora::Index;
@@ -25,7 +23,7 @@ struct BaseModel {
 };
 
 inline bool is_gguf(const std::filesystem::path& path) {
-  return !std::filesystem::is_directory(path) && examples::format_of(path) == examples::AdapterFormat::gguf;
+  return tiedlora::sniff(path).kind == tiedlora::FileKind::gguf;
 }
 
 inline Index natural_of(const tiedlora::Json& json, const char* name) {
