@@ -55,7 +55,7 @@ Status try_check_finite(std::initializer_list<std::span<const P>> numbers, const
                   place_text(found->first, tensor.shape, order), "; ", found->count, " of its ",
                   tensor.count(), found->count == 1 ? " numbers is" : " numbers are",
                   " not finite, and such an adapter makes every output NaN (to load it nonetheless: "
-                  "check_finite = false, in programs --no-check-finite)")};
+                  "check_finite = false, in adapter_tool and engine --no-check-finite)")};
   }
   for (const auto& tensor : tensors) {
     std::vector<P> read(static_cast<std::size_t>(tensor.count()));
