@@ -70,14 +70,14 @@ class Slots {
     AdapterId id;
     std::size_t kind;
   };
-  void set(std::size_t slot, Entry e) { slots_[slot] = e.id * 4 + static_cast<int>(e.kind); }
+  void set(std::size_t slot, Entry e) { slots_[slot] = e.id * 4 + static_cast<AdapterId>(e.kind); }
   Entry get(std::size_t slot) const {
-    const int value = slots_[slot];
+    const AdapterId value = slots_[slot];
     return {value / 4, static_cast<std::size_t>(value % 4)};
   }
 
  private:
-  std::array<std::atomic<int>, size> slots_ = {};
+  std::array<std::atomic<AdapterId>, size> slots_ = {};
 };
 
 TEST(Threads, OneAdapterServesManyThreadsAtOnce) {
