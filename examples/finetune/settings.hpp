@@ -82,6 +82,13 @@ inline std::map<std::string, Rates> default_rates() {
 
 using tiedlora::Index;
 
+/// Those of the rank ("lora:1") if there are any, else those of the scheme.
+inline const Rates& rates_of(const std::map<std::string, Rates>& rates, const std::string& scheme,
+                             Index rank) {
+  const auto own = rates.find(scheme + ":" + std::to_string(rank));
+  return own != rates.end() ? own->second : rates.at(scheme);
+}
+
 inline const std::vector<std::string>& all_targets() {
   static const std::vector<std::string> targets = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
                                                    "gate_proj", "up_proj", "down_proj"};
@@ -198,10 +205,8 @@ inline std::vector<Contender> contenders(const Settings& settings) {
   return all;
 }
 
-/// The rates of a contender: those of its rank ("lora:1") if there are any, else those of its scheme.
 inline const Rates& rates_of(const Settings& settings, const Contender& contender) {
-  const auto own = settings.rates.find(contender.scheme + ":" + std::to_string(contender.rank));
-  return own != settings.rates.end() ? own->second : settings.rates.at(contender.scheme);
+  return rates_of(settings.rates, contender.scheme, contender.rank);
 }
 
 /// "lora=0.01" sets the rate of A and B (and scales that of u and v with it); "tl6.uv=0.3" sets the rate of u

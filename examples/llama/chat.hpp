@@ -85,12 +85,12 @@ class Chat {
     return encode_parts(template_.parts(messages, options));
   }
 
-  /// A first message, up to where the answer begins; `system` may be empty.
-  std::vector<Token> begin(std::string_view system, std::string_view message) const {
+  /// A first message, up to where the answer begins; `system` may be empty. `clock`: as of ChatOptions.
+  std::vector<Token> begin(std::string_view system, std::string_view message, bool clock = true) const {
     std::vector<Message> messages;
     if (!system.empty()) messages.push_back({"system", std::string(system)});
     messages.push_back({"user", std::string(message)});
-    return encode(messages, {.generation_prompt = true, .default_system = false}).tokens;
+    return encode(messages, {.generation_prompt = true, .default_system = false, .clock = clock}).tokens;
   }
   /// A further one, after an answer and the token that ends it.
   std::vector<Token> next(std::string_view message) const {

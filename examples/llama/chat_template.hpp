@@ -37,6 +37,9 @@ struct ChatOptions {
   /// What Llama 3.1 and later call today, "26 Jul 2024"; empty for the template's date or else that of the
   /// day.
   std::string date = {};
+  /// Where a template asks for the day: false gives the date that it has for programs without a clock, and so
+  /// the same text every day.
+  bool clock = true;
 };
 
 /// The forms that are known. None is interpreted: a text is recognised by what all published versions of a
@@ -144,8 +147,9 @@ class ChatTemplate {
     has_date_ = true;
     knowledge_ = jinja_.literal_between("Cutting Knowledge Date: ", "\n");
     if (knowledge_.empty()) refuse("it has a \"Cutting Knowledge Date\" that is no date");
-    if (jinja_.has_code("strftime_now")) return;
     date_ = jinja_.literal_after("date_string=");
+    asks_clock_ = jinja_.has_code("strftime_now");
+    if (asks_clock_ && date_.empty()) date_ = "26 Jul 2024";  // as in Llama 3.2's
     if (date_.empty()) refuse("it has \"Today Date\" without one to take");
   }
 
@@ -236,9 +240,9 @@ class ChatTemplate {
     };
     if (has_date_) {
       header("system");
-      const std::string& date = options.date.empty() ? date_ : options.date;
+      const std::string own = asks_clock_ && options.clock ? today() : date_;
       out.add(fmt::format("Cutting Knowledge Date: {}\nToday Date: {}\n\n", knowledge_,
-                          date.empty() ? today() : date));
+                          options.date.empty() ? own : options.date));
       if (messages[0].role == "system") {
         out.add_said(strip_spaces(messages[0].content), false);
         messages = messages.subspan(1);
@@ -299,7 +303,7 @@ class ChatTemplate {
   std::string bos_, eos_;
   JinjaText jinja_;
   Form form_ = Form::chatml;
-  bool has_bos_ = false, has_date_ = false;
+  bool has_bos_ = false, has_date_ = false, asks_clock_ = false;
   std::string default_system_, answer_end_, knowledge_, date_;
   Surroundings user_, answer_;
   SystemPlace system_place_ = SystemPlace::none;

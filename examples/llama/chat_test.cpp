@@ -188,6 +188,7 @@ TEST_F(ChatTest, Llama32SaysTheDate) {
   const std::string today = Chat(templates["llama3.2"], llama3).text(messages);
   EXPECT_EQ(today.size(), fixed.size());
   EXPECT_EQ(today.find("26 Jul 2024"), today.npos);
+  EXPECT_EQ(Chat(templates["llama3.2"], llama3).text(messages, {.clock = false}), fixed);
 }
 
 TEST_F(ChatTest, MistralsFirstHaveNoSystemMessage) {

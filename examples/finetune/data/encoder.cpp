@@ -103,7 +103,8 @@ Example Encoder::conversation(const std::vector<llama::Message>& messages,
         "is a conversation, but the model has no chat template; take a model that has one, or give the data "
         "as "
         "{\"prompt\": \"...\", \"completion\": \"...\"} or {\"text\": \"...\"}");
-  llama::ChatTokens tokens = chat_->encode(messages);
+  // The same tokens on whatever day they are made.
+  llama::ChatTokens tokens = chat_->encode(messages, {.clock = false});
   Example example;
   example.tokens = std::move(tokens.tokens);
   // Between two answers there is something of the template, and every answer has a token: the end of its

@@ -46,6 +46,14 @@ TEST(Encoder, CountsAnswersOfChatMl) {
             "[1<|im_end|>]");
 }
 
+// Llama 3.2 asks for the day.
+TEST(Encoder, GivesTheSameTokensEveryDay) {
+  const TestModel model("llama3", "llama3.2");
+  const Encoder encoder(model.tokenizer, model.chat.get(), "", false);
+  const std::string text = model.marked(encoder(pair("Hi", "Yes")));
+  EXPECT_NE(text.find("Today Date: 26 Jul 2024\n\n"), text.npos) << text;
+}
+
 TEST(Encoder, CountsAnswersOfLlama) {
   const TestModel llama2("llama2", "llama2"), llama3("llama3", "llama3");
   EXPECT_EQ(llama2.marked(Encoder(llama2.tokenizer, llama2.chat.get(), "",

@@ -2,12 +2,9 @@
 #include "trainer.hpp"
 
 #include "checked_file.hpp"  // open_checked, save_checked
-#include "resident.hpp"      // resident_bytes
+#include "progress.hpp"      // Progress
 
-#include <unistd.h>  // isatty
-
-#include <algorithm>   // clamp, copy
-#include <cstdio>      // stderr
+#include <algorithm>   // copy, max, min
 #include <filesystem>  // create_directories, exists
 #include <span>        // span
 
@@ -27,7 +24,7 @@ struct TrainingState {
   double sum = 0;           ///< of the losses since the last row of the log, in nats
   std::int64_t summed = 0;  ///< how many those are
   double smooth = 0;        ///< running mean of the loss, for the eye
-  double first = 0;         ///< loss of the first step, in nats
+  double first = 0;         ///< what `smooth` is compared with: the loss of the first step, then explodes()
   std::int64_t best_step = 0;
   StepResult last = {};
   Index activation_bytes = 0;  ///< that a step keeps for backward
@@ -80,10 +77,8 @@ bool resume_state(const CheckpointPlan& plan, Trainable& trainable, TrainingStat
   const tiedlora::TrainingPosition position = trainable.resume(plan.path);
   const auto json = nlohmann::json::parse(position.data, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object() || json.value("key", std::string()) != plan.key)
-    throw tiedlora::Error(
-        plan.path.string() +
-        " belongs to a run with other settings; give the same ones, another --out, or leave "
-        "out --resume to start anew");
+    throw tiedlora::Error(fmt::format("{} belongs to a run with other settings; give the same ones; {}",
+                                      plan.path.string(), plan.start_anew));
   try {
     state.steps = position.step;
     for (const nlohmann::json& row : json.at("log"))
@@ -114,57 +109,20 @@ bool resume_state(const CheckpointPlan& plan, Trainable& trainable, TrainingStat
   return true;
 }
 
-/// "1:05" or "0:07".
-std::string clock_text(double seconds) {
-  const auto whole = static_cast<std::int64_t>(std::max(0.0, seconds) + 0.5);
-  return fmt::format("{}:{:02}", whole / 60, whole % 60);
+/// How many steps the running mean of the loss is over.
+constexpr std::int64_t smoothed_steps = 20;
+
+/// Whether the mean loss is by plan.explosion above that which the same steps have without training. That is
+/// looked at where the loss has risen over that of the first step, which says little of the others: its
+/// examples may have been easy.
+bool explodes(Trainable& trainable, TrainingState& state, double explosion) {
+  if (!(state.smooth > state.first + explosion)) return false;
+  const std::int64_t count = std::min(state.steps, smoothed_steps);
+  double sum = 0;
+  for (std::int64_t step = state.steps - count; step < state.steps; ++step) sum += trainable.start_loss(step);
+  state.first = std::max(state.first, sum / double(count));
+  return state.smooth > state.first + explosion;
 }
-
-/// One line on stderr: a bar that redraws itself on a terminal, else a plain line every five seconds.
-class Progress {
- public:
-  /// `begin`: steps that were done before, in another process.
-  Progress(std::string title, std::int64_t steps, std::int64_t begin, LossUnit unit)
-      : title_(std::move(title)), steps_(steps), begin_(begin), unit_(unit), terminal_(isatty(2) != 0) {
-    last_ = terminal_ ? 0 : start_;
-  }
-  ~Progress() {
-    if (terminal_) fmt::print(stderr, "\r\033[K");
-  }
-  Progress(const Progress&) = delete;
-  Progress& operator=(const Progress&) = delete;
-
-  /// After a step with so many tokens. `loss` in nats.
-  void update(std::int64_t done, double loss, Index tokens) {
-    tokens_ += tokens;
-    const double now = seconds_now();
-    if (now - last_ < (terminal_ ? 0.1 : 5.0)) return;
-    last_ = now;
-    const double spent = now - start_;
-    const double left = spent / double(done - begin_) * double(steps_ - done);
-    const std::string numbers = fmt::format("step {}/{}  loss {:.3f} {}  {:.0f} tokens/s  {}  {} left", done,
-                                            steps_, loss / unit_.nats, unit_.name, double(tokens_) / spent,
-                                            size_text(double(resident_bytes())), clock_text(left));
-    if (terminal_) {
-      constexpr std::int64_t width = 24;
-      const auto full = static_cast<std::size_t>(std::clamp<std::int64_t>(done * width / steps_, 0, width));
-      fmt::print(stderr, "\r\033[K{:<9} [{}{}] {}", title_, std::string(full, '#'),
-                 std::string(width - full, '.'), numbers);
-    } else {
-      fmt::print(stderr, "  {:<9} {}\n", title_, numbers);
-    }
-    std::fflush(stderr);
-  }
-
- private:
-  std::string title_;
-  std::int64_t steps_, begin_;
-  LossUnit unit_;
-  Index tokens_ = 0;
-  bool terminal_;
-  double start_ = seconds_now();
-  double last_ = 0;
-};
 
 /// Besides those at each row of the log.
 constexpr double seconds_between_checkpoints = 20;
@@ -206,15 +164,17 @@ TrainingResult train_loop(Trainable& trainable, const TrainingPlan& plan) {
     }
   };
   const auto save = [&] {
-    if (saves) save_state(plan.checkpoint, trainable, state);
+    if (saves) save_state(plan.checkpoint, trainable, state), result.saved_step = state.steps;
     saved = seconds_now();
   };
 
   if (saves) std::filesystem::create_directories(plan.checkpoint.path.parent_path());
-  if (resume_state(plan.checkpoint, trainable, state))
+  if (resume_state(plan.checkpoint, trainable, state)) {
     fmt::print("{:<17} goes on after {} of {} steps\n", plan.title, state.steps, plan.steps);
-  else
+    result.saved_step = state.steps;
+  } else {
     log(0, true);
+  }
   Progress progress(plan.title, plan.steps, state.steps, plan.unit);
   const std::int64_t end = std::min(plan.steps, plan.pause_at);
   while (state.steps < end && !state.stopping.stop()) {
@@ -233,9 +193,9 @@ TrainingResult train_loop(Trainable& trainable, const TrainingPlan& plan) {
     ++state.steps;
     state.sum += state.last.loss;
     ++state.summed;
-    if (state.steps == 1) state.first = state.smooth = state.last.loss;
-    state.smooth = 0.95 * state.smooth + 0.05 * state.last.loss;
-    if (state.smooth > state.first + plan.explosion) {
+    if (state.steps == 1) state.first = state.last.loss;
+    state.smooth += (state.last.loss - state.smooth) / double(std::min(state.steps, smoothed_steps));
+    if (explodes(trainable, state, plan.explosion)) {
       result.diverged = true;
       break;
     }

@@ -78,7 +78,9 @@ struct Logged {
 struct CheckpointPlan {
   std::filesystem::path path = {};  ///< empty: there are none
   std::string key = {};  ///< everything the run depends on: a checkpoint with another one is refused
-  bool resume = false;   ///< go on from `path`, if it is there
+  /// How to begin without the checkpoint, for the error of a run with other settings.
+  std::string start_anew = "to start anew, leave out --resume, or give another --out";
+  bool resume = false;  ///< go on from `path`, if it is there
 };
 
 inline double seconds_now() {
@@ -124,6 +126,8 @@ class Trainable {
   virtual StepResult learn(std::int64_t step, double rate_factor) = 0;
   /// In the unit of the log; not_measured where there is no select split.
   virtual double select_loss() = 0;
+  /// What the loss of step `step` would be, in nats, if nothing had been trained.
+  virtual double start_loss(std::int64_t) { return not_measured; }
   virtual std::span<float> values() = 0;  ///< what is trained
   virtual Index activation_bytes() const = 0;
   /// Writes all that learn() goes on from, and where training stands; `resume` reads it. Both throw
@@ -148,7 +152,8 @@ struct TrainingPlan {
   LossUnit unit = {};
   std::optional<Schedule> schedule = std::nullopt;  ///< else default_schedule(steps)
   bool keeps_best = false;  ///< ends with the values of the lowest select loss, also without patience
-  /// A run whose mean loss has risen by more nats than this over that of its first step has gone wrong.
+  /// A run has gone wrong whose mean loss is by more nats than this above what it would be without training;
+  /// not for what has no start_loss().
   double explosion = std::numeric_limits<double>::infinity();
   std::int64_t pause_at = std::numeric_limits<std::int64_t>::max();  ///< saves there and returns
 };
@@ -158,6 +163,7 @@ struct TrainingResult {
   std::int64_t steps = 0;      ///< done
   std::int64_t best_step = 0;  ///< that the values are of, where the best ones are kept
   double best_loss = not_measured;
+  std::int64_t saved_step = 0;  ///< that the checkpoint is of; 0: there is none, or it is of the start
   double seconds_per_step = 0;
   Index activation_bytes = 0;  ///< that a step kept for backward
   bool diverged = false;       ///< a loss or a gradient was not finite, or the loss exploded; the run ended

@@ -1,7 +1,8 @@
 // What a comparison comes to.
-#include <algorithm>  // sort, max
-#include <cmath>      // sqrt
+#include <algorithm>  // max, min_element, sort
+#include <cmath>      // log, sqrt
 #include <stdexcept>  // invalid_argument
+#include <tuple>      // tuple
 
 #include <fmt/format.h>
 
@@ -46,6 +47,37 @@ std::vector<std::size_t> rounds_of(std::size_t count) {
   return rounds;
 }
 
+bool is_smaller(const Candidate* a, const Candidate* b) {
+  const auto key = [](const Candidate* c) {
+    return std::tuple(c->trained, c->diverged, c->diverged ? 0 : c->loss);
+  };
+  return key(a) < key(b);
+}
+
+namespace {
+
+/// Evenly by the logarithm of their numbers, with both ends; of one, the smallest. `frontier`: indices in
+/// falling order of numbers.
+std::vector<std::size_t> thinned(std::span<const Candidate> candidates, std::vector<std::size_t> frontier,
+                                 std::size_t count) {
+  const auto size = [&](std::size_t i) { return std::log(static_cast<double>(candidates[i].trained)); };
+  const double smallest = size(frontier.back()), largest = size(frontier.front());
+  std::vector<std::size_t> chosen;
+  for (std::size_t i = 0; i < count; ++i) {
+    const double part = count > 1 ? static_cast<double>(i) / static_cast<double>(count - 1) : 0;
+    const double wanted = smallest + part * (largest - smallest);
+    const auto nearest =
+        std::min_element(frontier.begin(), frontier.end(), [&](std::size_t a, std::size_t b) {
+          return std::abs(size(a) - wanted) < std::abs(size(b) - wanted);
+        });
+    chosen.push_back(*nearest);
+    frontier.erase(nearest);
+  }
+  return chosen;
+}
+
+}  // namespace
+
 std::vector<std::size_t> survivors(std::span<const Candidate> candidates, std::size_t count) {
   std::vector<std::size_t> order(candidates.size());
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
@@ -63,7 +95,7 @@ std::vector<std::size_t> survivors(std::span<const Candidate> candidates, std::s
   }
   for (const std::size_t i : others)
     if (chosen.size() < count) chosen.push_back(i);
-  if (chosen.size() > count) chosen.resize(count);
+  if (chosen.size() > count) chosen = thinned(candidates, std::move(chosen), count);
   std::sort(chosen.begin(), chosen.end(),
             [&](std::size_t a, std::size_t b) { return candidates[a].loss < candidates[b].loss; });
   return chosen;
@@ -97,8 +129,7 @@ std::string advice(std::span<const Candidate> candidates, std::span<const double
   for (const Candidate& c : candidates)
     if (!c.diverged && c.steps == most) finalists.push_back(&c);
   if (finalists.empty()) return "No candidate was trained without diverging: take lower rates.\n";
-  std::sort(finalists.begin(), finalists.end(),
-            [](const Candidate* a, const Candidate* b) { return a->trained < b->trained; });
+  std::sort(finalists.begin(), finalists.end(), is_smaller);
   const Candidate* choice = finalists.front();
   std::string text =
       fmt::format("Take {} ({} numbers, loss {:.4f})", choice->name, choice->trained, choice->loss);
@@ -116,7 +147,8 @@ std::string advice(std::span<const Candidate> candidates, std::span<const double
           "not tell apart.",
           choice->name, larger.name, gain.mean, 2 * gain.error, weights.size());
     } else {
-      thin += fmt::format(" {} has more numbers and is worse.", larger.name);
+      thin += fmt::format(" {} has {} numbers and is worse.", larger.name,
+                          larger.trained > choice->trained ? "more" : "as many");
     }
   }
   text += fmt::format(".{} One seed each: another would move every loss a little.", thin);

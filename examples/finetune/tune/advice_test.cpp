@@ -40,6 +40,28 @@ TEST(Candidates, OfTheFrontierGoOn) {
   EXPECT_EQ(survivors(diverged, 2), (std::vector<std::size_t>{1, 2}));
 }
 
+// Each is better than the smaller ones, so that all are on the frontier: by loss alone the small ones would
+// never reach the end.
+TEST(Candidates, OfALargeFrontierLieEvenly) {
+  const std::vector<Candidate> all = {candidate("10", 10, {2.0}), candidate("20", 20, {1.9}),
+                                      candidate("100", 100, {1.5}), candidate("900", 900, {1.2}),
+                                      candidate("1000", 1000, {1.1})};
+  EXPECT_EQ(survivors(all, 3), (std::vector<std::size_t>{4, 2, 0}));
+  EXPECT_EQ(survivors(all, 2), (std::vector<std::size_t>{4, 0}));
+}
+
+// SCHEME:RANK:RATE: one size with several rates, in whatever order they are given.
+TEST(Candidates, OfEqualSizesTheBetterIsTaken) {
+  const std::vector<double> weights(4, 1.0);
+  const Candidate bad = candidate("lora:1:1", 10, {2.0, 2.1, 1.9, 2.0}),
+                  good = candidate("lora:1:0.01", 10, {1.0, 1.1, 0.9, 1.01});
+  for (const std::vector<Candidate>& all : {std::vector{bad, good}, std::vector{good, bad}}) {
+    const std::string text = advice(all, weights);
+    EXPECT_NE(text.find("Take lora:1:0.01 (10 numbers, loss 1.0025)."), text.npos) << text;
+    EXPECT_NE(text.find("lora:1:1 has as many numbers and is worse"), text.npos) << text;
+  }
+}
+
 // By hand: differences 1, 2, 3 of equal weight have the mean 2 and the standard error sqrt(1 / 3).
 TEST(Candidates, DifferInPairs) {
   const std::vector<double> weights = {2, 2, 2};

@@ -5,14 +5,40 @@
 #include <string_view>  // string_view
 #include <vector>       // vector
 
+#include <fmt/ranges.h>                 // join
 #include <finetune/data/files.hpp>      // fnv1a
 #include <finetune/data/text_data.hpp>  // size_text
 #include <llama/adapter_map.hpp>
 #include <llama/base_adapter.hpp>
+#include <llama/modules.hpp>  // all_modules
 
 #include "memory.hpp"  // available_memory
 
 namespace finetune {
+
+namespace {
+
+/// Says which modules the adapter leaves as they are, of the kinds that it adapts in other layers.
+void say_left_out(const std::filesystem::path& path, const llama::Config& config,
+                  const tiedlora::Layout& layout) {
+  const auto rank = [&](const tiedlora::Module& module) {
+    const auto m = layout.modules().try_find(module.name);
+    return m ? layout.rank(*m) : 0;
+  };
+  const tiedlora::ModuleList modules = llama::all_modules(config);
+  std::set<std::string> kinds;
+  for (const tiedlora::Module& module : modules)
+    if (rank(module) > 0) kinds.insert(module.kind);
+  std::string first;
+  Index count = 0;
+  for (const tiedlora::Module& module : modules)
+    if (kinds.contains(module.kind) && rank(module) == 0 && count++ == 0) first = module.name;
+  if (count > 0)
+    fmt::print("Warning: \"{}\" has nothing for {} of the modules whose kinds it adapts elsewhere: {}{}\n",
+               path.string(), count, first, count > 1 ? " and others" : "");
+}
+
+}  // namespace
 
 TuneBase::TuneBase(const ModelOptions& options)
     : file_(options.path),
@@ -85,12 +111,16 @@ std::uint64_t TuneBase::fingerprint() const {
       hash = fnv1a({reinterpret_cast<const char*>(values), static_cast<std::size_t>(count) * sizeof(float)},
                    hash);
   };
-  for (const auto& layer : model.layers)
+  for (const auto& layer : model.layers) {
     numbers(layer.attention_norm, c.width), numbers(layer.mlp_norm, c.width);
+    numbers(layer.q_norm, c.head_width()), numbers(layer.k_norm, c.head_width());
+    numbers(layer.qkv_bias[0], c.q_width());
+    numbers(layer.qkv_bias[1], c.kv_width()), numbers(layer.qkv_bias[2], c.kv_width());
+  }
   numbers(model.final_norm, c.width);
-  return fnv1a(
-      fmt::format("{} {} {} {} {}", c.heads, c.kv_heads, c.rope_base, c.norm_epsilon, tokenizer_.size()),
-      hash);
+  return fnv1a(fmt::format("{} {} {} {} {} {}", c.heads, c.kv_heads, c.rope_base,
+                           fmt::join(c.rope_divisors, ","), c.norm_epsilon, tokenizer_.size()),
+               hash);
 }
 
 tiedlora::Adapter<float> TuneBase::load_adapter(const std::filesystem::path& path) const {
@@ -101,6 +131,7 @@ tiedlora::Adapter<float> TuneBase::load_adapter(const std::filesystem::path& pat
     throw std::runtime_error(
         fmt::format("\"{}\" does not fit \"{}\": {}", path.string(), file_.path().string(), error.what()));
   }
+  say_left_out(path, config(), adapter.layout());
   return adapter;
 }
 

@@ -43,10 +43,12 @@ class TuneBase {
   Index copy_bytes() const { return copy_ ? llama::FloatCopy::bytes(file_.model()) : 0; }
   /// "Q4_1 and F32", the types of the matrices.
   std::string types() const;
-  /// Of sizes, norms and some rows of every matrix: tells models apart, not every change of one.
+  /// Of sizes, positions, norms, biases and some rows of every matrix: tells models apart, not every change
+  /// of one.
   std::uint64_t fingerprint() const;
 
-  /// An adapter for this base: a native file, a PEFT folder or a GGUF file. Throws an exception that names
+  /// An adapter for this base: a native file, a PEFT folder or a GGUF file. Says on stdout what it lacks.
+  /// Throws an exception that names
   /// the path and what does not fit.
   tiedlora::Adapter<float> load_adapter(const std::filesystem::path& path) const;
 

@@ -109,10 +109,13 @@ void add_tune(CLI::App& app, TuneOptions& tune, bool one_scheme) {
         })
         ->group("Adapter");
     app.add_option("--rank", tune.rank, "")->check(examples::any_rank())->group("Adapter");
-    app.add_option("--rate", tune.rate, "learning rate of A and B [by scheme]")
+    app.add_option(
+           "--rate", tune.rate,
+           "learning rate of A and B, or where they are not trained (vera) of u and v [by scheme and rank]")
         ->check(positive_number())
         ->group("Training");
-    app.add_option("--uv-rate", tune.uv_rate, "learning rate of u and v [by scheme]")
+    app.add_option("--uv-rate", tune.uv_rate,
+                   "learning rate of u and v beside A and B [--rate, times a number by scheme]")
         ->check(positive_number())
         ->group("Training");
   }
@@ -242,7 +245,11 @@ int generate_command(int argc, char** argv) {
       ->check(utf8_text())
       ->allow_extra_args(false)
       ->group("Text");
-  app.add_option("--system", o.system, "system message")->check(utf8_text())->group("Text");
+  const CLI::Option* system =
+      app.add_option("--system", o.system, "system message; \"\" for none [the chat template's own]")
+          ->always_capture_default(false)
+          ->check(utf8_text())
+          ->group("Text");
   app.add_flag("--raw", o.raw, "the prompt as it is, without the chat template")->group("Text");
   app.add_option("--tokens", o.tokens, "of an answer at most")->check(positive_count())->group("Text");
   app.add_option("--temperature", o.temperature, "0: always the most likely token")
@@ -253,6 +260,7 @@ int generate_command(int argc, char** argv) {
     products.say(o.model);
     examples::check_readable("--model", {o.model.path});
     examples::check_readable("--adapter", o.adapters);
+    o.has_system = system->count() > 0;
     generate(o);
     return 0;
   });

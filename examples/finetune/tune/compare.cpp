@@ -1,20 +1,21 @@
 #include "compare.hpp"
 
-#include <algorithm>   // max, min, sort
-#include <filesystem>  // exists
+#include <algorithm>   // max_element, replace, sort
+#include <cmath>       // isfinite
+#include <filesystem>  // exists, remove
 #include <optional>    // optional
 
 #include <fmt/format.h>
-#include <finetune/data/files.hpp>        // CsvTable, write_atomically
 #include <finetune/data/folder_lock.hpp>  // FolderLock
-#include <finetune/report/plots.hpp>      // draw, plot_script
 #include <nlohmann/json.hpp>
 
 #include "../../paths.hpp"
 #include "../../standard_output.hpp"
+#include "compare_report.hpp"
 #include "data.hpp"
 #include "memory.hpp"
 #include "outputs.hpp"  // save_adapter_files
+#include "run_folder.hpp"
 #include "run_key.hpp"
 #include "tuner.hpp"
 
@@ -40,38 +41,37 @@ class Comparer {
       candidates_.push_back(std::move(candidate));
     }
     // An example a batch: what is compared are examples, not what stands together.
-    for (const TokenBatch& batch : data_.validation) add_examples(batch);
+    examples_ = one_by_one(data_.validation);
+    for (const TokenBatch& example : examples_) weights_.push_back(static_cast<double>(example.counted));
     if (examples_.empty()) throw std::runtime_error("there is no validation example to compare with");
+    check_memory();
   }
 
   int run();
 
  private:
-  void add_examples(const TokenBatch& batch) {
-    std::size_t begin = 0;
-    for (const Index length : batch.lengths) {
-      const auto from = static_cast<std::ptrdiff_t>(begin), to = from + length;
-      TokenBatch one = {.tokens = {batch.tokens.begin() + from, batch.tokens.begin() + to},
-                        .targets = {batch.targets.begin() + from, batch.targets.begin() + to},
-                        .lengths = {length}};
-      one.counted =
-          std::count_if(one.targets.begin(), one.targets.end(), [](std::int32_t t) { return t >= 0; });
-      begin += static_cast<std::size_t>(length);
-      if (one.counted == 0) continue;
-      weights_.push_back(static_cast<double>(one.counted));
-      examples_.push_back(std::move(one));
-    }
-  }
+  void check_memory();
 
   Json key_of(const Candidate& candidate) const {
     return run_key(options_.model, base_, options_.data, data_, candidate.tune);
   }
+  static std::string file_name(const Candidate& candidate) {
+    std::string name = candidate.name;
+    std::replace(name.begin(), name.end(), ':', '-');
+    return name;
+  }
+  std::filesystem::path checkpoint_of(const Candidate& candidate) const {
+    return options_.out / "checkpoints" / (file_name(candidate) + ".safetensors");
+  }
   Json key() const;
-  std::optional<std::vector<std::int64_t>> read_plan(const std::filesystem::path& path) const;
-  std::vector<std::int64_t> plan_steps();
+  bool read_plan();
+  void plan_steps();
+  void write_plan() const;
   void train(Candidate& candidate, std::int64_t until);
   void measure(Candidate& candidate, const Adapter& adapter);
-  void report();
+  void set_losses(Candidate& candidate, std::vector<double> losses) const;
+  void end_round(const std::vector<std::size_t>& left);
+  void read_round(const Json& round);
 
   static CompareOptions with_window(CompareOptions options, const TuneBase& base) {
     options.data.reading = base.with_window(options.data.reading);
@@ -87,19 +87,53 @@ class Comparer {
   std::vector<TokenBatch> examples_;
   std::vector<double> weights_;  // of the examples: their counted tokens
   std::vector<Candidate> candidates_;
-  std::int64_t horizon_ = 0;
-  double base_loss_ = 0;
+  std::vector<std::int64_t> steps_;  // that a candidate has done at the end of each round
+  Json rounds_ = Json::array();      // that are done: what became of each candidate that took part
 };
 
 void Comparer::measure(Candidate& candidate, const Adapter& adapter) {
-  candidate.losses.clear();
+  std::vector<double> losses;
+  for (const TokenBatch& example : examples_)
+    losses.push_back(mean_loss(model_, base_.model(), &adapter, {&example, 1}));
+  set_losses(candidate, std::move(losses));
+}
+
+void Comparer::set_losses(Candidate& candidate, std::vector<double> losses) const {
   double sum = 0, total = 0;
-  for (std::size_t i = 0; i < examples_.size(); ++i) {
-    candidate.losses.push_back(mean_loss(model_, base_.model(), &adapter, {&examples_[i], 1}));
-    sum += weights_[i] * candidate.losses.back();
+  for (std::size_t i = 0; i < losses.size(); ++i) {
+    sum += weights_[i] * losses[i];
     total += weights_[i];
   }
-  candidate.loss = sum / total;
+  candidate.losses = std::move(losses);
+  candidate.loss = total > 0 ? sum / total : not_measured;
+  candidate.diverged = candidate.diverged || !std::isfinite(candidate.loss);
+}
+
+// What a round came to is kept: a candidate that was trained further meanwhile has another loss now.
+void Comparer::end_round(const std::vector<std::size_t>& left) {
+  Json round = Json::array();
+  for (const std::size_t i : left) {
+    const Candidate& c = candidates_[i];
+    round.push_back({{"candidate", i},
+                     {"steps", c.steps},
+                     {"seconds", c.seconds},
+                     {"diverged", c.diverged},
+                     {"losses", c.diverged ? std::vector<double>() : c.losses}});
+  }
+  rounds_.push_back(std::move(round));
+  write_plan();
+}
+
+void Comparer::read_round(const Json& round) {
+  for (const Json& one : round) {
+    Candidate& candidate = candidates_.at(one.at("candidate").get<std::size_t>());
+    candidate.steps = one.at("steps").get<std::int64_t>();
+    candidate.seconds = one.at("seconds").get<double>();
+    candidate.diverged = one.at("diverged").get<bool>();
+    set_losses(candidate, one.at("losses").get<std::vector<double>>());
+    if (!candidate.diverged && candidate.losses.size() != examples_.size())
+      throw std::out_of_range("not the losses of these examples");
+  }
 }
 
 Json Comparer::key() const {
@@ -108,32 +142,34 @@ Json Comparer::key() const {
   return {{"candidates", candidates}, {"minutes", options_.minutes}};
 }
 
-/// The steps of the rounds of a comparison that goes on.
-std::optional<std::vector<std::int64_t>> Comparer::read_plan(const std::filesystem::path& path) const {
-  if (!options_.resume || !std::filesystem::exists(path)) return std::nullopt;
-  const auto json = Json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
-  const std::string start_anew =
-      "; to start anew, remove it and checkpoints/ beside it, or give another --out";
-  if (!json.is_object() || !json.contains("key") || !json.contains("steps") || !json["steps"].is_array())
-    throw std::runtime_error(path.string() + " is damaged" + start_anew);
-  if (json["key"] != key())
+/// Returns false if this is no comparison that goes on.
+bool Comparer::read_plan() {
+  const auto plan = options_.resume ? finetune::read_plan(options_.out, FolderOf::compare) : std::nullopt;
+  if (!plan) return false;
+  if (plan->contains("key") && (*plan)["key"] != key())
     throw std::runtime_error(
-        path.string() + " is of a comparison with other options or data: give the same ones" + start_anew);
-  std::vector<std::int64_t> steps;
-  for (const Json& one : json["steps"]) {
-    if (!one.is_number_integer() || one.get<std::int64_t>() <= (steps.empty() ? 0 : steps.back()))
-      throw std::runtime_error(path.string() + " is damaged" + start_anew);
-    steps.push_back(one.get<std::int64_t>());
+        fmt::format("{} is of a comparison with other options or data: give the same ones; {}",
+                    plan_path(options_.out).string(), start_anew(options_.out, FolderOf::compare)));
+  try {
+    plan->at("key");
+    steps_ = plan->at("steps").get<std::vector<std::int64_t>>();
+    rounds_ = plan->at("rounds");
+    const bool rises = !steps_.empty() && steps_.front() > 0 && std::is_sorted(steps_.begin(), steps_.end());
+    if (rises && steps_.size() == rounds_of(candidates_.size()).size() && rounds_.is_array() &&
+        rounds_.size() <= steps_.size())
+      return true;
+  } catch (const Json::exception&) {
   }
-  if (steps.size() != rounds_of(candidates_.size()).size())
-    throw std::runtime_error(path.string() + " is damaged" + start_anew);
-  return steps;
+  refuse_damaged_plan(options_.out, FolderOf::compare);
 }
 
-/// The steps that a candidate has done at the end of each round. Rounds get equal shares of the time.
-std::vector<std::int64_t> Comparer::plan_steps() {
-  const std::filesystem::path path = options_.out / "plan.json";
-  if (const auto steps = read_plan(path)) return *steps;
+void Comparer::write_plan() const {
+  finetune::write_plan(options_.out, FolderOf::compare,
+                       {{"key", key()}, {"steps", steps_}, {"rounds", rounds_}});
+}
+
+/// Rounds get equal shares of the time.
+void Comparer::plan_steps() {
   // All count as what the one of the largest rank costs.
   const auto slowest =
       std::max_element(candidates_.begin(), candidates_.end(),
@@ -143,7 +179,6 @@ std::vector<std::int64_t> Comparer::plan_steps() {
   const std::vector<std::size_t> rounds = rounds_of(candidates_.size());
   constexpr std::int64_t fewest = 2;  // steps of a round
   const double left = std::max(0.0, begin_ + 60 * options_.minutes - seconds_now() - 5 - evaluation);
-  std::vector<std::int64_t> steps;
   std::int64_t sum = 0;
   bool is_short = false;
   for (const std::size_t count : rounds) {
@@ -151,7 +186,7 @@ std::vector<std::int64_t> Comparer::plan_steps() {
     const auto fitting = static_cast<std::int64_t>(share / step);
     is_short = is_short || fitting < fewest;
     sum += std::max(fewest, fitting);
-    steps.push_back(sum);
+    steps_.push_back(sum);
   }
   fmt::print("{} candidates, {} rounds of {:.1f} minutes; a step takes {:.2f} s, an evaluation {:.1f} s\n",
              candidates_.size(), rounds.size(), left / 60 / static_cast<double>(rounds.size()), step,
@@ -161,17 +196,16 @@ std::vector<std::int64_t> Comparer::plan_steps() {
         "Warning: {:g} minutes are too few for {} steps of each candidate in each round; it will take "
         "longer\n",
         options_.minutes, fewest);
-  write_atomically(path, Json{{"key", key()}, {"steps", steps}}.dump() + '\n');
-  return steps;
+  write_plan();
 }
 
 void Comparer::train(Candidate& candidate, std::int64_t until) {
+  const std::int64_t horizon = steps_.back();
   Tuner tuner(model_, base_.model(), candidate.tune, batches_, {});
-  std::string file = candidate.name;
-  std::replace(file.begin(), file.end(), ':', '-');
-  TrainingPlan plan = plan_of(candidate.tune, candidate.name, horizon_);
-  plan.checkpoint = {.path = options_.out / "checkpoints" / (file + ".safetensors"),
-                     .key = fmt::format("{} steps {}", horizon_, key_of(candidate).dump()),
+  TrainingPlan plan = plan_of(candidate.tune, candidate.name, horizon);
+  plan.checkpoint = {.path = checkpoint_of(candidate),
+                     .key = fmt::format("{} steps {}", horizon, key_of(candidate).dump()),
+                     .start_anew = start_anew(options_.out, FolderOf::compare),
                      .resume = true};
   plan.pause_at = until;
   const TrainingResult result = train_loop(tuner, plan);
@@ -181,74 +215,48 @@ void Comparer::train(Candidate& candidate, std::int64_t until) {
   if (result.diverged) candidate.loss = not_measured;
   if (result.diverged || result.interrupted) return;
   measure(candidate, tuner.adapter());
-  if (until == horizon_)
-    save_adapter_files(options_.out / "adapters" / file, base_, tuner.adapter(), base_.file().name());
+  if (until == horizon)
+    save_adapter_files(options_.out / "adapters" / file_name(candidate), base_, tuner.adapter(),
+                       base_.file().name());
 }
 
-void Comparer::report() {
-  std::vector<const Candidate*> order;
-  for (const Candidate& candidate : candidates_) order.push_back(&candidate);
-  std::sort(order.begin(), order.end(),
-            [](const Candidate* a, const Candidate* b) { return a->trained < b->trained; });
-  CsvTable table(
-      {"candidate", "scheme", "rank", "rate", "trained", "steps", "seconds", "round", "loss", "diverged"});
-  std::string text = fmt::format("{:<18} {:>12} {:>8} {:>10} {:>12}\n", "candidate", "trained", "steps",
-                                 "nats/token", "left after");
-  text += fmt::format("{:<18} {:>12} {:>8} {:>10.4f}\n", "base", 0, 0, base_loss_);
-  for (const Candidate* c : order) {
-    table.add({c->name, c->tune.scheme, std::to_string(c->tune.rank), csv_number(rates_of(c->tune).rate),
-               std::to_string(c->trained), std::to_string(c->steps), csv_number(c->seconds),
-               std::to_string(c->round), csv_number(c->loss), c->diverged ? "1" : "0"});
-    text += fmt::format("{:<18} {:>12} {:>8} {:>10} {:>12}\n", c->name, c->trained, c->steps,
-                        c->diverged ? "diverged" : fmt::format("{:.4f}", c->loss),
-                        c->steps == horizon_ ? "stayed" : fmt::format("round {}", c->round));
-  }
-  const std::string words = advice(candidates_, weights_);
-  fmt::print("\n{}\n{}", text, words);
-  table.save(options_.out / "compare.csv");
-  write_atomically(options_.out / "result.txt", text + '\n' + words);
-  const std::string problem =
-      draw(options_.out, "compare",
-           plot_script(
-               "compare", "compare.csv", 800, 520,
-               fmt::format(
-                   "  set logscale x\n  set xlabel 'trained numbers'\n  set ylabel 'validation loss, nats "
-                   "a token'\n  set key top right\n"
-                   "  plot data skip 1 using ($6 == {0} ? $5 : NaN):9:1 with labels point pt 7 ps 1.2 lc rgb "
-                   "'#D55E00' offset 0,1 title 'all {0} steps', \\\n"
-                   "    data skip 1 using ($6 < {0} ? $5 : NaN):9:(sprintf('%s (%d)', strcol(1), $6)) with "
-                   "labels point pt 6 ps 1 lc rgb '#999999' offset 0,1 title 'dropped out, after so many "
-                   "steps'\n",
-                   horizon_)));
-  if (!problem.empty()) fmt::print("Note: {}\n", problem);
-  fmt::print("{}: result.txt, compare.csv, adapters/{}\n", options_.out.string(),
-             problem.empty() ? ", compare.png" : "");
-}
-
-int Comparer::run() {
+void Comparer::check_memory() {
   for (const Candidate& candidate : candidates_) {
     const tiedlora::Layout layout = layout_of(candidate.tune, base_.config());
-    const MemoryEstimate memory = estimate_memory(base_, options_.data, candidate.tune, layout);
+    const MemoryEstimate memory =
+        estimate_memory(base_, options_.data, candidate.tune, layout, /*resume=*/true);
     if (const auto available = available_memory(); available && memory.needed() > *available)
       throw std::runtime_error(fmt::format("{} needs {}; leave it out, or take a smaller --batch-tokens",
                                            candidate.name, memory.text()));
   }
+}
+
+int Comparer::run() {
   const Interrupt interrupt;
-  const std::vector<std::int64_t> steps = plan_steps();
+  if (!read_plan()) {
+    // A new comparison does not go on from what an older one left.
+    for (const Candidate& candidate : candidates_) std::filesystem::remove(checkpoint_of(candidate));
+    plan_steps();
+  }
   const std::vector<std::size_t> rounds = rounds_of(candidates_.size());
-  horizon_ = steps.back();
-  base_loss_ = mean_loss(model_, base_.model(), nullptr, examples_);
-  fmt::print("Base: {:.4f} nats a token\n", base_loss_);
+  const double base_loss = mean_loss(model_, base_.model(), nullptr, examples_);
+  fmt::print("Base: {:.4f} nats a token\n", base_loss);
   std::vector<std::size_t> left(candidates_.size());
   for (std::size_t i = 0; i < left.size(); ++i) left[i] = i;
+  const std::size_t done = rounds_.size();
   for (std::size_t round = 0; round < rounds.size(); ++round) {
-    fmt::print("\n== Round {} of {}: {} candidates to {} steps\n", round + 1, rounds.size(), left.size(),
-               steps[round]);
+    fmt::print("\n== Round {} of {}: {} candidates to {} steps{}\n", round + 1, rounds.size(), left.size(),
+               steps_[round], round < done ? ", done before" : "");
     examples::flush(std::cout);
+    if (round < done) try {
+        read_round(rounds_[round]);
+      } catch (const std::exception&) {
+        refuse_damaged_plan(options_.out, FolderOf::compare);
+      }
     std::vector<Candidate> taking_part;
     for (const std::size_t i : left) {
       Candidate& candidate = candidates_[i];
-      train(candidate, steps[round]);
+      if (round >= done) train(candidate, steps_[round]);
       if (Interrupt::requested()) {
         fmt::print("Interrupted: --resume goes on from here\n");
         return Interrupt::exit_status;
@@ -259,13 +267,14 @@ int Comparer::run() {
       examples::flush(std::cout);
       taking_part.push_back(candidate);
     }
+    if (round >= done) end_round(left);
     if (round + 1 == rounds.size()) break;
     std::vector<std::size_t> next;
     for (const std::size_t i : survivors(taking_part, rounds[round + 1])) next.push_back(left[i]);
     std::sort(next.begin(), next.end());
     left = std::move(next);
   }
-  report();
+  report(options_.out, candidates_, weights_, {.steps = steps_.back(), .base_loss = base_loss});
   return 0;
 }
 
@@ -276,12 +285,12 @@ int compare(const CompareOptions& options) {
     throw std::invalid_argument("--candidates: at least two are needed to compare");
   for (const std::string& candidate : options.candidates) parse_candidate(candidate, options.tune);
   examples::check_output_folder("--out", options.out);
-  const FolderLock lock(options.out);
-  if (!options.resume && std::filesystem::exists(options.out / "plan.json"))
-    throw std::runtime_error(
-        fmt::format("{} holds a comparison already; go on with it by --resume, or give another --out",
-                    options.out.string()));
-  return Comparer(options).run();
+  std::optional<FolderLock> lock;
+  if (std::filesystem::exists(options.out)) lock.emplace(options.out);
+  check_folder(options.out, FolderOf::compare, options.resume);
+  Comparer comparer(options);
+  if (!lock) lock.emplace(options.out);  // nothing was written until here
+  return comparer.run();
 }
 
 }  // namespace finetune

@@ -35,14 +35,18 @@ struct Candidate {
   bool diverged = false;
 };
 
+/// By numbers, and of as many by loss.
+bool is_smaller(const Candidate* a, const Candidate* b);
+
 /// "SCHEME:RANK" or "SCHEME:RANK:RATE". Throws std::invalid_argument that says what is wrong with it.
 TuneOptions parse_candidate(const std::string& text, TuneOptions rest);
 
 /// How many of `count` take part in each round: halves, down to two.
 std::vector<std::size_t> rounds_of(std::size_t count);
 
-/// Which go on: those that no other beats in loss with as few numbers or fewer, then by loss. Indices, in
-/// rising order of loss.
+/// Which go on: those that no other beats in loss with as few numbers or fewer, then by loss. Of more such
+/// than `count`, the smallest, the largest, and between them those that lie evenly by the logarithm of their
+/// numbers. Indices, in rising order of loss.
 std::vector<std::size_t> survivors(std::span<const Candidate> candidates, std::size_t count);
 
 /// Mean of a − b over validation examples, each weighted with its tokens, and the standard error of that

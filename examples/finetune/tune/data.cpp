@@ -1,6 +1,11 @@
 #include "data.hpp"
 
+#include <algorithm>  // count_if
+#include <cstddef>    // ptrdiff_t
+#include <utility>    // move
+
 #include <fmt/format.h>
+#include <finetune/data/files.hpp>  // fnv1a
 
 namespace finetune {
 
@@ -8,6 +13,17 @@ namespace {
 
 // The part that is held out is a matter of the data, not of a run's seed: runs with different ones compare.
 constexpr std::uint64_t split_seed = 1;
+
+std::uint64_t hash_of(const std::vector<Example>& examples, std::uint64_t hash) {
+  for (const Example& example : examples) {
+    const auto* bytes = reinterpret_cast<const char*>(example.tokens.data());
+    hash = fnv1a({bytes, example.tokens.size() * sizeof(llama::Token)}, hash);
+    std::string counted = "|";
+    for (const bool counts : example.counted) counted += counts ? '1' : '0';
+    hash = fnv1a(counted, hash);
+  }
+  return hash;
+}
 
 }  // namespace
 
@@ -36,12 +52,30 @@ TuneData read_tune_data(const TuneBase& base, const TrainingDataOptions& options
     validation = std::move(split.validation);
     data.held_out = fmt::format("{:g} % of the examples, held out", 100 * options.held_out);
   }
+  data.tokens_hash = hash_of(validation, hash_of(data.train, fnv1a("tokens")));
   data.training_examples = data.train.size();
   data.validation_examples = validation.size();
   data.validation = in_order(validation, options.batch_tokens);
   fmt::print("{} examples to train on, {} to validate with ({})\n", data.training_examples,
              data.validation_examples, data.held_out);
   return data;
+}
+
+std::vector<TokenBatch> one_by_one(const std::vector<TokenBatch>& batches) {
+  std::vector<TokenBatch> examples;
+  for (const TokenBatch& batch : batches) {
+    std::ptrdiff_t from = 0;
+    for (const Index length : batch.lengths) {
+      const std::ptrdiff_t to = from + length;
+      TokenBatch one = {.tokens = {batch.tokens.begin() + from, batch.tokens.begin() + to},
+                        .targets = {batch.targets.begin() + from, batch.targets.begin() + to},
+                        .lengths = {length}};
+      one.counted = std::count_if(one.targets.begin(), one.targets.end(), [](auto t) { return t >= 0; });
+      if (one.counted > 0) examples.push_back(std::move(one));
+      from = to;
+    }
+  }
+  return examples;
 }
 
 }  // namespace finetune

@@ -1,14 +1,16 @@
 #include "evaluate.hpp"
 
-#include <algorithm>   // find_if
+#include <algorithm>   // max
 #include <cmath>       // exp
 #include <filesystem>  // exists
 #include <optional>    // optional
 
 #include <fmt/format.h>
 #include <finetune/data/batches.hpp>  // in_order
+#include <finetune/data/files.hpp>    // read_file
 #include <finetune/data/shown.hpp>    // escaped
 #include <llama/generate.hpp>
+#include <nlohmann/json.hpp>
 
 #include "../../standard_output.hpp"
 #include "base.hpp"
@@ -31,9 +33,28 @@ std::vector<Adapter> load_adapters(const TuneBase& base, const std::vector<std::
   return adapters;
 }
 
+/// The longest window with which the adapters' runs measured; 0 where none is the folder of a run.
+Index window_of_runs(const std::vector<std::filesystem::path>& paths) {
+  Index window = 0;
+  for (const std::filesystem::path& path : paths) {
+    if (adapter_at(path) == path || !std::filesystem::exists(path / "run.json")) continue;
+    const auto run = nlohmann::json::parse(read_file(path / "run.json"), nullptr, /*allow_exceptions=*/false);
+    const nlohmann::json::json_pointer at("/data/window");
+    const nlohmann::json own = run.contains(at) ? run[at] : nlohmann::json();
+    if (!own.is_number_integer() || own.get<Index>() < 2)
+      throw std::runtime_error(fmt::format("\"{}\" is damaged: it has no data.window; give --window",
+                                           (path / "run.json").string()));
+    window = std::max(window, own.get<Index>());
+  }
+  return window;
+}
+
 std::vector<llama::Token> prompt_tokens(const TuneBase& base, const GenerateOptions& options,
                                         const std::string& prompt) {
-  if (base.chat() && !options.raw) return base.chat()->begin(options.system, prompt);
+  // As training asks: Encoder::conversation.
+  if (base.chat() && !options.raw)
+    return base.chat()->begin(options.has_system ? options.system : base.chat()->default_system(), prompt,
+                              /*clock=*/false);
   if (!options.system.empty())
     throw std::invalid_argument(
         "--system: the prompt goes to the model as it is, without a chat template that "
@@ -56,8 +77,9 @@ std::string answer(TuneBase& base, LanguageModel& model, const Adapter* adapter,
 void evaluate(const EvalOptions& options) {
   TuneBase base(options.model);
   const std::vector<Adapter> adapters = load_adapters(base, options.adapters);
-  const Dataset data =
-      read_data(options.data, base.tokenizer(), base.chat(), base.with_window(options.reading));
+  DataOptions reading = options.reading;
+  if (reading.window == 0) reading.window = window_of_runs(options.adapters);
+  const Dataset data = read_data(options.data, base.tokenizer(), base.chat(), base.with_window(reading));
   fmt::print("{}", data.report.text());
   const std::vector<TokenBatch> batches = in_order(data.examples, options.batch_tokens);
   LanguageModel model(base.config(), base.pool());

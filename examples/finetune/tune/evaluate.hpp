@@ -26,7 +26,8 @@ struct GenerateOptions {
   std::vector<std::filesystem::path> adapters = {};
   std::vector<std::string> prompts = {};
   std::string system = {};
-  bool raw = false;  ///< the prompt as it is, without the chat template
+  bool has_system = false;  ///< else the template's own, as in training
+  bool raw = false;         ///< the prompt as it is, without the chat template
   Index tokens = 128;
   double temperature = 0;
   std::uint64_t seed = 1;

@@ -1,11 +1,30 @@
 #include "memory.hpp"
 
-#include <algorithm>  // min
+#include <algorithm>  // max, min
 #include <fstream>    // ifstream
 
 #include <finetune/data/text_data.hpp>  // size_text
 
 namespace finetune {
+
+namespace {
+
+bool has_bfloat16_products(const TuneBase& base) {
+  bool has = false;
+  auto model = base.model();
+  llama::for_weights(model, [&](const llama::Weight<float>& weight) { has = has || weight.in_bfloat16; });
+  return has;
+}
+
+/// The widest operand of a product, rounded: gradients of gate and up stand together, and so do logits.
+Index rounded_bytes(const llama::Config& config, const TrainingDataOptions& data) {
+  const Index chunk = llama::cross_entropy_chunk<float>(config.vocabulary, data.batch_tokens);
+  return static_cast<Index>(sizeof(llama::Bfloat16)) *
+         std::max({2 * config.feed_forward * data.batch_tokens, config.qkv_width() * data.batch_tokens,
+                   config.width * data.batch_tokens, config.vocabulary * chunk});
+}
+
+}  // namespace
 
 std::string MemoryEstimate::text() const {
   std::string parts = fmt::format("{} of weights in the file", size_text(double(weights)));
@@ -16,7 +35,7 @@ std::string MemoryEstimate::text() const {
 }
 
 MemoryEstimate estimate_memory(TuneBase& base, const TrainingDataOptions& data, const TuneOptions& tune,
-                               const tiedlora::Layout& layout) {
+                               const tiedlora::Layout& layout, bool resume) {
   const Index longest = std::min(data.batch_tokens, data.reading.window);
   const Index threads = base.pool().size();
   const auto words = static_cast<Index>(sizeof(float));
@@ -34,10 +53,12 @@ MemoryEstimate estimate_memory(TuneBase& base, const TrainingDataOptions& data, 
   estimate.evaluation = llama::Activations<float>(base.config(), llama::Keep::one_layer, data.batch_tokens,
                                                   map.h_ranks(), llama::Memory::counted)
                             .bytes();
+  if (has_bfloat16_products(base)) estimate.working += panels / 2 + rounded_bytes(base.config(), data);
   if (tune.dropout > 0)
     estimate.working += threads * tiedlora::token_block(data.batch_tokens, 0).end *
                         std::max(base.config().feed_forward, base.config().width) * words;
-  estimate.adapter = (5 * layout.trainable_count() + layout.frozen_count()) * words;
+  const Index copies = resume ? 2 : 1;
+  estimate.adapter = ((2 + 3 * copies) * layout.trainable_count() + copies * layout.frozen_count()) * words;
   return estimate;
 }
 

@@ -23,8 +23,9 @@ struct MemoryEstimate {
   std::string text() const;
 };
 
+/// `resume`: a checkpoint is read beside the adapter that it then replaces.
 MemoryEstimate estimate_memory(TuneBase& base, const TrainingDataOptions& data, const TuneOptions& tune,
-                               const tiedlora::Layout& layout);
+                               const tiedlora::Layout& layout, bool resume);
 
 /// What this process may still take: of the machine, or of what its control group is allowed. What the system
 /// keeps of files counts as free. Nothing where the system does not say.

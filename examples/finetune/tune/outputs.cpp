@@ -115,13 +115,13 @@ std::string card(const std::filesystem::path& folder, const TuneBase& base, cons
       "| validation loss before | {} |\n"
       "| validation loss after | {} |\n"
       "| steps | {}, the best at {} |\n\n"
-      "![loss](loss.png)\n\n"
+      "{}"
       "Everything that made this run is in `run.json`; the losses are in `metrics.csv`.\n\n",
       record.base_name, o.tune.scheme, o.tune.rank, fmt::join(o.tune.targets, ", "), record.trained,
       record.base_name, base.file().architecture(), base.types(), fmt::join(strings(o.data.paths), ", "),
       record.data.examples, record.data.tokens, record.data.counted, record.data.hash, record.held_out,
       record.validation_examples, loss_line(record.loss_before), loss_line(record.loss_after),
-      record.training.steps, record.training.best_step);
+      record.training.steps, record.training.best_step, record.has_picture ? "![loss](loss.png)\n\n" : "");
   text += "## Run it\n\nllama.cpp:\n\n```sh\n";
   if (!base.file().is_gguf())
     text +=

@@ -1,11 +1,12 @@
 #include "train.hpp"
 
-#include <cmath>       // ceil, exp
+#include <algorithm>   // max, min
+#include <cmath>       // ceil, exp, isfinite
 #include <filesystem>  // exists
+#include <optional>    // optional
 #include <span>        // span
 
 #include <fmt/format.h>
-#include <finetune/data/files.hpp>        // read_file, write_atomically
 #include <finetune/data/folder_lock.hpp>  // FolderLock
 #include <finetune/data/shown.hpp>        // escaped
 #include <finetune/data/text_data.hpp>    // size_text
@@ -17,6 +18,7 @@
 #include "data.hpp"
 #include "memory.hpp"
 #include "outputs.hpp"
+#include "run_folder.hpp"
 #include "run_key.hpp"
 #include "tuner.hpp"
 
@@ -24,23 +26,39 @@ namespace finetune {
 
 namespace {
 
-/// How many steps there are: as given, or as many as the time allows. A run that goes on has those that it
-/// began with, whatever the machine does now.
+/// The passes over the data as steps. A product like 0.07 · 100 that comes out a little above a whole number
+/// is that number.
+std::int64_t steps_of(double epochs, const Batches& batches, Index accumulate) {
+  const double steps = epochs * static_cast<double>(batches.per_epoch()) / static_cast<double>(accumulate);
+  return std::max<std::int64_t>(1, static_cast<std::int64_t>(std::ceil(steps - 1e-9 * steps)));
+}
+
+/// Of a run with --minutes that goes on: those that it began with, whatever the machine does now.
+std::optional<std::int64_t> planned_steps(const TrainOptions& o) {
+  if (!o.resume) return std::nullopt;
+  const auto plan = read_plan(o.out, FolderOf::train);
+  if (!plan) {
+    if (!std::filesystem::exists(checkpoint_path(o.out))) return std::nullopt;
+    throw std::runtime_error(
+        fmt::format("--minutes: the run in {} was begun with --steps or --epochs; give the same; {}",
+                    o.out.string(), start_anew(o.out, FolderOf::train)));
+  }
+  const auto steps = plan->find("steps"), minutes = plan->find("minutes");
+  if (steps == plan->end() || !steps->is_number_integer() || steps->get<std::int64_t>() < 1 ||
+      minutes == plan->end() || !minutes->is_number())
+    refuse_damaged_plan(o.out, FolderOf::train);
+  const auto planned = minutes->get<double>();
+  fmt::print("The {} steps are those that were planned for {:g} minutes{}\n", steps->get<std::int64_t>(),
+             planned, planned == o.minutes ? "" : fmt::format(", not for {:g}", o.minutes));
+  return steps->get<std::int64_t>();
+}
+
+/// How many steps there are: as given, or as many as the time allows.
 std::int64_t count_steps(LanguageModel& model, const TrainOptions& o, TuneBase& base, const Batches& batches,
                          const std::vector<TokenBatch>& validation, double begin) {
   if (o.steps > 0) return o.steps;
-  if (o.minutes == 0)
-    return std::max<std::int64_t>(
-        1, static_cast<std::int64_t>(std::ceil(o.epochs * static_cast<double>(batches.per_epoch()) /
-                                               static_cast<double>(o.tune.accumulate))));
-  const std::filesystem::path plan = o.out / "plan.json";
-  if (o.resume && std::filesystem::exists(plan)) {
-    const auto json = nlohmann::json::parse(read_file(plan), nullptr, /*allow_exceptions=*/false);
-    if (json.is_object() && json.contains("steps") && json["steps"].is_number_integer() &&
-        json["steps"].get<std::int64_t>() > 0)
-      return json["steps"];
-    throw std::runtime_error(plan.string() + " is damaged; give --steps, or another --out");
-  }
+  if (o.minutes == 0) return steps_of(o.epochs, batches, o.tune.accumulate);
+  if (const auto steps = planned_steps(o)) return *steps;
   StepCost cost = measure_cost(model, base.model(), o.tune, batches,
                                std::span(validation).first(validation.empty() ? 0 : 1));
   cost.evaluation *= static_cast<double>(validation.size());
@@ -50,7 +68,7 @@ std::int64_t count_steps(LanguageModel& model, const TrainOptions& o, TuneBase& 
   const auto steps = std::max<std::int64_t>(1, static_cast<std::int64_t>(left / cost.step));
   fmt::print("For {:g} minutes: {} steps of {:.2f} s and {} evaluations of {:.1f} s\n", o.minutes, steps,
              cost.step, o.evaluations + 1, cost.evaluation);
-  write_atomically(plan, nlohmann::json{{"steps", steps}}.dump() + '\n');
+  write_plan(o.out, FolderOf::train, {{"minutes", o.minutes}, {"steps", steps}});
   return steps;
 }
 
@@ -79,17 +97,28 @@ void check_memory(const MemoryEstimate& estimate, const TrainOptions& o) {
         o.model.float_base ? ", or leave out --base-type f32" : ""));
 }
 
+/// What to do, and what is left of a run that came to nothing.
+[[noreturn]] void refuse_diverged(const TrainOptions& o, const TrainingResult& result,
+                                  const std::string& what) {
+  save_metrics(o.out, result);
+  std::string text =
+      what + "; no adapter was written: " +
+      (std::isfinite(result.log.front().select_loss) ? "no step was better than the base"
+                                                     : "nothing was held out to tell a good one by");
+  if (result.saved_step > 0)
+    text += fmt::format("; {} holds that of step {}", checkpoint_path(o.out).string(), result.saved_step);
+  throw std::runtime_error(fmt::format("{}; the losses are in {}", text, (o.out / "metrics.csv").string()));
+}
+
 }  // namespace
 
 int train(TrainOptions options) {
   const double begin = seconds_now();
-  const std::filesystem::path checkpoint = options.out / "checkpoint.safetensors";
+  const Rates rates = rates_of(options.tune);
   examples::check_output_folder("--out", options.out);
-  const FolderLock lock(options.out);
-  if (!options.resume &&
-      (std::filesystem::exists(checkpoint) || std::filesystem::exists(options.out / "run.json")))
-    throw std::runtime_error(fmt::format(
-        "{} holds a run already; go on with it by --resume, or give another --out", options.out.string()));
+  std::optional<FolderLock> lock;
+  if (std::filesystem::exists(options.out)) lock.emplace(options.out);
+  check_folder(options.out, FolderOf::train, options.resume);
 
   TuneBase base(options.model);
   const std::string base_name = options.base_name.empty() ? base.file().name() : options.base_name;
@@ -100,9 +129,8 @@ int train(TrainOptions options) {
   const tiedlora::Layout layout = layout_of(options.tune, c);
   TuneData data = read_tune_data(base, options.data);
 
-  const MemoryEstimate memory = estimate_memory(base, options.data, options.tune, layout);
+  const MemoryEstimate memory = estimate_memory(base, options.data, options.tune, layout, options.resume);
   check_memory(memory, options);
-  const Rates rates = rates_of(options.tune);
   fmt::print(
       "Adapter: {} of rank {} on {} modules, {} trained numbers ({} in LoRA of that rank); rate {:g}{}\n",
       options.tune.scheme, options.tune.rank, layout.size(), layout.trainable_count(),
@@ -112,6 +140,7 @@ int train(TrainOptions options) {
           ? fmt::format(" for A and B, {:g} for u and v", rates.rate * rates.uv_multiple)
           : std::string());
 
+  if (!lock) lock.emplace(options.out);  // nothing was written until here
   const Interrupt interrupt;
   LanguageModel model(c, base.pool(),
                       options.tune.recompute ? llama::Keep::inputs : llama::Keep::every_layer);
@@ -133,21 +162,26 @@ int train(TrainOptions options) {
   plan.log_rows = std::min(options.evaluations, steps);
   plan.patience = options.patience;
   plan.keeps_best = measures;
-  plan.checkpoint = {
-      .path = checkpoint, .key = fmt::format("{} steps {}", steps, key.dump()), .resume = options.resume};
+  plan.checkpoint = {.path = checkpoint_path(options.out),
+                     .key = fmt::format("{} steps {}", steps, key.dump()),
+                     .start_anew = start_anew(options.out, FolderOf::train),
+                     .resume = options.resume};
   const TrainingResult result = train_loop(tuner, plan);
 
   const double before = result.log.front().select_loss, after = measures ? result.best_loss : not_measured;
   if (result.diverged) {
     const std::string advice = fmt::format(
         "the loss is no longer finite or has exploded after {} steps (rate {:g}); take a lower --rate, a "
-        "longer "
-        "--warm-up, or a smaller --clip",
+        "longer --warm-up, or a smaller --clip",
         result.steps, rates.rate);
-    if (result.best_step == 0)
-      throw std::runtime_error(advice + "; no adapter was written: none was better than the base");
+    if (result.best_step == 0) refuse_diverged(options, result, advice);
     fmt::print("Warning: {}. What follows is the adapter of step {}, the best until then.\n", advice,
                result.best_step);
+  }
+  if (result.interrupted && (measures ? result.best_step : result.steps) == 0) {
+    fmt::print("Interrupted after {} steps{}, so no adapter was written: --resume goes on from here\n",
+               result.steps, result.steps > 0 ? ", none of them better than the base" : "");
+    return Interrupt::exit_status;
   }
   save_adapter_files(options.out, base, tuner.adapter(), base_name);
   const std::string problem = save_metrics(options.out, result);
@@ -163,6 +197,7 @@ int train(TrainOptions options) {
                .frozen = layout.frozen_count(),
                .loss_before = before,
                .loss_after = after,
+               .has_picture = problem.empty(),
                .estimated_bytes = memory.total(),
                .peak_bytes = peak_resident_bytes(),
                .seconds = seconds_now() - begin});

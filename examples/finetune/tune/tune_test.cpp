@@ -2,82 +2,21 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
-#include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <csignal>
-#include <cstdlib>
-#include <llama/tiny_model.hpp>
 #include <nlohmann/json.hpp>
-#include <regex>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include <finetune/data/folder_lock.hpp>
-#include <finetune/run_program.hpp>
+
+#include <tiedlora/adapter.hpp>
+#include <tiedlora/io/native.hpp>
+
+#include "tune_fixture.hpp"
 
 namespace finetune {
 namespace {
-
-using Arguments = std::vector<std::string>;
-
-/// A folder with model.gguf and chat.jsonl in it.
-class TuneTest : public testing::Test {
- protected:
-  TuneTest() {
-    llama_test::TinyModel(llama_test::TinyModel::Numbers::blocks).write(folder_.path() / "model.gguf");
-    std::string lines;
-    for (int i = 0; i < 60; ++i)
-      lines += "{\"prompt\": \"say " + std::to_string(i * 7) + "\", \"completion\": \"hello world\"}\n";
-    folder_.write("chat.jsonl", lines);
-  }
-
-  std::string path(const std::string& name) const { return (folder_.path() / name).string(); }
-
-  Outcome command(const std::string& name, const Arguments& more) const {
-    Arguments arguments = {name, "--model", path("model.gguf")};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    return run(folder_, arguments);
-  }
-  /// A few steps on chat.jsonl with --out OUT, unless `more` says otherwise.
-  Arguments training(const std::string& out, const Arguments& more = {}) const {
-    Arguments arguments = more;
-    const auto by_default = [&](const std::string& option, const std::string& value) {
-      if (std::find(more.begin(), more.end(), option) == more.end())
-        arguments.insert(arguments.end(), {option, value});
-    };
-    by_default("--data", path("chat.jsonl"));
-    by_default("--out", path(out));
-    by_default("--batch-tokens", "256");
-    by_default("--rank", "4");
-    by_default("--threads", "1");
-    by_default("--evaluations", "3");
-    return arguments;
-  }
-  Outcome train(const std::string& out, const Arguments& more = {}) const {
-    return command("train", training(out, more));
-  }
-  /// The losses that `finetune eval` prints, of the base and of each adapter.
-  std::vector<double> losses(const Arguments& adapters) const {
-    Arguments arguments = {"--data", path("chat.jsonl")};
-    for (const std::string& adapter : adapters) arguments.insert(arguments.end(), {"--adapter", adapter});
-    const auto [status, output] = command("eval", arguments);
-    EXPECT_EQ(status, 0) << output;
-    std::vector<double> values;
-    const std::regex line("\n.* ([0-9.]+) +[0-9.]+(?=\n)");
-    for (std::sregex_iterator match(output.begin(), output.end(), line), end; match != end; ++match)
-      values.push_back(std::stod((*match)[1]));
-    return values;
-  }
-
-  TestFolder folder_;
-};
-
-void expect_error(const Outcome& outcome, int status, const std::string& part) {
-  EXPECT_EQ(outcome.status, status) << outcome.output;
-  EXPECT_NE(outcome.output.find(part), std::string::npos) << outcome.output;
-}
 
 TEST_F(TuneTest, TrainsAndWritesOneAdapterInThreeFormats) {
   const Outcome outcome = train("out", {"--steps", "12", "--validation", path("chat.jsonl")});
@@ -121,38 +60,6 @@ TEST_F(TuneTest, ACopyAsFloatsComputesTheSame) {
   ASSERT_EQ(train("copied", {"--steps", "5", "--base-type", "f32"}).status, 0);
   const std::vector<double> values = losses({path("mapped"), path("copied")});
   EXPECT_NEAR(values[1], values[2], 1e-4);
-}
-
-TEST_F(TuneTest, GoesOnAfterAKillToTheSameBits) {
-  const Arguments steps = {"--steps", "400", "--evaluations", "40"};
-  ASSERT_EQ(train("whole", steps).status, 0);
-  Arguments arguments = {"train", "--model", path("model.gguf")};
-  const Arguments rest = training("killed", steps);
-  arguments.insert(arguments.end(), rest.begin(), rest.end());
-  {
-    Program program(arguments, folder_.path() / "killed.txt");
-    while (!std::filesystem::exists(path("killed/checkpoint.safetensors")))
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    program.kill();
-    program.wait();
-  }
-  Arguments resumed = steps;
-  resumed.push_back("--resume");
-  const Outcome outcome = train("killed", resumed);
-  ASSERT_EQ(outcome.status, 0) << outcome.output;
-  EXPECT_EQ(read_file(path("killed/adapter.safetensors")), read_file(path("whole/adapter.safetensors")));
-  EXPECT_NE(outcome.output.find("goes on after"), std::string::npos) << outcome.output;
-
-  expect_error(train("killed", {"--steps", "400", "--evaluations", "40", "--resume", "--seed", "2"}), 1,
-               "belongs to a run with other settings");
-  expect_error(train("killed", steps), 1, "holds a run already");
-}
-
-TEST_F(TuneTest, ARunThatDivergesLeavesNoRuinedAdapter) {
-  const Outcome outcome =
-      train("out", {"--steps", "60", "--scheme", "lora", "--rate", "1e12", "--warm-up", "0"});
-  expect_error(outcome, 1, "take a lower --rate");
-  EXPECT_FALSE(std::filesystem::exists(path("out/adapter.safetensors")));
 }
 
 TEST_F(TuneTest, TrainsOnEverythingWhereNothingIsHeldOut) {
@@ -201,6 +108,10 @@ TEST_F(TuneTest, EveryArgumentIsCheckedBeforeAnyWork) {
       expect_error(train("new", {option, value}), 2, option + ": \"" + value + "\" is not a whole number");
   for (const char* value : {"-1", "99999999999999999999999"})
     expect_error(train("new", {"--seed", value}), 2, "is not a whole number from 0 to 18446744073709551615");
+  folder_.write("broken.gguf", "no model");
+  expect_error(run(folder_, {"train", "--model", path("broken.gguf"), "--data", path("chat.jsonl"), "--out",
+                             path("new"), "--scheme", "vera", "--uv-rate", "0.1"}),
+               2, "--uv-rate: the scheme vera trains no u and v beside A or B");
   expect_error(train("new", {"--targets", "q_proj,q_proj"}), 2, "\"q_proj\" is there twice");
   expect_error(train("new", {"--out", ""}), 2, "--out: the path is empty");
   expect_error(train("new", {"--data", path("nothing")}), 1,
@@ -269,6 +180,41 @@ TEST_F(TuneTest, AnAdapterOfAnotherBaseIsNamed) {
                "--adapter: \"" + path("nothing") + "\" cannot be read: No such file or directory");
 }
 
+TEST_F(TuneTest, SaysWhatAnAdapterLacks) {
+  const auto save = [&](const std::string& name, int layer) {
+    tiedlora::ModuleList modules;
+    modules.add({.name = "model.layers." + std::to_string(layer) + ".self_attn.q_proj",
+                 .layer = layer,
+                 .kind = "q_proj",
+                 .input = "attn_input",
+                 .in_features = 64,
+                 .out_features = 64});
+    tiedlora::save_adapter(path(name),
+                           tiedlora::Adapter<float>(tiedlora::Layout(modules, tiedlora::schemes::lora(), 2)));
+  };
+  save("one.safetensors", 1);
+  expect_error(command("eval", {"--data", path("chat.jsonl"), "--adapter", path("one.safetensors")}), 0,
+               "has nothing for 1 of the modules whose kinds it adapts elsewhere: "
+               "model.layers.0.self_attn.q_proj\n");
+  save("two.safetensors", 2);
+  expect_error(command("eval", {"--data", path("chat.jsonl"), "--adapter", path("two.safetensors")}), 1,
+               "\"model.layers.2.self_attn.q_proj\" is not one of the model's 2 layers");
+}
+
+// A loss at another window is another loss.
+TEST_F(TuneTest, EvalMeasuresWithTheWindowOfTheRun) {
+  ASSERT_EQ(train("out", {"--steps", "2", "--window", "30", "--validation", path("chat.jsonl")}).status, 0);
+  const auto json = nlohmann::json::parse(read_file(path("out/run.json")));
+  const std::vector<double> values = losses({path("out")});
+  EXPECT_NEAR(values.at(0), json["validation_loss_before"].get<double>(), 0.6e-5);
+  EXPECT_GT(std::abs(losses({path("out/adapter.safetensors")}).at(0) - values[0]), 1e-4);
+}
+
+TEST_F(TuneTest, RatesAreThoseOfTheRank) {
+  expect_error(train("one", {"--steps", "2", "--scheme", "lora", "--rank", "1"}), 0, "; rate 0.018\n");
+  expect_error(train("four", {"--steps", "2", "--scheme", "lora", "--rank", "4"}), 0, "; rate 0.0056\n");
+}
+
 TEST_F(TuneTest, GeneratesBeforeAndAfter) {
   ASSERT_EQ(
       train("out", {"--steps", "200", "--scheme", "lora", "--rank", "16", "--validation", path("chat.jsonl")})
@@ -292,40 +238,17 @@ TEST_F(TuneTest, GeneratesBeforeAndAfter) {
   expect_error(command("generate", arguments), 2, "do not fit into the 128 that the model can read");
 }
 
-TEST_F(TuneTest, ComparesCandidatesAndGoesOn) {
-  const Arguments arguments = {
-      "--data",       path("chat.jsonl"),  "--out", path("cmp"), "--window", "64",         "--batch-tokens",
-      "256",          "--threads",         "1",     "--minutes", "0.05",     "--held-out", "0.2",
-      "--candidates", "lora:1,tl6:4,tl5:2"};
-  const Outcome outcome = command("compare", arguments);
-  ASSERT_EQ(outcome.status, 0) << outcome.output;
-  EXPECT_NE(outcome.output.find("Take "), std::string::npos) << outcome.output;
-  for (const char* name : {"compare.csv", "result.txt", "compare.gp", "plan.json"})
-    EXPECT_TRUE(std::filesystem::exists(folder_.path() / "cmp" / name)) << name;
-  const std::string table = read_file(path("cmp/compare.csv"));
-  EXPECT_EQ(std::count(table.begin(), table.end(), '\n'), 4);
-
-  // What was trained is not trained again: the checkpoints are at their ends.
-  Arguments resumed = arguments;
-  resumed.push_back("--resume");
-  EXPECT_EQ(command("compare", resumed).status, 0);
-  Arguments changed = resumed;
-  changed.insert(changed.end(), {"--dropout", "0.1"});
-  expect_error(command("compare", changed), 1, "is of a comparison with other options");
-  const auto losses_of = [](const std::string& csv) {
-    std::string losses;
-    std::size_t begin = 0;
-    for (std::size_t end; (end = csv.find('\n', begin)) != csv.npos; begin = end + 1) {
-      const std::string line = csv.substr(begin, end - begin);
-      losses += line.substr(line.rfind(',', line.rfind(',') - 1)) + '\n';
-    }
-    return losses;
+// Without --system, the template says the message that it said in training.
+TEST_F(TuneTest, GenerateAsksAsTrainingDid) {
+  const auto answer = [&](const Arguments& more) {
+    Arguments arguments = {"--prompt", "say 7", "--tokens", "8", "--threads", "1"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Outcome outcome = command("generate", arguments);
+    EXPECT_EQ(outcome.status, 0) << outcome.output;
+    return outcome.output;
   };
-  EXPECT_EQ(losses_of(read_file(path("cmp/compare.csv"))), losses_of(table));
-  expect_error(command("compare", arguments), 1, "holds a comparison already");
-  expect_error(
-      command("compare", {"--data", path("chat.jsonl"), "--out", path("cmp2"), "--candidates", "lora:1,tl6"}),
-      2, "has no rank");
+  EXPECT_EQ(answer({}), answer({"--system", "Be brief"}));
+  EXPECT_NE(answer({}), answer({"--system", ""}));
 }
 
 }  // namespace

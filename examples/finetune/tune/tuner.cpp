@@ -3,7 +3,6 @@
 #include <utility>  // move
 
 #include <llama/modules.hpp>
-#include <tiedlora/adapter/optimizer.hpp>
 
 namespace finetune {
 
@@ -17,8 +16,8 @@ llama::Batch view(const TokenBatch& batch) {
 
 Rates rates_of(const TuneOptions& options) {
   const tiedlora::Scheme scheme = scheme_named(options.scheme);
-  const tiedlora::LearningRates recommended = tiedlora::recommended_rates(scheme);
-  Rates rates = {options.rate.value_or(recommended.learning_rate), recommended.factors.u};
+  Rates rates = rates_of(default_rates(), options.scheme, options.rank);
+  rates.rate = options.rate.value_or(rates.rate);
   if (options.uv_rate) {
     if (!has_uv_rate(scheme))
       throw std::invalid_argument("--uv-rate: the scheme " + options.scheme +
@@ -34,7 +33,7 @@ tiedlora::Layout layout_of(const TuneOptions& options, const llama::Config& conf
 }
 
 TrainingPlan plan_of(const TuneOptions& options, std::string title, std::int64_t steps) {
-  // A mean loss that many nats above that of the first step does not come back.
+  // A mean loss that many nats above the base's does not come back.
   constexpr double explosion = 2;
   return {
       .title = std::move(title),
@@ -67,15 +66,24 @@ Tuner::Tuner(LanguageModel& model, const llama::Model<float>& weights, const Tun
       validation_(validation),
       training_(layout_of(options, model.config()), rates_of(options), options.weight_decay, options.seed) {}
 
-StepResult Tuner::learn(std::int64_t step, double rate_factor) {
-  // The mean is over all counted tokens of the step, however its batches divide them.
+std::vector<TokenBatch> Tuner::batches_of(std::int64_t step) const {
   std::vector<TokenBatch> batches;
-  Index counted = 0;
   for (Index i = 0; i < options_.accumulate; ++i) {
     TokenBatch batch = batches_.batch(step * options_.accumulate + i);
-    counted += batch.counted;
     if (batch.counted > 0) batches.push_back(std::move(batch));
   }
+  return batches;
+}
+
+double Tuner::start_loss(std::int64_t step) {
+  return mean_loss(model_, weights_, nullptr, batches_of(step));  // adapters begin as the base alone
+}
+
+StepResult Tuner::learn(std::int64_t step, double rate_factor) {
+  // The mean is over all counted tokens of the step, however its batches divide them.
+  const std::vector<TokenBatch> batches = batches_of(step);
+  Index counted = 0;
+  for (const TokenBatch& batch : batches) counted += batch.counted;
   StepResult result;
   auto number = static_cast<std::uint64_t>(step * options_.accumulate);
   for (const TokenBatch& batch : batches) {

@@ -4,6 +4,7 @@
 #include <cstdint>  // int64_t
 #include <span>     // span
 #include <string>   // string
+#include <vector>   // vector
 
 #include <finetune/data/batches.hpp>  // Batches, TokenBatch
 #include <finetune/train/adapter_training.hpp>
@@ -37,6 +38,7 @@ class Tuner final : public Trainable {
   const Adapter& adapter() const { return training_.adapter; }
 
   StepResult learn(std::int64_t step, double rate_factor) override;
+  double start_loss(std::int64_t step) override;
   double select_loss() override { return mean_loss(model_, weights_, &training_.adapter, validation_); }
   std::span<float> values() override { return training_.adapter.trainable(); }
   Index activation_bytes() const override { return model_.activation_bytes(); }
@@ -48,6 +50,8 @@ class Tuner final : public Trainable {
   }
 
  private:
+  std::vector<TokenBatch> batches_of(std::int64_t step) const;  // those in which something counts
+
   LanguageModel& model_;
   const llama::Model<float>& weights_;
   TuneOptions options_;

@@ -1,0 +1,85 @@
+// finetune compare, run as a user does.
+#include <nlohmann/json.hpp>
+
+#include "tune_fixture.hpp"
+
+namespace finetune {
+namespace {
+
+TEST_F(TuneTest, ComparesCandidatesAndGoesOn) {
+  const Arguments arguments = {
+      "--data",       path("chat.jsonl"),  "--out", path("cmp"), "--window", "64",         "--batch-tokens",
+      "256",          "--threads",         "1",     "--minutes", "0.05",     "--held-out", "0.2",
+      "--candidates", "lora:1,tl6:4,tl5:2"};
+  const Outcome outcome = command("compare", arguments);
+  ASSERT_EQ(outcome.status, 0) << outcome.output;
+  EXPECT_NE(outcome.output.find("Take "), std::string::npos) << outcome.output;
+  for (const char* name : {"compare.csv", "result.txt", "compare.gp", "plan.json"})
+    EXPECT_TRUE(std::filesystem::exists(folder_.path() / "cmp" / name)) << name;
+  const std::string table = read_file(path("cmp/compare.csv"));
+  EXPECT_EQ(std::count(table.begin(), table.end(), '\n'), 4);
+
+  // What was trained is not trained again: the checkpoints are at their ends.
+  Arguments resumed = arguments;
+  resumed.push_back("--resume");
+  EXPECT_EQ(command("compare", resumed).status, 0);
+  Arguments changed = resumed;
+  changed.insert(changed.end(), {"--dropout", "0.1"});
+  expect_error(command("compare", changed), 1, "is of a comparison with other options");
+  EXPECT_EQ(read_file(path("cmp/compare.csv")), table);
+  expect_error(command("compare", arguments), 1, "holds a comparison already");
+  expect_error(
+      command("compare", {"--data", path("chat.jsonl"), "--out", path("cmp2"), "--candidates", "lora:1,tl6"}),
+      2, "has no rank");
+}
+
+// Stopped in round 2, when one of two had come to the end: its loss in round 1 is not that of now.
+TEST_F(TuneTest, AComparisonThatGoesOnComesToTheSame) {
+  const auto plan = [&](const std::string& out) {
+    return nlohmann::ordered_json::parse(read_file(path(out + "/plan.json")));
+  };
+  const Arguments arguments = {"--data",       path("chat.jsonl"),
+                               "--window",     "64",
+                               "--threads",    "1",
+                               "--minutes",    "0.001",
+                               "--held-out",   "0.2",
+                               "--candidates", "lora:1,lora:1:0.0001,tl5:2",
+                               "--out",        path("whole"),
+                               "--resume"};
+  expect_error(command("compare", arguments), 0, "begins at step 0");
+  nlohmann::ordered_json stopped = plan("whole");
+  ASSERT_EQ(stopped["rounds"].size(), 2u);
+  const std::string table = read_file(path("whole/compare.csv")),
+                    result = read_file(path("whole/result.txt"));
+  const nlohmann::ordered_json second = stopped["rounds"][1];
+  ASSERT_EQ(second.size(), 2u);
+  stopped["rounds"].erase(1);
+  // What round 1 says decides, not what the checkpoints have become.
+  folder_.write("whole/plan.json", stopped.dump());
+  const auto resumed = command("compare", arguments);
+  expect_error(resumed, 0, "== Round 1 of 2: 3 candidates to 2 steps, done before");
+  EXPECT_EQ(read_file(path("whole/compare.csv")), table);
+  EXPECT_EQ(read_file(path("whole/result.txt")), result);
+  EXPECT_EQ(plan("whole")["rounds"][1], second);
+
+  // And a new comparison begins at its begin, though there are checkpoints.
+  Arguments anew = arguments;
+  anew.pop_back();
+  std::filesystem::remove(path("whole/plan.json"));
+  const auto again = command("compare", anew);
+  expect_error(again, 0, "== Round 1 of 2: 3 candidates to 2 steps\n");
+  EXPECT_EQ(again.output.find("goes on after 4"), again.output.npos) << again.output;
+
+  stopped["rounds"][0][0]["losses"] = {1.0};
+  folder_.write("whole/plan.json", stopped.dump());
+  expect_error(command("compare", arguments), 1, "plan.json is damaged; to start anew, remove");
+}
+
+TEST_F(TuneTest, AComparisonLeavesRunsAlone) {
+  ASSERT_EQ(train("out", {"--steps", "2"}).status, 0);
+  expect_error(command("compare", {"--data", path("chat.jsonl"), "--out", path("out")}), 1,
+               "holds a run of finetune train");
+}
+
+}  // namespace
+}  // namespace finetune

@@ -1,0 +1,148 @@
+// What finetune train leaves where a run ends early, and what it goes on from.
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include <finetune/train/trainer.hpp>  // Interrupt
+
+#include "train.hpp"
+#include "tune_fixture.hpp"
+
+namespace finetune {
+namespace {
+
+TEST_F(TuneTest, GoesOnAfterAKillToTheSameBits) {
+  const Arguments steps = {"--steps", "400", "--evaluations", "40"};
+  ASSERT_EQ(train("whole", steps).status, 0);
+  Arguments arguments = {"train", "--model", path("model.gguf")};
+  const Arguments rest = training("killed", steps);
+  arguments.insert(arguments.end(), rest.begin(), rest.end());
+  {
+    Program program(arguments, folder_.path() / "killed.txt");
+    while (!std::filesystem::exists(path("killed/checkpoint.safetensors")))
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    program.kill();
+    program.wait();
+  }
+  Arguments resumed = steps;
+  resumed.push_back("--resume");
+  const Outcome outcome = train("killed", resumed);
+  ASSERT_EQ(outcome.status, 0) << outcome.output;
+  EXPECT_EQ(read_file(path("killed/adapter.safetensors")), read_file(path("whole/adapter.safetensors")));
+  EXPECT_NE(outcome.output.find("goes on after"), std::string::npos) << outcome.output;
+
+  expect_error(train("killed", {"--steps", "400", "--evaluations", "40", "--resume", "--seed", "2"}), 1,
+               "belongs to a run with other settings");
+  expect_error(train("killed", steps), 1, "holds a run already");
+}
+
+TEST_F(TuneTest, ARunThatDivergesLeavesNoRuinedAdapter) {
+  const Outcome outcome =
+      train("out", {"--steps", "60", "--scheme", "lora", "--rate", "1e12", "--warm-up", "0"});
+  expect_error(outcome, 1, "take a lower --rate");
+  EXPECT_FALSE(std::filesystem::exists(path("out/adapter.safetensors")));
+}
+
+TEST_F(TuneTest, ADivergenceWithoutValidationSaysWhatIsLeft) {
+  const Arguments arguments = {"--steps", "60",        "--scheme", "lora",       "--rate",
+                               "1e12",    "--warm-up", "0",        "--held-out", "0"};
+  const Outcome outcome = train("out", arguments);
+  expect_error(outcome, 1, "no adapter was written: nothing was held out to tell a good one by");
+  expect_error(outcome, 1, path("out/metrics.csv"));
+  EXPECT_TRUE(std::filesystem::exists(path("out/metrics.csv")));
+  EXPECT_FALSE(std::filesystem::exists(path("out/adapter.safetensors")));
+}
+
+TEST_F(TuneTest, EveryRefusalSaysHowToGoOn) {
+  ASSERT_EQ(train("out", {"--steps", "2"}).status, 0);
+  const std::string anew = "to start anew, remove " + path("out/checkpoint.safetensors") + " and " +
+                           path("out/run.json") + ", or give another --out";
+  expect_error(train("out", {"--steps", "2", "--rate", "1e-4"}), 1, "--resume; " + anew);
+  expect_error(train("out", {"--steps", "2", "--rate", "1e-4", "--resume"}), 1,
+               "belongs to a run with other settings; give the same ones; " + anew);
+  std::filesystem::remove(path("out/checkpoint.safetensors"));
+  expect_error(train("out", {"--steps", "2", "--resume"}), 1, "not the checkpoint.safetensors");
+  std::filesystem::remove(path("out/run.json"));
+  expect_error(train("out", {"--steps", "2", "--rate", "1e-4", "--resume"}), 0, "this begins at step 0");
+}
+
+TEST_F(TuneTest, MinutesAreThoseOfThePlan) {
+  const auto plan = [&](const std::string& out) {
+    return nlohmann::ordered_json::parse(read_file(path(out + "/plan.json")));
+  };
+  std::filesystem::create_directories(path("out"));
+  folder_.write("out/plan.json", R"({"kind": "train", "minutes": 5, "steps": 3})");
+  expect_error(train("out", {"--minutes", "30", "--resume"}), 0,
+               "The 3 steps are those that were planned for 5 minutes, not for 30");
+  EXPECT_EQ(plan("out")["minutes"], 5);
+  expect_error(train("out", {"--minutes", "5", "--resume", "--seed", "2"}), 1, "other settings");
+  EXPECT_EQ(plan("out")["steps"], 3);
+
+  ASSERT_EQ(train("steps", {"--steps", "2"}).status, 0);
+  expect_error(train("steps", {"--minutes", "5", "--resume"}), 1, "was begun with --steps or --epochs");
+  EXPECT_FALSE(std::filesystem::exists(path("steps/plan.json")));
+
+  folder_.write("cmp/plan.json", R"({"kind": "compare"})");
+  expect_error(train("cmp", {"--minutes", "5"}), 1, "holds a plan of finetune compare");
+  EXPECT_EQ(plan("cmp")["kind"], "compare");
+  folder_.write("damaged/plan.json", R"({"kind": "train", "steps": "3"})");
+  expect_error(train("damaged", {"--minutes", "5", "--resume"}), 1, "plan.json is damaged; to start anew");
+}
+
+// As a user may change a model's template, and then go on.
+TEST_F(TuneTest, AnotherTemplateIsAnotherRun) {
+  ASSERT_EQ(train("out", {"--steps", "2"}).status, 0);
+  llama_test::TinyModel other(llama_test::TinyModel::Numbers::blocks);
+  other.chat_template.replace(other.chat_template.find("Be brief"), 8, "Be long.");
+  other.write(folder_.path() / "model.gguf");
+  expect_error(train("out", {"--steps", "2", "--resume"}), 1, "belongs to a run with other settings");
+}
+
+TEST_F(TuneTest, RefusedDataLeaveNoFolder) {
+  folder_.write("bad.jsonl", "{\"prompt\": \"a\"}\n");
+  EXPECT_EQ(train("out", {"--data", path("bad.jsonl")}).status, 1);
+  EXPECT_FALSE(std::filesystem::exists(path("out")));
+  EXPECT_EQ(command("compare", {"--data", path("bad.jsonl"), "--out", path("out")}).status, 1);
+  EXPECT_FALSE(std::filesystem::exists(path("out")));
+}
+
+// 0.07 · 100 is a little more than 7 in doubles.
+TEST_F(TuneTest, PartsOfAnEpochAreWholeSteps) {
+  std::string lines;
+  for (int i = 0; i < 100; ++i) lines += "{\"text\": \"" + std::to_string(1000 + i) + "\"}\n";
+  folder_.write("text.jsonl", lines);
+  expect_error(train("out", {"--data", path("text.jsonl"), "--held-out", "0", "--batch-tokens", "8",
+                             "--epochs", "0.07"}),
+               0, "Training: 7 steps");
+}
+
+/// Ctrl-C before the first step, in a process of its own.
+int train_interrupted(const TrainOptions& options) {
+  dup2(STDERR_FILENO, STDOUT_FILENO);
+  const Interrupt interrupt;
+  std::raise(SIGINT);
+  return train(options);
+}
+
+TEST_F(TuneTest, AnInterruptBeforeAnyBetterStepWritesNoAdapter) {
+  TrainOptions options;
+  options.model.path = path("model.gguf");
+  options.data.paths = {path("chat.jsonl")};
+  options.data.batch_tokens = 256;
+  options.tune.rank = 4;
+  options.steps = 5;
+  for (const double held_out : {0.0, 0.2}) {
+    options.data.held_out = held_out;
+    options.out = path("out" + std::to_string(held_out));
+    EXPECT_EXIT(std::exit(train_interrupted(options)), testing::ExitedWithCode(130),
+                "Interrupted after 0 steps, so no adapter was written: --resume goes on from here\n$");
+    EXPECT_FALSE(std::filesystem::exists(options.out / "adapter.safetensors"));
+    EXPECT_FALSE(std::filesystem::exists(options.out / "run.json"));
+    EXPECT_TRUE(std::filesystem::exists(options.out / "checkpoint.safetensors"));
+  }
+}
+
+}  // namespace
+}  // namespace finetune
