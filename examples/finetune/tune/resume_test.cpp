@@ -113,7 +113,7 @@ TEST_F(TuneTest, PartsOfAnEpochAreWholeSteps) {
   std::string lines;
   for (int i = 0; i < 100; ++i) lines += "{\"text\": \"" + std::to_string(1000 + i) + "\"}\n";
   folder_.write("text.jsonl", lines);
-  expect_error(train("out", {"--data", path("text.jsonl"), "--held-out", "0", "--batch-tokens", "8",
+  expect_error(train("out", {"--data", path("text.jsonl"), "--held-out", "0", "--batch-tokens", "5",
                              "--epochs", "0.07"}),
                0, "Training: 7 steps");
 }

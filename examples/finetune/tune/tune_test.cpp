@@ -203,7 +203,7 @@ TEST_F(TuneTest, SaysWhatAnAdapterLacks) {
 
 // A loss at another window is another loss.
 TEST_F(TuneTest, EvalMeasuresWithTheWindowOfTheRun) {
-  ASSERT_EQ(train("out", {"--steps", "2", "--window", "30", "--validation", path("chat.jsonl")}).status, 0);
+  ASSERT_EQ(train("out", {"--steps", "2", "--window", "47", "--validation", path("chat.jsonl")}).status, 0);
   const auto json = nlohmann::json::parse(read_file(path("out/run.json")));
   const std::vector<double> values = losses({path("out")});
   EXPECT_NEAR(values.at(0), json["validation_loss_before"].get<double>(), 0.6e-5);
