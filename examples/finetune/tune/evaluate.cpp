@@ -1,6 +1,6 @@
 #include "evaluate.hpp"
 
-#include <algorithm>   // max
+#include <algorithm>   // max, min
 #include <cmath>       // exp
 #include <filesystem>  // exists
 #include <optional>    // optional
@@ -68,8 +68,9 @@ std::vector<llama::Token> prompt_tokens(const TuneBase& base, const GenerateOpti
 std::string answer(TuneBase& base, LanguageModel& model, const Adapter* adapter,
                    const GenerateOptions& options, const std::vector<llama::Token>& prompt) {
   const auto is_end = [&](llama::Token token) { return base.tokenizer().is_end(token); };
+  const Index known = std::min(base.config().vocabulary, static_cast<Index>(base.tokenizer().size()));
   return base.tokenizer().decode(llama::generate(model, base.model(), adapter, prompt, options.tokens,
-                                                 options.temperature, options.seed, is_end));
+                                                 options.temperature, options.seed, known, is_end));
 }
 
 }  // namespace
