@@ -106,7 +106,10 @@ inline OpenAdapter open(const std::filesystem::path& path, const ModelOptions& o
             std::move(loaded.report.unused)};
   }
   if (format == examples::AdapterFormat::gguf) {
-    const std::string own = detail::value_or_fail(gguf::try_source(gguf::open(path))).architecture;
+    const gguf::File file = gguf::open(path);
+    if (const auto alpha = gguf::detail::try_alpha(file, ""); !alpha)  // before anything is asked for
+      throw std::runtime_error(detail::in_quotes(path.string()) + " " + alpha.error());
+    const std::string own = detail::value_or_fail(gguf::try_source(file)).architecture;
     const GgufLoadOptions load = {.partial = options.partial, .check_finite = options.check_finite};
     auto loaded =
         look_only ? look_at_gguf(path, own, load) : load_gguf<float>(path, naming(options, own), load);

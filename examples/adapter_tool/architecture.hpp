@@ -47,7 +47,7 @@ inline const tiedlora::gguf::Architecture& architecture_of(const ModelOptions& o
     throw std::invalid_argument(fmt::format(
         "{} says model_type {}, whose modules' names in GGUF are not known here; known: {}",
         in_quotes(base.where), in_quotes(base.model_type), fmt::join(known_architectures(), ", ")));
-  hear(base.architecture, "\"" + base.where + "\"");
+  hear(base.architecture, in_quotes(base.where));
   hear(own, "the adapter");
   if (name.empty())
     throw std::invalid_argument(fmt::format(

@@ -70,6 +70,26 @@ TEST_F(BadFiles, ANanIsNamedAndNothingIsWritten) {
   }
 }
 
+TEST_F(BadFiles, NumbersTooLargeForATypeAreRefused) {
+  Adapter<float> adapter = small();
+  adapter.B(0)(1, 0) = 1e5f;  // half ends at 65504
+  save_adapter(path("big"), adapter);
+  for (const char* to : {"native", "peft", "gguf"}) {
+    SCOPED_TRACE(to);
+    expect_said({"convert", path("big"), path("out"), "--to", to, "--type", "f16", "--order", "gguf",
+                 "--arch", "llama"},
+                1, {"100000 is too large for the type"});
+    EXPECT_FALSE(std::filesystem::exists(path("out")) && !std::filesystem::is_empty(path("out")));
+  }
+  const std::vector<Eigen::half> weight(48, Eigen::half(1));
+  safetensors::save(path("base"), {{.name = "model.layers.0.self_attn.q_proj.weight",
+                                    .dtype = safetensors::Dtype::F16,
+                                    .shape = {6, 8},
+                                    .data = weight.data()}});
+  expect_said({"merge", path("big"), path("merged"), "--base", path("base")}, 1, {"too large for F16"});
+  EXPECT_FALSE(std::filesystem::exists(path("merged")));
+}
+
 TEST_F(BadFiles, SaysWhatAFileIs) {
   const std::string pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 54560368\n";
   const std::string page = "<!DOCTYPE html><html><body>Access to model is restricted</body></html>";

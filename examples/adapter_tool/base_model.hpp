@@ -2,8 +2,6 @@
 #pragma once
 
 #include <filesystem>  // exists, is_directory, path
-#include <fstream>     // ifstream
-#include <iterator>    // istreambuf_iterator
 #include <stdexcept>   // invalid_argument, runtime_error
 #include <string>      // string
 
@@ -34,9 +32,10 @@ inline Index natural_of(const tiedlora::Json& json, const char* name) {
 
 inline BaseModel read_config(const std::filesystem::path& path) {
   const auto quoted = tiedlora::detail::in_quotes(path.string());
-  std::ifstream in(path, std::ios::binary);
-  const std::string text{std::istreambuf_iterator<char>(in), {}};
-  auto parsed = tiedlora::try_parse_json(text);
+  const auto file = tiedlora::detail::value_or_fail(
+      tiedlora::detail::try_open_as(tiedlora::FileKind::json, path, "a model's config.json"));
+  const auto bytes = file.bytes();
+  auto parsed = tiedlora::try_parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
   if (!parsed) throw std::runtime_error(quoted + " " + parsed.error());
   if (!parsed->is_object()) throw std::runtime_error(quoted + " is no JSON object");
   // Models of pictures and texts keep the language model's sizes inside.

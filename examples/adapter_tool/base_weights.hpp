@@ -55,6 +55,7 @@ inline std::string name_in_base(std::string name) {
 inline std::vector<std::string> changed_weights(const std::filesystem::path& weights,
                                                 const std::vector<std::string>& copies,
                                                 const std::filesystem::path& base) {
+  using tiedlora::detail::in_quotes;
   const auto file = tiedlora::safetensors::open(weights);
   std::vector<tiedlora::safetensors::File> files;
   for (const auto& path : tiedlora::detail::value_or_fail(tiedlora::detail::try_model_files(base)))
@@ -72,9 +73,9 @@ inline std::vector<std::string> changed_weights(const std::filesystem::path& wei
       for (const char* embedding : {"model.embed_tokens.weight", "transformer.wte.weight", "wte.weight"})
         if (!own) own = find(embedding);
     if (!own)
-      changed.push_back(copy + ": the base model has no \"" + name + "\"");
+      changed.push_back(in_quotes(copy) + ": the base model has no " + in_quotes(name));
     else if (!equal_weights(*file.find(copy), *own))
-      changed.push_back(copy + ": it is another than the base model's \"" + own->name + "\"");
+      changed.push_back(in_quotes(copy) + ": it is another than the base model's " + in_quotes(own->name));
   }
   return changed;
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>   // min
+#include <cmath>       // isfinite
 #include <cstddef>     // byte, size_t
 #include <cstdint>     // uint64_t, uintmax_t
 #include <filesystem>  // path, copy_file
@@ -24,6 +25,7 @@
 
 namespace adapter_tool {
 
+using tiedlora::detail::in_quotes;
 using tiedlora::safetensors::Dtype;
 
 /// The module that a tensor is the weight of, and whether it is stored in × out.
@@ -115,37 +117,50 @@ inline std::vector<std::string> match(const Adapter<float>& adapter, std::vector
     const std::vector<Index> shape = {module.out_features, module.in_features};
     const std::vector<Index> swapped = {module.in_features, module.out_features};
     const bool transposed = fan_in_fan_out && found->name.find("lm_head") == found->name.npos;
+    if (found->dtype == Dtype::other)
+      refuse(fmt::format("{} is of type {}; only F64, F32, F16 and BF16 can be merged into{}",
+                         in_quotes(found->name), found->dtype_name,
+                         found->shape == shape || found->shape == swapped
+                             ? ""
+                             : ": is the base model quantised? Take the one that it was made of"));
     if (found->shape != (transposed ? swapped : shape))
-      refuse(fmt::format("\"{}\" is {}, but the adapter is for {}x{} (out x in){}", found->name,
+      refuse(fmt::format("{} is {}, but the adapter is for {}x{} (out x in){}", in_quotes(found->name),
                          fmt::join(found->shape, "x"), module.out_features, module.in_features,
                          transposed                ? ", stored in x out (fan_in_fan_out); wrong base model?"
                          : found->shape == swapped ? "; a Conv1D as GPT-2's? then say --fan-in-fan-out"
                                                    : "; wrong base model?"));
-    if (found->dtype == Dtype::other)
-      refuse(fmt::format("\"{}\" is of type {}; only F64, F32, F16 and BF16 can be merged into", found->name,
-                         found->dtype_name));
     if (!found_in->targets.emplace(found->name, Target{m, transposed}).second)
-      refuse(fmt::format("two modules of the adapter are the base model's \"{}\"", found->name));
+      refuse(fmt::format("two modules of the adapter are the base model's {}", in_quotes(found->name)));
     ++matched;
   }
   if (left_out.empty() || (partial && matched > 0)) return left_out;
   const bool head = left_out.front() == "lm_head" || left_out.front().ends_with(".lm_head");
+  bool is_quantised = false;
+  for (const BaseFile& base : files)
+    for (const auto& tensor : base.file.tensors())
+      is_quantised = is_quantised || tensor.name.ends_with(".qweight");
   refuse(fmt::format(
-      "the base model has no \"{}.weight\"{}", left_out.front(),
-      head && matched > 0
+      "the base model has no {}{}", in_quotes(left_out.front() + ".weight"),
+      is_quantised ? ": it is quantised (.qweight); take the one that it was made of"
+      : head && matched > 0
           ? ": is it tied to the embedding? The adapter is lm_head's alone; save the base with "
             "tie_word_embeddings = false and a weight of its own, or leave lm_head out with --partial"
       : matched > 0 ? "; wrong base model? (--partial leaves out such modules)"
                     : "; wrong base model?"));
 }
 
-/// rows += left · right, in double, each number rounded once to its type.
+/// rows += left · right, in double, each number rounded once to its type. Whether none became infinite.
 template <class P>
-void add_to_rows(std::vector<std::byte>& bytes, const Eigen::MatrixXd& left, const Eigen::MatrixXd& right) {
+bool add_to_rows(std::vector<std::byte>& bytes, const Eigen::MatrixXd& left, const Eigen::MatrixXd& right) {
   Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> sum = left * right;
   auto* numbers = reinterpret_cast<P*>(bytes.data());  // the allocator's alignment suits
-  for (Index i = 0; i < sum.size(); ++i)
-    numbers[i] = static_cast<P>(static_cast<double>(numbers[i]) + sum.data()[i]);
+  bool fits = true;
+  for (Index i = 0; i < sum.size(); ++i) {
+    const double number = static_cast<double>(numbers[i]) + sum.data()[i];
+    numbers[i] = static_cast<P>(number);
+    fits = fits && (!std::isfinite(number) || std::isfinite(static_cast<double>(numbers[i])));
+  }
+  return fits;
 }
 
 /// Copies a base file with the adapter merged into its targets.
@@ -192,10 +207,14 @@ inline void write_merged(const BaseFile& base, const Adapter<float>& adapter,
       const Eigen::MatrixXd left = transposed ? Eigen::MatrixXd(delta.inner.middleCols(row, n).transpose())
                                               : Eigen::MatrixXd(delta.outer.middleRows(row, n));
       const Eigen::MatrixXd right = transposed ? Eigen::MatrixXd(delta.outer.transpose()) : delta.inner;
-      if (tensor.dtype == Dtype::F64) add_to_rows<double>(bytes, left, right);
-      if (tensor.dtype == Dtype::F32) add_to_rows<float>(bytes, left, right);
-      if (tensor.dtype == Dtype::F16) add_to_rows<Eigen::half>(bytes, left, right);
-      if (tensor.dtype == Dtype::BF16) add_to_rows<Eigen::bfloat16>(bytes, left, right);
+      const bool fits = tensor.dtype == Dtype::F64   ? add_to_rows<double>(bytes, left, right)
+                        : tensor.dtype == Dtype::F32 ? add_to_rows<float>(bytes, left, right)
+                        : tensor.dtype == Dtype::F16 ? add_to_rows<Eigen::half>(bytes, left, right)
+                                                     : add_to_rows<Eigen::bfloat16>(bytes, left, right);
+      if (!fits)
+        refuse(
+            fmt::format("merged, {} has numbers that are too large for {}; merge into a base of BF16 or F32",
+                        in_quotes(tensor.name), tensor.dtype_name));
       value_of(out.try_append(std::span<const std::byte>(bytes)));
       progress.add(bytes.size());
     }

@@ -28,7 +28,16 @@ struct ConvertOptions {
 template <class P>
 void save_native(const Adapter<float>& adapter, const std::filesystem::path& path,
                  const tiedlora::Provenance& source) {
-  tiedlora::save_adapter(path, adapter.cast<P>(), {.source = source});
+  const auto written = adapter.cast<P>();
+  const auto require_finite = [&](auto before, auto after) {
+    for (std::size_t i = 0; i < before.size(); ++i)
+      if (std::isfinite(before[i]) && !std::isfinite(static_cast<float>(after[i])))
+        throw std::runtime_error(
+            fmt::format("the number {} is too large for the type; choose --type bf16 or f32", before[i]));
+  };
+  require_finite(adapter.trainable(), written.trainable());
+  require_finite(adapter.frozen(), written.frozen());
+  tiedlora::save_adapter(path, written, {.source = source});
 }
 
 /// What the target needs and the source does not say, or says otherwise.

@@ -4,7 +4,7 @@
 #include <cstdint>      // uintmax_t
 #include <filesystem>   // path, file_size
 #include <fstream>      // ifstream
-#include <iterator>     // istreambuf_iterator
+#include <span>         // as_bytes, span
 #include <stdexcept>    // runtime_error
 #include <string>       // string
 #include <string_view>  // string_view
@@ -16,6 +16,7 @@
 #include <nlohmann/json.hpp>
 #include <tiedlora/adapter/quote.hpp>  // escaped
 #include <tiedlora/io/json/json.hpp>   // try_parse_json
+#include <tiedlora/io/sniff.hpp>       // sniff_bytes
 
 #include "../paths.hpp"  // why_unreadable
 #include "architectures.hpp"
@@ -28,7 +29,7 @@ namespace detail {
 /// key where one is wrong.
 class ConfigFile {
  public:
-  explicit ConfigFile(const std::filesystem::path& path) : path_(path.string()) {
+  explicit ConfigFile(const std::filesystem::path& path) : path_(tiedlora::detail::escaped(path.string())) {
     json_ = parse(read(path));
     if (!json_.is_object()) fail("is JSON, but not an object");
     find_language_model();
@@ -87,6 +88,9 @@ class ConfigFile {
     std::string text(most + 1, '\0');
     file.read(text.data(), static_cast<std::streamsize>(text.size()));
     text.resize(static_cast<std::size_t>(file.gcount()));
+    const auto found = tiedlora::sniff_bytes(std::as_bytes(std::span(text)));
+    if (found.kind != tiedlora::FileKind::json && !found.what.empty())
+      fail(fmt::format("is {} (a model's config.json is expected)", found.what));
     if (text.size() > most) fail("has more than 16 MiB: it is no config.json");
     return text;
   }

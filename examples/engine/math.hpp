@@ -1,7 +1,7 @@
 // The functions between the matrices, on plain arrays; written so that compilers make vectors of them.
 #pragma once
 
-#include <algorithm>  // clamp
+#include <algorithm>  // max, min
 #include <bit>        // bit_cast
 #include <cstdint>    // int32_t
 
@@ -13,7 +13,7 @@ namespace engine {
 /// polynomial of degree 7 (its next term is r^8/8! < 6e-9).
 inline float fast_exp(float x) {
   constexpr float magic = 0x1.8p23f;
-  const float bounded = std::clamp(x, -87.3f, 88.3f);
+  const float bounded = std::min(88.3f, std::max(-87.3f, x));  // in that order a NaN becomes a number
   const float n = (bounded * 1.44269504f + magic) - magic;
   const float r = (bounded - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two parts, the first exact
   float p = 1.0f / 5040;
@@ -25,7 +25,7 @@ inline float fast_exp(float x) {
   p = p * r + 1;
   p = p * r + 1;
   const float power = std::bit_cast<float>((static_cast<std::int32_t>(n) + 127) << 23);
-  return x < -87.3f ? 0.0f : p * power;
+  return x < -87.3f ? 0.0f : x != x ? x : p * power;
 }
 
 /// gate = up ∘ gate / (1 + e^-gate)

@@ -71,8 +71,8 @@ class Adapters {
         throw std::invalid_argument(
             fmt::format("--adapter {}: say with --order in which order the rows of q and k are in the "
                         "weights that it was trained "
-                        "on: hugging-face (trained with transformers or on its safetensors) or gguf (trained "
-                        "on a GGUF file)",
+                        "on: hugging-face (trained with transformers, on its safetensors, or by finetune on "
+                        "whatever file) or gguf (trained by another program on a GGUF file)",
                         text));
       const Order order = options.order == "gguf" ? Order::gguf : Order::hugging_face;
       const auto id = set_.try_add(llama::load_adapter(path, model, order, options.check_finite),

@@ -4,7 +4,6 @@
 #include <algorithm>   // max, min
 #include <chrono>      // steady_clock
 #include <cmath>       // cos, log
-#include <csignal>     // signal
 #include <cstdint>     // int64_t
 #include <filesystem>  // path
 #include <limits>      // numeric_limits
@@ -14,6 +13,7 @@
 #include <vector>      // vector
 
 #include <finetune/data/text_data.hpp>  // Sampler, Tokens
+#include <finetune/train/interrupt.hpp>
 
 #include "trainee.hpp"  // Trainee
 
@@ -86,27 +86,6 @@ struct CheckpointPlan {
 inline double seconds_now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
-
-/// While one exists, the first Ctrl-C only raises a flag, so that the step in progress ends and its result is
-/// kept; a second one ends the program at once.
-class Interrupt {
- public:
-  Interrupt() { previous_ = std::signal(SIGINT, on_signal); }
-  ~Interrupt() { std::signal(SIGINT, previous_); }
-  Interrupt(const Interrupt&) = delete;
-  Interrupt& operator=(const Interrupt&) = delete;
-
-  static bool requested() { return flag_ != 0; }
-  static constexpr int exit_status = 130;  ///< of a program that ends so: the shell's custom, 128 + SIGINT
-
- private:
-  static void on_signal(int) {
-    flag_ = 1;
-    std::signal(SIGINT, SIG_DFL);
-  }
-  static inline volatile std::sig_atomic_t flag_ = 0;
-  void (*previous_)(int) = SIG_DFL;
-};
 
 inline constexpr std::int64_t rows_per_run = 16;  ///< of the log: evaluations of the select split
 

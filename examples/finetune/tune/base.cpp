@@ -64,8 +64,8 @@ TuneBase::TuneBase(const ModelOptions& options)
   llama::for_weights(model_, [](llama::Weight<float>& weight) { weight.in_bfloat16 = true; });
 }
 
-DataOptions TuneBase::with_window(DataOptions reading) const {
-  if (reading.window == 0) reading.window = std::min(default_window, file_.context());
+DataOptions TuneBase::with_window(DataOptions reading, Index batch_tokens) const {
+  if (reading.window == 0) reading.window = std::min({default_window, batch_tokens, file_.context()});
   if (reading.window > file_.context())
     throw std::invalid_argument(
         fmt::format("--window: {} tokens are more than the {} that the model was made for", reading.window,

@@ -34,9 +34,9 @@ class TuneBase {
   const llama::Chat* chat() const { return chat_ ? &*chat_ : nullptr; }
   llama::ThreadPool& pool() { return pool_; }
 
-  /// The window, or where it is 0 the default. Throws std::invalid_argument for one that is longer than what
-  /// the model was made for.
-  DataOptions with_window(DataOptions reading) const;
+  /// The window, or where it is 0 the default, which is no longer than a batch. Throws std::invalid_argument
+  /// for one that is longer than what the model was made for.
+  DataOptions with_window(DataOptions reading, Index batch_tokens) const;
 
   /// Of the weights as they lie in the file, and of their copy as floats.
   Index weight_bytes() const;

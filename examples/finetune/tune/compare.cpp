@@ -74,7 +74,7 @@ class Comparer {
   void read_round(const Json& round);
 
   static CompareOptions with_window(CompareOptions options, const TuneBase& base) {
-    options.data.reading = base.with_window(options.data.reading);
+    options.data.reading = base.with_window(options.data.reading, options.data.batch_tokens);
     return options;
   }
 
@@ -232,7 +232,6 @@ void Comparer::check_memory() {
 }
 
 int Comparer::run() {
-  const Interrupt interrupt;
   if (!read_plan()) {
     // A new comparison does not go on from what an older one left.
     for (const Candidate& candidate : candidates_) std::filesystem::remove(checkpoint_of(candidate));
@@ -281,6 +280,7 @@ int Comparer::run() {
 }  // namespace
 
 int compare(const CompareOptions& options) {
+  const Interrupt interrupt;
   if (options.candidates.size() < 2)
     throw std::invalid_argument("--candidates: at least two are needed to compare");
   for (const std::string& candidate : options.candidates) parse_candidate(candidate, options.tune);

@@ -80,7 +80,8 @@ void evaluate(const EvalOptions& options) {
   const std::vector<Adapter> adapters = load_adapters(base, options.adapters);
   DataOptions reading = options.reading;
   if (reading.window == 0) reading.window = window_of_runs(options.adapters);
-  const Dataset data = read_data(options.data, base.tokenizer(), base.chat(), base.with_window(reading));
+  const Dataset data =
+      read_data(options.data, base.tokenizer(), base.chat(), base.with_window(reading, options.batch_tokens));
   fmt::print("{}", data.report.text());
   const std::vector<TokenBatch> batches = in_order(data.examples, options.batch_tokens);
   LanguageModel model(base.config(), base.pool());

@@ -114,6 +114,7 @@ void check_memory(const MemoryEstimate& estimate, const TrainOptions& o) {
 
 int train(TrainOptions options) {
   const double begin = seconds_now();
+  const Interrupt interrupt;
   const Rates rates = rates_of(options.tune);
   examples::check_output_folder("--out", options.out);
   std::optional<FolderLock> lock;
@@ -125,7 +126,7 @@ int train(TrainOptions options) {
   const llama::Config& c = base.config();
   fmt::print("Base: {} ({}; {} layers, width {}, vocabulary {}; {})\n", escaped(base_name),
              base.file().architecture(), c.layers, c.width, c.vocabulary, base.types());
-  options.data.reading = base.with_window(options.data.reading);
+  options.data.reading = base.with_window(options.data.reading, options.data.batch_tokens);
   const tiedlora::Layout layout = layout_of(options.tune, c);
   TuneData data = read_tune_data(base, options.data);
 
@@ -141,7 +142,6 @@ int train(TrainOptions options) {
           : std::string());
 
   if (!lock) lock.emplace(options.out);  // nothing was written until here
-  const Interrupt interrupt;
   LanguageModel model(c, base.pool(),
                       options.tune.recompute ? llama::Keep::inputs : llama::Keep::every_layer);
   if (options.model.bfloat16) say_accuracy(model, base, data.validation);

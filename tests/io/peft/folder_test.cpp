@@ -38,6 +38,28 @@ TEST(PeftFolder, OfAVeraDoesNotTellTheModules) {
   expect_failure(try_infer_modules(*open), {"VeRA", "give the host's module list"});
 }
 
+// PEFT applies no tensors of modules that the config does not target.
+TEST(PeftFolder, RefusesTensorsThatTheConfigDoesNotTarget) {
+  const Folder folder;
+  const auto open = [&](const char* key, const Json& value, bool partial = false) {
+    PeftWriter writer = small_lora();
+    writer.config[key] = value;
+    writer.write(folder / "x");
+    return try_open_peft(folder / "x", {.partial = partial});
+  };
+  expect_failure(open("target_modules", {"q"}),
+                 {"\"m.layers.0.down\"", "does not target it", "belong together"});
+  expect_failure(open("exclude_modules", {"down"}), {"\"m.layers.0.down\""});
+  expect_failure(open("layers_to_transform", {1}), {"\"m.layers.0."});
+  expect_failure(open("target_modules", "q"), {"does not target it"});
+  EXPECT_TRUE(open("target_modules", ".*\\.(q|down)"));
+  EXPECT_TRUE(open("target_modules", "all-linear"));
+  const auto partial = open("target_modules", {"q"}, true);
+  ASSERT_TRUE(partial) << partial.error();
+  EXPECT_EQ(partial->tensors.modules.size(), 2u);
+  EXPECT_EQ(partial->tensors.left_out.size(), 4u);
+}
+
 TEST(PeftFolder, NamesTheFileThatIsWrong) {
   const Folder folder;
   expect_failure(try_open_peft(folder / "x", {}), {"there is no folder", "x\""});

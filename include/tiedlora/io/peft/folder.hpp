@@ -100,6 +100,31 @@ inline Status try_check_ranks(PeftTensors& tensors, PeftConfig& config, bool par
   return success();
 }
 
+/// A Failure, or the module left out, where the config does not target it: PEFT would not apply those
+/// tensors.
+inline Status try_check_targets(PeftTensors& tensors, PeftConfig& config, bool partial) {
+  if (config.targets.empty() || config.targets.all_linear) return success();
+  const Result<PeftTargetMatcher> targeted = PeftTargetMatcher::try_make(config);
+  if (!targeted) return success();  // matching says so
+  std::vector<PeftModule> right;
+  for (PeftModule& module : tensors.modules) {
+    if ((*targeted)(module.name)) {
+      right.push_back(std::move(module));
+      continue;
+    }
+    const std::string reason =
+        message("module ", in_quotes(module.name), " has tensors, but ", peft_config_name,
+                " does not target it (target_modules, exclude_modules, layers_to_transform), so that PEFT "
+                "would not apply them; the two files do not belong together");
+    if (!partial) return Failure{reason};
+    for (const auto* tensor : {module.inner, module.outer})
+      tensors.left_out.emplace_back(tensor->name, reason);
+  }
+  tensors.modules = std::move(right);
+  if (tensors.modules.empty()) return Failure{"holds nothing but modules that the config does not target"};
+  return success();
+}
+
 /// Notes the names in target_modules that no tensor of the file belongs to: an adapter that lost a part, or a
 /// list for several models.
 inline void note_targets_without_tensors(const PeftTensors& tensors, PeftConfig& config) {
@@ -151,6 +176,8 @@ inline Result<PeftFolder> try_open_peft(const std::filesystem::path& folder,
   Result<PeftTensors> tensors = try_peft_tensors(*file, *config, options.partial);
   if (!tensors) return Failure{message(in_quotes(path.string()), " ", tensors.error())};
   if (Status same = try_check_ranks(*tensors, *config, options.partial); !same)
+    return Failure{message(in_quotes(path.string()), ": ", same.error())};
+  if (Status same = try_check_targets(*tensors, *config, options.partial); !same)
     return Failure{message(in_quotes(path.string()), ": ", same.error())};
   note_targets_without_tensors(*tensors, *config);
   return PeftFolder{*std::move(config), *std::move(file), *std::move(tensors)};

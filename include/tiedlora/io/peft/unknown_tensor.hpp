@@ -51,6 +51,8 @@ inline std::string unknown_peft_tensor(std::string_view name, const PeftConfig& 
           "\"; PEFT itself would load nothing of it. If the rest is the module's name in transformers, put "
           "the prefix before the names of all tensors");
   }
+  if (config.type == PeftConfig::Type::vera && (has(".lora_A.") || has(".lora_B.")))
+    return "it is none of an adapter's tensors: it is LoRA's, but the config says VERA";
   if (config.type == PeftConfig::Type::lora && has("vera_"))
     return "it is none of an adapter's tensors: it is VeRA's, but the config says LORA";
   if (name.ends_with(".weight") || name.ends_with(".bias"))

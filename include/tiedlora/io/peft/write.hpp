@@ -4,6 +4,7 @@
 #include <Eigen/Core>  // half, bfloat16
 
 #include <algorithm>     // sort
+#include <cmath>         // isfinite
 #include <cstddef>       // byte, size_t
 #include <cstdint>       // uintmax_t
 #include <filesystem>    // create_directories, path
@@ -57,7 +58,14 @@ Result<std::uintmax_t> try_write_peft_tensors(AtomicFile& file, std::vector<Peft
     std::span<const std::byte> raw = std::as_bytes(std::span<const Acc>(numbers));
     if constexpr (!std::is_same_v<Out, Acc>) {
       converted.resize(count);
-      for (std::size_t i = 0; i < count; ++i) converted[i] = static_cast<Out>(numbers[i]);
+      for (std::size_t i = 0; i < count; ++i) {
+        converted[i] = static_cast<Out>(numbers[i]);
+        if (std::isfinite(static_cast<double>(numbers[i])) &&
+            !std::isfinite(static_cast<double>(converted[i])))
+          return Failure{message("tensor ", in_quotes(tensor.name), ": the number ",
+                                 static_cast<double>(numbers[i]),
+                                 " is too large for the type; choose BF16 or F32")};
+      }
       raw = std::as_bytes(std::span<const Out>(converted));
     }
     if (Status done = file.try_append(raw); !done) return done.failure();

@@ -1,0 +1,47 @@
+// Ctrl-C, in processes of their own.
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <thread>
+
+#include <unistd.h>
+#include <finetune/train/interrupt.hpp>
+
+namespace finetune {
+namespace {
+
+void press_ctrl_c() { ::kill(getpid(), SIGINT); }
+void wait_for_request() {
+  while (!Interrupt::requested()) std::this_thread::yield();
+}
+
+TEST(Interrupt, RaisesAFlagAndHandlesNoSignal) {
+  const auto run = [] {
+    {
+      const Interrupt interrupt;
+      struct sigaction action = {};
+      sigaction(SIGINT, nullptr, &action);
+      if (action.sa_handler != SIG_DFL) _exit(1);
+      press_ctrl_c();
+      wait_for_request();
+    }
+    sigset_t blocked = {};
+    pthread_sigmask(SIG_SETMASK, nullptr, &blocked);
+    _exit(sigismember(&blocked, SIGINT) == 0 ? 0 : 2);
+  };
+  EXPECT_EXIT(run(), testing::ExitedWithCode(0), "");
+}
+
+TEST(Interrupt, TheSecondEndsTheProgram) {
+  const auto run = [] {
+    const Interrupt interrupt;
+    press_ctrl_c();
+    wait_for_request();
+    press_ctrl_c();
+    for (;;) pause();
+  };
+  EXPECT_EXIT(run(), testing::ExitedWithCode(Interrupt::exit_status), "");
+}
+
+}  // namespace
+}  // namespace finetune
