@@ -59,8 +59,9 @@ void add_model(CLI::App& app, ModelOptions& model, Products& products) {
 }
 
 void add_reading(CLI::App& app, DataOptions& reading) {
-  app.add_option("--window", reading.window,
-                 "longest sequence, in tokens; longer ones lose their end [512, or what the model can read]")
+  app.add_option(
+         "--window", reading.window,
+         "longest sequence, in tokens; longer ones lose their end [512, or what a batch or the model takes]")
       ->check(whole_from(2, 1'000'000))
       ->always_capture_default(false)
       ->group("Data");
