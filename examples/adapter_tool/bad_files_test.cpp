@@ -76,10 +76,10 @@ TEST_F(BadFiles, NumbersTooLargeForATypeAreRefused) {
   save_adapter(path("big"), adapter);
   for (const char* to : {"native", "peft", "gguf"}) {
     SCOPED_TRACE(to);
-    expect_said({"convert", path("big"), path("out"), "--to", to, "--type", "f16", "--order", "gguf",
-                 "--arch", "llama"},
-                1, {"100000 is too large for the type"});
-    EXPECT_FALSE(std::filesystem::exists(path("out")) && !std::filesystem::is_empty(path("out")));
+    expect_said(
+        {"convert", path("big"), path(to), "--to", to, "--type", "f16", "--order", "gguf", "--arch", "llama"},
+        1, {"100000 is too large for the type"});
+    EXPECT_FALSE(std::filesystem::exists(path(to)) && !std::filesystem::is_empty(path(to)));
   }
   const std::vector<Eigen::half> weight(48, Eigen::half(1));
   safetensors::save(path("base"), {{.name = "model.layers.0.self_attn.q_proj.weight",

@@ -187,7 +187,7 @@ TEST_F(CountParameters, ConfigErrorsNameFileAndKey) {
   expect_error("{\"model_type\": \"\\u001b[31mred\"}",
                {"\"\\u001b[31mred\", which this program does not know"});
   expect_error("{\"model_type\": ", {"is not JSON: parse error at line 1, column "});
-  expect_error("", {"is not JSON"});
+  expect_error("", {"is empty"});
   expect_error("{\n\"model_type\": \"llama\",\n}",
                {"is not JSON: parse error at line 3, column 1", "trailing commas"});
   expect_error("{\"model_type\": \"llama\", \"hidden_size\": NaN}", {"is not JSON", "column 40", "NaN"});
