@@ -16,6 +16,7 @@
 #include <cstddef>    // byte
 #include <cstdint>    // int8_t
 #include <cstring>    // memcpy
+#include <limits>     // numeric_limits
 
 #include <llama/config.hpp>  // Index
 #include <llama/half.hpp>
@@ -46,7 +47,7 @@ struct Blocks {
   float* sum = nullptr;    ///< e Σ p
 };
 
-/// Rounds x to blocks [begin, end).
+/// Rounds x to blocks [begin, end). A block with a number that is not finite has a scale of NaN.
 inline void quantize(const float* x, const Blocks& to, Index begin, Index end) {
   for (Index b = begin; b < end; ++b) {
     const float* from = x + b * block_size;
@@ -55,14 +56,18 @@ inline void quantize(const float* x, const Blocks& to, Index begin, Index end) {
     for (Index i = 0; i < block_size; i += 8)
       for (Index lane = 0; lane < 8; ++lane) lanes[lane] = std::max(lanes[lane], std::abs(from[i + lane]));
     const float largest = *std::max_element(lanes, lanes + 8);
-    const float scale = largest / 127.0f, inverse = largest != 0 ? 127.0f / largest : 0.0f;
-    int sum = 0;
+    const float inverse = largest != 0 ? 127.0f / largest : 0.0f;
+    float scale = largest / 127.0f;
+    int sum = 0, numbers = 0;
     for (Index i = 0; i < block_size; ++i) {
       constexpr float magic = 0x1.8p23f;  // adding it rounds to an integer, ties to even
       const float rounded = (from[i] * inverse + magic) - magic;
-      p[i] = static_cast<std::int8_t>(rounded);
+      const bool is_number = rounded == rounded;  // 0 times infinity is none either
+      p[i] = static_cast<std::int8_t>(is_number ? rounded : 0.0f);
       sum += p[i];
+      numbers += is_number;
     }
+    if (numbers != block_size) scale = std::numeric_limits<float>::quiet_NaN();
     to.scale[b] = to_float(to_half(scale));
     to.sum[b] = to_float(to_half(scale * static_cast<float>(sum)));
   }
