@@ -199,7 +199,7 @@ class Layout {
       if (state.ranks[at(m)] < 0)
         return Failure{message("module ", detail::in_quotes(state.modules[m].name), " has rank ",
                                state.ranks[at(m)], "; use 0 for a module that is not adapted")};
-      if (!(std::abs(state.scalings[at(m)]) <= std::numeric_limits<float>::max()))
+      if (!(std::abs(state.scalings[at(m)]) <= static_cast<double>(std::numeric_limits<float>::max())))
         return Failure{message("module ", detail::in_quotes(state.modules[m].name),
                                " has a scaling that is not finite, or not as a float: ",
                                state.scalings[at(m)], " (alpha / rank with rank 0?)")};
