@@ -56,6 +56,26 @@ inline Status try_find_config(const std::filesystem::path& folder) {
                          found.size() == 1 ? "that" : "one of them")};
 }
 
+/// Keeps the modules of which `wrong` says nothing. Of the others the reason is a Failure, or with `partial`
+/// they are left out; all of them is the Failure `nothing`.
+template <class Wrong>
+Status try_keep_modules(PeftTensors& tensors, bool partial, const char* nothing, const Wrong& wrong) {
+  std::vector<PeftModule> right;
+  for (PeftModule& module : tensors.modules) {
+    const std::string reason = wrong(module);
+    if (reason.empty())
+      right.push_back(std::move(module));
+    else if (!partial)
+      return Failure{reason};
+    else
+      for (const auto* tensor : {module.inner, module.outer})
+        tensors.left_out.emplace_back(tensor->name, reason);
+  }
+  tensors.modules = std::move(right);
+  if (tensors.modules.empty()) return Failure{nothing};
+  return success();
+}
+
 /// A Failure, or the module left out, where the tensors' rank is another than the config's for that module:
 /// the two files do not belong together.
 inline Status try_check_ranks(PeftTensors& tensors, PeftConfig& config, bool partial) {
@@ -83,46 +103,24 @@ inline Status try_check_ranks(PeftTensors& tensors, PeftConfig& config, bool par
         "; the two files do not belong together",
         inner[1] == said && outer[0] == said ? ", or A and B are stored transposed, as MLX does" : "");
   };
-  std::vector<PeftModule> right;
-  for (PeftModule& module : tensors.modules) {
-    const std::string reason = wrong(module);
-    if (reason.empty())
-      right.push_back(std::move(module));
-    else if (!partial)
-      return Failure{reason};
-    else
-      for (const auto* tensor : {module.inner, module.outer})
-        tensors.left_out.emplace_back(tensor->name, reason);
-  }
-  tensors.modules = std::move(right);
-  if (tensors.modules.empty())
-    return Failure{"holds nothing but modules whose rank is another than the config's"};
-  return success();
+  return try_keep_modules(tensors, partial,
+                          "holds nothing but modules whose rank is another than the config's", wrong);
 }
 
 /// A Failure, or the module left out, where the config does not target it: PEFT would not apply those
 /// tensors.
-inline Status try_check_targets(PeftTensors& tensors, PeftConfig& config, bool partial) {
+inline Status try_check_targets(PeftTensors& tensors, const PeftConfig& config, bool partial) {
   if (config.targets.empty() || config.targets.all_linear) return success();
   const Result<PeftTargetMatcher> targeted = PeftTargetMatcher::try_make(config);
   if (!targeted) return success();  // matching says so
-  std::vector<PeftModule> right;
-  for (PeftModule& module : tensors.modules) {
-    if ((*targeted)(module.name)) {
-      right.push_back(std::move(module));
-      continue;
-    }
-    const std::string reason =
-        message("module ", in_quotes(module.name), " has tensors, but ", peft_config_name,
-                " does not target it (target_modules, exclude_modules, layers_to_transform), so that PEFT "
-                "would not apply them; the two files do not belong together");
-    if (!partial) return Failure{reason};
-    for (const auto* tensor : {module.inner, module.outer})
-      tensors.left_out.emplace_back(tensor->name, reason);
-  }
-  tensors.modules = std::move(right);
-  if (tensors.modules.empty()) return Failure{"holds nothing but modules that the config does not target"};
-  return success();
+  const auto wrong = [&](const PeftModule& module) -> std::string {
+    if ((*targeted)(module.name)) return {};
+    return message("module ", in_quotes(module.name), " has tensors, but ", peft_config_name,
+                   " does not target it (target_modules, exclude_modules, layers_to_transform), so that PEFT "
+                   "would not apply them; the two files do not belong together");
+  };
+  return try_keep_modules(tensors, partial, "holds nothing but modules that the config does not target",
+                          wrong);
 }
 
 /// Notes the names in target_modules that no tensor of the file belongs to: an adapter that lost a part, or a
@@ -130,8 +128,7 @@ inline Status try_check_targets(PeftTensors& tensors, PeftConfig& config, bool p
 inline void note_targets_without_tensors(const PeftTensors& tensors, PeftConfig& config) {
   for (const std::string& target : config.targets.names) {
     bool found = false;
-    for (const PeftModule& module : tensors.modules)
-      found = found || module.name == target || module.name.ends_with("." + target);
+    for (const PeftModule& module : tensors.modules) found = found || is_or_ends_with(module.name, target);
     if (!found)
       config.notes.push_back(message("target_modules names ", in_quotes(target),
                                      ", but the file has no tensors of such a module"));

@@ -71,6 +71,11 @@ class PeftPatterns {
   std::vector<std::optional<Pattern>> patterns_;  // nothing: a literal key
 };
 
+/// Whether a module's name is that one, or ends with it behind a dot.
+inline bool is_or_ends_with(std::string_view name, std::string_view end) {
+  return name.ends_with(end) && (name.size() == end.size() || name[name.size() - end.size() - 1] == '.');
+}
+
 /// The layer that PEFT compares with layers_to_transform: behind layers_pattern, or the first component that
 /// is a number and has two before it; -1 if there is none.
 inline Index peft_layer(std::string_view name, std::span<const std::string> layers_pattern) {
@@ -84,7 +89,7 @@ inline Index peft_layer(std::string_view name, std::span<const std::string> laye
     bool here = number && layers_pattern.empty() && component >= 2;
     for (const std::string& pattern : layers_pattern) {
       const std::string_view before = name.substr(0, begin == 0 ? 0 : begin - 1);
-      here |= number && (before == pattern || before.ends_with("." + pattern));
+      here |= number && is_or_ends_with(before, pattern);
     }
     if (here) {
       Index layer = 0;
@@ -96,7 +101,7 @@ inline Index peft_layer(std::string_view name, std::span<const std::string> laye
   return -1;
 }
 
-/// Which modules a config targets, for the report of what is missing.
+/// Which modules a config targets.
 class PeftTargetMatcher {
  public:
   /// A Failure where a regular expression is beyond those that this library reads.
@@ -131,9 +136,7 @@ class PeftTargetMatcher {
                       std::string_view name) {
     if (pattern) return pattern->matches(name);
     for (const std::string& target : targets.names)
-      if (name == target || (name.size() > target.size() && name.ends_with(target) &&
-                             name[name.size() - target.size() - 1] == '.'))
-        return true;
+      if (is_or_ends_with(name, target)) return true;
     return false;
   }
 
