@@ -62,8 +62,9 @@ class AdapterSnapshot {
 
   /// The host's modules; none of a snapshot that no set has made.
   const ModuleList& modules() const {
+    if (state_) return *state_->modules;
     static const ModuleList* const no_modules = new ModuleList;  // no destructor for the end of a host
-    return state_ ? *state_->modules : *no_modules;
+    return *no_modules;
   }
   /// Whether a set made it: a default one holds no adapters and knows no modules.
   bool has_set() const { return state_ != nullptr; }
