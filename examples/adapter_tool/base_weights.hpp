@@ -43,11 +43,13 @@ inline bool equal_weights(const tiedlora::safetensors::Tensor& copy,
   return false;
 }
 
-/// The base's name of "base_model.model.lm_head.base_layer.weight": "lm_head.weight".
+/// The base's name of "base_model.model.lm_head.base_layer.weight", and of "base_model.model.lm_head.weight":
+/// "lm_head.weight".
 inline std::string name_in_base(std::string name) {
   constexpr std::string_view prefix = "base_model.model.", part = ".base_layer";
   name.erase(0, prefix.size());
-  return name.erase(name.rfind(part), part.size());
+  const std::size_t at = name.rfind(part);
+  return at == name.npos ? name : name.erase(at, part.size());
 }
 
 /// The names of those copies that differ from the base's weights, and why. A model whose lm_head is tied to

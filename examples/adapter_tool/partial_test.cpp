@@ -91,6 +91,11 @@ TEST(Partial, CopiesOfTheBasesWeightsAreCompared) {
   const Outcome same = run({"merge", folder / "a", folder / "out", "--base", folder / "base"});
   expect_done(same);
   EXPECT_EQ(same.err.find(copy), std::string::npos) << same.err;
+  // Without ".base_layer", as what is saved beside the adapted one is called.
+  writer.tensors.back().name = "base_model.model.lm_head.weight";
+  writer.write(folder / "whole");
+  expect_done(run({"merge", folder / "whole", folder / "whole.out", "--base", folder / "base"}));
+  writer.tensors.back().name = copy;
   // In a narrower type, as training in bfloat16 leaves it.
   std::vector<Eigen::bfloat16> narrow;
   for (std::size_t i = 0; i < 36; ++i) narrow.push_back(static_cast<Eigen::bfloat16>(numbers[i]));

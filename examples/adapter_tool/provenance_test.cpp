@@ -88,6 +88,23 @@ TEST(Provenance, ATaskIsNeverInvented) {
   EXPECT_TRUE(config_in(folder / "bare.out")["task_type"].is_null());
 }
 
+// AutoModel has no "model." before its layers; a round trip must not put one there.
+TEST(Provenance, NamesComeBackFromGgufAsTheyWere) {
+  const Folder folder;
+  PeftWriter writer{.config = qwen_adapter().config};
+  writer.config["task_type"] = "FEATURE_EXTRACTION";
+  writer.lora("layers.0.self_attn.q_proj", 2, 8, 8).write(folder / "in");
+  for (const bool is_bare : {true, false}) {
+    if (!is_bare) qwen_adapter().write(folder / "in");
+    expect_done(run({"convert", folder / "in", folder / "a.gguf", "--to", "gguf", "--arch", "qwen2"}));
+    expect_done(run({"convert", folder / "a.gguf", folder / "out", "--to", "peft"}));
+    EXPECT_EQ(load_peft<float>(folder / "out").adapter.layout().modules()[0].name,
+              std::string(is_bare ? "" : "model.") + "layers.0.self_attn.q_proj");
+    std::filesystem::remove_all(folder / "out");
+    std::filesystem::remove_all(folder / "in");
+  }
+}
+
 TEST(Provenance, MergeDoesAsTheConfigSays) {
   const Folder folder;
   gpt2_adapter().write(folder / "in");

@@ -39,6 +39,14 @@ class NameMap {
     return translate(file, &NameRule::file, &NameRule::module);
   }
 
+  /// The same by the last rule that fits: in the maps below the name without transformers' prefix.
+  std::optional<std::string> to_bare_module(std::string_view file) const {
+    std::optional<std::string> found;
+    for (const NameRule& rule : rules_)
+      if (const auto numbers = match(rule.file, file)) found = fill(rule.module, *numbers);
+    return found;
+  }
+
   /// Whether the pattern, with numbers for its '*', is the whole name; what stands for them, one after the
   /// other.
   static std::optional<std::vector<std::string>> match(std::string_view pattern, std::string_view name) {

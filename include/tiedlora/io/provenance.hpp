@@ -23,6 +23,9 @@ struct Provenance {
   std::string parent_library = {};    ///< likewise
   std::string architecture = {};      ///< GGUF's general.architecture, e.g. "llama"
   bool fan_in_fan_out = false;        ///< the base's weights are in × out (GPT-2's Conv1D)
+  /// The modules are called as transformers' AutoModel has them, "layers.0…" for "model.layers.0…". For
+  /// formats with names of their own; the exporter sets it.
+  bool bare_names = false;
 
   bool operator==(const Provenance&) const = default;
 };
@@ -37,6 +40,10 @@ inline constexpr std::pair<const char*, std::string Provenance::*> provenance_te
     {"parent_library", &Provenance::parent_library},
     {"architecture", &Provenance::architecture},
 };
+inline constexpr std::pair<const char*, bool Provenance::*> provenance_flags[] = {
+    {"fan_in_fan_out", &Provenance::fan_in_fan_out},
+    {"bare_names", &Provenance::bare_names},
+};
 
 /// All but base_model as JSON, for formats that have no fields of their own for it (native files, GGUF);
 /// empty if nothing is said. A Failure where a text is not UTF-8.
@@ -44,7 +51,8 @@ inline Result<std::string> try_provenance_text(const Provenance& source) {
   Json json = Json::object();
   for (const auto& [name, member] : provenance_texts)
     if (!(source.*member).empty()) json[name] = source.*member;
-  if (source.fan_in_fan_out) json["fan_in_fan_out"] = true;
+  for (const auto& [name, member] : provenance_flags)
+    if (source.*member) json[name] = true;
   if (json.empty()) return std::string();
   Result<std::string> text = try_dump_json(json);
   if (!text) return Failure{"what its source said " + text.error()};
@@ -63,9 +71,12 @@ inline Status try_parse_provenance(std::string_view text, Provenance& to) {
     if (!value->is_string()) return Failure{message("has ", in_quotes(name), ", which is no text")};
     to.*member = value->get<std::string>();
   }
-  if (const auto value = json->find("fan_in_fan_out"); value != json->end()) {
-    if (!value->is_boolean()) return Failure{"has \"fan_in_fan_out\", which is neither true nor false"};
-    to.fan_in_fan_out = value->get<bool>();
+  for (const auto& [name, member] : provenance_flags) {
+    const auto value = json->find(name);
+    if (value == json->end()) continue;
+    if (!value->is_boolean())
+      return Failure{message("has ", in_quotes(name), ", which is neither true nor false")};
+    to.*member = value->get<bool>();
   }
   return success();
 }

@@ -102,7 +102,7 @@ TEST(PeftLoad, ReportsWhatTheHostDoesNotHaveAndWhatTheFileLacks) {
   ASSERT_TRUE(lowest) << lowest.error();
   EXPECT_TRUE(lowest->report.missing.empty());
   writer.config.erase("layers_to_transform");
-  writer.config["target_modules"] = ".*(?=q)q";
+  writer.config["target_modules"] = ".*(?>q)q";
   const auto loaded = load(writer, modules);
   ASSERT_TRUE(loaded) << loaded.error();
   EXPECT_NE(loaded->report.note.find("beyond the patterns"), std::string::npos);
@@ -164,11 +164,11 @@ TEST(PeftLoad, RefusesAConfigOfOtherTensors) {
   writer.config["rank_pattern"] = {{"(q|down)", 2}};
   EXPECT_TRUE(load(writer));
   // What this library cannot match is believed, with a word on it: the tensors tell the rank.
-  writer.config["rank_pattern"] = {{"(?!x).*", 2}};
+  writer.config["rank_pattern"] = {{"(?>x).*", 2}};
   const auto loaded = load(writer);
   ASSERT_TRUE(loaded) << loaded.error();
   EXPECT_NE(loaded->report.notes.at(0).find("ranks were not compared"), std::string::npos);
-  writer.config["rank_pattern"] = {{"(?!x).*", 3}};
+  writer.config["rank_pattern"] = {{"(?>x).*", 3}};
   expect_failure(load(writer), {"do not belong together"});
 }
 
@@ -219,6 +219,21 @@ TEST(PeftLoad, ReportsCopiesOfTheBasesWeights) {
   EXPECT_EQ(loaded->report.base_weights,
             std::vector<std::string>{"base_model.model.lm_head.base_layer.weight"});
   EXPECT_EQ(loaded->report.unused.size(), 2) << "lm_head is not of the host's list";
+}
+
+// PEFT saves both where one of them is adapted; alone it is a vocabulary that was resized.
+TEST(PeftLoad, ReportsACopyOfTheEmbeddingBesideAnAdapterOfTheHead) {
+  const char* copy = "base_model.model.model.embed_tokens.weight";
+  PeftWriter writer = small_lora();
+  writer.add(copy, {9, 4});
+  expect_failure(load(writer), {copy, "resized embedding"});
+  writer.config["target_modules"] = {"q", "down", "lm_head"};
+  writer.lora("lm_head", 2, 4, 9);
+  const auto loaded = load(writer);
+  ASSERT_TRUE(loaded) << loaded.error();
+  EXPECT_EQ(loaded->report.base_weights, std::vector<std::string>{copy});
+  writer.config["modules_to_save"] = {"embed_tokens"};
+  expect_failure(load(writer), {"modules_to_save"});
 }
 
 TEST(PeftLoad, RefusesExpertsAsOnePair) {

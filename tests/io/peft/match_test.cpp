@@ -56,10 +56,10 @@ TEST(PeftMatch, CountsInBraces) {
 }
 
 TEST(PeftMatch, SaysWhichPatternIsBeyondIt) {
-  const auto config = config_of(R"("alpha_pattern":{"(?=x)q":2})");
+  const auto config = config_of(R"("alpha_pattern":{"(?>x)q":2})");
   ASSERT_TRUE(config);
   expect_failure(PeftPatterns<double>::try_make("alpha_pattern", config->alpha_pattern),
-                 {"alpha_pattern \"(?=x)q\"", "beyond"});
+                 {"alpha_pattern \"(?>x)q\"", "beyond"});
 }
 
 bool targets(const Result<PeftConfig>& config, const char* name) {

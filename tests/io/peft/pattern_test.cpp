@@ -117,11 +117,65 @@ TEST(Pattern, MatchesNamesFromADotOn) {
   EXPECT_TRUE(name("a|b", "x.b"));
 }
 
+TEST(Pattern, LooksAround) {
+  // What people write to leave a model's vision tower alone.
+  const char* text_only = "^(?!.*(?:vision|visual)).*\\.(?:q|v)_proj$";
+  EXPECT_TRUE(full(text_only, "model.layers.0.self_attn.q_proj"));
+  EXPECT_FALSE(full(text_only, "model.vision_tower.layers.0.self_attn.q_proj"));
+  EXPECT_TRUE(full("(?!a)b", "b"));
+  EXPECT_FALSE(full("(?!b)b", "b"));
+  EXPECT_TRUE(full("a(?=bc)b.", "abc"));
+  EXPECT_FALSE(full("a(?=bc)b.", "abd"));
+  EXPECT_TRUE(full("a(?=b*c$)[bc]+", "abbc"));
+  EXPECT_FALSE(full("a(?=b*c$)[bc]+", "abbcb"));
+  EXPECT_TRUE(full("(?=.*b).(?=.*a)..", "xba"));
+  EXPECT_FALSE(full("(?=.*b).(?=.*a)..", "xab") && full("(?=.*b).(?=.*a)..", "axb"));
+  EXPECT_TRUE(full(".*(?<=mlp)\\.up", "x.mlp.up"));
+  EXPECT_FALSE(full(".*(?<=mlp)\\.up", "x.mlq.up"));
+  EXPECT_TRUE(full(".*(?<!vision\\.)q", "text.q"));
+  EXPECT_FALSE(full(".*(?<!vision\\.)q", "vision.q"));
+  EXPECT_TRUE(full("(?!(?!ab)).*", "abc"));  // one inside another
+  EXPECT_FALSE(full("(?!(?!ab)).*", "acb"));
+  EXPECT_TRUE(full("(?=(a|bb){2,3}c)[abc]*", "abbc"));
+  EXPECT_FALSE(full("(?=(a|bb){2,3}c)[abc]*", "abc"));
+  // Behind a dot, the whole name is looked at.
+  EXPECT_TRUE(name("(?<=mlp\\.)up", "layers.0.mlp.up"));
+  EXPECT_FALSE(name("(?<=mlp\\.)up", "layers.0.attn.up"));
+  expect_failure(Pattern::try_make([] {
+                   std::string many;
+                   for (int i = 0; i < 65; ++i) many += "(?=a)";
+                   return many;
+                 }()),
+                 {"too many look-arounds"});
+}
+
+TEST(Pattern, KnowsTheEdgesOfWordsAndComments) {
+  EXPECT_TRUE(full("\\bmodel\\b.*", "model.layers"));
+  EXPECT_FALSE(full("\\bmodel\\b.*", "models"));
+  EXPECT_FALSE(full("model\\B.*", "model.layers"));
+  EXPECT_TRUE(full("model\\B.*", "models"));
+  EXPECT_TRUE(full("a\\b", "a"));
+  EXPECT_TRUE(full("a(?#the first)b", "ab"));
+}
+
+// The default of a popular trainer for models of language and vision.
+TEST(Pattern, ReadsALongOneFromPractice) {
+  const char* pattern =
+      "(?:.*?(?:language|text).*?(?:self_attn|attention|attn|mlp|feed_forward|ffn|dense).*?(?:k_proj|v_proj|"
+      "q_proj|o_proj).*?)|(?:\\bmodel\\.layers\\.[\\d]{1,}\\.(?:self_attn|attention|attn|mlp|feed_forward|"
+      "ffn|"
+      "dense)\\.(?:(?:k_proj|v_proj|q_proj|o_proj)))";
+  EXPECT_TRUE(full(pattern, "model.language_model.layers.3.self_attn.q_proj"));
+  EXPECT_TRUE(full(pattern, "model.layers.13.self_attn.o_proj"));
+  EXPECT_FALSE(full(pattern, "model.visual.blocks.3.attn.qkv"));
+  EXPECT_FALSE(full(pattern, "model.layers.x.self_attn.o_proj"));
+}
+
 TEST(Pattern, SaysWhatItDoesNotRead) {
   for (const char* pattern :
-       {"(?=a)",         "(?!a)b", "(?i)a", "(?P=x)", "(?P<", "a{2}{3}", "a{2,1}", "{2}",
-        "(a{999}){999}", "(a)\\1", "\\bx",  "*a",     "a**",  "(a",      "a)",     "[a",
-        "[z-a]",         "a\\",    "+",     "[a-\\d]"})
+       {"(?=a",          "(?!a))", "(?i)a",  "(?P=x)",  "(?P<", "a{2}{3}", "a{2,1}", "{2}",
+        "(a{999}){999}", "(a)\\1", "(?>a)b", "*a",      "a**",  "(a",      "a)",     "[a",
+        "[z-a]",         "a\\",    "+",      "[a-\\d]", "a*+",  "(?<a)",   "(?#a",   "(?<=[a)"})
     expect_failure(Pattern::try_make(pattern), {"at character", "beyond the patterns"});
   expect_failure(Pattern::try_make(std::string(65537, 'a')), {"has 65537 characters; at most 65536"});
   expect_failure(Pattern::try_make(std::string(101, '(') + std::string(101, ')')), {"too deep a nest"});
@@ -134,6 +188,8 @@ TEST(Pattern, TakesLinearTimeAndNoStack) {
   EXPECT_TRUE(full(optional + required, required));
   EXPECT_FALSE(full("(a*)*b", std::string(100'000, 'a')));
   EXPECT_TRUE(full("(a|b|ab)*", std::string(100'000, 'a')));
+  EXPECT_TRUE(full("((?=a*$)a)*", std::string(100'000, 'a')));
+  EXPECT_FALSE(full("((?<!a*)a)*", std::string(100'000, 'a')));
 }
 
 }  // namespace

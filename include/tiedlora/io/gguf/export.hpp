@@ -92,6 +92,16 @@ std::vector<double> lora_b(const Factors<const P>& f, double scale, Row row) {
 
 /// The two tensors of each adapted module. They refer to the adapter and to `bytes`, which each fills in
 /// turn.
+/// Whether the modules lack a prefix that the naming would give them on the way back.
+inline bool has_bare_names(const Layout& layout, const Naming& naming) {
+  for (Index m = 0; m < layout.size(); ++m) {
+    const std::string& name = layout.modules()[m].name;
+    const auto file = layout.rank(m) > 0 ? naming.to_file(name) : std::nullopt;
+    if (file && naming.to_module(*file) != name && naming.to_module(*file, true) == name) return true;
+  }
+  return false;
+}
+
 template <class Source>
 Result<std::vector<Entry>> try_lora_entries(const Source& adapter, const Naming& naming, Type type,
                                             Index largest, std::vector<std::byte>& bytes) {
@@ -104,7 +114,9 @@ Result<std::vector<Entry>> try_lora_entries(const Source& adapter, const Naming&
     const auto file_name = naming.to_file(module.name);
     if (!file_name)
       return Failure{message("module ", in_quotes(module.name), " has no name in GGUF's \"",
-                             naming.architecture, "\" naming; add a rule to Naming::names")};
+                             naming.architecture,
+                             "\" naming (a part of a larger model, as of language and vision, or of another "
+                             "architecture?); for names of your own add a rule to Naming::names")};
     const auto heads = try_heads(naming, *file_name, module.out_features);
     if (!heads) return Failure{message(in_quotes(module.name), ": ", heads.error())};
     const auto encoded = [type, &bytes, name = module.name](
@@ -176,6 +188,7 @@ Result<ExportedGguf> try_export_gguf(const Source& adapter, const std::filesyste
     return named(message("the adapter's source says architecture ", in_quotes(source.architecture),
                          ", but the naming given is that of ", in_quotes(naming.architecture)));
   source.architecture.clear();
+  source.bare_names = gguf::detail::has_bare_names(layout, naming);
   const Result<std::string> said = detail::try_provenance_text(source);
   if (!said) return named(said.error());
   if (!said->empty()) metadata.emplace_back(gguf::source_key, *said);

@@ -276,11 +276,12 @@ Result<LoadedGguf<P>> try_read_lora(const File& file, const ModuleList& modules,
                        *std::move(source)};
 }
 
-/// The modules that the tensors tell of, under the host's names.
-inline Result<ModuleList> try_infer_modules(const LoraPairs& pairs, const Naming& naming) {
+/// The modules that the tensors tell of, under the names that they had.
+inline Result<ModuleList> try_infer_modules(const LoraPairs& pairs, const Naming& naming,
+                                            const Provenance& source) {
   std::vector<Module> found;
   for (const auto& [name, pair] : pairs.of) {
-    auto module_name = naming.to_module(name);
+    auto module_name = naming.to_module(name, source.bare_names);
     if (!module_name)
       return Failure{message("adapts ", in_quotes(name), ", for which \"", naming.architecture,
                              "\" naming has no rule; add one to Naming::names")};
@@ -331,7 +332,9 @@ Result<LoadedGguf<P>> try_load_gguf(const std::filesystem::path& path, const ggu
   if (!alpha) return named(alpha.error());
   const auto pairs = gguf::detail::try_pairs(*file, options.partial);
   if (!pairs) return named(pairs.error());
-  const auto modules = gguf::detail::try_infer_modules(*pairs, naming);
+  const auto source = gguf::try_source(*file);
+  if (!source) return named(source.error());
+  const auto modules = gguf::detail::try_infer_modules(*pairs, naming, *source);
   if (!modules) return named(modules.error());
   Result<LoadedGguf<P>> loaded = gguf::detail::try_read_lora<P>(*file, *modules, naming, options);
   if (!loaded) return named(loaded.error());

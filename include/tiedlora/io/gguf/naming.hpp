@@ -45,8 +45,10 @@ struct Naming {
   std::optional<std::string> to_file(std::string_view module) const {
     return names_of_file ? std::string(module) : names.to_file(module);
   }
-  std::optional<std::string> to_module(std::string_view file) const {
-    return names_of_file ? std::string(file) : names.to_module(file);
+  /// `bare`: without the prefix of the whole model, where the naming knows both.
+  std::optional<std::string> to_module(std::string_view file, bool bare = false) const {
+    if (names_of_file) return std::string(file);
+    return bare ? names.to_bare_module(file) : names.to_module(file);
   }
 };
 

@@ -37,7 +37,8 @@ struct PeftTensors {
   std::vector<PeftModule> modules = {};  ///< layers in the order of their numbers
   const safetensors::Tensor* A = nullptr;
   const safetensors::Tensor* B = nullptr;  ///< VeRA's shared pair, where it is in the file
-  /// NAME.base_layer.weight: PEFT saves the base's own weight beside an adapter of lm_head.
+  /// PEFT saves the base's own lm_head and embedding beside an adapter of either: NAME.base_layer.weight of
+  /// the adapted one, NAME.weight of the other.
   std::vector<const safetensors::Tensor*> base_weights = {};
   std::vector<std::pair<std::string, std::string>> left_out = {};  ///< where partial: names, and why
 };
@@ -97,7 +98,8 @@ class PeftTensorsReader {
     }
     std::vector<const safetensors::Tensor*> copies;
     for (const safetensors::Tensor* copy : result_.base_weights) {
-      if (by_name_.contains(module_of_base_weight(copy->name))) {
+      if (by_name_.contains(module_of_base_weight(copy->name)) ||
+          (adapts_vocabulary() && is_whole(copy->name))) {
         copies.push_back(copy);
         continue;
       }
@@ -126,8 +128,22 @@ class PeftTensorsReader {
     return name;
   }
   static bool is_base_weight(std::string_view name) {
-    return name.starts_with(peft_prefix) &&
-           (name.ends_with(".base_layer.weight") || name.ends_with(".base_layer.bias"));
+    if (!name.starts_with(peft_prefix)) return false;
+    return is_whole(name) || name.ends_with(".base_layer.weight") || name.ends_with(".base_layer.bias");
+  }
+
+  static bool is_vocabulary(std::string_view module) {
+    const std::string_view last = module.substr(module.rfind('.') + 1);
+    return last == "lm_head" || is_embedding(last);
+  }
+  /// "….embed_tokens.weight": of a layer that stands between the tokens and the model.
+  static bool is_whole(std::string_view name) {
+    constexpr std::string_view end = ".weight";
+    return name.ends_with(end) && is_vocabulary(name.substr(0, name.size() - end.size()));
+  }
+  bool adapts_vocabulary() const {
+    return std::any_of(by_name_.begin(), by_name_.end(),
+                       [](const auto& module) { return is_vocabulary(module.first); });
   }
 
   static std::string module_of_base_weight(const std::string& name) {
@@ -140,7 +156,7 @@ class PeftTensorsReader {
     if (last == "base_layer" || last == "experts")
       return "it adapts a parameter that is no linear module's weight, such as all experts at once "
              "(target_parameters), which is not supported";
-    if (config_.weight_tying && (last == "lm_head" || is_embedding(last)))
+    if (config_.weight_tying && is_vocabulary(module))
       return "it is tied to the embedding (ensure_weight_tying), and adapters of embeddings are not "
              "supported";
     if (tensor.count() == 0)

@@ -1,0 +1,376 @@
+// Regular expressions of strangers, read into a graph of states (Thompson 1968).
+#pragma once
+
+#include <algorithm>    // min
+#include <cstddef>      // size_t
+#include <cstdint>      // uint64_t, uint8_t
+#include <optional>     // optional
+#include <string>       // string
+#include <string_view>  // string_view
+#include <utility>      // exchange, move
+#include <vector>       // vector
+
+#include "../../views/config.hpp"
+#include "../../views/error.hpp"
+
+TIEDLORA_BEGIN_NAMESPACE
+namespace detail {
+
+/// What a pattern becomes. One graph holds the pattern and its look-arounds, each from a first state of its
+/// own to a state `end`.
+struct PatternGraph {
+  static constexpr std::size_t none = static_cast<std::size_t>(-1);
+  static constexpr std::size_t longest = 65536;  ///< characters of a pattern
+  static constexpr std::size_t most_states = 4 * longest;
+  static constexpr std::size_t most_look_arounds = 64;
+
+  enum class Kind : std::uint8_t { one, fork, at_begin, at_end, word_edge, no_word_edge, look_around, end };
+  struct Bytes {  ///< a set of them
+    std::uint64_t bits[4] = {};
+    void insert(unsigned char byte) { bits[byte / 64] |= std::uint64_t{1} << byte % 64; }
+    bool contains(unsigned char byte) const { return (bits[byte / 64] >> byte % 64 & 1) != 0; }
+    void merge(const Bytes& other, bool inverted) {
+      for (int i = 0; i < 4; ++i) bits[i] |= inverted ? ~other.bits[i] : other.bits[i];
+    }
+  };
+  struct State {
+    Kind kind = Kind::one;
+    Bytes bytes = {};  ///< one: which byte leads on
+    std::size_t next = none, other = none;
+    std::size_t look_around = none;  ///< which, of that kind
+  };
+  /// (?=…), (?!…), (?<=…), (?<!…). What looks ahead is a graph of the mirrored part, which is walked from the
+  /// right to the left: so is every place where it holds found in one walk.
+  struct LookAround {
+    std::size_t first = none;
+    bool is_ahead = false, is_negative = false;
+  };
+
+  std::vector<State> states;
+  std::vector<LookAround> look_arounds;  ///< inner ones before those around them
+  std::size_t first = none;
+};
+
+inline bool is_word_byte(char c) {
+  return (c >= '0' && c <= '9') || c == '_' || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+/// Reads a pattern; what it cannot read is its `problem`.
+class PatternParser {
+ public:
+  explicit PatternParser(std::string_view pattern) : text(pattern) {}
+
+  PatternGraph parse() {
+    const Fragment whole = alternatives(0);
+    if (problem.empty() && next < text.size()) refuse("a ')' without its '('");
+    if (problem.empty()) {
+      link(whole, add({.kind = Kind::end}));
+      graph.first = whole.first;
+    }
+    return std::move(graph);
+  }
+  const std::string& problem_found() const { return problem; }
+
+ private:
+  using Kind = PatternGraph::Kind;
+  using Bytes = PatternGraph::Bytes;
+  using State = PatternGraph::State;
+  static constexpr std::size_t none = PatternGraph::none;
+  static constexpr std::size_t most_states = PatternGraph::most_states;
+  static constexpr int deepest = 100;
+
+  // A part of the graph: its first state, and the ends that lead out of it, as a list through the states:
+  // 2 · state + (0: next, 1: other).
+  struct Fragment {
+    std::size_t first = none;
+    std::vector<std::size_t> ends = {};
+  };
+
+  bool done() const { return next >= text.size() || !problem.empty(); }
+  bool take(char c) {
+    if (done() || text[next] != c) return false;
+    ++next;
+    return true;
+  }
+  void refuse(std::string_view what) {
+    if (problem.empty())
+      problem = message("has ", what, " at character ", next,
+                        ", which is beyond the patterns that this library reads");
+    next = text.size();
+  }
+  std::size_t add(const State& state) {
+    if (graph.states.size() == most_states) refuse("counts that make too large a pattern");
+    graph.states.push_back(state);
+    return graph.states.size() - 1;
+  }
+  void link(const Fragment& fragment, std::size_t target) {
+    for (const std::size_t end : fragment.ends)
+      (end % 2 ? graph.states[end / 2].other : graph.states[end / 2].next) = target;
+  }
+  Fragment single(const State& state) {
+    const std::size_t s = add(state);
+    return {s, {2 * s}};
+  }
+
+  Fragment alternatives(int depth) {
+    Fragment result = sequence(depth);
+    while (take('|')) {
+      Fragment right = sequence(depth);
+      const std::size_t fork = add({.kind = Kind::fork, .next = result.first, .other = right.first});
+      result.first = fork;
+      result.ends.insert(result.ends.end(), right.ends.begin(), right.ends.end());
+    }
+    return result;
+  }
+
+  Fragment sequence(int depth) {
+    // A fork whose other way is never taken stands for "nothing".
+    Fragment result = single({.kind = Kind::fork});
+    while (!done() && text[next] != '|' && text[next] != ')') {
+      Fragment part = repeated(depth);
+      if (mirrored) {
+        link(part, result.first);
+        result.first = part.first;
+      } else {
+        link(result, part.first);
+        result.ends = std::move(part.ends);
+      }
+    }
+    return result;
+  }
+
+  // {m}, {m,n}, {m,} or {,n} at this place; most == unbounded: no upper bound.
+  struct Count {
+    std::size_t least = 0, most = 0, end = 0;
+  };
+  static constexpr std::size_t unbounded = none;
+  std::optional<Count> count() const {
+    if (next >= text.size() || text[next] != '{') return std::nullopt;
+    std::size_t at = next + 1;
+    const auto number = [&](std::size_t& to) {
+      const std::size_t begin = at;
+      for (to = 0; at < text.size() && text[at] >= '0' && text[at] <= '9'; ++at)
+        to = std::min<std::size_t>(10 * to + static_cast<std::size_t>(text[at] - '0'), most_states);
+      return at > begin;
+    };
+    Count result;
+    const bool has_least = number(result.least);
+    result.most = result.least;
+    const bool comma = at < text.size() && text[at] == ',';
+    if (comma) {
+      ++at;
+      if (!number(result.most)) result.most = unbounded;
+    }
+    if ((!has_least && !comma) || at >= text.size() || text[at] != '}') return std::nullopt;
+    result.end = at + 1;
+    return result;
+  }
+
+  Fragment repeated(int depth) {
+    const std::size_t begin = next;
+    Fragment part = atom(depth);
+    const std::optional<Count> counted = done() ? std::nullopt : count();
+    const char c = done() ? '\0' : text[next];
+    if (!counted && c != '*' && c != '+' && c != '?') return part;
+    next = counted ? counted->end : next + 1;
+    take('?');  // lazy
+    if (!done() && (text[next] == '*' || text[next] == '+' || text[next] == '?' || count()))
+      refuse("a repetition of a repetition");
+    if (counted) return repeated_count(part, begin, *counted, depth);
+    const std::size_t fork = add({.kind = Kind::fork, .next = part.first});
+    if (c == '?') {
+      part.ends.push_back(2 * fork + 1);
+      return {fork, std::move(part.ends)};
+    }
+    link(part, fork);
+    return {c == '*' ? fork : part.first, {2 * fork + 1}};
+  }
+
+  // The part that begins at `begin`, in a row: `least` times, and then as often as it may be again. It is
+  // read anew for each time, which makes its states anew.
+  Fragment repeated_count(Fragment part, std::size_t begin, const Count& times, int depth) {
+    if (times.most < times.least) refuse("a count whose end is before its begin");
+    const std::size_t end = next;
+    const auto again = [&] {
+      if (!problem.empty()) return Fragment();
+      next = begin;
+      Fragment copy = atom(depth);
+      next = problem.empty() ? end : text.size();
+      return copy;
+    };
+    Fragment result = single({.kind = Kind::fork});
+    const auto append = [&](Fragment next_part) {
+      link(result, next_part.first);
+      result.ends = std::move(next_part.ends);
+    };
+    std::size_t used = 0;
+    const auto take_part = [&] { return used++ == 0 ? std::move(part) : again(); };
+    while (used < times.least && problem.empty()) append(take_part());
+    if (times.most == unbounded) {
+      Fragment rest = take_part();
+      const std::size_t fork = add({.kind = Kind::fork, .next = rest.first});
+      link(rest, fork);
+      append({fork, {2 * fork + 1}});
+      return result;
+    }
+    std::vector<std::size_t> leaves;
+    while (used < times.most && problem.empty()) {
+      Fragment rest = take_part();
+      const std::size_t fork = add({.kind = Kind::fork, .next = rest.first});
+      leaves.push_back(2 * fork + 1);
+      append({fork, std::move(rest.ends)});
+    }
+    result.ends.insert(result.ends.end(), leaves.begin(), leaves.end());
+    return result;
+  }
+
+  Fragment atom(int depth) {
+    const char c = text[next];
+    if (c == '*' || c == '+' || c == '?' || count()) refuse("a repetition of nothing");
+    if (c == '^' || c == '$') {
+      ++next;
+      return single({.kind = c == '^' ? Kind::at_begin : Kind::at_end});
+    }
+    if (c == '(') {
+      if (depth == deepest) {
+        refuse("too deep a nest of '('");
+        return {};
+      }
+      ++next;
+      if (text.substr(next).starts_with("?#")) return comment();
+      if (std::optional<Fragment> found = look_around(depth)) return *std::move(found);
+      if (take('?') && !take(':') && !take_name()) refuse("'(?'");
+      if (!problem.empty()) return {};
+      Fragment inner = alternatives(depth + 1);
+      if (!take(')')) refuse("a '(' without its ')'");
+      return inner;
+    }
+    if (c == '\\' && next + 1 < text.size()) {
+      const char what = text[next + 1];
+      const std::optional<Kind> place = what == 'A'   ? std::optional(Kind::at_begin)
+                                        : what == 'Z' ? std::optional(Kind::at_end)
+                                        : what == 'b' ? std::optional(Kind::word_edge)
+                                        : what == 'B' ? std::optional(Kind::no_word_edge)
+                                                      : std::nullopt;
+      if (place) {
+        next += 2;
+        return single({.kind = *place});
+      }
+    }
+    State state;
+    if (c == '[') {
+      ++next;
+      state.bytes = bracket();
+    } else if (c == '.') {
+      ++next;
+      state.bytes.insert('\n');
+      Bytes all_but;
+      all_but.merge(state.bytes, true);
+      state.bytes = all_but;
+    } else if (c == '\\') {
+      state.bytes = escape();
+    } else {
+      ++next;
+      state.bytes.insert(static_cast<unsigned char>(c));
+    }
+    return single(state);
+  }
+
+  // At "?#" behind a '(': nothing, up to the ')'.
+  Fragment comment() {
+    next = std::min(text.find(')', next), text.size());
+    if (!take(')')) refuse("a '(' without its ')'");
+    return single({.kind = Kind::fork});
+  }
+
+  // Behind a '('; nothing if no look-around begins here.
+  std::optional<Fragment> look_around(int depth) {
+    const std::string_view rest = text.substr(next);
+    const bool is_behind = rest.starts_with("?<=") || rest.starts_with("?<!");
+    if (!is_behind && !rest.starts_with("?=") && !rest.starts_with("?!")) return std::nullopt;
+    next += is_behind ? 3 : 2;
+    const bool is_negative = text[next - 1] == '!', outer = std::exchange(mirrored, !is_behind);
+    const Fragment inner = alternatives(depth + 1);
+    mirrored = outer;
+    if (!take(')')) refuse("a '(' without its ')'");
+    if (graph.look_arounds.size() == PatternGraph::most_look_arounds) refuse("too many look-arounds");
+    if (!problem.empty()) return Fragment();
+    link(inner, add({.kind = Kind::end}));
+    graph.look_arounds.push_back({inner.first, !is_behind, is_negative});
+    return single({.kind = Kind::look_around, .look_around = graph.look_arounds.size() - 1});
+  }
+
+  // "P<name>": a group's name, which only references would need.
+  bool take_name() {
+    if (!text.substr(next).starts_with("P<")) return false;
+    const std::size_t end = text.find('>', next);
+    if (end == text.npos || end == next + 2) return false;
+    next = end + 1;
+    return true;
+  }
+
+  // After '['.
+  Bytes bracket() {
+    Bytes bytes;
+    const bool inverted = take('^');
+    for (bool first = true; first || !take(']'); first = false) {
+      if (done()) {
+        refuse("a '[' without its ']'");
+        return {};
+      }
+      if (text[next] == '\\') {
+        bytes.merge(escape(), false);
+        continue;
+      }
+      const auto low = static_cast<unsigned char>(text[next++]);
+      auto high = low;
+      if (next + 1 < text.size() && text[next] == '-' && text[next + 1] != ']') {
+        high = static_cast<unsigned char>(text[next + 1]);
+        next += 2;
+        if (high == '\\' || high < low) refuse("a range in '[]'");
+      }
+      for (unsigned byte = low; byte <= high; ++byte) bytes.insert(static_cast<unsigned char>(byte));
+    }
+    Bytes result;
+    result.merge(bytes, inverted);
+    return result;
+  }
+
+  // At '\'.
+  Bytes escape() {
+    Bytes bytes;
+    const char c = next + 1 < text.size() ? text[next + 1] : '\0';
+    const auto byte = static_cast<unsigned char>(c);
+    const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+    const bool negated = c >= 'A' && c <= 'Z';
+    const char kind = negated ? static_cast<char>(c - 'A' + 'a') : c;
+    if (letter && (kind == 'd' || kind == 'w' || kind == 's')) {
+      next += 2;
+      for (unsigned b = 0; b < 128; ++b) {
+        const bool digit = b >= '0' && b <= '9';
+        const bool word = is_word_byte(static_cast<char>(b));
+        const bool space = b == ' ' || (b >= '\t' && b <= '\r');
+        if (kind == 'd' ? digit : kind == 'w' ? word : space) bytes.insert(static_cast<unsigned char>(b));
+      }
+      Bytes result;
+      result.merge(bytes, negated);
+      return result;
+    }
+    if (letter || (c >= '0' && c <= '9') || byte < 0x21 || byte > 0x7e) {
+      refuse("this use of '\\'");
+      return {};
+    }
+    next += 2;
+    bytes.insert(byte);
+    return bytes;
+  }
+
+  std::string_view text;
+  PatternGraph graph = {};
+  std::size_t next = 0;
+  bool mirrored = false;  // inside a look-ahead: parts follow each other from the right to the left
+  std::string problem = {};
+};
+
+}  // namespace detail
+TIEDLORA_END_NAMESPACE
