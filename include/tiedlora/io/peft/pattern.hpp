@@ -33,7 +33,7 @@ class Pattern {
     PatternParser parser(pattern);
     Pattern result;
     result.graph_ = parser.parse();
-    if (!parser.problem_found().empty()) return Failure{parser.problem_found()};
+    if (!parser.problem().empty()) return Failure{parser.problem()};
     return result;
   }
 

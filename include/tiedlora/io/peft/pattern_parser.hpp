@@ -58,18 +58,18 @@ inline bool is_word_byte(char c) {
 /// Reads a pattern; what it cannot read is its `problem`.
 class PatternParser {
  public:
-  explicit PatternParser(std::string_view pattern) : text(pattern) {}
+  explicit PatternParser(std::string_view pattern) : text_(pattern) {}
 
   PatternGraph parse() {
     const Fragment whole = alternatives(0);
-    if (problem.empty() && next < text.size()) refuse("a ')' without its '('");
-    if (problem.empty()) {
+    if (problem_.empty() && next_ < text_.size()) refuse("a ')' without its '('");
+    if (problem_.empty()) {
       link(whole, add({.kind = Kind::end}));
-      graph.first = whole.first;
+      graph_.first = whole.first;
     }
-    return std::move(graph);
+    return std::move(graph_);
   }
-  const std::string& problem_found() const { return problem; }
+  const std::string& problem() const { return problem_; }
 
  private:
   using Kind = PatternGraph::Kind;
@@ -86,26 +86,26 @@ class PatternParser {
     std::vector<std::size_t> ends = {};
   };
 
-  bool done() const { return next >= text.size() || !problem.empty(); }
+  bool done() const { return next_ >= text_.size() || !problem_.empty(); }
   bool take(char c) {
-    if (done() || text[next] != c) return false;
-    ++next;
+    if (done() || text_[next_] != c) return false;
+    ++next_;
     return true;
   }
   void refuse(std::string_view what) {
-    if (problem.empty())
-      problem = message("has ", what, " at character ", next,
-                        ", which is beyond the patterns that this library reads");
-    next = text.size();
+    if (problem_.empty())
+      problem_ = message("has ", what, " at character ", next_,
+                         ", which is beyond the patterns that this library reads");
+    next_ = text_.size();
   }
   std::size_t add(const State& state) {
-    if (graph.states.size() == most_states) refuse("counts that make too large a pattern");
-    graph.states.push_back(state);
-    return graph.states.size() - 1;
+    if (graph_.states.size() == most_states) refuse("counts that make too large a pattern");
+    graph_.states.push_back(state);
+    return graph_.states.size() - 1;
   }
   void link(const Fragment& fragment, std::size_t target) {
     for (const std::size_t end : fragment.ends)
-      (end % 2 ? graph.states[end / 2].other : graph.states[end / 2].next) = target;
+      (end % 2 ? graph_.states[end / 2].other : graph_.states[end / 2].next) = target;
   }
   Fragment single(const State& state) {
     const std::size_t s = add(state);
@@ -126,9 +126,9 @@ class PatternParser {
   Fragment sequence(int depth) {
     // A fork whose other way is never taken stands for "nothing".
     Fragment result = single({.kind = Kind::fork});
-    while (!done() && text[next] != '|' && text[next] != ')') {
+    while (!done() && text_[next_] != '|' && text_[next_] != ')') {
       Fragment part = repeated(depth);
-      if (mirrored) {
+      if (mirrored_) {
         link(part, result.first);
         result.first = part.first;
       } else {
@@ -145,36 +145,36 @@ class PatternParser {
   };
   static constexpr std::size_t unbounded = none;
   std::optional<Count> count() const {
-    if (next >= text.size() || text[next] != '{') return std::nullopt;
-    std::size_t at = next + 1;
+    if (next_ >= text_.size() || text_[next_] != '{') return std::nullopt;
+    std::size_t at = next_ + 1;
     const auto number = [&](std::size_t& to) {
       const std::size_t begin = at;
-      for (to = 0; at < text.size() && text[at] >= '0' && text[at] <= '9'; ++at)
-        to = std::min<std::size_t>(10 * to + static_cast<std::size_t>(text[at] - '0'), most_states);
+      for (to = 0; at < text_.size() && text_[at] >= '0' && text_[at] <= '9'; ++at)
+        to = std::min<std::size_t>(10 * to + static_cast<std::size_t>(text_[at] - '0'), most_states);
       return at > begin;
     };
     Count result;
     const bool has_least = number(result.least);
     result.most = result.least;
-    const bool comma = at < text.size() && text[at] == ',';
+    const bool comma = at < text_.size() && text_[at] == ',';
     if (comma) {
       ++at;
       if (!number(result.most)) result.most = unbounded;
     }
-    if ((!has_least && !comma) || at >= text.size() || text[at] != '}') return std::nullopt;
+    if ((!has_least && !comma) || at >= text_.size() || text_[at] != '}') return std::nullopt;
     result.end = at + 1;
     return result;
   }
 
   Fragment repeated(int depth) {
-    const std::size_t begin = next;
+    const std::size_t begin = next_;
     Fragment part = atom(depth);
     const std::optional<Count> counted = done() ? std::nullopt : count();
-    const char c = done() ? '\0' : text[next];
+    const char c = done() ? '\0' : text_[next_];
     if (!counted && c != '*' && c != '+' && c != '?') return part;
-    next = counted ? counted->end : next + 1;
+    next_ = counted ? counted->end : next_ + 1;
     take('?');  // lazy
-    if (!done() && (text[next] == '*' || text[next] == '+' || text[next] == '?' || count()))
+    if (!done() && (text_[next_] == '*' || text_[next_] == '+' || text_[next_] == '?' || count()))
       refuse("a repetition of a repetition");
     if (counted) return repeated_count(part, begin, *counted, depth);
     const std::size_t fork = add({.kind = Kind::fork, .next = part.first});
@@ -190,12 +190,12 @@ class PatternParser {
   // read anew for each time, which makes its states anew.
   Fragment repeated_count(Fragment part, std::size_t begin, const Count& times, int depth) {
     if (times.most < times.least) refuse("a count whose end is before its begin");
-    const std::size_t end = next;
+    const std::size_t end = next_;
     const auto again = [&] {
-      if (!problem.empty()) return Fragment();
-      next = begin;
+      if (!problem_.empty()) return Fragment();
+      next_ = begin;
       Fragment copy = atom(depth);
-      next = problem.empty() ? end : text.size();
+      next_ = problem_.empty() ? end : text_.size();
       return copy;
     };
     Fragment result = single({.kind = Kind::fork});
@@ -205,7 +205,7 @@ class PatternParser {
     };
     std::size_t used = 0;
     const auto take_part = [&] { return used++ == 0 ? std::move(part) : again(); };
-    while (used < times.least && problem.empty()) append(take_part());
+    while (used < times.least && problem_.empty()) append(take_part());
     if (times.most == unbounded) {
       Fragment rest = take_part();
       const std::size_t fork = add({.kind = Kind::fork, .next = rest.first});
@@ -214,7 +214,7 @@ class PatternParser {
       return result;
     }
     std::vector<std::size_t> leaves;
-    while (used < times.most && problem.empty()) {
+    while (used < times.most && problem_.empty()) {
       Fragment rest = take_part();
       const std::size_t fork = add({.kind = Kind::fork, .next = rest.first});
       leaves.push_back(2 * fork + 1);
@@ -225,10 +225,10 @@ class PatternParser {
   }
 
   Fragment atom(int depth) {
-    const char c = text[next];
+    const char c = text_[next_];
     if (c == '*' || c == '+' || c == '?' || count()) refuse("a repetition of nothing");
     if (c == '^' || c == '$') {
-      ++next;
+      ++next_;
       return single({.kind = c == '^' ? Kind::at_begin : Kind::at_end});
     }
     if (c == '(') {
@@ -236,33 +236,33 @@ class PatternParser {
         refuse("too deep a nest of '('");
         return {};
       }
-      ++next;
-      if (text.substr(next).starts_with("?#")) return comment();
+      ++next_;
+      if (text_.substr(next_).starts_with("?#")) return comment();
       if (std::optional<Fragment> found = look_around(depth)) return *std::move(found);
       if (take('?') && !take(':') && !take_name()) refuse("'(?'");
-      if (!problem.empty()) return {};
+      if (!problem_.empty()) return {};
       Fragment inner = alternatives(depth + 1);
       if (!take(')')) refuse("a '(' without its ')'");
       return inner;
     }
-    if (c == '\\' && next + 1 < text.size()) {
-      const char what = text[next + 1];
+    if (c == '\\' && next_ + 1 < text_.size()) {
+      const char what = text_[next_ + 1];
       const std::optional<Kind> place = what == 'A'   ? std::optional(Kind::at_begin)
                                         : what == 'Z' ? std::optional(Kind::at_end)
                                         : what == 'b' ? std::optional(Kind::word_edge)
                                         : what == 'B' ? std::optional(Kind::no_word_edge)
                                                       : std::nullopt;
       if (place) {
-        next += 2;
+        next_ += 2;
         return single({.kind = *place});
       }
     }
     State state;
     if (c == '[') {
-      ++next;
+      ++next_;
       state.bytes = bracket();
     } else if (c == '.') {
-      ++next;
+      ++next_;
       state.bytes.insert('\n');
       Bytes all_but;
       all_but.merge(state.bytes, true);
@@ -270,7 +270,7 @@ class PatternParser {
     } else if (c == '\\') {
       state.bytes = escape();
     } else {
-      ++next;
+      ++next_;
       state.bytes.insert(static_cast<unsigned char>(c));
     }
     return single(state);
@@ -278,34 +278,34 @@ class PatternParser {
 
   // At "?#" behind a '(': nothing, up to the ')'.
   Fragment comment() {
-    next = std::min(text.find(')', next), text.size());
+    next_ = std::min(text_.find(')', next_), text_.size());
     if (!take(')')) refuse("a '(' without its ')'");
     return single({.kind = Kind::fork});
   }
 
   // Behind a '('; nothing if no look-around begins here.
   std::optional<Fragment> look_around(int depth) {
-    const std::string_view rest = text.substr(next);
+    const std::string_view rest = text_.substr(next_);
     const bool is_behind = rest.starts_with("?<=") || rest.starts_with("?<!");
     if (!is_behind && !rest.starts_with("?=") && !rest.starts_with("?!")) return std::nullopt;
-    next += is_behind ? 3 : 2;
-    const bool is_negative = text[next - 1] == '!', outer = std::exchange(mirrored, !is_behind);
+    next_ += is_behind ? 3 : 2;
+    const bool is_negative = text_[next_ - 1] == '!', outer = std::exchange(mirrored_, !is_behind);
     const Fragment inner = alternatives(depth + 1);
-    mirrored = outer;
+    mirrored_ = outer;
     if (!take(')')) refuse("a '(' without its ')'");
-    if (graph.look_arounds.size() == PatternGraph::most_look_arounds) refuse("too many look-arounds");
-    if (!problem.empty()) return Fragment();
+    if (graph_.look_arounds.size() == PatternGraph::most_look_arounds) refuse("too many look-arounds");
+    if (!problem_.empty()) return Fragment();
     link(inner, add({.kind = Kind::end}));
-    graph.look_arounds.push_back({inner.first, !is_behind, is_negative});
-    return single({.kind = Kind::look_around, .look_around = graph.look_arounds.size() - 1});
+    graph_.look_arounds.push_back({inner.first, !is_behind, is_negative});
+    return single({.kind = Kind::look_around, .look_around = graph_.look_arounds.size() - 1});
   }
 
   // "P<name>": a group's name, which only references would need.
   bool take_name() {
-    if (!text.substr(next).starts_with("P<")) return false;
-    const std::size_t end = text.find('>', next);
-    if (end == text.npos || end == next + 2) return false;
-    next = end + 1;
+    if (!text_.substr(next_).starts_with("P<")) return false;
+    const std::size_t end = text_.find('>', next_);
+    if (end == text_.npos || end == next_ + 2) return false;
+    next_ = end + 1;
     return true;
   }
 
@@ -318,15 +318,15 @@ class PatternParser {
         refuse("a '[' without its ']'");
         return {};
       }
-      if (text[next] == '\\') {
+      if (text_[next_] == '\\') {
         bytes.merge(escape(), false);
         continue;
       }
-      const auto low = static_cast<unsigned char>(text[next++]);
+      const auto low = static_cast<unsigned char>(text_[next_++]);
       auto high = low;
-      if (next + 1 < text.size() && text[next] == '-' && text[next + 1] != ']') {
-        high = static_cast<unsigned char>(text[next + 1]);
-        next += 2;
+      if (next_ + 1 < text_.size() && text_[next_] == '-' && text_[next_ + 1] != ']') {
+        high = static_cast<unsigned char>(text_[next_ + 1]);
+        next_ += 2;
         if (high == '\\' || high < low) refuse("a range in '[]'");
       }
       for (unsigned byte = low; byte <= high; ++byte) bytes.insert(static_cast<unsigned char>(byte));
@@ -339,13 +339,13 @@ class PatternParser {
   // At '\'.
   Bytes escape() {
     Bytes bytes;
-    const char c = next + 1 < text.size() ? text[next + 1] : '\0';
+    const char c = next_ + 1 < text_.size() ? text_[next_ + 1] : '\0';
     const auto byte = static_cast<unsigned char>(c);
     const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
     const bool negated = c >= 'A' && c <= 'Z';
     const char kind = negated ? static_cast<char>(c - 'A' + 'a') : c;
     if (letter && (kind == 'd' || kind == 'w' || kind == 's')) {
-      next += 2;
+      next_ += 2;
       for (unsigned b = 0; b < 128; ++b) {
         const bool digit = b >= '0' && b <= '9';
         const bool word = is_word_byte(static_cast<char>(b));
@@ -360,16 +360,16 @@ class PatternParser {
       refuse("this use of '\\'");
       return {};
     }
-    next += 2;
+    next_ += 2;
     bytes.insert(byte);
     return bytes;
   }
 
-  std::string_view text;
-  PatternGraph graph = {};
-  std::size_t next = 0;
-  bool mirrored = false;  // inside a look-ahead: parts follow each other from the right to the left
-  std::string problem = {};
+  std::string_view text_;
+  PatternGraph graph_ = {};
+  std::size_t next_ = 0;
+  bool mirrored_ = false;  // inside a look-ahead: parts follow each other from the right to the left
+  std::string problem_ = {};
 };
 
 }  // namespace detail
