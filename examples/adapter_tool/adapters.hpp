@@ -29,15 +29,19 @@ struct OpenAdapter {
   std::vector<std::string> left_out = {};  ///< tensors that --partial left out
 };
 
+/// Whether the base's weights can be compared: a GGUF file's are quantised, and a folder may hold the config
+/// alone.
+inline bool has_base_weights(const ModelOptions& options) {
+  return !options.base.empty() && !is_gguf(options.base) &&
+         static_cast<bool>(tiedlora::detail::try_model_files(options.base));
+}
+
 /// The adapter's copies of the base's own weights: they must be the base's, or the adapter belongs to others.
 inline void check_base_weights(const std::filesystem::path& path, const std::vector<std::string>& copies,
                                const ModelOptions& options, std::vector<std::string>& notes) {
   using tiedlora::detail::in_quotes;
   if (copies.empty()) return;
-  // A GGUF file's weights are quantised, and a folder may hold the config alone.
-  const bool at_hand = !options.base.empty() && !is_gguf(options.base) &&
-                       static_cast<bool>(tiedlora::detail::try_model_files(options.base));
-  if (!at_hand) {
+  if (!has_base_weights(options)) {
     for (const std::string& copy : copies)
       notes.push_back(
           "not used: " + in_quotes(copy) +
@@ -61,7 +65,8 @@ inline void tell_missing(const std::filesystem::path& path, const ModelOptions& 
   using namespace tiedlora;
   if (options.base.empty() || is_gguf(options.base)) return;
   const auto modules = try_model_modules(options.base, {.fan_in_fan_out = options.fan_in_fan_out});
-  const auto folder = detail::try_open_peft(path, {.partial = options.partial});
+  const auto folder =
+      detail::try_open_peft(path, {.partial = options.partial, .compares_base_weights = true});
   if (!modules || !folder) return;
   const auto matched = detail::try_match_peft(*folder, *modules, {});
   if (!matched || matched->report.missing.empty()) return;
@@ -98,8 +103,11 @@ inline OpenAdapter open(const std::filesystem::path& path, const ModelOptions& o
             "with --base");
       return model_modules(options.base, {.fan_in_fan_out = options.fan_in_fan_out});
     };
-    auto loaded = examples::load_whole_peft(
-        path, list, {.partial = options.partial, .check_finite = options.check_finite}, advice);
+    auto loaded = examples::load_whole_peft(path, list,
+                                            {.partial = options.partial,
+                                             .compares_base_weights = has_base_weights(options),
+                                             .check_finite = options.check_finite},
+                                            advice);
     check_base_weights(path, loaded.report.base_weights, options, loaded.report.notes);
     tell_missing(path, options, loaded.report.notes);
     return {std::move(loaded.adapter), "peft", loaded.config.source(), std::move(loaded.report.notes),

@@ -4,6 +4,7 @@
 #include <filesystem>  // exists, is_directory, path
 #include <stdexcept>   // invalid_argument, runtime_error
 #include <string>      // string
+#include <utility>     // as_const
 
 #include <fmt/format.h>
 #include <tiedlora/io.hpp>
@@ -18,6 +19,7 @@ struct BaseModel {
   std::string model_type = {};    ///< as the file calls it
   std::string architecture = {};  ///< GGUF's name for that; empty: not one that is known
   Index heads = 0, kv_heads = 0;  ///< 0: not said
+  bool ties_head = false;         ///< tie_word_embeddings: lm_head's weight is the embedding
 };
 
 inline bool is_gguf(const std::filesystem::path& path) {
@@ -49,6 +51,9 @@ inline BaseModel read_config(const std::filesystem::path& path) {
   base.heads = natural_of(json, "num_attention_heads");
   base.kv_heads = natural_of(json, "num_key_value_heads");
   if (base.kv_heads == 0) base.kv_heads = base.heads;
+  for (const tiedlora::Json* part : {&json, &std::as_const(*parsed)})
+    if (const auto ties = part->find("tie_word_embeddings"); ties != part->end() && ties->is_boolean())
+      base.ties_head = ties->get<bool>();
   return base;
 }
 

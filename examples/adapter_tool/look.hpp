@@ -105,7 +105,7 @@ inline void diff(const std::filesystem::path& first, const std::filesystem::path
                  const ModelOptions& options, std::ostream& out, std::ostream& err) {
   const OpenAdapter a = open(first, options), b = open(second, options);
   for (const OpenAdapter* opened : {&a, &b})
-    for (const std::string& note : opened->notes) err << "note: " << note << '\n';
+    for (const std::string& note : opened->notes) err << "note: " << escaped(note) << '\n';
   struct Pair {
     std::optional<Index> a, b;
   };

@@ -13,7 +13,7 @@
 #include <ostream>     // ostream
 #include <stdexcept>   // invalid_argument, runtime_error
 #include <string>      // string
-#include <utility>     // pair
+#include <utility>     // exchange, pair
 #include <vector>      // vector
 
 #include <fmt/format.h>
@@ -101,10 +101,12 @@ inline std::pair<BaseFile*, const tiedlora::safetensors::Tensor*> find_weight(co
   return found;
 }
 
-/// Finds each adapted module's weight. Returns the modules for which the base has none, where `partial`.
+/// Finds each adapted module's weight. Tells on `err` where names differ. Returns the modules for which the
+/// base has none, where `partial`.
 inline std::vector<std::string> match(const Adapter<float>& adapter, std::vector<BaseFile>& files,
-                                      bool fan_in_fan_out, bool partial) {
+                                      bool fan_in_fan_out, bool partial, std::ostream& err) {
   std::vector<std::string> left_out;
+  bool told = false;
   std::size_t matched = 0;
   for (Index m = 0; m < adapter.layout().size(); ++m) {
     if (adapter.layout().rank(m) == 0) continue;
@@ -132,6 +134,9 @@ inline std::vector<std::string> match(const Adapter<float>& adapter, std::vector
     if (!found_in->targets.emplace(found->name, Target{m, transposed}).second)
       refuse(fmt::format("two modules of the adapter are the base model's {}", in_quotes(found->name)));
     ++matched;
+    if (found->name == module.name + ".weight" || std::exchange(told, true)) continue;
+    err << fmt::format("note: the adapter's {} is taken for the base model's {}, and others likewise\n",
+                       in_quotes(module.name), in_quotes(found->name));
   }
   if (left_out.empty() || (partial && matched > 0)) return left_out;
   const bool head = left_out.front() == "lm_head" || left_out.front().ends_with(".lm_head");
@@ -246,9 +251,14 @@ inline void merge(const std::filesystem::path& adapter_path, const ModelOptions&
   }
   for (const std::string& note : opened.notes) err << "note: " << tiedlora::detail::escaped(note) << '\n';
   const bool in_x_out = weights_are_in_x_out(opened, options, files, err);
-  const std::vector<std::string> left_out = match(opened.adapter, files, in_x_out, options.partial);
+  const std::vector<std::string> left_out = match(opened.adapter, files, in_x_out, options.partial, err);
   for (const std::string& name : left_out)
     err << "note: left out: " << tiedlora::detail::in_quotes(name) << " is not in the base model\n";
+  for (const BaseFile& file : files)
+    if (file.targets.contains("lm_head.weight") && read_base(options.base).ties_head)
+      err << "note: the base's config.json says tie_word_embeddings, with which transformers takes the "
+             "embedding in "
+             "place of the lm_head that was merged; set it to false in the merged model's config.json\n";
   const bool is_folder = std::filesystem::is_directory(options.base);
   if (is_folder) std::filesystem::create_directories(target);
   Progress progress(err, total);

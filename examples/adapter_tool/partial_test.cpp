@@ -112,6 +112,25 @@ TEST(Partial, CopiesOfTheBasesWeightsAreCompared) {
   EXPECT_FALSE(std::filesystem::exists(folder / "changed.out"));
 }
 
+// As save_pretrained(save_embedding_layers=True) has it.
+TEST(Partial, AWholeWeightThatIsTheBasesIsNoPartOfTheAdapter) {
+  const Folder folder;
+  std::vector<float> numbers = save_small_base(folder / "base");
+  PeftWriter writer = small_lora();
+  writer.tensors.push_back(
+      {.name = "base_model.model.lm_head.weight", .shape = {9, 4}, .data = numbers.data()});
+  writer.write(folder / "a");
+  const Outcome alone = run({"info", folder / "a"});
+  EXPECT_EQ(alone.code, 1);
+  expect_text(alone.err, "resized embedding");
+  expect_done(run({"merge", folder / "a", folder / "out", "--base", folder / "base"}));
+  numbers[3] += 1;
+  writer.write(folder / "a");
+  const Outcome changed = run({"merge", folder / "a", folder / "out", "--base", folder / "base"});
+  EXPECT_EQ(changed.code, 1);
+  expect_text(changed.err, "it is another than the base model's \"lm_head.weight\"");
+}
+
 TEST(Partial, WhatTheFileLacksIsTold) {
   const Folder folder;
   PeftWriter writer = small_lora();
@@ -143,6 +162,27 @@ TEST(Partial, AModelWhoseHeadIsItsEmbeddingIsToldOf) {
   const Outcome refused = run({"merge", folder / "a", folder / "out", "--base", folder / "tied"});
   EXPECT_EQ(refused.code, 1);
   expect_text(refused.err, "is it tied to the embedding?");
+  // Both weights are in the file, but transformers looks at one.
+  const std::vector<std::string> merge = {"merge", folder / "a", folder / "out", "--base", folder / "whole"};
+  EXPECT_EQ(run(merge).err.find("tie_word_embeddings"), std::string::npos);
+  write_text(folder / "config.json", R"({"tie_word_embeddings": true})");
+  expect_text(run(merge).err, "set it to false in the merged model's config.json");
+}
+
+TEST(Partial, NamesThatDifferAreTold) {
+  const Folder folder;
+  small_lora().write(folder / "a");
+  const std::vector<float> numbers = save_small_base(folder / "base");
+  const auto base = safetensors::open(folder / "base");
+  std::vector<safetensors::Entry> entries;
+  for (const auto& tensor : base.tensors())
+    entries.push_back({.name = "text." + tensor.name, .shape = tensor.shape, .data = tensor.bytes.data()});
+  safetensors::save(folder / "longer", entries);
+  const auto merged = [&](const char* name) {
+    return run({"merge", folder / "a", folder / "out", "--base", folder / name});
+  };
+  EXPECT_EQ(merged("base").err.find("is taken for"), std::string::npos);
+  expect_text(merged("longer").err, "is taken for the base model's \"text.m.layers.0.");
 }
 
 }  // namespace

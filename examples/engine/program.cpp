@@ -21,6 +21,7 @@
 #include <llama/tokenizer.hpp>
 
 #include "../command_line.hpp"
+#include "../terminal_text.hpp"
 #include "../validators.hpp"
 #include "engine.hpp"
 #include "generate.hpp"
@@ -203,19 +204,24 @@ struct Session {
 class Writer {
  public:
   Writer(std::ostream& out, const Tokenizer& tokenizer, std::vector<std::string> headings)
-      : out_(out), tokenizer_(tokenizer), headings_(std::move(headings)), waiting_(headings_.size()) {
+      : out_(out),
+        tokenizer_(tokenizer),
+        headings_(std::move(headings)),
+        waiting_(headings_.size()),
+        texts_(headings_.size()) {
     begin();
   }
 
   void write(std::size_t text, Token token) {
+    const std::string shown = texts_[text].add(tokenizer_.decode(token));
     if (text == current_)
-      out_ << tokenizer_.decode(token) << std::flush;
+      out_ << shown << std::flush;
     else
-      waiting_[text] += tokenizer_.decode(token);
+      waiting_[text] += shown;
   }
   void move_on(const std::vector<Text>& texts) {
     while (current_ < texts.size() && texts[current_].is_done) {
-      out_ << '\n';
+      out_ << texts_[current_].end() << '\n';
       ++current_;
       begin();
     }
@@ -229,6 +235,7 @@ class Writer {
   std::ostream& out_;
   const Tokenizer& tokenizer_;
   std::vector<std::string> headings_, waiting_;
+  std::vector<examples::TerminalText> texts_;
   std::size_t current_ = 0;
 };
 
@@ -297,7 +304,7 @@ void converse(Session& session, std::istream& in, std::ostream& out, std::ostrea
       else
         session.go_on(texts[0], std::move(tokens));
     } catch (const std::invalid_argument& error) {  // of this line alone
-      err << error.what() << "; this line was left out\n";
+      err << examples::shown_error(error) << "; this line was left out\n";
       continue;
     }
     write_texts(session, texts, {""}, out, err);

@@ -64,6 +64,16 @@ TEST(ModelModules, SayWhatIsWrong) {
   const Folder folder;
   expect_failure(try_model_modules(folder.path()),
                  {"neither model.safetensors nor model.safetensors.index.json"});
+  const std::pair<const char*, const char*> others[] = {{"adapter_config.json", "the folder of an adapter"},
+                                                        {"pytorch_model.bin", "Python pickles"},
+                                                        {"snapshots", "Hugging Face cache"}};
+  for (const auto& [name, reason] : others) {
+    const auto other = folder / (std::string(name) + ".folder");
+    std::filesystem::create_directories(other);
+    write_text(other / name, "");
+    expect_failure(try_model_modules(other), {reason});
+  }
+  expect_failure(try_model_modules(folder / "model.safetensors.index.json"), {"give its folder"});
   expect_failure(try_model_modules(folder / "none"), {"none\" cannot be opened"});
   for (const char* index : {"[]", "{}", R"({"weight_map":{}})", R"({"weight_map":{"a":"../x.safetensors"}})",
                             R"({"weight_map":{"a":3}})"}) {

@@ -103,6 +103,8 @@ TEST(Sniff, NamesFolders) {
   make("trainer/checkpoint-500", "adapter_config.json", "{}");
   EXPECT_NE(what(folder / "trainer").find("checkpoint-500\"; give that"), std::string::npos)
       << what(folder / "trainer");
+  make("cache/models--x--y/snapshots/0a1b", "adapter_config.json", "{}");
+  EXPECT_NE(what(folder / "cache").find("0a1b\"; give that"), std::string::npos) << what(folder / "cache");
   EXPECT_NE(what(make("files", "a.bin", "GGUF")).find("a.bin\"; give that"), std::string::npos);
   std::filesystem::create_directories(folder / "empty");
   EXPECT_EQ(what(folder / "empty"), "an empty folder");

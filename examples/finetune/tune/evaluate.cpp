@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include "../../standard_output.hpp"
+#include "../../terminal_text.hpp"
 #include "base.hpp"
 #include "tuner.hpp"  // mean_loss
 
@@ -110,7 +111,8 @@ void generate(const GenerateOptions& options) {
                       tokens.size(), options.tokens, context));
     fmt::print("== {}\n", prompt);
     const auto say = [&](const std::string& name, const Adapter* adapter) {
-      fmt::print("-- {}\n{}\n", escaped(name), answer(base, model, adapter, options, tokens));
+      fmt::print("-- {}\n{}\n", escaped(name),
+                 examples::TerminalText::of(answer(base, model, adapter, options, tokens)));
       examples::flush(std::cout);
     };
     say("base", nullptr);

@@ -31,15 +31,34 @@ struct ModelModulesOptions {
 
 namespace detail {
 /// The files of a model: the one given, or those of a folder as transformers writes it.
+/// What a folder without a model's safetensors is, and what to do; empty where nothing is known.
+inline std::string without_safetensors(const std::filesystem::path& folder) {
+  std::error_code ignored;
+  const auto has = [&](const char* name) { return std::filesystem::exists(folder / name, ignored); };
+  if (has("adapter_config.json")) return ": it is the folder of an adapter; give that of the base model";
+  if (has("pytorch_model.bin") || has("pytorch_model.bin.index.json"))
+    return ": its weights are Python pickles, which can run code when they are read; save the model with "
+           "transformers' save_pretrained, which writes safetensors";
+  if (has("snapshots"))
+    return ": it is a folder of the Hugging Face cache; give one of the folders in its snapshots/";
+  return {};
+}
+
 inline Result<std::vector<std::filesystem::path>> try_model_files(const std::filesystem::path& path) {
   std::error_code ignored;
-  if (!std::filesystem::is_directory(path, ignored)) return std::vector{path};
+  if (!std::filesystem::is_directory(path, ignored)) {
+    if (path.filename() == "model.safetensors.index.json")
+      return Failure{message(in_quotes(path.string()), " lists the files of a model; give its folder, ",
+                             in_quotes(path.parent_path().empty() ? "." : path.parent_path().string()))};
+    return std::vector{path};
+  }
   if (std::filesystem::exists(path / "model.safetensors", ignored))
     return std::vector{path / "model.safetensors"};
   const std::filesystem::path index = path / "model.safetensors.index.json";
   if (!std::filesystem::exists(index, ignored))
-    return Failure{
-        message(in_quotes(path.string()), " has neither model.safetensors nor model.safetensors.index.json")};
+    return Failure{message(in_quotes(path.string()),
+                           " has neither model.safetensors nor model.safetensors.index.json",
+                           without_safetensors(path))};
   const Result<MappedFile> file = try_open_as(FileKind::json, index, "JSON");
   if (!file) return file.failure();
   const auto bytes = file->bytes();

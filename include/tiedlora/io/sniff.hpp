@@ -215,14 +215,16 @@ inline SniffedFile sniff_folder(const std::filesystem::path& folder) {
   if (has("config.json") || has("model.safetensors") || has("model.safetensors.index.json") ||
       has("pytorch_model.bin"))
     return {FileKind::folder, "the folder of a model, no adapter"};
-  std::filesystem::directory_iterator entry(folder, ignored);
+  // Trainers and the Hugging Face cache keep adapters some folders deep.
+  using Entries = std::filesystem::recursive_directory_iterator;
   std::vector<std::string> adapters;
   int count = 0;
-  constexpr int most = 1000;
-  for (; !ignored && count < most && entry != std::filesystem::directory_iterator();
-       entry.increment(ignored)) {
+  constexpr int most = 1000, deepest = 3;
+  for (Entries entry(folder, std::filesystem::directory_options::skip_permission_denied, ignored);
+       !ignored && count < most && entry != Entries(); entry.increment(ignored)) {
     ++count;
     std::error_code error;
+    if (entry.depth() == deepest) entry.disable_recursion_pending();
     bool is_adapter = std::filesystem::exists(entry->path() / "adapter_config.json", error);
     if (const Result<MappedFile> file = MappedFile::try_open(entry->path())) {
       const FileKind kind = sniff_bytes(file->bytes()).kind;

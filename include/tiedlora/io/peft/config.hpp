@@ -67,6 +67,7 @@ struct PeftConfigOptions {
   /// Leave out, and say so, what no adapter can express (modules_to_save, trained biases), instead of
   /// refusing.
   bool partial = false;
+  bool compares_base_weights = false;  ///< as in PeftLoadOptions
 };
 
 namespace detail {

@@ -170,7 +170,7 @@ inline Result<PeftFolder> try_open_peft(const std::filesystem::path& folder,
                 "is read; save it as safetensors with PEFT (save_pretrained)")};
   Result<safetensors::File> file = safetensors::try_open(path);
   if (!file) return file.failure();
-  Result<PeftTensors> tensors = try_peft_tensors(*file, *config, options.partial);
+  Result<PeftTensors> tensors = try_peft_tensors(*file, *config, options);
   if (!tensors) return Failure{message(in_quotes(path.string()), " ", tensors.error())};
   if (Status same = try_check_ranks(*tensors, *config, options.partial); !same)
     return Failure{message(in_quotes(path.string()), ": ", same.error())};

@@ -43,6 +43,9 @@ struct PeftLoadOptions {
   /// express: modules_to_save, trained biases, embeddings, experts as one tensor. Without it those are
   /// refused.
   bool partial = false;
+  /// That the caller compares report.base_weights with its base's: whole weights of the embedding and the
+  /// head are reported there, not refused.
+  bool compares_base_weights = false;
   NameMap names = {};  ///< module ↔ PEFT's name, for those that are called otherwise there
   /// Bounds how many numbers a VeRA without A and B may ask for by its key, for behind those stand no bytes.
   Index max_seeded_numbers = Index{1} << 26;
@@ -358,8 +361,10 @@ Result<LoadedPeft<P>> try_read_peft(const PeftFolder& folder, const ModuleList& 
 template <class P>
 Result<LoadedPeft<P>> try_load_peft(const std::filesystem::path& folder, const ModuleList& modules,
                                     const PeftLoadOptions& options = {}) {
-  const Result<detail::PeftFolder> open = detail::try_open_peft(
-      folder, {.base_is_residual = options.base_is_residual, .partial = options.partial});
+  const Result<detail::PeftFolder> open =
+      detail::try_open_peft(folder, {.base_is_residual = options.base_is_residual,
+                                     .partial = options.partial,
+                                     .compares_base_weights = options.compares_base_weights});
   if (!open) return open.failure();
   Result<LoadedPeft<P>> loaded = detail::try_read_peft<P>(*open, modules, options);
   if (!loaded) return Failure{detail::message(detail::in_quotes(folder.string()), ": ", loaded.error())};
@@ -376,8 +381,10 @@ LoadedPeft<P> load_peft(const std::filesystem::path& folder, const ModuleList& m
 template <class P>
 Result<LoadedPeft<P>> try_load_peft(const std::filesystem::path& folder,
                                     const PeftLoadOptions& options = {}) {
-  const Result<detail::PeftFolder> open = detail::try_open_peft(
-      folder, {.base_is_residual = options.base_is_residual, .partial = options.partial});
+  const Result<detail::PeftFolder> open =
+      detail::try_open_peft(folder, {.base_is_residual = options.base_is_residual,
+                                     .partial = options.partial,
+                                     .compares_base_weights = options.compares_base_weights});
   if (!open) return open.failure();
   const Result<ModuleList> modules = detail::try_infer_modules(*open);
   if (!modules) return Failure{detail::message(detail::in_quotes(folder.string()), " ", modules.error())};

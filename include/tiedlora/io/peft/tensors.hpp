@@ -62,7 +62,8 @@ inline std::string shape_text(const safetensors::Tensor& tensor) {
 /// Sorts the tensors of a file by modules. What is none of an adapter's is a Failure, or left out.
 class PeftTensorsReader {
  public:
-  PeftTensorsReader(const PeftConfig& config, bool partial) : config_(config), partial_(partial) {}
+  PeftTensorsReader(const PeftConfig& config, const PeftConfigOptions& options)
+      : config_(config), options_(options) {}
 
   Status try_add(const safetensors::Tensor& tensor) {
     const std::string plain = plain_name(tensor.name);
@@ -98,8 +99,9 @@ class PeftTensorsReader {
     }
     std::vector<const safetensors::Tensor*> copies;
     for (const safetensors::Tensor* copy : result_.base_weights) {
-      if (by_name_.contains(module_of_base_weight(copy->name)) ||
-          (adapts_vocabulary() && is_whole(copy->name))) {
+      const bool is_copy = is_whole(copy->name) ? adapts_vocabulary() || options_.compares_base_weights
+                                                : by_name_.contains(module_of_base_weight(copy->name));
+      if (is_copy) {
         copies.push_back(copy);
         continue;
       }
@@ -180,21 +182,21 @@ class PeftTensorsReader {
     return success();
   }
   Status leave_out(const safetensors::Tensor& tensor, const std::string& reason) {
-    if (!partial_) return Failure{message("has the tensor ", in_quotes(tensor.name), ": ", reason)};
+    if (!options_.partial) return Failure{message("has the tensor ", in_quotes(tensor.name), ": ", reason)};
     result_.left_out.emplace_back(tensor.name, reason);
     return success();
   }
 
   const PeftConfig& config_;
-  bool partial_;
+  const PeftConfigOptions& options_;
   PeftTensors result_ = {};
   std::map<std::string, PeftModule, std::less<>> by_name_ = {};
 };
 
-/// Messages read as if after the file's name. `partial`: what is no adapter's of a linear module is left out.
+/// Messages read as if after the file's name.
 inline Result<PeftTensors> try_peft_tensors(const safetensors::File& file, const PeftConfig& config,
-                                            bool partial = false) {
-  PeftTensorsReader reader(config, partial);
+                                            const PeftConfigOptions& options = {}) {
+  PeftTensorsReader reader(config, options);
   for (const safetensors::Tensor& tensor : file.tensors())
     if (Status added = reader.try_add(tensor); !added) return added.failure();
   return reader.try_take();

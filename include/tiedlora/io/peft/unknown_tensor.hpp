@@ -58,7 +58,10 @@ inline std::string unknown_peft_tensor(std::string_view name, const PeftConfig& 
   if (name.ends_with(".weight") || name.ends_with(".bias"))
     return "it is a whole weight of the base model (modules_to_save, trained biases or a resized embedding), "
            "which no adapter can express. If it was not trained, save the adapter again with "
-           "save_pretrained(save_embedding_layers=False)";
+           "save_pretrained(save_embedding_layers=False)" +
+           std::string(name.ends_with("embed_tokens.weight") || name.ends_with("lm_head.weight")
+                           ? ", or give adapter_tool the base model to compare it with (--base)"
+                           : "");
   return "it is none of an adapter's tensors";
 }
 
