@@ -9,6 +9,8 @@
 #include <string>        // string
 #include <system_error>  // generic_category
 
+#include <unistd.h>  // isatty
+
 namespace examples {
 
 /// Throws std::runtime_error where what was written could not be: the disk is full, nobody reads the pipe.
@@ -22,5 +24,8 @@ inline void flush(std::ostream& out) {
                            (reason != 0 ? ": " + std::generic_category().message(reason)
                                         : std::string(" (is the disk full, or the pipe closed?)")));
 }
+
+/// Whether it is standard output, and that a terminal.
+inline bool is_terminal(const std::ostream& out) { return &out == &std::cout && isatty(STDOUT_FILENO) == 1; }
 
 }  // namespace examples

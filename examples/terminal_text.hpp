@@ -47,10 +47,10 @@ class TerminalText {
  private:
   // Whether further bytes could make a character of it.
   static bool is_begin_of_character(std::string_view text) {
-    std::string longer(text);
+    if (text.size() > 3) return false;
     for (const std::string_view tail :
          {"\x80", "\xa0", "\x80\x80", "\xa0\x80", "\x80\x80\x80", "\xa0\x80\x80"})
-      if (longer = std::string(text) + std::string(tail);
+      if (const std::string longer = std::string(text) + std::string(tail);
           tiedlora::detail::character_size(longer.data(), longer.size()) == longer.size())
         return true;
     return false;

@@ -25,8 +25,7 @@ struct OpenAdapter {
   Adapter<float> adapter;
   std::string format = {};  ///< "peft", "gguf" or "native"
   tiedlora::Provenance source = {};
-  std::vector<std::string> notes = {};     ///< what was passed over, in words
-  std::vector<std::string> left_out = {};  ///< tensors that --partial left out
+  std::vector<std::string> notes = {};  ///< what was passed over or left out, in words
 };
 
 /// Whether the base's weights can be compared: a GGUF file's are quantised, and a folder may hold the config
@@ -110,25 +109,25 @@ inline OpenAdapter open(const std::filesystem::path& path, const ModelOptions& o
                                             advice);
     check_base_weights(path, loaded.report.base_weights, options, loaded.report.notes);
     tell_missing(path, options, loaded.report.notes);
-    return {std::move(loaded.adapter), "peft", loaded.config.source(), std::move(loaded.report.notes),
-            std::move(loaded.report.unused)};
+    return {std::move(loaded.adapter), "peft", loaded.config.source(), std::move(loaded.report.notes)};
   }
   if (format == examples::AdapterFormat::gguf) {
     const gguf::File file = gguf::open(path);
     if (const auto alpha = gguf::detail::try_alpha(file, ""); !alpha)  // before anything is asked for
       throw std::runtime_error(detail::in_quotes(path.string()) + " " + alpha.error());
-    const std::string own = detail::value_or_fail(gguf::try_source(file)).architecture;
+    const auto source = gguf::try_source(file);
+    if (!source) throw std::runtime_error(detail::in_quotes(path.string()) + " " + source.error());
+    const std::string& own = source->architecture;
     const GgufLoadOptions load = {.partial = options.partial, .check_finite = options.check_finite};
     auto loaded =
         look_only ? look_at_gguf(path, own, load) : load_gguf<float>(path, naming(options, own), load);
     if (!options.partial) examples::require_whole(path, loaded.report.unused, advice);
-    return {std::move(loaded.adapter), "gguf", std::move(loaded.source), std::move(loaded.report.notes),
-            std::move(loaded.report.unused)};
+    return {std::move(loaded.adapter), "gguf", std::move(loaded.source), std::move(loaded.report.notes)};
   }
   NativeFile file = open_native(path);
   auto adapter = try_read_adapter<float>(file, {.check_finite = options.check_finite});
   if (!adapter) throw std::runtime_error(tiedlora::detail::in_quotes(path.string()) + " " + adapter.error());
-  return {*std::move(adapter), "native", std::move(file.metadata.source), {}, {}};
+  return {*std::move(adapter), "native", std::move(file.metadata.source), {}};
 }
 
 }  // namespace adapter_tool

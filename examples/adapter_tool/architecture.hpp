@@ -47,6 +47,11 @@ inline const tiedlora::gguf::Architecture& architecture_of(const ModelOptions& o
     throw std::invalid_argument(fmt::format(
         "{} says model_type {}, whose modules' names in GGUF are not known here; known: {}",
         in_quotes(base.where), in_quotes(base.model_type), fmt::join(known_architectures(), ", ")));
+  if (options.architecture.empty() && !own.empty() && base.architecture.empty() && !base.model_type.empty())
+    throw std::invalid_argument(fmt::format(
+        "{} says model_type {}, whose architecture in GGUF is not known here, but the adapter says {}; "
+        "--arch says that they belong together",
+        in_quotes(base.where), in_quotes(base.model_type), in_quotes(own)));
   hear(base.architecture, in_quotes(base.where));
   hear(own, "the adapter");
   if (name.empty())

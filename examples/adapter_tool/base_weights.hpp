@@ -71,11 +71,21 @@ inline std::vector<std::string> changed_weights(const std::filesystem::path& wei
   for (const std::string& copy : copies) {
     const std::string name = name_in_base(copy);
     const auto* own = find(name);
+    // A hub's file may lack the prefix of the whole model ("wte.weight").
+    if (!own)
+      tiedlora::detail::any_suffix(name, [&](std::string_view suffix) {
+        own = suffix.find('.') == suffix.npos ? nullptr : find(std::string(suffix));
+        return own != nullptr;
+      });
     if (!own && name == "lm_head.weight")
       for (const char* embedding : {"model.embed_tokens.weight", "transformer.wte.weight", "wte.weight"})
         if (!own) own = find(embedding);
     if (!own)
       changed.push_back(in_quotes(copy) + ": the base model has no " + in_quotes(name));
+    else if (own->dtype == Dtype::other)
+      changed.push_back(in_quotes(copy) + ": the base model's " + in_quotes(own->name) + " is " +
+                        own->dtype_name +
+                        ", which cannot be compared; give the model before it was quantised");
     else if (!equal_weights(*file.find(copy), *own))
       changed.push_back(in_quotes(copy) + ": it is another than the base model's " + in_quotes(own->name));
   }

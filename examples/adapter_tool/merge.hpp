@@ -2,19 +2,22 @@
 // whole.
 #pragma once
 
-#include <algorithm>   // min
-#include <cmath>       // isfinite
-#include <cstddef>     // byte, size_t
-#include <cstdint>     // uint64_t, uintmax_t
-#include <filesystem>  // path, copy_file
-#include <fstream>     // ifstream
-#include <map>         // map
-#include <optional>    // optional
-#include <ostream>     // ostream
-#include <stdexcept>   // invalid_argument, runtime_error
-#include <string>      // string
-#include <utility>     // exchange, pair
-#include <vector>      // vector
+#include <algorithm>      // min
+#include <cmath>          // isfinite
+#include <cstddef>        // byte, size_t
+#include <cstdint>        // uint64_t, uintmax_t
+#include <filesystem>     // path
+#include <fstream>        // ifstream
+#include <map>            // map
+#include <optional>       // optional
+#include <ostream>        // ostream
+#include <stdexcept>      // invalid_argument, runtime_error
+#include <string>         // string
+#include <string_view>    // string_view
+#include <system_error>   // error_code
+#include <unordered_map>  // unordered_map
+#include <utility>        // exchange, in_place, move
+#include <vector>         // vector
 
 #include <fmt/format.h>
 #include <tiedlora/io.hpp>
@@ -77,29 +80,53 @@ inline bool weights_are_in_x_out(const OpenAdapter& opened, const ModelOptions& 
   return *base;
 }
 
-/// The base's weight of a module: its own name, or one that has more or fewer components before it (GPT-2's
-/// "h.0…" for "transformer.h.0…"). Null if there is none.
-inline std::pair<BaseFile*, const tiedlora::safetensors::Tensor*> find_weight(const tiedlora::Module& module,
-                                                                              std::vector<BaseFile>& files) {
-  const auto ends_with_name = [](const std::string& longer, const std::string& name) {
-    return longer == name || longer.ends_with("." + name);
+/// Where the tensors of a base model are, by their names and by what stands behind the dots of these.
+class WeightIndex {
+ public:
+  struct Place {
+    BaseFile* file = nullptr;
+    const tiedlora::safetensors::Tensor* tensor = nullptr;
   };
-  const std::string weight = module.name + ".weight";
-  std::pair<BaseFile*, const tiedlora::safetensors::Tensor*> found = {nullptr, nullptr};
-  int matches = 0;
-  for (const bool exact : {true, false}) {
-    if (matches > 0) break;
+
+  explicit WeightIndex(std::vector<BaseFile>& files) {
     for (BaseFile& base : files)
-      for (const auto& tensor : base.file.tensors())
-        if (exact ? tensor.name == weight
-                  : ends_with_name(tensor.name, weight) ||
-                        (tensor.name.find('.') != tensor.name.npos && ends_with_name(weight, tensor.name) &&
-                         tensor.name.size() > module.kind.size() + 8))
-          found = {&base, &tensor}, ++matches;
+      for (const auto& tensor : base.file.tensors()) {
+        by_name_[tensor.name].push_back({&base, &tensor});
+        tiedlora::detail::any_suffix(tensor.name, [&](std::string_view suffix) {
+          if (suffix.size() < tensor.name.size()) by_suffix_[suffix].push_back({&base, &tensor});
+          return false;
+        });
+      }
   }
-  if (matches > 1) refuse(fmt::format("the base model has {} tensors that could be \"{}\"", matches, weight));
-  return found;
-}
+
+  /// The weight of a module: its own name, or one that has more or fewer components before it (GPT-2's "h.0…"
+  /// for "transformer.h.0…"). Null if there is none.
+  Place find(const tiedlora::Module& module) const {
+    const std::string weight = module.name + ".weight", last = module.kind + ".weight";
+    std::vector<Place> found;
+    const auto collect = [&found](const auto& places, std::string_view name) {
+      if (const auto at = places.find(name); at != places.end())
+        found.insert(found.end(), at->second.begin(), at->second.end());
+    };
+    collect(by_name_, weight);
+    if (found.empty()) {
+      collect(by_suffix_, weight);
+      tiedlora::detail::any_suffix(weight, [&](std::string_view suffix) {
+        if (suffix.size() < weight.size() && suffix.size() > last.size()) collect(by_name_, suffix);
+        return false;
+      });
+    }
+    if (found.size() > 1)
+      refuse(fmt::format("the base model has {} tensors that could be {}: {} and {}", found.size(),
+                         in_quotes(weight), in_quotes(found[0].tensor->name),
+                         in_quotes(found[1].tensor->name)));
+    return found.empty() ? Place() : found[0];
+  }
+
+ private:
+  using Places = std::unordered_map<std::string_view, std::vector<Place>>;
+  Places by_name_, by_suffix_;
+};
 
 /// Finds each adapted module's weight. Tells on `err` where names differ. Returns the modules for which the
 /// base has none, where `partial`.
@@ -107,11 +134,12 @@ inline std::vector<std::string> match(const Adapter<float>& adapter, std::vector
                                       bool fan_in_fan_out, bool partial, std::ostream& err) {
   std::vector<std::string> left_out;
   bool told = false;
+  const WeightIndex weights(files);
   std::size_t matched = 0;
   for (Index m = 0; m < adapter.layout().size(); ++m) {
     if (adapter.layout().rank(m) == 0) continue;
     const tiedlora::Module& module = adapter.layout().modules()[m];
-    const auto [found_in, found] = find_weight(module, files);
+    const auto [found_in, found] = weights.find(module);
     if (!found) {
       left_out.push_back(module.name);
       continue;
@@ -168,9 +196,9 @@ bool add_to_rows(std::vector<std::byte>& bytes, const Eigen::MatrixXd& left, con
   return fits;
 }
 
-/// Copies a base file with the adapter merged into its targets.
-inline void write_merged(const BaseFile& base, const Adapter<float>& adapter,
-                         const std::filesystem::path& target, Progress& progress) {
+/// A base file with the adapter merged into its targets, to be committed.
+inline tiedlora::AtomicFile write_merged(const BaseFile& base, const Adapter<float>& adapter,
+                                         const std::filesystem::path& target, Progress& progress) {
   std::vector<tiedlora::safetensors::Entry> entries;
   std::uint64_t data_size = 0;
   for (const auto& tensor : base.file.tensors()) {
@@ -224,11 +252,33 @@ inline void write_merged(const BaseFile& base, const Adapter<float>& adapter,
       progress.add(bytes.size());
     }
   }
-  value_of(out.try_commit());
+  return out;
 }
 
-/// Everything is checked before anything is written. A folder's other files (config, tokenizer, index) are
-/// copied.
+/// A copy of a file, to be committed.
+inline tiedlora::AtomicFile write_copy(const std::filesystem::path& from, const std::filesystem::path& to) {
+  const auto file = value_of(tiedlora::MappedFile::try_open(from));
+  auto out = value_of(tiedlora::AtomicFile::try_create(to));
+  value_of(out.try_append(file.bytes()));
+  return out;
+}
+
+/// A folder that is removed again unless something was put into it.
+struct NewFolder {
+  std::filesystem::path path;
+  explicit NewFolder(std::filesystem::path folder) : path(std::move(folder)) {
+    std::filesystem::create_directories(path);
+  }
+  NewFolder(const NewFolder&) = delete;
+  NewFolder& operator=(const NewFolder&) = delete;
+  ~NewFolder() {
+    std::error_code not_empty;
+    std::filesystem::remove(path, not_empty);
+  }
+};
+
+/// The target's files appear when all of them are complete. A folder's other files (config, tokenizer, index)
+/// are copied.
 inline void merge(const std::filesystem::path& adapter_path, const ModelOptions& options,
                   const std::filesystem::path& target, std::ostream& out, std::ostream& err) {
   if (is_gguf(options.base))
@@ -257,21 +307,26 @@ inline void merge(const std::filesystem::path& adapter_path, const ModelOptions&
   for (const BaseFile& file : files)
     if (file.targets.contains("lm_head.weight") && read_base(options.base).ties_head)
       err << "note: the base's config.json says tie_word_embeddings, with which transformers takes the "
-             "embedding in "
-             "place of the lm_head that was merged; set it to false in the merged model's config.json\n";
+             "embedding in place of the lm_head that was merged; set it to false in the merged model's "
+             "config.json\n";
   const bool is_folder = std::filesystem::is_directory(options.base);
-  if (is_folder) std::filesystem::create_directories(target);
+  if (is_folder && std::filesystem::exists(target) && std::filesystem::equivalent(target, options.base))
+    refuse(in_quotes(target.string()) + " is the base model itself; give another folder");
+  const std::optional<NewFolder> folder =
+      is_folder ? std::optional<NewFolder>(std::in_place, target) : std::nullopt;
   Progress progress(err, total);
   std::size_t merged = 0;
+  std::vector<tiedlora::AtomicFile> written;
   for (const BaseFile& file : files) {
-    write_merged(file, opened.adapter, is_folder ? target / file.path.filename() : target, progress);
+    written.push_back(
+        write_merged(file, opened.adapter, is_folder ? target / file.path.filename() : target, progress));
     merged += file.targets.size();
   }
-  if (is_folder && !std::filesystem::equivalent(target, options.base))
+  if (is_folder)
     for (const auto& entry : std::filesystem::directory_iterator(options.base))
       if (entry.is_regular_file() && entry.path().extension() != ".safetensors")
-        std::filesystem::copy_file(entry.path(), target / entry.path().filename(),
-                                   std::filesystem::copy_options::overwrite_existing);
+        written.push_back(write_copy(entry.path(), target / entry.path().filename()));
+  for (tiedlora::AtomicFile& file : written) value_of(file.try_commit());
   out << fmt::format("merged {} modules into {} file{}, {:.1f} MB\n", merged, files.size(),
                      files.size() == 1 ? "" : "s", static_cast<double>(total) / 1e6);
 }

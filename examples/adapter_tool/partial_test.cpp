@@ -169,6 +169,41 @@ TEST(Partial, AModelWhoseHeadIsItsEmbeddingIsToldOf) {
   expect_text(run(merge).err, "set it to false in the merged model's config.json");
 }
 
+// The second file's numbers are too large once merged: the first must not stand there merged.
+TEST(Partial, AFolderIsMergedWhollyOrNotAtAll) {
+  const Folder folder;
+  small_lora().write(folder / "a");
+  const std::vector<float> numbers = save_small_base(folder / "whole");
+  const auto whole = safetensors::open(folder / "whole");
+  const std::vector<Eigen::half> large(64, Eigen::half(65504.f)), small(64, Eigen::half(0.f));
+  std::filesystem::create_directories(folder / "base");
+  std::vector<safetensors::Entry> first, second;
+  Json map = Json::object();
+  for (const auto& tensor : whole.tensors()) {
+    const bool is_late = tensor.name.find("layers.1.") != tensor.name.npos;
+    ASSERT_LE(tensor.count(), 64);
+    (is_late ? second : first)
+        .push_back({.name = tensor.name,
+                    .dtype = safetensors::Dtype::F16,
+                    .shape = tensor.shape,
+                    .data = is_late ? large.data() : small.data()});
+    map[tensor.name] = is_late ? "b.safetensors" : "a.safetensors";
+  }
+  safetensors::save(folder / "base" / "a.safetensors", first);
+  safetensors::save(folder / "base" / "b.safetensors", second);
+  write_text(folder / "base" / "model.safetensors.index.json", Json({{"weight_map", map}}).dump());
+  PeftWriter strong = small_lora();
+  strong.config["lora_alpha"] = 1e6;
+  strong.write(folder / "a");
+  const Outcome refused = run({"merge", folder / "a", folder / "out", "--base", folder / "base"});
+  EXPECT_EQ(refused.code, 1);
+  expect_text(refused.err, "too large for F16");
+  EXPECT_FALSE(std::filesystem::exists(folder / "out"));
+  small_lora().write(folder / "a");
+  expect_text(run({"merge", folder / "a", folder / "base", "--base", folder / "base"}).err,
+              "the base model itself");
+}
+
 TEST(Partial, NamesThatDifferAreTold) {
   const Folder folder;
   small_lora().write(folder / "a");

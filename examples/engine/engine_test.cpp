@@ -234,8 +234,10 @@ TEST_F(EngineTest, AdaptersInBothOrdersOfRows) {
       // The exporter knows the order on its own: both must be one function.
       tiedlora::export_gguf(adapter, folder / "a.gguf",
                             tiedlora::gguf::llama({.heads = 4, .kv_heads = 2, .weights = order}));
-      const auto native = tiedlora::to_lora(llama::load_adapter(folder / "a.safetensors", *file, order));
-      const auto gguf = llama::load_adapter(folder / "a.gguf", *file);
+      std::vector<std::string> notes;
+      const auto native =
+          tiedlora::to_lora(llama::load_adapter(folder / "a.safetensors", *file, notes, order));
+      const auto gguf = llama::load_adapter(folder / "a.gguf", *file, notes);
       for (Index m = 0; m < native.layout().size(); ++m) {
         const auto& name = native.layout().modules()[m].name;
         const Index other = gguf.layout().modules().find(name);

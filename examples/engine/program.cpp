@@ -59,7 +59,8 @@ std::pair<std::string, float> parse_use(const std::string& text) {
 /// The adapters of the command line by their names.
 class Adapters {
  public:
-  Adapters(const Options& options, const BaseModel& model) : set_(llama::all_modules(model.model().config)) {
+  Adapters(const Options& options, const BaseModel& model, std::ostream& err)
+      : set_(llama::all_modules(model.model().config)) {
     for (const std::string& text : options.adapters) {
       const std::size_t equals = text.find('=');
       const std::filesystem::path path = equals == text.npos ? text : text.substr(equals + 1);
@@ -76,8 +77,10 @@ class Adapters {
                         "whatever file) or gguf (trained by another program on a GGUF file)",
                         text));
       const Order order = options.order == "gguf" ? Order::gguf : Order::hugging_face;
-      const auto id = set_.try_add(llama::load_adapter(path, model, order, options.check_finite),
-                                   {.check_finite = options.check_finite});
+      std::vector<std::string> notes;
+      auto adapter = llama::load_adapter(path, model, notes, order, options.check_finite);
+      for (const std::string& note : notes) err << "note: " << note << '\n';
+      const auto id = set_.try_add(std::move(adapter), {.check_finite = options.check_finite});
       if (!id) throw std::runtime_error(fmt::format("\"{}\": {}", path.string(), id.error()));
       ids_[name] = *id;
     }
@@ -133,11 +136,11 @@ struct Session {
   Adapters adapters;
   Engine engine;
 
-  explicit Session(const Options& o)
+  Session(const Options& o, std::ostream& err)
       : options(o),
         model(o.model),
         tokenizer(model.tokenizer()),
-        adapters(o, model),
+        adapters(o, model, err),
         engine(model.model(), o.threads, context_of(o, model), 64) {
     // Folders may have embeddings of more tokens than there are, for sizes that computers like.
     const auto tokens = static_cast<Index>(tokenizer.size());
@@ -213,7 +216,8 @@ class Writer {
   }
 
   void write(std::size_t text, Token token) {
-    const std::string shown = texts_[text].add(tokenizer_.decode(token));
+    const std::string piece = tokenizer_.decode(token);
+    const std::string shown = is_terminal_ ? texts_[text].add(piece) : piece;
     if (text == current_)
       out_ << shown << std::flush;
     else
@@ -237,6 +241,7 @@ class Writer {
   std::vector<std::string> headings_, waiting_;
   std::vector<examples::TerminalText> texts_;
   std::size_t current_ = 0;
+  bool is_terminal_ = examples::is_terminal(out_);  // elsewhere the text is kept as it is
 };
 
 /// All texts to their ends.
@@ -397,7 +402,7 @@ int run(int argc, const char* const* argv, std::istream& in, std::ostream& out, 
   return examples::run_command(app, argc, argv, out, err, [&] {
     options.has_system = system->count() > 0;
     for (const std::string& use : options.uses) parse_use(use);
-    Session session(options);
+    Session session(options, err);
     if (options.prompts.empty())
       converse(session, in, out, err);
     else

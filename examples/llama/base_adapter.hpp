@@ -3,6 +3,7 @@
 
 #include <filesystem>  // path, exists
 #include <stdexcept>   // runtime_error
+#include <string>      // string
 #include <utility>     // move
 #include <vector>      // vector
 
@@ -91,24 +92,39 @@ inline bool has_two_orders(const std::filesystem::path& adapter, const BaseModel
 /// Reads an adapter in any of the three formats, told apart by what it is, into the order of rows in which
 /// models are computed here, transformers'. `order` says which a native file or PEFT folder has. Whether its
 /// modules are the base's is not looked at. Throws an exception that names the path for what cannot be read,
-/// and for numbers that are not finite unless check_finite is false.
+/// and for numbers that are not finite unless check_finite is false. `notes` gets what of the file was passed
+/// over, in words for a terminal.
 inline tiedlora::Adapter<float> load_adapter(const std::filesystem::path& path, const BaseModel& base,
+                                             std::vector<std::string>& notes,
                                              Order order = Order::hugging_face, bool check_finite = true) {
   using namespace tiedlora;
   if (!std::filesystem::exists(path))
     throw std::runtime_error(
         fmt::format("there is no {}; give a native file, a PEFT folder or a GGUF adapter",
                     tiedlora::detail::in_quotes(path.string())));
+  const auto note = [&](const std::vector<std::string>& texts) {
+    for (const std::string& text : texts)
+      notes.push_back(tiedlora::detail::in_quotes(path.string()) + ": " + tiedlora::detail::escaped(text));
+  };
   const auto in_order = [&](Adapter<float> adapter) {
     if (order == Order::hugging_face || base.architecture() != "llama") return adapter;
     return detail::in_transformers_order(std::move(adapter), base.model().config);
   };
   switch (examples::format_of(path)) {
-    case examples::AdapterFormat::gguf:
-      return load_gguf<float>(path, gguf_naming(base), {.check_finite = check_finite}).adapter;
+    case examples::AdapterFormat::gguf: {
+      auto loaded = load_gguf<float>(path, gguf_naming(base), {.check_finite = check_finite});
+      note(loaded.report.notes);
+      return std::move(loaded.adapter);
+    }
     case examples::AdapterFormat::peft: {
       const auto modules = [&] { return all_modules(base.model().config); };
-      return in_order(examples::load_whole_peft(path, modules, {.check_finite = check_finite}).adapter);
+      auto loaded = examples::load_whole_peft(path, modules, {.check_finite = check_finite});
+      note(loaded.report.notes);
+      for (const std::string& copy : loaded.report.base_weights)
+        note({tiedlora::detail::message(
+            "not used: ", tiedlora::detail::in_quotes(copy),
+            ", a copy of the base model's weight; it was not compared with the base's")});
+      return in_order(std::move(loaded.adapter));
     }
     case examples::AdapterFormat::native:
       break;

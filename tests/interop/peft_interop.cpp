@@ -30,9 +30,10 @@ struct Output {
 int apply(const std::filesystem::path& folder, const ModuleList& modules, const std::filesystem::path& inputs,
           const std::filesystem::path& output) {
   const auto loaded = load_peft<float>(folder, modules);
-  if (!loaded.report.unused.empty() || !loaded.report.missing.empty() || !loaded.report.note.empty()) {
+  if (!loaded.report.unused.empty() || !loaded.report.missing.empty() || !loaded.report.notes.empty()) {
     std::fprintf(stderr, "%zu tensors unused, %zu missing %s\n", loaded.report.unused.size(),
-                 loaded.report.missing.size(), loaded.report.note.c_str());
+                 loaded.report.missing.size(),
+                 loaded.report.notes.empty() ? "" : loaded.report.notes[0].c_str());
     return 1;
   }
   const auto file = safetensors::open(inputs);

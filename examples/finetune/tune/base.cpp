@@ -124,7 +124,9 @@ std::uint64_t TuneBase::fingerprint() const {
 }
 
 tiedlora::Adapter<float> TuneBase::load_adapter(const std::filesystem::path& path) const {
-  tiedlora::Adapter<float> adapter = llama::load_adapter(path, file_);
+  std::vector<std::string> notes;
+  tiedlora::Adapter<float> adapter = llama::load_adapter(path, file_, notes);
+  for (const std::string& note : notes) fmt::print("Note: {}\n", note);
   try {
     llama::AdapterMap(config(), adapter.layout());
   } catch (const tiedlora::Error& error) {

@@ -111,8 +111,9 @@ void generate(const GenerateOptions& options) {
                       tokens.size(), options.tokens, context));
     fmt::print("== {}\n", prompt);
     const auto say = [&](const std::string& name, const Adapter* adapter) {
+      const std::string text = answer(base, model, adapter, options, tokens);
       fmt::print("-- {}\n{}\n", escaped(name),
-                 examples::TerminalText::of(answer(base, model, adapter, options, tokens)));
+                 examples::is_terminal(std::cout) ? examples::TerminalText::of(text) : text);
       examples::flush(std::cout);
     };
     say("base", nullptr);

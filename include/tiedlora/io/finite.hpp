@@ -7,6 +7,8 @@
 #include <optional>          // optional
 #include <span>              // span
 #include <string>            // string
+#include <string_view>       // string_view
+#include <unordered_set>     // unordered_set
 #include <vector>            // vector
 
 #include "../adapter/finite.hpp"
@@ -38,17 +40,30 @@ inline std::string not_finite_text(const NotFinite& found) {
   return std::isnan(found.value) ? "NaN" : found.value < 0 ? "-infinity" : "infinity";
 }
 
-/// What was read from these tensors must be finite. A reason reads as if after the file's name. Costs one
-/// pass over the numbers; where one is wrong, its tensor is read again.
+/// How many numbers of at least a byte each a tensor's bytes may hold; 0 where its shape claims more.
+template <class Tensor>
+std::size_t numbers_to_read(const Tensor& tensor) {
+  std::size_t count = 1;
+  for (const Index size : tensor.shape) {
+    if (size <= 0 || static_cast<std::size_t>(size) > tensor.bytes.size() / count) return 0;
+    count *= static_cast<std::size_t>(size);
+  }
+  return count;
+}
+
+/// What was read from these tensors but those of the names in `unread` must be finite. A reason reads as if
+/// after the file's name. Costs one pass over the numbers; where one is wrong, its tensor is read again.
 template <class P, class Tensors>
 Status try_check_finite(std::initializer_list<std::span<const P>> numbers, const Tensors& tensors,
-                        ShapeOrder order) {
+                        ShapeOrder order, std::span<const std::string> unread = {}) {
   bool finite = true;
   for (const std::span<const P> part : numbers) finite = finite && all_finite<P>(std::as_bytes(part));
   if (finite) return success();
+  const std::unordered_set<std::string_view> passed_over(unread.begin(), unread.end());
   for (const auto& tensor : tensors) {
-    std::vector<double> in_file(static_cast<std::size_t>(tensor.count()));
-    if (!try_read(tensor, std::span<double>(in_file))) continue;
+    std::vector<double> in_file(numbers_to_read(tensor));
+    if (in_file.empty() || passed_over.contains(tensor.name) || !try_read(tensor, std::span<double>(in_file)))
+      continue;
     if (const auto found = tiedlora::find_not_finite(std::span<const double>(in_file)))
       return Failure{
           message("tensor ", in_quotes(tensor.name), " has ", not_finite_text(*found), " at ",
@@ -58,8 +73,8 @@ Status try_check_finite(std::initializer_list<std::span<const P>> numbers, const
                   "check_finite = false, in adapter_tool and engine --no-check-finite)")};
   }
   for (const auto& tensor : tensors) {
-    std::vector<P> read(static_cast<std::size_t>(tensor.count()));
-    if (!try_read(tensor, std::span<P>(read))) continue;
+    std::vector<P> read(numbers_to_read(tensor));
+    if (read.empty() || passed_over.contains(tensor.name) || !try_read(tensor, std::span<P>(read))) continue;
     if (const auto found = tiedlora::find_not_finite(std::span<const P>(read)))
       return Failure{message("tensor ", in_quotes(tensor.name), " has a number at ",
                              place_text(found->first, tensor.shape, order),

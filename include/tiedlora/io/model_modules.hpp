@@ -30,7 +30,6 @@ struct ModelModulesOptions {
 };
 
 namespace detail {
-/// The files of a model: the one given, or those of a folder as transformers writes it.
 /// What a folder without a model's safetensors is, and what to do; empty where nothing is known.
 inline std::string without_safetensors(const std::filesystem::path& folder) {
   std::error_code ignored;
@@ -44,6 +43,7 @@ inline std::string without_safetensors(const std::filesystem::path& folder) {
   return {};
 }
 
+/// The files of a model: the one given, or those of a folder as transformers writes it.
 inline Result<std::vector<std::filesystem::path>> try_model_files(const std::filesystem::path& path) {
   std::error_code ignored;
   if (!std::filesystem::is_directory(path, ignored)) {

@@ -22,6 +22,8 @@ struct Provenance {
   std::string base_model_class = {};  ///< PEFT's auto_mapping, which it writes where there is no task type
   std::string parent_library = {};    ///< likewise
   std::string architecture = {};      ///< GGUF's general.architecture, e.g. "llama"
+  std::string task_name = {};         ///< GGUF's adapter.lora.task_name, which llama.cpp's server shows
+  std::string prompt_prefix = {};     ///< GGUF's adapter.lora.prompt_prefix, likewise
   bool fan_in_fan_out = false;        ///< the base's weights are in × out (GPT-2's Conv1D)
   /// The modules are called as transformers' AutoModel has them, "layers.0…" for "model.layers.0…". For
   /// formats with names of their own; the exporter sets it.
@@ -39,6 +41,8 @@ inline constexpr std::pair<const char*, std::string Provenance::*> provenance_te
     {"base_model_class", &Provenance::base_model_class},
     {"parent_library", &Provenance::parent_library},
     {"architecture", &Provenance::architecture},
+    {"task_name", &Provenance::task_name},
+    {"prompt_prefix", &Provenance::prompt_prefix},
 };
 inline constexpr std::pair<const char*, bool Provenance::*> provenance_flags[] = {
     {"fan_in_fan_out", &Provenance::fan_in_fan_out},

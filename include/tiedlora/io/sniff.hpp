@@ -164,6 +164,9 @@ inline SniffedFile sniff_bytes(std::span<const std::byte> bytes) {
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   if (text.empty()) return {FileKind::empty, "empty: its download or copy did not finish; fetch it again"};
   if (text.starts_with("GGUF")) return {FileKind::gguf, "a GGUF file"};
+  // Before what begins with few bytes: a header may be of any length.
+  if (const std::string_view header = detail::safetensors_header(text); !header.empty())
+    return detail::sniff_header(header);
   for (const detail::KnownBegin& known : detail::known_begins)
     if (text.starts_with(known.begin)) return {FileKind::foreign, std::string(known.what)};
   if (text.starts_with("PK\x03\x04")) {
@@ -180,8 +183,7 @@ inline SniffedFile sniff_bytes(std::span<const std::byte> bytes) {
     return {FileKind::foreign, std::string(detail::pickle_text)};
   if (text.size() > 262 && text.substr(257, 5) == "ustar")
     return {FileKind::foreign, "a tar archive; unpack it first (tar -xf)"};
-  const std::string_view header = detail::safetensors_header(text);
-  return header.empty() ? detail::sniff_text(text) : detail::sniff_header(header);
+  return detail::sniff_text(text);
 }
 
 namespace detail {
@@ -220,20 +222,28 @@ inline SniffedFile sniff_folder(const std::filesystem::path& folder) {
   std::vector<std::string> adapters;
   int count = 0;
   constexpr int most = 1000, deepest = 3;
+  if (std::filesystem::directory_iterator(folder, ignored); ignored)
+    return {FileKind::folder, message("a folder that cannot be read (", ignored.message(), ")")};
   for (Entries entry(folder, std::filesystem::directory_options::skip_permission_denied, ignored);
        !ignored && count < most && entry != Entries(); entry.increment(ignored)) {
     ++count;
     std::error_code error;
     if (entry.depth() == deepest) entry.disable_recursion_pending();
     bool is_adapter = std::filesystem::exists(entry->path() / "adapter_config.json", error);
-    if (const Result<MappedFile> file = MappedFile::try_open(entry->path())) {
-      const FileKind kind = sniff_bytes(file->bytes()).kind;
+    constexpr std::size_t begin = 4096;  // GGUF's first word, or the names in a native file's header
+    const auto file = entry->is_regular_file(error) ? MappedFile::try_open(entry->path())
+                                                    : Result<MappedFile>(Failure{"no file"});
+    if (file) {
+      const FileKind kind = sniff_bytes(file->bytes().first(std::min(file->bytes().size(), begin))).kind;
       is_adapter = kind == FileKind::native || kind == FileKind::gguf;
     }
     if (is_adapter) adapters.push_back(entry->path().string());
   }
   if (count == 0) return {FileKind::folder, "an empty folder"};
-  if (adapters.empty()) return {FileKind::folder, "a folder that holds no adapter"};
+  if (adapters.empty())
+    return {FileKind::folder, count < most ? "a folder that holds no adapter"
+                                           : message("a folder with no adapter among the first ", most,
+                                                     " of its files and folders")};
   const auto first = std::min_element(adapters.begin(), adapters.end());
   return {FileKind::folder,
           message("a folder that is no adapter itself, but holds ",

@@ -19,7 +19,7 @@ Result<PeftConfig> config_of(const std::string& fields) {
 }
 
 double alpha(const PeftConfig& config, const char* name) {
-  const auto alphas = PeftPatterns<double>::try_make("alpha_pattern", config.alpha_pattern);
+  const auto alphas = PeftPatterns<double>::try_make("alpha_pattern", config.alpha_pattern, 1000);
   EXPECT_TRUE(alphas);
   return alphas->of(name, config.alpha);
 }
@@ -58,13 +58,33 @@ TEST(PeftMatch, CountsInBraces) {
 TEST(PeftMatch, SaysWhichPatternIsBeyondIt) {
   const auto config = config_of(R"("alpha_pattern":{"(?>x)q":2})");
   ASSERT_TRUE(config);
-  expect_failure(PeftPatterns<double>::try_make("alpha_pattern", config->alpha_pattern),
+  expect_failure(PeftPatterns<double>::try_make("alpha_pattern", config->alpha_pattern, 1000),
                  {"alpha_pattern \"(?>x)q\"", "beyond"});
+}
+
+// A key as save_peft writes it means one module and nothing else.
+TEST(PeftMatch, AKeyForOneModuleIsNoPattern) {
+  const auto config =
+      config_of(R"("lora_alpha":8,"alpha_pattern":{"^m\\.0\\.q":1,"q":2,"^m\\.1\\.q":3,"^m\\.2.q":4})");
+  ASSERT_TRUE(config) << config.error();
+  EXPECT_EQ(alpha(*config, "m.0.q"), 1);
+  EXPECT_EQ(alpha(*config, "x.m.0.q"), 2);
+  EXPECT_EQ(alpha(*config, "m.1.q"), 2) << "the first key counts";
+  EXPECT_EQ(alpha(*config, "m.1.v"), 8);
+}
+
+TEST(PeftMatch, RefusesPatternsThatWouldTakeMinutes) {
+  const auto config = config_of(R"("alpha_pattern":{"(?:.?){60000}":2},"target_modules":"(?:.?){60000}")");
+  ASSERT_TRUE(config) << config.error();
+  EXPECT_TRUE(PeftTargetMatcher::try_make(*config, 5000));
+  expect_failure(PeftTargetMatcher::try_make(*config, 3'000'000), {"too large patterns for so many modules"});
+  expect_failure(PeftPatterns<double>::try_make("alpha_pattern", config->alpha_pattern, 3'000'000),
+                 {"too large patterns for so many modules"});
 }
 
 bool targets(const Result<PeftConfig>& config, const char* name) {
   EXPECT_TRUE(config) << config.error();
-  const auto matcher = PeftTargetMatcher::try_make(*config);
+  const auto matcher = PeftTargetMatcher::try_make(*config, 1000);
   EXPECT_TRUE(matcher) << matcher.error();
   return (*matcher)(name);
 }

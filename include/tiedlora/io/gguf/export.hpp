@@ -11,7 +11,7 @@
 #include <string_view>   // string_view
 #include <system_error>  // error_code
 #include <type_traits>   // is_same
-#include <utility>       // move
+#include <utility>       // exchange, move
 #include <vector>        // vector
 
 #include "../../adapter/layout.hpp"
@@ -90,8 +90,6 @@ std::vector<double> lora_b(const Factors<const P>& f, double scale, Row row) {
   return numbers;
 }
 
-/// The two tensors of each adapted module. They refer to the adapter and to `bytes`, which each fills in
-/// turn.
 /// Whether the modules lack a prefix that the naming would give them on the way back.
 inline bool has_bare_names(const Layout& layout, const Naming& naming) {
   for (Index m = 0; m < layout.size(); ++m) {
@@ -102,6 +100,8 @@ inline bool has_bare_names(const Layout& layout, const Naming& naming) {
   return false;
 }
 
+/// The two tensors of each adapted module. They refer to the adapter and to `bytes`, which each fills in
+/// turn.
 template <class Source>
 Result<std::vector<Entry>> try_lora_entries(const Source& adapter, const Naming& naming, Type type,
                                             Index largest, std::vector<std::byte>& bytes) {
@@ -163,6 +163,11 @@ Result<ExportedGguf> try_export_gguf(const Source& adapter, const std::filesyste
       (options.type != gguf::Type::F32 && options.type != gguf::Type::F16 &&
        options.type != gguf::Type::BF16))
     return named("GGUF adapters are written as F32, F16 or BF16");
+  // Names of the file's own are those of the source's architecture.
+  const std::string& architecture = detail::first_said(naming.architecture, options.source.architecture);
+  if (architecture.empty())
+    return named(
+        "neither the naming nor the source says for which architecture it is, and llama.cpp needs that");
   ExportedGguf result;
   const Layout& layout = adapter.layout();
   for (Index m = 0; m < layout.size(); ++m) {
@@ -173,7 +178,7 @@ Result<ExportedGguf> try_export_gguf(const Source& adapter, const std::filesyste
   std::vector<std::byte> bytes;
   const auto entries = gguf::detail::try_lora_entries(adapter, naming, options.type, result.rank, bytes);
   if (!entries) return named(entries.error());
-  std::vector<gguf::MetadataEntry> metadata = {{"general.architecture", naming.architecture},
+  std::vector<gguf::MetadataEntry> metadata = {{"general.architecture", architecture},
                                                {"general.type", "adapter"},
                                                {"adapter.type", "lora"},
                                                {"adapter.lora.alpha", static_cast<float>(result.rank)}};
@@ -184,10 +189,12 @@ Result<ExportedGguf> try_export_gguf(const Source& adapter, const std::filesyste
   }
   // What GGUF has no key for stands under one of our own, which llama.cpp passes over.
   Provenance source = options.source;
-  if (!source.architecture.empty() && source.architecture != naming.architecture)
+  if (!source.architecture.empty() && source.architecture != architecture)
     return named(message("the adapter's source says architecture ", in_quotes(source.architecture),
                          ", but the naming given is that of ", in_quotes(naming.architecture)));
   source.architecture.clear();
+  for (const auto& [key, member] : gguf::adapter_texts)
+    if (!(source.*member).empty()) metadata.emplace_back(key, std::exchange(source.*member, {}));
   source.bare_names = gguf::detail::has_bare_names(layout, naming);
   const Result<std::string> said = detail::try_provenance_text(source);
   if (!said) return named(said.error());

@@ -268,8 +268,8 @@ Result<LoadedGguf<P>> try_read_lora(const File& file, const ModuleList& modules,
             rows[static_cast<std::size_t>(i * rank + k)];
   }
   if (options.check_finite) {
-    const Status finite =
-        try_check_finite<P>({std::as_const(trainable).span()}, file.tensors(), ShapeOrder::fastest_first);
+    const Status finite = try_check_finite<P>({std::as_const(trainable).span()}, file.tensors(),
+                                              ShapeOrder::fastest_first, match->report.unused);
     if (!finite) return finite.failure();
   }
   return LoadedGguf<P>{Adapter<P>(*layout, std::move(trainable), AlignedArray<P>()), std::move(match->report),

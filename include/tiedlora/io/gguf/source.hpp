@@ -3,6 +3,7 @@
 
 #include <string>       // string
 #include <string_view>  // string_view
+#include <utility>      // pair
 
 #include "../../adapter/result.hpp"
 #include "../../views/config.hpp"
@@ -16,6 +17,11 @@ namespace gguf {
 
 /// Where this library keeps what GGUF has no key for (see try_provenance_text).
 inline constexpr const char* source_key = "tiedlora.source";
+
+/// What llama.cpp has keys of its own for.
+inline constexpr std::pair<const char*, std::string Provenance::*> adapter_texts[] = {
+    {"adapter.lora.task_name", &Provenance::task_name},
+    {"adapter.lora.prompt_prefix", &Provenance::prompt_prefix}};
 
 /// A Failure where the text under source_key is damaged.
 inline Result<Provenance> try_source(const File& file) {
@@ -31,8 +37,11 @@ inline Result<Provenance> try_source(const File& file) {
   // llama.cpp's converter splits "Qwen/Qwen2.5-0.5B" into words and keeps the path in the address.
   source.base_model = text("general.base_model.0.name");
   constexpr std::string_view hub = "https://huggingface.co/";
-  if (const std::string address = text("general.base_model.0.repo_url"); address.starts_with(hub))
+  if (const std::string address = text("general.base_model.0.repo_url");
+      address.starts_with(hub) && address.size() > hub.size())
     source.base_model = address.substr(hub.size());
+  for (const auto& [key, member] : adapter_texts)
+    if (const std::string said = text(key); !said.empty()) source.*member = said;
   if (const Architecture* known = find_architecture(source.architecture))
     source.fan_in_fan_out = source.fan_in_fan_out || known->fan_in_fan_out;
   return source;

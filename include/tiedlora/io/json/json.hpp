@@ -28,7 +28,7 @@ class JsonHandler {
     const bool may_be_nan = last_token.ends_with('N') || last_token.ends_with('I');
     return refuse(message("is not valid JSON: wrong at byte ", position,
                           last_token.empty() ? "" : message(", ", in_quotes(last_token, 40)),
-                          may_be_nan ? " (NaN and Infinity, which Python writes, are no JSON)" : ""));
+                          may_be_nan ? " (NaN, Infinity and None are Python's, not JSON)" : ""));
   }
   /// What was wrong, to be put after "FILE " or "the header ".
   const std::string& problem() const { return problem_; }

@@ -204,7 +204,7 @@ class PeftConfigReader {
   std::string& problem_;
 };
 
-/// The words before which an init stands that leaves the base's weights alone.
+/// A problem where the init changed the base's weights before training, unless the host has those.
 inline void check_peft_init(const Json& value, const PeftConfigOptions& options, std::string& problem) {
   if (!problem.empty() || value.is_null() || value.is_boolean()) return;
   const auto* text = value.get_ptr<const std::string*>();

@@ -1,13 +1,14 @@
 // A folder that PEFT saved, opened: its config, its tensors, and the modules that these tell of.
 #pragma once
 
-#include <algorithm>     // sort
-#include <cstddef>       // size_t
-#include <filesystem>    // directory_iterator, exists, path
-#include <string>        // string, to_string
-#include <system_error>  // error_code
-#include <utility>       // move
-#include <vector>        // vector
+#include <algorithm>      // sort
+#include <cstddef>        // size_t
+#include <filesystem>     // directory_iterator, exists, path
+#include <string>         // string, to_string
+#include <system_error>   // error_code
+#include <unordered_set>  // unordered_set
+#include <utility>        // move
+#include <vector>         // vector
 
 #include "../../adapter/modules.hpp"
 #include "../../adapter/quote.hpp"
@@ -76,11 +77,19 @@ Status try_keep_modules(PeftTensors& tensors, bool partial, const char* nothing,
   return success();
 }
 
+/// Of all modules' names.
+inline std::size_t characters_of(const PeftTensors& tensors) {
+  std::size_t characters = 0;
+  for (const PeftModule& module : tensors.modules) characters += module.name.size() + 1;
+  return characters;
+}
+
 /// A Failure, or the module left out, where the tensors' rank is another than the config's for that module:
 /// the two files do not belong together.
 inline Status try_check_ranks(PeftTensors& tensors, PeftConfig& config, bool partial) {
   if (config.type != PeftConfig::Type::lora) return success();
-  const auto patterns = PeftPatterns<Index>::try_make("rank_pattern", config.rank_pattern);
+  const auto patterns =
+      PeftPatterns<Index>::try_make("rank_pattern", config.rank_pattern, characters_of(tensors));
   // The tensors tell the ranks. A pattern that cannot be read costs the comparison, not the adapter.
   if (!patterns) config.notes.push_back(message(patterns.error(), "; ranks were not compared with it"));
   const auto wrong = [&](const PeftModule& module) -> std::string {
@@ -109,10 +118,16 @@ inline Status try_check_ranks(PeftTensors& tensors, PeftConfig& config, bool par
 
 /// A Failure, or the module left out, where the config does not target it: PEFT would not apply those
 /// tensors.
-inline Status try_check_targets(PeftTensors& tensors, const PeftConfig& config, bool partial) {
+inline Status try_check_targets(PeftTensors& tensors, PeftConfig& config, bool partial) {
   if (config.targets.empty() || config.targets.all_linear) return success();
-  const Result<PeftTargetMatcher> targeted = PeftTargetMatcher::try_make(config);
-  if (!targeted) return success();  // matching says so
+  const Result<PeftTargetMatcher> targeted = PeftTargetMatcher::try_make(config, characters_of(tensors));
+  if (!targeted) {
+    config.notes.push_back(
+        message("the targets were not compared with the tensors: target_modules or "
+                "exclude_modules ",
+                targeted.error()));
+    return success();
+  }
   const auto wrong = [&](const PeftModule& module) -> std::string {
     if ((*targeted)(module.name)) return {};
     return message("module ", in_quotes(module.name), " has tensors, but ", peft_config_name,
@@ -126,13 +141,13 @@ inline Status try_check_targets(PeftTensors& tensors, const PeftConfig& config, 
 /// Notes the names in target_modules that no tensor of the file belongs to: an adapter that lost a part, or a
 /// list for several models.
 inline void note_targets_without_tensors(const PeftTensors& tensors, PeftConfig& config) {
-  for (const std::string& target : config.targets.names) {
-    bool found = false;
-    for (const PeftModule& module : tensors.modules) found = found || is_or_ends_with(module.name, target);
-    if (!found)
+  std::unordered_set<std::string_view> suffixes;
+  for (const PeftModule& module : tensors.modules)
+    any_suffix(module.name, [&](std::string_view suffix) { return suffixes.insert(suffix), false; });
+  for (const std::string& target : config.targets.names)
+    if (!suffixes.contains(target))
       config.notes.push_back(message("target_modules names ", in_quotes(target),
                                      ", but the file has no tensors of such a module"));
-  }
 }
 
 inline Result<PeftConfig> try_read_peft_config(const std::filesystem::path& folder,

@@ -62,8 +62,6 @@ struct PeftReport {
   /// Copies of the base model's own weights beside an adapter (PEFT saves lm_head's with the adapter's). They
   /// were not applied: where they differ from the base's, the adapter belongs to those.
   std::vector<std::string> base_weights = {};
-  /// Why missing may not be complete; empty if it is.
-  std::string note = {};
   std::vector<std::string> notes = {};  ///< what was passed over or left out, and why, in words
 };
 
@@ -89,8 +87,10 @@ inline Result<PeftMatch> try_match_peft(const PeftFolder& folder, const ModuleLi
   std::vector<std::string> names;
   std::unordered_map<std::string_view, Index> index_of;
   names.reserve(match.of_module.size());  // the views in index_of stay
+  std::size_t characters = 0;
   for (const Module& module : modules) {
     names.push_back(map.to_file(module.name).value_or(module.name));
+    characters += names.back().size() + 1;
     const auto [other, is_new] = index_of.try_emplace(names.back(), static_cast<Index>(names.size()) - 1);
     if (!is_new)
       return Failure{message("modules ", in_quotes(modules[other->second].name), " and ",
@@ -122,11 +122,8 @@ inline Result<PeftMatch> try_match_peft(const PeftFolder& folder, const ModuleLi
   for (const auto* shared : {folder.tensors.A, folder.tensors.B})
     if (shared) report.used.push_back(shared->name);
 
-  const Result<PeftTargetMatcher> targeted = PeftTargetMatcher::try_make(folder.config);
-  if (!targeted) {
-    report.note = "what is missing is not known: target_modules or exclude_modules " + targeted.error();
-    return match;
-  }
+  const Result<PeftTargetMatcher> targeted = PeftTargetMatcher::try_make(folder.config, characters);
+  if (!targeted) return match;  // a note says so
   for (std::size_t m = 0; m < names.size(); ++m) {
     if (match.of_module[m] || !(*targeted)(names[m])) continue;
     const PeftSuffixes& suffixes = peft_suffixes(folder.config.type);
@@ -160,7 +157,8 @@ inline Result<Layout> try_peft_lora_layout(const PeftFolder& folder, const PeftM
     const auto r = static_cast<double>(rank);
     return alpha / (config.rank_stabilized ? std::sqrt(r) : r);
   };
-  const auto alphas = PeftPatterns<double>::try_make("alpha_pattern", config.alpha_pattern);
+  const auto alphas =
+      PeftPatterns<double>::try_make("alpha_pattern", config.alpha_pattern, characters_of(folder.tensors));
   if (!alphas) return Failure{message(peft_config_name, " ", alphas.error())};
   LayoutOptions options = {.scaling = scaling(config.alpha, config.rank)};
   for (Index m = 0; m < modules.size(); ++m) {
@@ -343,7 +341,7 @@ Result<LoadedPeft<P>> try_read_peft(const PeftFolder& folder, const ModuleList& 
   if (options.check_finite) {
     const Adapter<P>& read = *adapter;
     const Status finite = try_check_finite<P>({read.trainable(), read.frozen()}, folder.file.tensors(),
-                                              ShapeOrder::slowest_first);
+                                              ShapeOrder::slowest_first, match->report.unused);
     if (!finite) return Failure{message(in_quotes(peft_weights_name), ": ", finite.error())};
   }
   return LoadedPeft<P>{*std::move(adapter), std::move(match->report), folder.config};

@@ -1,13 +1,16 @@
 // Which modules an adapter_config.json means, with which rank and alpha: PEFT's matching rules.
 #pragma once
 
-#include <cstddef>      // size_t
-#include <optional>     // optional
-#include <span>         // span
-#include <string>       // string
-#include <string_view>  // string_view
-#include <utility>      // move, pair
-#include <vector>       // vector
+#include <cstddef>        // size_t
+#include <optional>       // optional
+#include <span>           // span
+#include <string>         // string
+#include <string_view>    // string_view
+#include <tuple>          // tuple
+#include <unordered_map>  // unordered_map
+#include <unordered_set>  // unordered_set
+#include <utility>        // move, pair
+#include <vector>         // vector
 
 #include "../../adapter/quote.hpp"
 #include "../../adapter/result.hpp"
@@ -29,20 +32,63 @@ inline bool literal_matches_name(std::string_view key, std::string_view name) {
   return true;
 }
 
+/// The text of a key as exact_pattern (save.hpp) makes it, one for each module; nothing of another key.
+inline std::optional<std::string> exact_text(std::string_view key) {
+  if (!key.starts_with('^')) return std::nullopt;
+  std::string text;
+  for (std::size_t i = 1; i < key.size(); ++i) {
+    const char c = key[i];
+    const auto stands_for_itself = [](char plain) {
+      return is_word_byte(plain) || static_cast<unsigned char>(plain) >= 128;
+    };
+    if (stands_for_itself(c))
+      text += c;
+    else if (c == '\\' && i + 1 < key.size() && !stands_for_itself(key[i + 1]))
+      text += key[++i];
+    else
+      return std::nullopt;
+  }
+  return text;
+}
+
+/// Calls with(suffix) for a module's name and what stands behind each of its dots, until it is true.
+template <class With>
+bool any_suffix(std::string_view name, const With& with) {
+  for (std::size_t at = 0;; ++at) {
+    if (with(name.substr(at))) return true;
+    at = name.find('.', at);
+    if (at == name.npos) return false;
+  }
+}
+
+/// Matching costs at most states × characters of all names; a Failure where that would take minutes.
+inline Status try_check_work(std::size_t states, std::size_t characters) {
+  constexpr std::size_t most = std::size_t{1} << 31;
+  if (characters == 0 || states <= most / characters) return success();
+  return Failure{"has too large patterns for so many modules"};
+}
+
 /// rank_pattern or alpha_pattern: values by patterns, which are compiled once.
 template <class Value>
 class PeftPatterns {
  public:
   using Entries = std::vector<std::pair<std::string, Value>>;
 
-  /// `name`: of the config's key, for messages. The entries must outlive the result.
-  static Result<PeftPatterns> try_make(const char* name, const Entries& entries) {
+  /// `name`: of the config's key, for messages. `characters`: of all names that will be looked up. The
+  /// entries must outlive the result.
+  static Result<PeftPatterns> try_make(const char* name, const Entries& entries, std::size_t characters) {
     PeftPatterns result;
     result.entries_ = &entries;
     std::size_t states = 0;
     for (const auto& [key, value] : entries) {
+      result.patterns_.emplace_back();
+      if (const auto exact = exact_text(key)) {
+        result.by_name_.try_emplace(*exact, result.patterns_.size() - 1);
+        continue;
+      }
+      result.others_.push_back(result.patterns_.size() - 1);
       if (is_literal(key)) {
-        result.patterns_.emplace_back();
+        states += key.size();
         continue;
       }
       Result<Pattern> pattern = Pattern::try_make(key);
@@ -50,25 +96,31 @@ class PeftPatterns {
         return Failure{message("has the ", name, " ", in_quotes(key), ", which ", pattern.error())};
       states += pattern->size();
       if (states > most_states) return Failure{message("has too large patterns in ", name)};
-      result.patterns_.emplace_back(*std::move(pattern));
+      result.patterns_.back() = *std::move(pattern);
     }
+    if (Status work = try_check_work(states, characters); !work) return work.failure();
     return result;
   }
 
   /// PEFT's rule: the first key that describes the name or what stands behind one of its dots.
   Value of(std::string_view name, Value otherwise) const {
-    for (std::size_t i = 0; i < patterns_.size(); ++i) {
+    const auto exact = by_name_.find(std::string(name));
+    const std::size_t at = exact == by_name_.end() ? patterns_.size() : exact->second;
+    for (const std::size_t i : others_) {
+      if (i > at) break;
       const auto& [key, value] = (*entries_)[i];
       const std::optional<Pattern>& pattern = patterns_[i];
       if (pattern ? pattern->matches_name(name) : literal_matches_name(key, name)) return value;
     }
-    return otherwise;
+    return at < patterns_.size() ? (*entries_)[at].second : otherwise;
   }
 
  private:
   static constexpr std::size_t most_states = 262144;
   const Entries* entries_ = nullptr;
-  std::vector<std::optional<Pattern>> patterns_;  // nothing: a literal key
+  std::vector<std::optional<Pattern>> patterns_;          // nothing: a literal key
+  std::unordered_map<std::string, std::size_t> by_name_;  // keys that mean one module: their places
+  std::vector<std::size_t> others_;                       // the places of the other keys
 };
 
 /// Whether a module's name is that one, or ends with it behind a dot.
@@ -104,27 +156,31 @@ inline Index peft_layer(std::string_view name, std::span<const std::string> laye
 /// Which modules a config targets.
 class PeftTargetMatcher {
  public:
-  /// A Failure where a regular expression is beyond those that this library reads.
-  static Result<PeftTargetMatcher> try_make(const PeftConfig& config) {
+  /// `characters`: of all names that will be matched. A Failure where a regular expression is beyond those
+  /// that this library reads. The config must outlive the result.
+  static Result<PeftTargetMatcher> try_make(const PeftConfig& config, std::size_t characters) {
     PeftTargetMatcher result;
     result.config_ = &config;
-    for (const auto& [targets, to] :
-         {std::pair(&config.targets, &result.target_), std::pair(&config.excluded, &result.exclude_)}) {
+    const std::tuple<const PeftTargets*, std::optional<Pattern>*, Names*> sides[] = {
+        {&config.targets, &result.target_, &result.target_names_},
+        {&config.excluded, &result.exclude_, &result.exclude_names_}};
+    for (const auto& [targets, to, names] : sides) {
+      names->insert(targets->names.begin(), targets->names.end());
       if (targets->pattern.empty()) continue;
       Result<Pattern> pattern = Pattern::try_make(targets->pattern);
       if (!pattern) return pattern.failure();
+      if (Status work = try_check_work(pattern->size(), characters); !work) return work.failure();
       *to = *std::move(pattern);
     }
     return result;
   }
 
   bool operator()(std::string_view name) const {
-    if (matches(config_->excluded, exclude_, name)) return false;
+    if (matches(exclude_names_, exclude_, name)) return false;
     if (config_->targets.all_linear) return !name.ends_with("lm_head");
-    if (!matches(config_->targets, target_, name)) return false;
+    if (!matches(target_names_, target_, name)) return false;
     if (!config_->layers || target_) return true;
-    for (const std::string& target : config_->targets.names)
-      if (target == name) return true;
+    if (target_names_.contains(name)) return true;
     const Index layer = peft_layer(name, config_->layers_pattern);
     for (const Index wanted : *config_->layers)
       if (wanted == layer && layer >= 0) return true;
@@ -132,16 +188,16 @@ class PeftTargetMatcher {
   }
 
  private:
-  static bool matches(const PeftTargets& targets, const std::optional<Pattern>& pattern,
-                      std::string_view name) {
+  using Names = std::unordered_set<std::string_view>;
+
+  static bool matches(const Names& names, const std::optional<Pattern>& pattern, std::string_view name) {
     if (pattern) return pattern->matches(name);
-    for (const std::string& target : targets.names)
-      if (is_or_ends_with(name, target)) return true;
-    return false;
+    return any_suffix(name, [&](std::string_view suffix) { return names.contains(suffix); });
   }
 
   const PeftConfig* config_ = nullptr;
   std::optional<Pattern> target_, exclude_;
+  Names target_names_, exclude_names_;
 };
 
 }  // namespace detail

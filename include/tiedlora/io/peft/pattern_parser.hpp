@@ -78,6 +78,7 @@ class PatternParser {
   static constexpr std::size_t none = PatternGraph::none;
   static constexpr std::size_t most_states = PatternGraph::most_states;
   static constexpr int deepest = 100;
+  static constexpr std::size_t most_reread = std::size_t{1} << 20;
 
   // A part of the graph: its first state, and the ends that lead out of it, as a list through the states:
   // 2 · state + (0: next, 1: other).
@@ -192,6 +193,8 @@ class PatternParser {
     if (times.most < times.least) refuse("a count whose end is before its begin");
     const std::size_t end = next_;
     const auto again = [&] {
+      reread_ += end - begin;
+      if (reread_ > most_reread) refuse("counts that make too large a pattern");
       if (!problem_.empty()) return Fragment();
       next_ = begin;
       Fragment copy = atom(depth);
@@ -367,7 +370,7 @@ class PatternParser {
 
   std::string_view text_;
   PatternGraph graph_ = {};
-  std::size_t next_ = 0;
+  std::size_t next_ = 0, reread_ = 0;  // reread_: characters of parts that a count repeats
   bool mirrored_ = false;  // inside a look-ahead: parts follow each other from the right to the left
   std::string problem_ = {};
 };

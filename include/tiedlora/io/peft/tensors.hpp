@@ -90,10 +90,13 @@ class PeftTensorsReader {
   Result<PeftTensors> try_take() {
     const PeftSuffixes& suffixes = peft_suffixes(config_.type);
     for (auto& [name, module] : by_name_) {
-      if (!module.inner || !module.outer)
-        return Failure{
-            message("has ", in_quotes((module.inner ? module.inner : module.outer)->name), " without ",
-                    in_quotes(message(peft_prefix, name, module.inner ? suffixes.outer : suffixes.inner)))};
+      if (!module.inner || !module.outer) {
+        const safetensors::Tensor& one = module.inner ? *module.inner : *module.outer;
+        const std::string other = message(peft_prefix, name, module.inner ? suffixes.outer : suffixes.inner);
+        Status left = leave_out(one, message("it stands without ", in_quotes(other)));
+        if (!left) return left.failure();
+        continue;
+      }
       module.name = name;
       result_.modules.push_back(std::move(module));
     }
