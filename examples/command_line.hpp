@@ -6,7 +6,7 @@
 #include <iostream>   // cerr
 #include <new>        // bad_alloc
 #include <ostream>    // ostream
-#include <sstream>    // istringstream
+#include <sstream>    // istringstream, ostringstream
 #include <stdexcept>  // invalid_argument
 #include <string>     // getline, string
 
@@ -18,14 +18,16 @@
 
 namespace examples {
 
-/// What went wrong, for a terminal: it names what stood in files. Only line feeds pass.
-inline std::string shown_error(const std::exception& error) {
-  std::string text;
-  std::istringstream lines(error.what());
+/// A text that names what stood in files or arguments, for a terminal. Only line feeds pass.
+inline std::string shown_text(const std::string& text) {
+  std::string shown;
+  std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);)
-    text += (text.empty() ? "" : "\n") + tiedlora::detail::escaped(line);
-  return text;
+    shown += tiedlora::detail::escaped(line) + (lines.eof() ? "" : "\n");
+  return shown;
 }
+/// What went wrong.
+inline std::string shown_error(const std::exception& error) { return shown_text(error.what()); }
 
 /// Parses the arguments, does the work and returns what it returns, an ExitCode or another exit status. What
 /// the parser refuses and a std::invalid_argument of the work are wrong usage; any other exception is a
@@ -39,7 +41,10 @@ int run_command(CLI::App& app, int argc, const char* const* argv, std::ostream& 
       app.parse(argc, argv);
       status = work();
     } catch (const CLI::ParseError& error) {
-      if (app.exit(error, out, err) != 0) return usage;
+      std::ostringstream said;  // which repeats arguments
+      const int code = app.exit(error, out, said);
+      err << shown_text(said.str());
+      if (code != 0) return usage;
     }
     flush(out);
     return status;

@@ -68,6 +68,7 @@ inline void tell_missing(const std::filesystem::path& path, const ModelOptions& 
       detail::try_open_peft(path, {.partial = options.partial, .compares_base_weights = true});
   if (!modules || !folder) return;
   const auto matched = detail::try_match_peft(*folder, *modules, {});
+  if (!matched) notes.push_back("the base model is another one: " + matched.error());
   if (!matched || matched->report.missing.empty()) return;
   notes.push_back(
       detail::message("the config targets ", matched->report.missing.size() / 2,
@@ -91,6 +92,8 @@ inline tiedlora::LoadedGguf<float> look_at_gguf(const std::filesystem::path& pat
 inline OpenAdapter open(const std::filesystem::path& path, const ModelOptions& options,
                         bool look_only = false) {
   using namespace tiedlora;
+  if (!options.base.empty() && !std::filesystem::exists(options.base))
+    throw std::runtime_error("--base: there is no " + tiedlora::detail::in_quotes(options.base));
   const examples::AdapterFormat format = examples::format_of(path);
   constexpr const char* advice = "--partial applies the rest without them";
   if (format == examples::AdapterFormat::peft) {

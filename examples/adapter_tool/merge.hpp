@@ -64,21 +64,33 @@ inline std::optional<bool> base_is_in_x_out(const BaseModel& base, const std::ve
   return std::nullopt;
 }
 
-/// Whether to merge into weights that are in × out. What the base says goes before what the adapter says, as
-/// in PEFT, and is told on `err`; what the command line says must agree with both.
-inline bool weights_are_in_x_out(const OpenAdapter& opened, const ModelOptions& options,
-                                 const std::vector<BaseFile>& files, std::ostream& err) {
-  const bool said = options.fan_in_fan_out || opened.source.fan_in_fan_out;
-  const std::optional<bool> base = base_is_in_x_out(read_base(options.base), files);
-  if (!base || *base == said) return said;
-  if (options.fan_in_fan_out)
-    refuse(
-        "--fan-in-fan-out says that the base's weights are in x out, but the base is of a type whose are out "
-        "x in");
-  err << "note: the base model's weights are " << (*base ? "in x out (GPT-2's Conv1D)" : "out x in")
-      << ", whatever the adapter says; merged accordingly\n";
-  return *base;
-}
+/// Which weights are stored in × out. What the base says goes before what the adapter says, as in PEFT; what
+/// the command line says must agree with both.
+class Storage {
+ public:
+  Storage(const OpenAdapter& opened, const ModelOptions& options, const std::vector<BaseFile>& files)
+      : said_(options.fan_in_fan_out || opened.source.fan_in_fan_out),
+        base_(base_is_in_x_out(read_base(options.base), files)) {
+    if (base_ == false && options.fan_in_fan_out)
+      refuse(
+          "--fan-in-fan-out says that the base's weights are in x out, but the base is of a type whose are "
+          "out "
+          "x in");
+  }
+
+  /// Of a model of GPT-2's kind only the Conv1Ds of its blocks are.
+  bool is_in_x_out(const tiedlora::Module& module) const {
+    if (!base_) return is_said(module);
+    const auto& kind = module.kind;
+    return *base_ && (kind == "c_attn" || kind == "q_attn" || kind == "c_proj" || kind == "c_fc");
+  }
+  /// By the adapter, or the command line.
+  bool is_said(const tiedlora::Module& module) const { return said_ && module.kind != "lm_head"; }
+
+ private:
+  bool said_;
+  std::optional<bool> base_;
+};
 
 /// Where the tensors of a base model are, by their names and by what stands behind the dots of these.
 class WeightIndex {
@@ -92,6 +104,7 @@ class WeightIndex {
     for (BaseFile& base : files)
       for (const auto& tensor : base.file.tensors()) {
         by_name_[tensor.name].push_back({&base, &tensor});
+        by_part_[part_of(tensor.name)].push_back({&base, &tensor});
         tiedlora::detail::any_suffix(tensor.name, [&](std::string_view suffix) {
           if (suffix.size() < tensor.name.size()) by_suffix_[suffix].push_back({&base, &tensor});
           return false;
@@ -104,18 +117,19 @@ class WeightIndex {
   Place find(const tiedlora::Module& module) const {
     const std::string weight = module.name + ".weight", last = module.kind + ".weight";
     std::vector<Place> found;
-    const auto collect = [&found](const auto& places, std::string_view name) {
+    const auto collect = [&found](const auto& places, const auto& name) {
       if (const auto at = places.find(name); at != places.end())
         found.insert(found.end(), at->second.begin(), at->second.end());
     };
-    collect(by_name_, weight);
+    collect(by_name_, std::string_view(weight));
     if (found.empty()) {
-      collect(by_suffix_, weight);
+      collect(by_suffix_, std::string_view(weight));
       tiedlora::detail::any_suffix(weight, [&](std::string_view suffix) {
         if (suffix.size() < weight.size() && suffix.size() > last.size()) collect(by_name_, suffix);
         return false;
       });
     }
+    if (found.empty()) collect(by_part_, part_of(weight));
     if (found.size() > 1)
       refuse(fmt::format("the base model has {} tensors that could be {}: {} and {}", found.size(),
                          in_quotes(weight), in_quotes(found[0].tensor->name),
@@ -124,16 +138,31 @@ class WeightIndex {
   }
 
  private:
-  using Places = std::unordered_map<std::string_view, std::vector<Place>>;
-  Places by_name_, by_suffix_;
+  // The name without the components that stand for the whole model or its language model, whose order differs
+  // from version to version of transformers: "model.language_model.layers.0…",
+  // "language_model.model.layers.0…".
+  static std::string part_of(std::string_view name) {
+    std::string part;
+    while (!name.empty()) {
+      const std::size_t end = std::min(name.find('.'), name.size());
+      const std::string_view component = name.substr(0, end);
+      if (component != "model" && component != "language_model")
+        part += (part.empty() ? "" : ".") + std::string(component);
+      name.remove_prefix(std::min(end + 1, name.size()));
+    }
+    return part;
+  }
+
+  std::unordered_map<std::string_view, std::vector<Place>> by_name_, by_suffix_;
+  std::unordered_map<std::string, std::vector<Place>> by_part_;
 };
 
 /// Finds each adapted module's weight. Tells on `err` where names differ. Returns the modules for which the
 /// base has none, where `partial`.
 inline std::vector<std::string> match(const Adapter<float>& adapter, std::vector<BaseFile>& files,
-                                      bool fan_in_fan_out, bool partial, std::ostream& err) {
+                                      const Storage& storage, bool partial, std::ostream& err) {
   std::vector<std::string> left_out;
-  bool told = false;
+  bool told = false, told_storage = false;
   const WeightIndex weights(files);
   std::size_t matched = 0;
   for (Index m = 0; m < adapter.layout().size(); ++m) {
@@ -146,7 +175,7 @@ inline std::vector<std::string> match(const Adapter<float>& adapter, std::vector
     }
     const std::vector<Index> shape = {module.out_features, module.in_features};
     const std::vector<Index> swapped = {module.in_features, module.out_features};
-    const bool transposed = fan_in_fan_out && found->name.find("lm_head") == found->name.npos;
+    const bool transposed = storage.is_in_x_out(module);
     if (found->dtype == Dtype::other)
       refuse(fmt::format("{} is of type {}; only F64, F32, F16 and BF16 can be merged into{}",
                          in_quotes(found->name), found->dtype_name,
@@ -162,6 +191,12 @@ inline std::vector<std::string> match(const Adapter<float>& adapter, std::vector
     if (!found_in->targets.emplace(found->name, Target{m, transposed}).second)
       refuse(fmt::format("two modules of the adapter are the base model's {}", in_quotes(found->name)));
     ++matched;
+    // Of other modules than a Conv1D PEFT itself overrules the adapter without a word.
+    if (transposed != storage.is_said(module) && (transposed || module.out_features == module.in_features) &&
+        !std::exchange(told_storage, true))
+      err << fmt::format(
+          "note: {} is stored {}, whatever the adapter says; merged accordingly, and others likewise\n",
+          in_quotes(found->name), transposed ? "in x out (GPT-2's Conv1D)" : "out x in");
     if (found->name == module.name + ".weight" || std::exchange(told, true)) continue;
     err << fmt::format("note: the adapter's {} is taken for the base model's {}, and others likewise\n",
                        in_quotes(module.name), in_quotes(found->name));
@@ -171,10 +206,11 @@ inline std::vector<std::string> match(const Adapter<float>& adapter, std::vector
   bool is_quantised = false;
   for (const BaseFile& base : files)
     for (const auto& tensor : base.file.tensors())
-      is_quantised = is_quantised || tensor.name.ends_with(".qweight");
+      is_quantised =
+          is_quantised || tensor.name.ends_with(".qweight") || tensor.name.ends_with(".weight_packed");
   refuse(fmt::format(
       "the base model has no {}{}", in_quotes(left_out.front() + ".weight"),
-      is_quantised ? ": it is quantised (.qweight); take the one that it was made of"
+      is_quantised ? ": it is quantised (.qweight, .weight_packed); take the one that it was made of"
       : head && matched > 0
           ? ": is it tied to the embedding? The adapter is lm_head's alone; save the base with "
             "tie_word_embeddings = false and a weight of its own, or leave lm_head out with --partial"
@@ -300,8 +336,8 @@ inline void merge(const std::filesystem::path& adapter_path, const ModelOptions&
     total += std::filesystem::file_size(path);
   }
   for (const std::string& note : opened.notes) err << "note: " << tiedlora::detail::escaped(note) << '\n';
-  const bool in_x_out = weights_are_in_x_out(opened, options, files, err);
-  const std::vector<std::string> left_out = match(opened.adapter, files, in_x_out, options.partial, err);
+  const std::vector<std::string> left_out =
+      match(opened.adapter, files, Storage(opened, options, files), options.partial, err);
   for (const std::string& name : left_out)
     err << "note: left out: " << tiedlora::detail::in_quotes(name) << " is not in the base model\n";
   for (const BaseFile& file : files)
@@ -312,6 +348,8 @@ inline void merge(const std::filesystem::path& adapter_path, const ModelOptions&
   const bool is_folder = std::filesystem::is_directory(options.base);
   if (is_folder && std::filesystem::exists(target) && std::filesystem::equivalent(target, options.base))
     refuse(in_quotes(target.string()) + " is the base model itself; give another folder");
+  if (is_folder && std::filesystem::exists(target / "adapter_config.json"))
+    refuse(in_quotes(target.string()) + " is the folder of an adapter; give another one");
   const std::optional<NewFolder> folder =
       is_folder ? std::optional<NewFolder>(std::in_place, target) : std::nullopt;
   Progress progress(err, total);
@@ -324,7 +362,9 @@ inline void merge(const std::filesystem::path& adapter_path, const ModelOptions&
   }
   if (is_folder)
     for (const auto& entry : std::filesystem::directory_iterator(options.base))
-      if (entry.is_regular_file() && entry.path().extension() != ".safetensors")
+      if (entry.is_regular_file() && entry.path().extension() != ".safetensors" &&
+          !entry.path().filename().string().starts_with(
+              "adapter_"))  // with it, transformers would load that on top
         written.push_back(write_copy(entry.path(), target / entry.path().filename()));
   for (tiedlora::AtomicFile& file : written) value_of(file.try_commit());
   out << fmt::format("merged {} modules into {} file{}, {:.1f} MB\n", merged, files.size(),

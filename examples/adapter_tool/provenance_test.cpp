@@ -153,12 +153,57 @@ TEST(Provenance, MergeDoesAsTheBaseSaysWhereTheAdapterIsWrong) {
   write_text(folder / "base/config.json", R"({"model_type":"llama"})");
   const Outcome linear = merge("right");
   expect_done(linear);
-  expect_text(linear.err, "are out x in");
+  expect_text(linear.err, "is stored out x in");
   EXPECT_NE(read_text(folder / "right.out/model.safetensors"),
             read_text(folder / "silent.out/model.safetensors"));
   const Outcome stated = merge("right", {"--fan-in-fan-out"});
   EXPECT_EQ(stated.code, 1);
   expect_text(stated.err, "--fan-in-fan-out says");
+}
+
+// A classifier's head is a linear module, as an encoder's beside GPT-2 is: only the Conv1Ds are in x out.
+TEST(Provenance, MergeTransposesConv1dOnly) {
+  const Folder folder;
+  PeftWriter writer = gpt2_adapter();
+  writer.config["target_modules"] = {"c_proj", "score"};
+  writer.lora("score", 2, 4, 4).write(folder / "a");
+  std::filesystem::create_directories(folder / "base");
+  write_text(folder / "base" / "config.json", R"({"model_type": "gpt2"})");
+  const std::vector<float> zeros(16, 0.0f);
+  safetensors::save(folder / "base" / "model.safetensors",
+                    {{{.name = "transformer.h.0.attn.c_proj.weight", .shape = {4, 4}, .data = zeros.data()},
+                      {.name = "score.weight", .shape = {4, 4}, .data = zeros.data()}}});
+  expect_done(run({"merge", folder / "a", folder / "out", "--base", folder / "base"}));
+  const auto adapter = load_peft<double>(folder / "a").adapter;
+  const auto merged = safetensors::open(folder / "out" / "model.safetensors");
+  for (const char* name : {"transformer.h.0.attn.c_proj", "score"}) {
+    std::vector<double> weight(16);
+    ASSERT_TRUE(
+        safetensors::try_read(*merged.find(std::string(name) + ".weight"), std::span<double>(weight)));
+    const Index m = adapter.layout().modules().find(name);
+    const Eigen::MatrixXd delta = adapter.layout().scaling(m) * adapter.B(m) * adapter.A(m);
+    // Row-major in the file: in x out is the transpose there, and so delta as Eigen keeps it.
+    const bool is_conv1d = std::string_view(name) != "score";
+    const Eigen::MatrixXd stored = is_conv1d ? Eigen::MatrixXd(delta) : Eigen::MatrixXd(delta.transpose());
+    for (Index i = 0; i < 16; ++i)
+      EXPECT_NEAR(weight[static_cast<std::size_t>(i)], stored.data()[i], 1e-6 * delta.norm()) << name << i;
+  }
+}
+
+// transformers names the parts of a model of language and vision in one order in memory, in another on disk.
+TEST(Provenance, MergeFindsALanguageModelInALargerOne) {
+  const Folder folder;
+  PeftWriter writer{.config = qwen_adapter().config};
+  writer.lora("model.language_model.layers.0.self_attn.q_proj", 2, 8, 8).write(folder / "a");
+  for (const char* name :
+       {"language_model.model.layers.0.self_attn.q_proj.weight", "model.layers.0.self_attn.q_proj.weight"}) {
+    save_one(folder / "base", name, {8, 8});
+    const Outcome merged = run({"merge", folder / "a", folder / "out", "--base", folder / "base"});
+    expect_done(merged);
+    expect_text(merged.err, "is taken for the base model's \"" + std::string(name));
+  }
+  save_one(folder / "base", "vision_model.layers.0.self_attn.q_proj.weight", {8, 8});
+  EXPECT_EQ(run({"merge", folder / "a", folder / "out", "--base", folder / "base"}).code, 1);
 }
 
 TEST(Provenance, TheArchitectureIsStatedNeverGuessed) {

@@ -147,6 +147,8 @@ inline SniffedFile sniff_text(std::string_view text) {
                   [](char c) { return c == 0; }))
     return {FileKind::foreign,
             "all zeros where it begins: its download or copy did not finish; fetch it again"};
+  if (begin.starts_with("FROM ") && begin.find('\n') != begin.npos)
+    return {FileKind::foreign, "an Ollama Modelfile; give the adapter that its ADAPTER line names"};
   if (text.size() > longest_answer) return {};
   for (std::size_t at = 0; at < text.size();) {
     const std::size_t size = character_size(text.data() + at, text.size() - at);
@@ -214,9 +216,6 @@ inline SniffedFile sniff_folder(const std::filesystem::path& folder) {
   if (has("adapter_model.safetensors") || has("adapter_model.bin"))
     return {FileKind::folder,
             "a folder with the weights of a PEFT adapter, but without adapter_config.json; fetch that too"};
-  if (has("config.json") || has("model.safetensors") || has("model.safetensors.index.json") ||
-      has("pytorch_model.bin"))
-    return {FileKind::folder, "the folder of a model, no adapter"};
   // Trainers and the Hugging Face cache keep adapters some folders deep.
   using Entries = std::filesystem::recursive_directory_iterator;
   std::vector<std::string> adapters;
@@ -240,10 +239,14 @@ inline SniffedFile sniff_folder(const std::filesystem::path& folder) {
     if (is_adapter) adapters.push_back(entry->path().string());
   }
   if (count == 0) return {FileKind::folder, "an empty folder"};
+  if (adapters.empty() && (has("config.json") || has("model.safetensors") ||
+                           has("model.safetensors.index.json") || has("pytorch_model.bin")))
+    return {FileKind::folder, "the folder of a model, no adapter"};
   if (adapters.empty())
-    return {FileKind::folder, count < most ? "a folder that holds no adapter"
-                                           : message("a folder with no adapter among the first ", most,
-                                                     " of its files and folders")};
+    return {FileKind::folder,
+            count < most
+                ? "a folder that holds no adapter, nor do its folders down to the third"
+                : message("a folder with no adapter among the first ", most, " of its files and folders")};
   const auto first = std::min_element(adapters.begin(), adapters.end());
   return {FileKind::folder,
           message("a folder that is no adapter itself, but holds ",

@@ -67,8 +67,9 @@ TEST(GgufLoad, ShapesMayLackOnesAtTheirEnd) {
 }
 
 TEST(GgufLoad, Refuses) {
-  expect_failure(load({.type = "model"}), {"x.gguf\" is no adapter: its general.type is \"model\""});
-  expect_failure(load({.kind = "control_vector"}), {"another kind than \"lora\": \"control_vector\""});
+  expect_failure(load({.type = "model"}), {"x.gguf\" is no adapter but a whole model"});
+  expect_failure(load({.kind = "control_vector"}),
+                 {"another kind than \"lora\": its adapter.type is \"control_vector\""});
   expect_failure(load({.architecture = "gpt2"}), {"architecture \"gpt2\"", "that of \"llama\""});
   expect_failure(load({.alpha = NAN}), {"adapter.lora.alpha"});
   expect_failure(load({.extra_key = "adapter.alora.invocation_tokens"}), {"aLoRA"});

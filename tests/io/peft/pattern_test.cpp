@@ -172,9 +172,16 @@ TEST(Pattern, ReadsALongOneFromPractice) {
   EXPECT_FALSE(full(pattern, "model.layers.x.self_attn.o_proj"));
 }
 
+TEST(Pattern, IgnoresTheCaseIfTold) {
+  EXPECT_TRUE(full("(?i).*Q_proj", "a.q_PROJ"));
+  EXPECT_FALSE(full(".*Q_proj", "a.q_proj"));
+  EXPECT_TRUE(full("(?i)[a-c]+", "aBC"));
+  EXPECT_FALSE(full("(?i)[^a]", "A"));
+}
+
 TEST(Pattern, SaysWhatItDoesNotRead) {
   for (const char* pattern :
-       {"(?=a",          "(?!a))", "(?i)a",  "(?P=x)",  "(?P<", "a{2}{3}", "a{2,1}", "{2}",
+       {"(?=a",          "(?!a))", "a(?i)",  "(?P=x)",  "(?P<", "a{2}{3}", "a{2,1}", "{2}",
         "(a{999}){999}", "(a)\\1", "(?>a)b", "*a",      "a**",  "(a",      "a)",     "[a",
         "[z-a]",         "a\\",    "+",      "[a-\\d]", "a*+",  "(?<a)",   "(?#a",   "(?<=[a)"})
     expect_failure(Pattern::try_make(pattern), {"at character", "beyond the patterns"});

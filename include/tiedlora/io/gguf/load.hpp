@@ -91,10 +91,22 @@ inline Result<double> try_alpha(const File& file, std::string_view architecture)
     const Value* value = file.find_value(key);
     return value ? value->text().value_or("?") : std::string_view();
   };
-  if (text("general.type") != "adapter")
-    return Failure{message("is no adapter: its general.type is ", in_quotes(text("general.type")))};
+  if (text("general.type") != "adapter") {
+    const std::string_view type = text("general.type"), made_for = text("general.architecture");
+    const char* kind = made_for == "controlvector"                  ? "a control vector"
+                       : type == "mmproj" || made_for == "clip"     ? "the vision or audio part of a model"
+                       : type == "imatrix" || made_for == "imatrix" ? "an importance matrix"
+                       : type.empty() || type == "model"            ? "a whole model"
+                                                                    : nullptr;
+    return Failure{message("is no adapter but ", kind ? kind : "of general.type ",
+                           kind ? "" : in_quotes(type), "; a LoRA has general.type \"adapter\"")};
+  }
   if (text("adapter.type") != "lora")
-    return Failure{message("is an adapter of another kind than \"lora\": ", in_quotes(text("adapter.type")))};
+    return Failure{message("is an adapter of another kind than \"lora\": its adapter.type is ",
+                           file.find_value("adapter.type") ? in_quotes(text("adapter.type")) : "not there")};
+  if (const Value* parts = file.find_value("split.count"); parts && parts->number().value_or(0) > 1)
+    return Failure{message("is one of ", parts->number().value_or(0),
+                           " parts of a split file; join them with llama.cpp's llama-gguf-split --merge")};
   if (file.find_value("adapter.alora.invocation_tokens"))
     return Failure{"is an aLoRA, which acts only on tokens after its invocation; that is not supported"};
   if (!architecture.empty() && text("general.architecture") != architecture)

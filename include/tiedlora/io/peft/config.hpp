@@ -256,12 +256,15 @@ inline Result<PeftConfig> try_parse_peft_config(std::string_view text,
   for (const auto& [name, value] : json.items()) {
     const PeftRule* rule = find_peft_rule(config.type == PeftConfig::Type::lora, name);
     if (!rule && !is_harmless(name, value))
-      return Failure{message("has the unknown key ", in_quotes(name),
-                             ", which is on: what it does to the adapter is not known to this version")};
+      return Failure{
+          message("has the unknown key ", in_quotes(name),
+                  ", which is on: what it does to the adapter is not known to this version. If it is a "
+                  "remark, take it out of the file")};
     if (!rule)
-      config.notes.push_back(message(in_quotes(name), " is unknown to this version; it ",
-                                     is_off(value) ? "is off and was" : "says another tool's version and was",
-                                     " passed over"));
+      config.notes.push_back(
+          message(in_quotes(name), " is unknown to this version; it ",
+                  is_off(value) ? "is off and was" : "is a remark or another tool's version and was",
+                  " passed over"));
     if (!rule || is_off(value)) continue;
     if (rule->key == PeftKey::tensor && options.partial)
       config.notes.push_back(message("left out: ", in_quotes(name), ": ", rule->reason));

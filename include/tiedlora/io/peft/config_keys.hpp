@@ -98,9 +98,9 @@ inline bool is_off(const Json& value) {
 }
 
 /// Whether an unknown key can change nothing: it is off, or another tool's note of its own version
-/// ("unsloth_version": "2026.3.3").
+/// ("unsloth_version": "2026.3.3"), or begins as remarks do ("_comment").
 inline bool is_harmless(std::string_view name, const Json& value) {
-  return is_off(value) || (name.ends_with("_version") && value.is_string());
+  return is_off(value) || name.starts_with('_') || (name.ends_with("_version") && value.is_string());
 }
 
 }  // namespace detail

@@ -1,7 +1,7 @@
 // A folder that PEFT saved, opened: its config, its tensors, and the modules that these tell of.
 #pragma once
 
-#include <algorithm>      // sort
+#include <algorithm>      // any_of, sort
 #include <cstddef>        // size_t
 #include <filesystem>     // directory_iterator, exists, path
 #include <string>         // string, to_string
@@ -122,10 +122,10 @@ inline Status try_check_targets(PeftTensors& tensors, PeftConfig& config, bool p
   if (config.targets.empty() || config.targets.all_linear) return success();
   const Result<PeftTargetMatcher> targeted = PeftTargetMatcher::try_make(config, characters_of(tensors));
   if (!targeted) {
-    config.notes.push_back(
-        message("the targets were not compared with the tensors: target_modules or "
-                "exclude_modules ",
-                targeted.error()));
+    const std::string reason = message("target_modules or exclude_modules ", targeted.error(),
+                                       "; which of the tensors PEFT would apply is not known");
+    if (!partial) return Failure{reason};
+    config.notes.push_back(reason);
     return success();
   }
   const auto wrong = [&](const PeftModule& module) -> std::string {
@@ -144,8 +144,13 @@ inline void note_targets_without_tensors(const PeftTensors& tensors, PeftConfig&
   std::unordered_set<std::string_view> suffixes;
   for (const PeftModule& module : tensors.modules)
     any_suffix(module.name, [&](std::string_view suffix) { return suffixes.insert(suffix), false; });
+  const auto was_left_out = [&tensors](const std::string& target) {
+    return std::any_of(tensors.left_out.begin(), tensors.left_out.end(), [&](const auto& left) {
+      return left.first.find("." + target + ".") != left.first.npos;
+    });
+  };
   for (const std::string& target : config.targets.names)
-    if (!suffixes.contains(target))
+    if (!suffixes.contains(target) && !was_left_out(target))
       config.notes.push_back(message("target_modules names ", in_quotes(target),
                                      ", but the file has no tensors of such a module"));
 }

@@ -19,8 +19,9 @@ namespace detail {
 /// punctuation, `\d` `\w` `\s` and their negations, `[a-z0-9]` and `[^…]`, `(…)`, `(?:…)`, `(?P<name>…)`,
 /// `(?#…)`, `|`, `*`, `+`, `?`, `{m}`, `{m,n}`, `{m,}`, `{,n}` (lazy ones too: whether a text matches does
 /// not depend on it), `^`, `$`, `\A`, `\Z`, `\b`, `\B`, and look-around: `(?=…)`, `(?!…)`, `(?<=…)`,
-/// `(?<!…)`. A brace that is no count stands for itself, as in Python. Everything else (references to groups,
-/// flags, possessive repetition) is a Failure that says so. Characters are bytes.
+/// `(?<!…)`; and `(?i)` at the begin. A brace that is no count stands for itself, as in Python. Everything
+/// else (references to groups, other flags, possessive repetition) is a Failure that says so. Characters are
+/// bytes.
 ///
 /// The graph of states is walked with the set of all states a text can be in, so that no pattern takes
 /// exponential time. A count repeats its part in the graph, whose size is bounded.

@@ -61,6 +61,8 @@ class PatternParser {
   explicit PatternParser(std::string_view pattern) : text_(pattern) {}
 
   PatternGraph parse() {
+    ignores_case_ = text_.starts_with("(?i)");
+    if (ignores_case_) next_ = 4;
     const Fragment whole = alternatives(0);
     if (problem_.empty() && next_ < text_.size()) refuse("a ')' without its '('");
     if (problem_.empty()) {
@@ -108,7 +110,16 @@ class PatternParser {
     for (const std::size_t end : fragment.ends)
       (end % 2 ? graph_.states[end / 2].other : graph_.states[end / 2].next) = target;
   }
-  Fragment single(const State& state) {
+  void add_other_case(Bytes& bytes) const {
+    if (!ignores_case_) return;
+    for (unsigned char lower = 'a'; lower <= 'z'; ++lower) {
+      const auto upper = static_cast<unsigned char>(lower - 'a' + 'A');
+      if (bytes.contains(lower)) bytes.insert(upper);
+      if (bytes.contains(upper)) bytes.insert(lower);
+    }
+  }
+  Fragment single(State state) {
+    add_other_case(state.bytes);
     const std::size_t s = add(state);
     return {s, {2 * s}};
   }
@@ -334,6 +345,7 @@ class PatternParser {
       }
       for (unsigned byte = low; byte <= high; ++byte) bytes.insert(static_cast<unsigned char>(byte));
     }
+    add_other_case(bytes);  // before it is inverted
     Bytes result;
     result.merge(bytes, inverted);
     return result;
@@ -371,6 +383,7 @@ class PatternParser {
   std::string_view text_;
   PatternGraph graph_ = {};
   std::size_t next_ = 0, reread_ = 0;  // reread_: characters of parts that a count repeats
+  bool ignores_case_ = false;
   bool mirrored_ = false;  // inside a look-ahead: parts follow each other from the right to the left
   std::string problem_ = {};
 };

@@ -37,6 +37,17 @@ inline std::string unknown_peft_tensor(std::string_view name, const PeftConfig& 
   if (has(".lora.down.") || has(".lora.up.") || has("lora_linear_layer"))
     return "it is named as old versions of diffusers do, which are not read; convert the adapter to PEFT's "
            "format";
+  if (name.ends_with(".lora_a.weight") || name.ends_with(".lora_b.weight"))
+    return "it is named as torchtune does; convert the adapter to PEFT's format (torchtune's "
+           "save_adapter_weights "
+           "with adapter_only and PEFT's config does)";
+  if (name.starts_with("module."))
+    return "its name begins with \"module.\", which DistributedDataParallel puts there; take that off the "
+           "names of all "
+           "tensors";
+  if (name.starts_with("diffusion_model."))
+    return "it is named as ComfyUI does, for an image model; adapters of language models by PEFT's names are "
+           "read";
   if (name.ends_with(".lora_a") || name.ends_with(".lora_b"))
     return "it is named as MLX does, which stores A and B transposed; convert the adapter to PEFT's format";
   if (config.type == PeftConfig::Type::lora && (has(".lora_A.") || has(".lora_B."))) {
@@ -56,12 +67,14 @@ inline std::string unknown_peft_tensor(std::string_view name, const PeftConfig& 
   if (config.type == PeftConfig::Type::lora && has("vera_"))
     return "it is none of an adapter's tensors: it is VeRA's, but the config says LORA";
   if (name.ends_with(".weight") || name.ends_with(".bias"))
-    return "it is a whole weight of the base model (modules_to_save, trained biases or a resized embedding), "
-           "which no adapter can express. If it was not trained, save the adapter again with "
-           "save_pretrained(save_embedding_layers=False)" +
-           std::string(name.ends_with("embed_tokens.weight") || name.ends_with("lm_head.weight")
-                           ? ", or give adapter_tool the base model to compare it with (--base)"
-                           : "");
+    return std::string(
+               "it is a whole weight of the base model (modules_to_save, trained biases or a resized "
+               "embedding), which no adapter can express") +
+           (name.ends_with("embed_tokens.weight") || name.ends_with("lm_head.weight")
+                ? ". If it was not trained, save the adapter again with "
+                  "save_pretrained(save_embedding_layers=False), or "
+                  "give adapter_tool the base model to compare it with (--base)"
+                : "");
   return "it is none of an adapter's tensors";
 }
 
