@@ -137,7 +137,8 @@ void adapters_backward(const Linear<T>& linear, const T* x,  // in×N, unused un
     const AdapterSite<T>& site = linear.sites[i];
     const auto& f = linear.factors[i];
     const auto dh_part = columns(site.dh + block.begin * f.rank, f.rank, n);
-    gradients[i] = site.gradient.zeroed_block(block.index);
+    // Frozen adapters have no blocks of gradients.
+    if (site.gradient.blocks() > 0) gradients[i] = site.gradient.zeroed_block(block.index);
     tiedlora::expand_backward(f, columns<const T>(site.h + block.begin * f.rank, f.rank, n),
                               dy_part.features(site.first_row, f.out_features), gradients[i], dh_part);
     if (site.shares_A) gradients[i].A = gradients[linear.first_sharer(i)].A;
