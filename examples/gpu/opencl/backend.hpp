@@ -20,25 +20,27 @@ namespace gpu_opencl {
 
 using tiedlora::CallOptions, tiedlora::Factors, tiedlora::Tenants, tiedlora::Tokens;
 
-/// For parameters, x, y and dx in float, half and bfloat16 in any mixture; sums are float. Has one call for modules
-/// that read the same x, and expand for tenants. Kernels are compiled when a combination of types is first used.
-/// Like its device it is for one host thread at a time. The device must outlive it.
+/// For parameters, x, y and dx in float, half and bfloat16 in any mixture; sums are float. Has one call for
+/// modules that read the same x, and expand for tenants. Kernels are compiled when a combination of types is
+/// first used. Like its device it is for one host thread at a time. The device must outlive it.
 class Backend {
  public:
-  explicit Backend(Device& device, std::string source = kernel_source()) : device_(&device), source_(std::move(source)) {}
+  explicit Backend(Device& device, std::string source = kernel_source())
+      : device_(&device), source_(std::move(source)) {}
 
   /// Where all pointers in views belong.
   Device& memory() const { return *device_; }
 
   /// h = A x. One group of work-items for each number of h.
   template <class P, class X>
-  void shrink(const Factors<const P>& f, const Tokens<const X>& x, const Tokens<float>& h, const CallOptions& o) const {
+  void shrink(const Factors<const P>& f, const Tokens<const X>& x, const Tokens<float>& h,
+              const CallOptions& o) const {
     shrink(std::span(&f, 1), x, std::span(&h, 1), o);
   }
   /// For several modules with one x: one launch for each four of them.
   template <class P, class X>
-  void shrink(std::span<const Factors<const P>> modules, const Tokens<const X>& x, std::span<const Tokens<float>> h,
-              const CallOptions&) const {
+  void shrink(std::span<const Factors<const P>> modules, const Tokens<const X>& x,
+              std::span<const Tokens<float>> h, const CallOptions&) const {
     for_fours(modules.size(), [&](std::size_t begin, std::size_t n) {
       InputModules<P, float> four;
       for (std::size_t m = begin; m < begin + n; ++m) four.add(modules[m], {}, h[m]);
@@ -48,17 +50,19 @@ class Backend {
 
   /// y += c ∘ v ∘ B (u ∘ h). One work-item for each number of y.
   template <class P, class Y>
-  void expand(const Factors<const P>& f, const Tokens<const float>& h, const Tokens<Y>& y, const CallOptions& o) const {
+  void expand(const Factors<const P>& f, const Tokens<const float>& h, const Tokens<Y>& y,
+              const CallOptions& o) const {
     expand(f, Tenants<P>(), h, y, o);
   }
   /// With a u and v for each token.
   template <class P, class Y>
-  void expand(const Factors<const P>& f, const Tenants<P>& tenants, const Tokens<const float>& h, const Tokens<Y>& y,
-              const CallOptions& o) const {
+  void expand(const Factors<const P>& f, const Tenants<P>& tenants, const Tokens<const float>& h,
+              const Tokens<Y>& y, const CallOptions& o) const {
     kernels<P, float, Y>().start_items("expand", f.out_features, y.count, f, tenants, h, y, options(f, o));
   }
 
-  /// dh = u ∘ d, du += h ∘ d, dB += e (u ∘ h)ᵀ, dv += c dy ∘ B (u ∘ h), by a kernel for each line of operands.
+  /// dh = u ∘ d, du += h ∘ d, dB += e (u ∘ h)ᵀ, dv += c dy ∘ B (u ∘ h), by a kernel for each line of
+  /// operands.
   template <class P, class Y>
   void expand_backward(const Factors<const P>& f, const Tokens<const float>& h, const Tokens<const Y>& dy,
                        const Factors<float>& gradient, const Tokens<float>& dh, const CallOptions& o) const {
@@ -88,14 +92,16 @@ class Backend {
       for (std::size_t m = begin; m < begin + n; ++m) four.add(modules[m], gradients[m], dh[m]);
       if (four.trains_a()) k.start_items("gradient_of_a", x.width, four.ranks(), four, x);
       if (!dx.is_none())  // only the first four may set dx
-        k.start_items("gradient_of_x", dx.width, dx.count, four, dx, static_cast<int>(o.overwrite && begin == 0));
+        k.start_items("gradient_of_x", dx.width, dx.count, four, dx,
+                      static_cast<int>(o.overwrite && begin == 0));
     });
   }
 
   /// The kernels for these types, e.g. for calls of a host's own beside the adapter's.
   template <class P, class X, class Y>
   Kernels& kernels() const {
-    const auto types = std::tuple<std::string, std::string, std::string>(type_name<P>(), type_name<X>(), type_name<Y>());
+    const auto types =
+        std::tuple<std::string, std::string, std::string>(type_name<P>(), type_name<X>(), type_name<Y>());
     const auto found = kernels_.find(types);
     if (found != kernels_.end()) return found->second;
     const auto& [p, x, y] = types;
@@ -132,7 +138,7 @@ class Backend {
 
     void add(const Factors<const P>& f, const Factors<float>& gradient, const Tokens<H>& hidden) {
       if (f.rank == 0) return;
-      all[static_cast<std::size_t>(count++)] = {f.A,    f.a_stride, gradient.A, gradient.a_stride,
+      all[static_cast<std::size_t>(count++)] = {f.A,    f.a_stride,      gradient.A, gradient.a_stride,
                                                 f.rank, writable(hidden)};
     }
     Index ranks() const {
@@ -150,14 +156,20 @@ class Backend {
   /// As kernels see tokens, who know no const.
   static Tokens<float> writable(const Tokens<float>& tokens) { return tokens; }
   static Tokens<float> writable(const Tokens<const float>& t) {
-    return {const_cast<float*>(t.data),           t.width,        t.count, t.stride, t.rows,
-            const_cast<float* const*>(t.pointers), t.first_feature};
+    return {const_cast<float*>(t.data),
+            t.width,
+            t.count,
+            t.stride,
+            t.rows,
+            const_cast<float* const*>(t.pointers),
+            t.first_feature};
   }
   static cl_ulong address(const float* pointer) { return reinterpret_cast<cl_ulong>(pointer); }
 
   template <class Body>
   static void for_fours(std::size_t count, const Body& body) {
-    for (std::size_t begin = 0; begin < count; begin += 4) body(begin, std::min<std::size_t>(4, count - begin));
+    for (std::size_t begin = 0; begin < count; begin += 4)
+      body(begin, std::min<std::size_t>(4, count - begin));
   }
 
   Device* device_;

@@ -30,7 +30,8 @@ std::string describe(cl_device_id device) {
 std::string what_lacks(cl_device_id device) {
   if (!number_of<cl_bool>(device, CL_DEVICE_AVAILABLE)) return "is not available";
   if (!number_of<cl_bool>(device, CL_DEVICE_COMPILER_AVAILABLE)) return "has no compiler";
-  if (!(number_of<cl_device_svm_capabilities>(device, CL_DEVICE_SVM_CAPABILITIES) & CL_DEVICE_SVM_COARSE_GRAIN_BUFFER))
+  if (!(number_of<cl_device_svm_capabilities>(device, CL_DEVICE_SVM_CAPABILITIES) &
+        CL_DEVICE_SVM_COARSE_GRAIN_BUFFER))
     return "has no shared virtual memory (OpenCL 2.0, coarse-grained)";
   if (number_of<cl_uint>(device, CL_DEVICE_ADDRESS_BITS) != 64) return "has no addresses of 64 bits";
   return "";
@@ -39,7 +40,8 @@ std::string what_lacks(cl_device_id device) {
 std::vector<cl_device_id> all_devices() {
   cl_uint count = 0;
   if (clGetPlatformIDs(0, nullptr, &count) != CL_SUCCESS || count == 0)
-    throw NoDevice("no OpenCL platform is installed (on Debian and Ubuntu pocl-opencl-icd runs OpenCL on the CPU)");
+    throw NoDevice(
+        "no OpenCL platform is installed (on Debian and Ubuntu pocl-opencl-icd runs OpenCL on the CPU)");
   std::vector<cl_platform_id> platforms(count);
   check(clGetPlatformIDs(count, platforms.data(), nullptr), "clGetPlatformIDs");
   std::vector<cl_device_id> all;
@@ -112,8 +114,12 @@ void Device::free(void* data) {
 void Device::copy(void* to, const void* from, std::size_t bytes, const char* what) {
   if (bytes > 0) check(clEnqueueSVMMemcpy(queue_, CL_TRUE, to, from, bytes, 0, nullptr, nullptr), what);
 }
-void Device::upload(const void* from, void* device, std::size_t bytes) { copy(device, from, bytes, "an upload"); }
-void Device::download(const void* device, void* to, std::size_t bytes) { copy(to, device, bytes, "a download"); }
+void Device::upload(const void* from, void* device, std::size_t bytes) {
+  copy(device, from, bytes, "an upload");
+}
+void Device::download(const void* device, void* to, std::size_t bytes) {
+  copy(to, device, bytes, "a download");
+}
 void Device::finish() { check(clFinish(queue_), "clFinish"); }
 
 }  // namespace gpu_opencl

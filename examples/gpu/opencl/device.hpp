@@ -27,12 +27,12 @@ class NoDevice : public OpenClError {
 /// Throws OpenClError unless the status is CL_SUCCESS.
 void check(cl_int status, const char* what);
 
-/// The device, and memory in it as tiedlora::DeviceMemory wants it. Memory is shared virtual memory (OpenCL 2.0,
-/// coarse-grained), whose addresses are the same on host and device, so that the library's views may hold them and
-/// be passed by value. The host follows none of them: all goes through upload and download.
+/// The device, and memory in it as tiedlora::DeviceMemory wants it. Memory is shared virtual memory
+/// (OpenCL 2.0, coarse-grained), whose addresses are the same on host and device, so that the library's views
+/// may hold them and be passed by value. The host follows none of them: all goes through upload and download.
 ///
-/// Commands run in the order in which they are given (an in-order queue); upload and download wait, kernels do not.
-/// For one host thread at a time.
+/// Commands run in the order in which they are given (an in-order queue); upload and download wait, kernels
+/// do not. For one host thread at a time.
 class Device {
  public:
   /// The first GPU, else the first other device that has what is needed. Throws NoDevice.
@@ -56,8 +56,8 @@ class Device {
   cl_context context() const { return context_; }
   cl_device_id id() const { return id_; }
   cl_command_queue queue() const { return queue_; }
-  /// All memory that is allocated: kernels must be told of what they reach by addresses in structs and arrays. The
-  /// number changes with it.
+  /// All memory that is allocated: kernels must be told of what they reach by addresses in structs and
+  /// arrays. The number changes with it.
   const std::vector<void*>& allocations() const { return allocations_; }
   std::uint64_t allocations_version() const { return version_; }
 

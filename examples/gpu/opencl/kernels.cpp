@@ -47,12 +47,14 @@ Kernels::Kernel& Kernels::find(const std::string& name) {
 void Kernels::start(Kernel& kernel, std::size_t columns, std::size_t rows) {
   if (kernel.allocations_version != device_.allocations_version()) {
     const auto& all = device_.allocations();
-    check(clSetKernelExecInfo(kernel.handle, CL_KERNEL_EXEC_INFO_SVM_PTRS, all.size() * sizeof(void*), all.data()),
+    check(clSetKernelExecInfo(kernel.handle, CL_KERNEL_EXEC_INFO_SVM_PTRS, all.size() * sizeof(void*),
+                              all.data()),
           "clSetKernelExecInfo");
     kernel.allocations_version = device_.allocations_version();
   }
   const std::size_t items[] = {columns * group, rows}, of_group[] = {group, 1};
-  check(clEnqueueNDRangeKernel(device_.queue(), kernel.handle, 2, nullptr, items, of_group, 0, nullptr, nullptr),
+  check(clEnqueueNDRangeKernel(device_.queue(), kernel.handle, 2, nullptr, items, of_group, 0, nullptr,
+                               nullptr),
         "clEnqueueNDRangeKernel");
 }
 

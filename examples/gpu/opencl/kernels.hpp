@@ -25,7 +25,7 @@ constexpr const char* type_name() {
   constexpr tiedlora::Format format = tiedlora::ScalarTraits<T>::format;
   static_assert(std::is_same_v<T, float> || format != tiedlora::Format::native,
                 "the OpenCL kernels compute with float, half and bfloat16");
-  return format == tiedlora::Format::binary16 ? "binary16"
+  return format == tiedlora::Format::binary16   ? "binary16"
          : format == tiedlora::Format::bfloat16 ? "bfloat16"
                                                 : "float";
 }
@@ -34,7 +34,8 @@ constexpr const char* type_name() {
 class Kernels {
  public:
   /// Compiles them. Throws OpenClError, with the compiler's messages.
-  Kernels(Device& device, const std::string& source, const std::string& P, const std::string& X, const std::string& Y);
+  Kernels(Device& device, const std::string& source, const std::string& P, const std::string& X,
+          const std::string& Y);
   ~Kernels();
   Kernels(const Kernels&) = delete;
   Kernels& operator=(const Kernels&) = delete;
@@ -42,13 +43,16 @@ class Kernels {
   /// Work-items of a group.
   static constexpr std::size_t group = 64;
 
-  /// Starts one work-item for each (column, row), in groups of `group` columns; kernels leave the columns beyond alone.
+  /// Starts one work-item for each (column, row), in groups of `group` columns; kernels leave the columns
+  /// beyond alone.
   template <class... Arguments>
   void start_items(const char* kernel, Index columns, Index rows, const Arguments&... arguments) {
-    start_groups(kernel, (columns + static_cast<Index>(group) - 1) / static_cast<Index>(group), rows, arguments...);
+    start_groups(kernel, (columns + static_cast<Index>(group) - 1) / static_cast<Index>(group), rows,
+                 arguments...);
   }
 
-  /// Starts one group for each (column, row). Arguments are passed by value, bit for bit; pointers are the device's.
+  /// Starts one group for each (column, row). Arguments are passed by value, bit for bit; pointers are the
+  /// device's.
   template <class... Arguments>
   void start_groups(const char* kernel, Index columns, Index rows, const Arguments&... arguments) {
     if (columns <= 0 || rows <= 0) return;

@@ -3,7 +3,8 @@
 //   AdapterSet ── snapshot ──▶ BatchPlan, once per batch ──▶ shrink, expand for every module of every layer
 //
 // Every token gets the bits of a call for it alone with its adapter alone, however the batch is mixed and
-// sliced. Calls allocate nothing, take no locks, start no threads and keep no state.
+// sliced. Calls allocate nothing, take no locks, start no threads and keep no state. A backend with memory of
+// its own reads the plan's arrays there: PlanOnDevice uploads them once per batch.
 #pragma once
 
 #include <algorithm>    // max, min
@@ -85,10 +86,30 @@ void check_hidden(const BatchPlan<P>& plan, const Factors<const P>& module, cons
   check_tokens(module, "h", h, "its own width", h.width, "h", h.count);
 }
 
+/// The plan's arrays, there where this backend's kernels read them.
 template <class B, class P>
-void check_batch_options(const Factors<const P>& module, const CallOptions& o, bool is_half) {
-  static_assert(!has_device_memory<B>,
-                "tiedlora: a BatchPlan is in the host's memory: a device's kernels cannot read it");
+PlanArrays<P> arrays_for(const BatchPlan<P>& plan) {
+  if constexpr (has_device_memory<B>)
+    return plan.device_arrays();
+  else
+    return {plan.rows(), plan.scales(), plan.trainables(), plan.idle().data()};
+}
+
+/// Throws Error where x or y has rows or pointers in a device's memory: those of the plan's tokens would have
+/// to be looked up there.
+template <class B, class P, class T>
+void check_batch_view(const Factors<const P>& module, const char* what, const Tokens<T>& tokens) {
+  if (has_device_memory<B> && (tokens.rows || tokens.pointers))
+    fail_at(module, "on this backend ", what, " of a batch cannot be gathered by rows or pointers");
+}
+
+template <class B, class P>
+void check_batch_options(const BatchPlan<P>& plan, const Factors<const P>& module, const CallOptions& o,
+                         bool is_half) {
+  if (has_device_memory<B> && !plan.is_on_device())
+    fail_at(module,
+            "the plan's arrays are in the host's memory, where this backend cannot read them; "
+            "PlanOnDevice::upload(plan), once per batch, copies them");
   check_options(module, o, is_half);
   check_backend<B>(module, o);
   if (o.token_scale) fail_at(module, "a batch has its scales in its plan, not in token_scale");
@@ -101,9 +122,10 @@ bool check_shrink(const BatchPlan<P>& plan, Index m, const Tokens<X>& x, const T
                   const CallOptions& o, bool is_half = true) {
   if (has_no_tokens(plan, "x", x)) return false;
   const Factors<const P> module = host_module(plan, m, 0);
-  check_batch_options<B>(module, o, is_half);
+  check_batch_options<B>(plan, module, o, is_half);
   if (module.rank == 0) return false;
   check_tokens(module, "x", x, "in_features", module.in_features, "the plan", plan.tokens());
+  check_batch_view<B>(module, "x", x);
   check_hidden(plan, module, h);
   return true;
 }
@@ -121,15 +143,12 @@ inline Range common(const Range& a, Index begin, Index end) {
   return {std::max(a.begin, begin), std::min(a.end, end)};
 }
 
-/// One run's tokens in `own`, a block at a time: body(begin, count, tokens) with their places in the sorted
-/// order.
-template <class P, class T, class Body>
-void for_blocks(const BatchPlan<P>& plan, const typename BatchPlan<P>::Run& run, const Range& own,
-                GatheredTokens<T>& tokens, const Body& body) {
-  const auto [begin, end] = common(own, run.begin, run.end);
-  for (Index i = begin; i < end;) {
-    const Index count = tokens.most(end - i);
-    body(i, count, tokens.at(plan.rows() + i, count));
+/// The tokens at rows [begin, end) of these, a block at a time: body(begin, count, tokens).
+template <class T, class Body>
+void for_blocks(const Index* rows, const Range& range, GatheredTokens<T>& tokens, const Body& body) {
+  for (Index i = range.begin; i < range.end;) {
+    const Index count = tokens.most(range.end - i);
+    body(i, count, tokens.at(rows + i, count));
     i += count;
   }
 }
@@ -141,6 +160,7 @@ void shrink_together(const B& backend, const BatchPlan<P>& plan, std::span<const
                      const Slice& slice) {
   using Acc = accumulator_t<P>;
   const Range all = {0, plan.size()}, own = part_of(plan.size(), slice);
+  const Index* const rows = arrays_for<B>(plan).rows;
   GatheredTokens gathered(x);
   for (const auto& run : plan.shrink_runs()) {
     Factors<const P> factors[most];
@@ -157,7 +177,8 @@ void shrink_together(const B& backend, const BatchPlan<P>& plan, std::span<const
     if (n == 0) continue;
     // Few tokens are shared out by ranks, as for a single adapter.
     const bool by_tokens = plan.size() >= rank;
-    for_blocks(plan, run, by_tokens ? own : all, gathered, [&](Index begin, Index count, const auto& tokens) {
+    const Range range = common(by_tokens ? own : all, run.begin, run.end);
+    for_blocks(rows, range, gathered, [&](Index begin, Index count, const auto& tokens) {
       Tokens<Acc> hs[most];
       for (std::size_t i = 0; i < n; ++i) hs[i] = hidden[i].tokens(begin, count);
       const std::span<const Factors<const P>> all_factors(factors, n);
@@ -181,19 +202,19 @@ void expand_tenants(const B& backend, const BatchPlan<P>& plan, const typename B
                     const Tokens<Y>& y, const CallOptions& o) {
   const Layout& layout = run.adapter->placement->layout;
   const Index own = (*run.adapter->placement)[module];
-  const P* const* trainables = plan.trainables() + begin;
   const auto offset = [&](FactorId id) {
     const Layout::Group* group = layout.group(id, own);
     return group && layout.is_trained(id) ? group->offset : -1;
   };
-  Tenants<P> tenants = {trainables, offset(FactorId::u), offset(FactorId::v)};
+  Tenants<P> tenants = {arrays_for<B>(plan).trainables + begin, offset(FactorId::u), offset(FactorId::v)};
   if (tenants.v >= 0) tenants.v += features.begin;
   const Factors<const P> common = cut_outputs(run.adapter->factors(module), features);
   if constexpr (requires { backend.expand(common, tenants, h, y, o); }) {
     backend.expand(common, tenants, h, y, o);
   } else {
     for (Index t = 0; t < y.count; ++t) {
-      const Factors<const P> f = factors_at<P>(layout, own, trainables[t], run.adapter->frozen);
+      const Factors<const P> f =
+          factors_at<P>(layout, own, plan.trainables()[begin + t], run.adapter->frozen);
       backend.expand(cut_outputs(f, features), h.tokens(t, 1), y.tokens(t, 1), from_token(o, t));
     }
   }
@@ -219,25 +240,27 @@ void expand_runs(const B& backend, const BatchPlan<P>& plan, const Factors<const
       by_tokens ? Range{0, host.out_features} : part_of_features(host.out_features, o.slice);
   const Index width = features.end - features.begin;
   const auto part = ys.features(features.begin, width);
-  GatheredTokens gathered(part);
+  const PlanArrays<P> arrays = arrays_for<B>(plan);
   if (o.overwrite) {
-    const Range idle = part_of(static_cast<Index>(plan.idle().size()), o.slice);
-    for (Index i = idle.begin; i < idle.end; ++i)
-      set_to_zero(backend, host, ys.tokens(plan.idle()[static_cast<std::size_t>(i)], 1));
+    GatheredTokens whole(ys);
+    for_blocks(arrays.idle, part_of(static_cast<Index>(plan.idle().size()), o.slice), whole,
+               [&](Index, Index, const auto& out) { set_to_zero(backend, host, out); });
   }
+  GatheredTokens gathered(part);
   if (width == 0) return;
   for (const auto& run : plan.expand_runs()) {
     const bool overwrite = o.overwrite && run.is_first;
     const Factors<const P> f = run.adapter->factors(host.module);
+    const Range range = common(own, run.begin, run.end);
     if (f.rank == 0) {
       if (overwrite)
-        for_blocks(plan, run, own, gathered,
+        for_blocks(arrays.rows, range, gathered,
                    [&](Index, Index, const auto& out) { set_to_zero(backend, host, out); });
       continue;
     }
-    for_blocks(plan, run, own, gathered, [&](Index begin, Index count, const auto& out) {
+    for_blocks(arrays.rows, range, gathered, [&](Index begin, Index count, const auto& out) {
       const CallOptions options = {
-          .scale = o.scale, .token_scale = plan.scales() + begin, .overwrite = overwrite};
+          .scale = o.scale, .token_scale = arrays.scales + begin, .overwrite = overwrite};
       const auto hidden = hs.tokens(begin, count).features(0, f.rank);
       if (run.has_tenants)
         expand_tenants(backend, plan, run, host.module, features, begin, hidden, out, options);
@@ -303,9 +326,10 @@ void expand(const B& backend, const BatchPlan<P>& plan, Index module, const H& h
   const Tokens<const accumulator_t<P>> hs = input_tokens(h);
   if (has_no_tokens(plan, "y", ys)) return;
   const Factors<const P> host = host_module(plan, module, ys.width);
-  check_batch_options<B>(host, o, true);
+  check_batch_options<B>(plan, host, o, true);
   if (host.rank == 0 && !o.overwrite) return;
   check_tokens(host, "y", ys, "out_features", host.out_features, "the plan", plan.tokens());
+  check_batch_view<B>(host, "y", ys);
   if (host.rank > 0) check_hidden(plan, host, hs);
   expand_runs(backend, plan, host, hs, ys, o);
 }
@@ -326,6 +350,7 @@ void forward(const B& backend, const BatchPlan<P>& plan, Index module, const X& 
   if (has_no_tokens(plan, "y", ys) || (!shrinks && !o.overwrite)) return;
   const Factors<const P> host = host_module(plan, module, ys.width);
   check_tokens(host, "y", ys, "out_features", host.out_features, "the plan", plan.tokens());
+  check_batch_view<B>(host, "y", ys);
   if (shrinks) shrink_together<1>(backend, plan, std::span(&module, 1), xs, std::span(&hs, 1), o.slice);
   expand_runs<B, P>(backend, plan, host, hs, ys, o);
 }

@@ -1,0 +1,79 @@
+// The arrays of a batch's plan in the memory of a backend that has its own.
+#pragma once
+
+#include <cstddef>  // byte, size_t
+#include <cstring>  // memcpy
+#include <vector>   // vector
+
+#include "../ops/backend.hpp"
+#include "../views/config.hpp"
+#include "batch_plan.hpp"
+
+TIEDLORA_BEGIN_NAMESPACE
+
+/// Holds them: one piece of memory, which grows with the largest batch so far, and one upload per batch.
+///
+///   PlanOnDevice on_device(backend);                        // once
+///   plan.assign(adapters.snapshot(), tokens);               // once per batch
+///   on_device.upload(plan);
+///   shrink(backend, plan, m, x, h);                         // for every module of every layer
+///   expand(backend, plan, m, h, y);
+///
+/// The set's adapters are views of numbers in the same memory: set.add(AdapterView<const P>(…), owner,
+/// {.check_finite = false}), for whoever looks through them reads them. For one batch at a time: the next
+/// upload takes the place of this one, so the backend must run commands in the order given. It must outlive
+/// this.
+template <class B>
+class PlanOnDevice {
+ public:
+  static_assert(detail::has_device_memory<B>,
+                "tiedlora: this backend reads the host's memory, and so the plan itself");
+
+  explicit PlanOnDevice(const B& backend) : backend_(&backend) {}
+  PlanOnDevice(const PlanOnDevice&) = delete;
+  PlanOnDevice& operator=(const PlanOnDevice&) = delete;
+  ~PlanOnDevice() { free(); }
+
+  /// Copies the plan's arrays and tells it where they are. Throws what the backend's memory throws.
+  template <class P>
+  void upload(BatchPlan<P>& plan) {
+    const auto uses = static_cast<std::size_t>(plan.size()), idle = plan.idle().size();
+    const std::size_t trainables = uses * sizeof(Index), idles = trainables + uses * sizeof(const P*),
+                      scales = idles + idle * sizeof(Index), bytes = scales + uses * sizeof(float);
+    reserve(bytes);
+    const auto put = [&](std::size_t place, const auto* values, std::size_t count) {
+      if (count > 0) std::memcpy(host_.data() + place, values, count * sizeof *values);
+    };
+    put(0, plan.rows(), uses), put(trainables, plan.trainables(), uses);
+    put(idles, plan.idle().data(), idle), put(scales, plan.scales(), uses);
+    auto&& memory = backend_->memory();
+    if (bytes > 0) memory.upload(host_.data(), device_, bytes);
+    const std::byte* const device = static_cast<const std::byte*>(device_);
+    plan.set_device_arrays({reinterpret_cast<const Index*>(device),
+                            reinterpret_cast<const float*>(device + scales),
+                            reinterpret_cast<const P* const*>(device + trainables),
+                            reinterpret_cast<const Index*>(device + idles)});
+  }
+
+ private:
+  void reserve(std::size_t bytes) {
+    if (bytes <= host_.size()) return;
+    free();
+    auto&& memory = backend_->memory();
+    device_ = memory.allocate(2 * bytes);
+    host_.resize(2 * bytes);
+  }
+  void free() {
+    if (!device_) return;
+    auto&& memory = backend_->memory();
+    memory.free(device_);
+    device_ = nullptr;
+    host_.clear();
+  }
+
+  const B* backend_;
+  std::vector<std::byte> host_;
+  void* device_ = nullptr;
+};
+
+TIEDLORA_END_NAMESPACE
