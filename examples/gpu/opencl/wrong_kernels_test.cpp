@@ -11,7 +11,8 @@ namespace gpu_opencl {
 namespace {
 
 struct Slip {
-  const char *name, *right, *wrong, *call;
+  const char *name, *right, *wrong;
+  const char* call;  // where it is caught first; empty: wherever a case has such a view
 };
 void PrintTo(const Slip& slip, std::ostream* out) { *out << slip.name; }
 
@@ -27,18 +28,20 @@ TEST_P(WrongKernels, AreCaught) {
   const auto report =
       tiedlora::verify::parity(Backend(device(), source), {.cases = 30, .stop_at_first = true});
   ASSERT_NE(report.first_failure(), nullptr) << report.table();
-  EXPECT_EQ(report.first_failure()->call, slip.call) << report.table();
+  const std::string call = report.first_failure()->call;
+  EXPECT_TRUE(call == slip.call || !*slip.call) << report.table();
 }
 
 INSTANTIATE_TEST_SUITE_P(
     All, WrongKernels,
     testing::Values(
-        Slip{"BarrierBeforeTheSum", "partial[me] = value;\n  barrier(CLK_LOCAL_MEM_FENCE);",
-             "partial[me] = value;", "shrink"},
+        Slip{"BarrierBetweenTheSums",
+             "partial[me] += partial[me + half_group];\n    barrier(CLK_LOCAL_MEM_FENCE);",
+             "partial[me] += partial[me + half_group];", "shrink"},
         Slip{"StrideOfA", "module.A + k * module.a_stride;", "module.A + k * x.width;", "shrink"},
         Slip{"TailOfX", "i < x.width; i += GROUP)", "i < x.width / GROUP * GROUP; i += GROUP)", "shrink"},
-        Slip{"RowsOfTheView", "view.rows ? ((global const long*)view.rows)[t] : t", "t", "shrink"},
-        Slip{"FirstFeatureOfPointers", " + (ulong)view.first_feature * bytes", "", "shrink"},
+        Slip{"RowsOfTheView", "view.rows ? ((global const long*)view.rows)[t] : t", "t", ""},
+        Slip{"FirstFeatureOfPointers", " + (ulong)view.first_feature * bytes", "", ""},
         Slip{"ScaleOfTheCall", "sum *= token_scaling(o, t) * vector_at(v, i);",
              "sum *= f.scaling * vector_at(v, i);", "expand"},
         Slip{"ScaleOfTheToken", "sum *= token_scaling(o, t) * vector_at(v, i);",
@@ -54,7 +57,7 @@ INSTANTIATE_TEST_SUITE_P(
              "expand_backward"},
         Slip{"AccumulationOfDa", "k * module.da_stride + i] += sum", "k * module.da_stride + i] = sum",
              "shrink_backward"},
-        Slip{"TwoModulesWithOneDa", "if (modules.all[other].dA == module.dA) return;", "",
+        Slip{"TwoModulesWithOneDa", "if (modules.all[other].dA == module.dA) return;", ";",
              "shrink_backward of modules"},
         Slip{"LastRankOfDx", "k < module.rank; ++k)\n      sum", "k < module.rank - 1; ++k)\n      sum",
              "shrink_backward"}),
