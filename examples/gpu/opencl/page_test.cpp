@@ -30,7 +30,6 @@ TEST_F(GpuPage, AFirstKernelIsRightAloneAndTheTableSaysWhatIsNext) {
     }
   ASSERT_NE(report.first_failure(), nullptr);
   EXPECT_EQ(report.first_failure()->call, "expand");
-  EXPECT_EQ(report.first_failure()->fault, "was not written");
 }
 
 TEST_F(GpuPage, AnAdapterOnTheDeviceTrainsAndServes) {
@@ -41,9 +40,9 @@ TEST_F(GpuPage, AnAdapterOnTheDeviceTrainsAndServes) {
   tiedlora::AdamW<float> optimizer(layout, {.learning_rate = 1e-2});
   constexpr Index m = 1, tokens = 3;
   const Backend backend(device());
-  const auto values = [&](Index rows) { return dice.matrix<float>(rows, tokens); };
-  const auto x_here = values(20), y_here = values(12), dy_here = values(12), h_here = values(3),
-             dx_here = values(20);
+  const auto random = [&](Index rows) { return dice.matrix<float>(rows, tokens); };
+  const auto x_here = random(20), y_here = random(12), dy_here = random(12), h_here = random(3),
+             dx_here = random(20);
   std::vector<std::unique_ptr<Array<float>>> arrays;
   const auto put = [&](const tiedlora_test::Matrix<float>& v) {
     arrays.push_back(
@@ -53,9 +52,13 @@ TEST_F(GpuPage, AnAdapterOnTheDeviceTrainsAndServes) {
   const Tokens<float> x = put(x_here), y = put(y_here), dy = put(dy_here), h = put(h_here), dx = put(dx_here);
   const Tokens<float> x_of_batch = put(x_here), y_of_batch = put(y_here), h_of_batch = put(h_here);
   const std::shared_ptr<const void> owner;
-#include "gpu_page_adamw.inc"
-#include "gpu_page_batch.inc"
 #include "gpu_page_memory.inc"
+
+  // Its step.
+#include "gpu_page_adamw.inc"
+
+  // A batch with what came out of it.
+#include "gpu_page_batch.inc"
 
   // The same on the CPU.
   const auto fetched = [&](const Tokens<float>& there) {
