@@ -2,7 +2,7 @@
 // kernels themselves are in kernels/. Everything is started and nothing waited for: a queue keeps the order.
 #pragma once
 
-#include <algorithm>  // max, min
+#include <algorithm>  // min
 #include <array>      // array
 #include <cstddef>    // size_t
 #include <map>        // map

@@ -104,7 +104,7 @@ void* Device::allocate(std::size_t bytes) {
 }
 
 void Device::free(void* data) {
-  finish();
+  clFinish(queue_);  // a command that failed is reported where somebody waits for what it wrote
   clSVMFree(context_, data);
   const auto found = std::find(allocations_.begin(), allocations_.end(), data);
   if (found != allocations_.end()) allocations_.erase(found);

@@ -1,7 +1,6 @@
 // The kernels of kernels/*.cl, compiled by the device's driver for one combination of types.
 #pragma once
 
-#include <array>        // array
 #include <cstddef>      // size_t
 #include <cstdint>      // uint64_t
 #include <map>          // map

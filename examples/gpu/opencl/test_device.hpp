@@ -31,7 +31,8 @@ class OpenCl : public testing::Test {
   void SetUp() override {
     if (test_device()) return;
     // Where PoCL is installed there is a device: a check that never runs would show nothing.
-    ASSERT_FALSE(std::filesystem::exists("/etc/OpenCL/vendors/pocl.icd")) << "PoCL is installed, but has no device";
+    ASSERT_FALSE(std::filesystem::exists("/etc/OpenCL/vendors/pocl.icd"))
+        << "PoCL is installed, but has no device";
     GTEST_SKIP() << "no OpenCL device (pocl-opencl-icd is one on the CPU)";
   }
   static Device& device() { return *test_device(); }

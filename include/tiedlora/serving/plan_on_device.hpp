@@ -48,11 +48,13 @@ class PlanOnDevice {
     put(idles, plan.idle().data(), idle), put(scales, plan.scales(), uses);
     auto&& memory = backend_->memory();
     if (bytes > 0) memory.upload(host_.data(), device_, bytes);
-    const std::byte* const device = static_cast<const std::byte*>(device_);
-    plan.set_device_arrays({reinterpret_cast<const Index*>(device),
-                            reinterpret_cast<const float*>(device + scales),
-                            reinterpret_cast<const P* const*>(device + trainables),
-                            reinterpret_cast<const Index*>(device + idles)});
+    const auto at = [&](std::size_t place) -> const void* {
+      return static_cast<const std::byte*>(device_) + place;
+    };
+    plan.set_device_arrays({.rows = static_cast<const Index*>(at(0)),
+                            .scales = static_cast<const float*>(at(scales)),
+                            .trainables = static_cast<const P* const*>(at(trainables)),
+                            .idle = static_cast<const Index*>(at(idles))});
   }
 
  private:
