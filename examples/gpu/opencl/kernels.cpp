@@ -48,7 +48,7 @@ void Kernels::start(Kernel& kernel, std::size_t columns, std::size_t rows) {
   if (kernel.allocations_version != device_.allocations_version()) {
     const auto& all = device_.allocations();
     check(clSetKernelExecInfo(kernel.handle, CL_KERNEL_EXEC_INFO_SVM_PTRS, all.size() * sizeof(void*),
-                              all.data()),
+                              static_cast<const void*>(all.data())),
           "clSetKernelExecInfo");
     kernel.allocations_version = device_.allocations_version();
   }
