@@ -3,16 +3,17 @@
 //   AdapterSet ── snapshot ──▶ BatchPlan, once per batch ──▶ shrink, expand for every module of every layer
 //
 // Every token gets the bits of a call for it alone with its adapter alone, however the batch is mixed and
-// sliced. Calls allocate nothing, take no locks, start no threads and keep no state.
+// sliced. Calls allocate nothing, take no locks, start no threads and keep no state. A backend with memory of
+// its own reads the plan's arrays there: PlanOnDevice uploads them once per batch.
 #pragma once
 
-#include <algorithm>    // max, min
+#include <algorithm>    // min
 #include <cstddef>      // size_t
+#include <cstdint>      // int32_t
 #include <span>         // span
-#include <type_traits>  // remove_pointer, type_identity
+#include <type_traits>  // type_identity
 #include <utility>      // forward
 
-#include "../adapter/factors_at.hpp"
 #include "../backends/cpu.hpp"
 #include "../ops/backend.hpp"
 #include "../ops/checks.hpp"
@@ -20,40 +21,15 @@
 #include "../views/error.hpp"
 #include "../views/factors.hpp"
 #include "../views/options.hpp"
-#include "../views/slice.hpp"
-#include "../views/tenants.hpp"
+#include "../views/scalar.hpp"
 #include "../views/tokens.hpp"
 #include "adapter_set.hpp"
 #include "batch_plan.hpp"
+#include "batch_runs.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
 
 namespace detail {
-/// The tokens of a view that stand at some rows of it. With rows or pointers of its own it takes a block at a
-/// time.
-template <class T>
-class GatheredTokens {
- public:
-  explicit GatheredTokens(const Tokens<T>& all) : all_(all), is_plain_(!all.rows && !all.pointers) {}
-
-  Index most(Index count) const { return is_plain_ ? count : std::min(count, block); }
-
-  /// Valid until the next call.
-  Tokens<T> at(const Index* rows, Index count) {
-    if (is_plain_)
-      return {.data = all_.data, .width = all_.width, .count = count, .stride = all_.stride, .rows = rows};
-    for (Index t = 0; t < count; ++t) pointers_[t] = all_[rows[t]];
-    return {.width = all_.width, .count = count, .pointers = pointers_};
-  }
-
- private:
-  static constexpr Index block = 128;
-  Tokens<T> all_;
-  bool is_plain_;
-  T* pointers_[block] = {};
-};
-template <class T>
-GatheredTokens(const Tokens<T>&) -> GatheredTokens<T>;
 
 /// Whether there are no tokens, and so nothing to do.
 template <class P, class T>
@@ -85,10 +61,21 @@ void check_hidden(const BatchPlan<P>& plan, const Factors<const P>& module, cons
   check_tokens(module, "h", h, "its own width", h.width, "h", h.count);
 }
 
+/// Throws Error where x or y has rows or pointers in a device's memory: those of the plan's tokens would have
+/// to be looked up there.
+template <class B, class P, class T>
+void check_batch_view(const Factors<const P>& module, const char* what, const Tokens<T>& tokens) {
+  if (has_device_memory<B> && (tokens.rows || tokens.pointers))
+    fail_at(module, "on this backend ", what, " of a batch cannot be gathered by rows or pointers");
+}
+
 template <class B, class P>
-void check_batch_options(const Factors<const P>& module, const CallOptions& o, bool is_half) {
-  static_assert(!has_device_memory<B>,
-                "tiedlora: a BatchPlan is in the host's memory: a device's kernels cannot read it");
+void check_batch_options(const BatchPlan<P>& plan, const Factors<const P>& module, const CallOptions& o,
+                         bool is_half) {
+  if (has_device_memory<B> && !plan.is_on_device())
+    fail_at(module,
+            "the plan's arrays are in the host's memory, where this backend cannot read them; "
+            "PlanOnDevice::upload(plan), once per batch, copies them");
   check_options(module, o, is_half);
   check_backend<B>(module, o);
   if (o.token_scale) fail_at(module, "a batch has its scales in its plan, not in token_scale");
@@ -101,150 +88,12 @@ bool check_shrink(const BatchPlan<P>& plan, Index m, const Tokens<X>& x, const T
                   const CallOptions& o, bool is_half = true) {
   if (has_no_tokens(plan, "x", x)) return false;
   const Factors<const P> module = host_module(plan, m, 0);
-  check_batch_options<B>(module, o, is_half);
+  check_batch_options<B>(plan, module, o, is_half);
   if (module.rank == 0) return false;
   check_tokens(module, "x", x, "in_features", module.in_features, "the plan", plan.tokens());
+  check_batch_view<B>(module, "x", x);
   check_hidden(plan, module, h);
   return true;
-}
-
-/// A module with some of its outputs only.
-template <class P>
-Factors<const P> cut_outputs(Factors<const P> f, const Range& features) {
-  f.B += features.begin;
-  if (f.v) f.v += features.begin;
-  f.out_features = features.end - features.begin;
-  return f;
-}
-
-inline Range common(const Range& a, Index begin, Index end) {
-  return {std::max(a.begin, begin), std::min(a.end, end)};
-}
-
-/// One run's tokens in `own`, a block at a time: body(begin, count, tokens) with their places in the sorted
-/// order.
-template <class P, class T, class Body>
-void for_blocks(const BatchPlan<P>& plan, const typename BatchPlan<P>::Run& run, const Range& own,
-                GatheredTokens<T>& tokens, const Body& body) {
-  const auto [begin, end] = common(own, run.begin, run.end);
-  for (Index i = begin; i < end;) {
-    const Index count = tokens.most(end - i);
-    body(i, count, tokens.at(plan.rows() + i, count));
-    i += count;
-  }
-}
-
-/// shrink of at most `most` modules that read the same x.
-template <std::size_t most, class B, class P, class X>
-void shrink_together(const B& backend, const BatchPlan<P>& plan, std::span<const Index> modules,
-                     const Tokens<const X>& x, std::span<const Tokens<accumulator_t<P>>> h,
-                     const Slice& slice) {
-  using Acc = accumulator_t<P>;
-  const Range all = {0, plan.size()}, own = part_of(plan.size(), slice);
-  GatheredTokens gathered(x);
-  for (const auto& run : plan.shrink_runs()) {
-    Factors<const P> factors[most];
-    Tokens<Acc> hidden[most];
-    std::size_t n = 0;
-    Index rank = 0;
-    for (std::size_t i = 0; i < modules.size(); ++i) {
-      factors[n] = run.adapter->factors(modules[i]);
-      if (factors[n].rank == 0) continue;
-      rank = std::max(rank, factors[n].rank);
-      hidden[n] = h[i].features(0, factors[n].rank);
-      ++n;
-    }
-    if (n == 0) continue;
-    // Few tokens are shared out by ranks, as for a single adapter.
-    const bool by_tokens = plan.size() >= rank;
-    for_blocks(plan, run, by_tokens ? own : all, gathered, [&](Index begin, Index count, const auto& tokens) {
-      Tokens<Acc> hs[most];
-      for (std::size_t i = 0; i < n; ++i) hs[i] = hidden[i].tokens(begin, count);
-      const std::span<const Factors<const P>> all_factors(factors, n);
-      const std::span<const Tokens<Acc>> all_hs(hs, n);
-      const Tokens<const X> xs = tokens;
-      const CallOptions o = {.slice = by_tokens ? Slice{} : slice};
-      if constexpr (requires { backend.shrink(all_factors, xs, all_hs, o); }) {
-        backend.shrink(all_factors, xs, all_hs, o);
-      } else {
-        for (std::size_t i = 0; i < n; ++i) backend.shrink(factors[i], xs, hs[i], o);
-      }
-    });
-  }
-}
-
-/// expand for a block of a run of tenants, from place `begin` in the sorted order: one product with the B
-/// that they share.
-template <class B, class P, class Y>
-void expand_tenants(const B& backend, const BatchPlan<P>& plan, const typename BatchPlan<P>::Run& run,
-                    Index module, const Range& features, Index begin, const Tokens<const accumulator_t<P>>& h,
-                    const Tokens<Y>& y, const CallOptions& o) {
-  const Layout& layout = run.adapter->placement->layout;
-  const Index own = (*run.adapter->placement)[module];
-  const P* const* trainables = plan.trainables() + begin;
-  const auto offset = [&](FactorId id) {
-    const Layout::Group* group = layout.group(id, own);
-    return group && layout.is_trained(id) ? group->offset : -1;
-  };
-  Tenants<P> tenants = {trainables, offset(FactorId::u), offset(FactorId::v)};
-  if (tenants.v >= 0) tenants.v += features.begin;
-  const Factors<const P> common = cut_outputs(run.adapter->factors(module), features);
-  if constexpr (requires { backend.expand(common, tenants, h, y, o); }) {
-    backend.expand(common, tenants, h, y, o);
-  } else {
-    for (Index t = 0; t < y.count; ++t) {
-      const Factors<const P> f = factors_at<P>(layout, own, trainables[t], run.adapter->frozen);
-      backend.expand(cut_outputs(f, features), h.tokens(t, 1), y.tokens(t, 1), from_token(o, t));
-    }
-  }
-}
-
-/// y = 0, for tokens that no adapter adds to.
-template <class B, class P, class Y>
-void set_to_zero(const B& backend, Factors<const P> host, const Tokens<Y>& y) {
-  host.rank = 0;
-  host.out_features = y.width;
-  backend.expand(host, Tokens<const accumulator_t<P>>(), y, CallOptions{.overwrite = true});
-}
-
-/// expand, with its operands checked.
-template <class B, class P, class Y>
-void expand_runs(const B& backend, const BatchPlan<P>& plan, const Factors<const P>& host,
-                 const Tokens<const accumulator_t<P>>& hs, const Tokens<Y>& ys, const CallOptions& o) {
-  // Few tokens are shared out by features, as for a single adapter; and so are tokens that several adapters
-  // add to, which all do it in the same thread.
-  const bool by_tokens = plan.size() > most_tokens_by_features && !plan.revisits();
-  const Range own = by_tokens ? part_of(plan.size(), o.slice) : Range{0, plan.size()};
-  const Range features =
-      by_tokens ? Range{0, host.out_features} : part_of_features(host.out_features, o.slice);
-  const Index width = features.end - features.begin;
-  const auto part = ys.features(features.begin, width);
-  GatheredTokens gathered(part);
-  if (o.overwrite) {
-    const Range idle = part_of(static_cast<Index>(plan.idle().size()), o.slice);
-    for (Index i = idle.begin; i < idle.end; ++i)
-      set_to_zero(backend, host, ys.tokens(plan.idle()[static_cast<std::size_t>(i)], 1));
-  }
-  if (width == 0) return;
-  for (const auto& run : plan.expand_runs()) {
-    const bool overwrite = o.overwrite && run.is_first;
-    const Factors<const P> f = run.adapter->factors(host.module);
-    if (f.rank == 0) {
-      if (overwrite)
-        for_blocks(plan, run, own, gathered,
-                   [&](Index, Index, const auto& out) { set_to_zero(backend, host, out); });
-      continue;
-    }
-    for_blocks(plan, run, own, gathered, [&](Index begin, Index count, const auto& out) {
-      const CallOptions options = {
-          .scale = o.scale, .token_scale = plan.scales() + begin, .overwrite = overwrite};
-      const auto hidden = hs.tokens(begin, count).features(0, f.rank);
-      if (run.has_tenants)
-        expand_tenants(backend, plan, run, host.module, features, begin, hidden, out, options);
-      else
-        backend.expand(cut_outputs(f, features), hidden, out, options);
-    });
-  }
 }
 
 }  // namespace detail
@@ -303,9 +152,10 @@ void expand(const B& backend, const BatchPlan<P>& plan, Index module, const H& h
   const Tokens<const accumulator_t<P>> hs = input_tokens(h);
   if (has_no_tokens(plan, "y", ys)) return;
   const Factors<const P> host = host_module(plan, module, ys.width);
-  check_batch_options<B>(host, o, true);
+  check_batch_options<B>(plan, host, o, true);
   if (host.rank == 0 && !o.overwrite) return;
   check_tokens(host, "y", ys, "out_features", host.out_features, "the plan", plan.tokens());
+  check_batch_view<B>(host, "y", ys);
   if (host.rank > 0) check_hidden(plan, host, hs);
   expand_runs(backend, plan, host, hs, ys, o);
 }
@@ -326,6 +176,7 @@ void forward(const B& backend, const BatchPlan<P>& plan, Index module, const X& 
   if (has_no_tokens(plan, "y", ys) || (!shrinks && !o.overwrite)) return;
   const Factors<const P> host = host_module(plan, module, ys.width);
   check_tokens(host, "y", ys, "out_features", host.out_features, "the plan", plan.tokens());
+  check_batch_view<B>(host, "y", ys);
   if (shrinks) shrink_together<1>(backend, plan, std::span(&module, 1), xs, std::span(&hs, 1), o.slice);
   expand_runs<B, P>(backend, plan, host, hs, ys, o);
 }

@@ -29,6 +29,16 @@ struct AdapterUse {
   float scale = 1;
 };
 
+/// What kernels read of a plan. In the sorted order of uses: their tokens, their scales and their adapters'
+/// trained arrays; then the tokens without adapter.
+template <class P>
+struct PlanArrays {
+  const Index* rows = nullptr;
+  const float* scales = nullptr;
+  const P* const* trainables = nullptr;
+  const Index* idle = nullptr;
+};
+
 /// The plan of one batch: its tokens sorted by adapter, and their places. Made once per batch from a snapshot
 /// of the adapters, read by the calls of batch.hpp for every module of every layer, by any number of threads.
 /// It holds the snapshot, and so the adapters, until it is made anew or dies.
@@ -94,14 +104,18 @@ class BatchPlan {
   /// At any module.
   Index max_rank() const { return max_rank_; }
 
-  /// For the calls, and for kernels of a host's own. In the sorted order of uses: their tokens, their scales
-  /// and their adapters' trained arrays; the tokens without adapter.
+  /// For the calls, and for kernels of a host's own; see PlanArrays.
   const Index* rows() const { return rows_.data(); }
   const float* scales() const { return scales_.data(); }
   const P* const* trainables() const { return trainables_.data(); }
   std::span<const Index> idle() const { return idle_; }
   std::span<const Run> shrink_runs() const { return shrink_runs_; }
   std::span<const Run> expand_runs() const { return expand_runs_; }
+  /// The same in a device's memory, where PlanOnDevice has put them; null before, and when the plan was made
+  /// anew.
+  const PlanArrays<P>& device_arrays() const { return device_arrays_; }
+  bool is_on_device() const { return is_on_device_; }
+  void set_device_arrays(const PlanArrays<P>& arrays) { device_arrays_ = arrays, is_on_device_ = true; }
   /// Whether a token has several adapters: expand then goes over its y more than once.
   bool revisits() const { return revisits_; }
 
@@ -126,7 +140,8 @@ class BatchPlan {
     shrink_runs_.clear(), expand_runs_.clear();
     uses_of_.assign(static_cast<std::size_t>(tokens), 0);
     max_rank_ = 0;
-    revisits_ = false;
+    revisits_ = is_on_device_ = false;
+    device_arrays_ = {};
   }
 
   void push(const AdapterUse& use) {
@@ -183,7 +198,8 @@ class BatchPlan {
 
   AdapterSnapshot<P> snapshot_;
   Index tokens_ = 0, max_rank_ = 0;
-  bool revisits_ = false;
+  bool revisits_ = false, is_on_device_ = false;
+  PlanArrays<P> device_arrays_;
   std::vector<Use> uses_;
   std::vector<Index> uses_of_;  // by token
   std::vector<Index> rows_, idle_;

@@ -71,7 +71,7 @@ template <class T>
 class Allocation {
  public:
   Allocation(const Memory& memory, std::size_t size)
-      : memory_(&memory), size_(size), data_(memory.allocate(std::max<std::size_t>(1, size * sizeof(T)))) {}
+      : memory_(&memory), size_(size), data_(memory.allocate(std::max<std::size_t>(1, bytes_of(size)))) {}
   Allocation(const Memory& memory, const std::vector<T>& values) : Allocation(memory, values.size()) {
     upload(values);
   }
@@ -82,13 +82,18 @@ class Allocation {
   T* data() const { return static_cast<T*>(data_); }
   std::size_t size() const { return size_; }
   void upload(const std::vector<T>& values) {
-    if (!values.empty()) memory_->upload(values.data(), data_, values.size() * sizeof(T));
+    if (!values.empty())
+      memory_->upload(static_cast<const void*>(values.data()), data_, bytes_of(values.size()));
   }
   void download(std::vector<T>& values) const {
-    if (!values.empty()) memory_->download(data_, values.data(), values.size() * sizeof(T));
+    if (!values.empty()) memory_->download(data_, static_cast<void*>(values.data()), bytes_of(values.size()));
   }
 
  private:
+  static constexpr std::size_t bytes_of(std::size_t size) {
+    return size * sizeof(T);  // NOLINT(bugprone-sizeof-expression): T may be a pointer
+  }
+
   const Memory* memory_;
   std::size_t size_;
   void* data_;
