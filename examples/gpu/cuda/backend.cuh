@@ -78,13 +78,15 @@ class CudaBackend {
   }
   template <class P, class Y>
   void expand(const Factors<const P>& f, const Tokens<const float>& h, const Tokens<Y>& y, const CallOptions& o) const {
-    expand_tokens(product_of_B(f, y.count, o), h, y, o.token_scale, Tenants<P>());
+    expand_tokens(product_of_B(f, y.count, o), h, y, o.token_scale);
   }
   /// For tenants, whose tokens have their own u and v: two products for all of them.
   template <class P, class Y>
   void expand(const Factors<const P>& f, const Tenants<P>& tenants, const Tokens<const float>& h, const Tokens<Y>& y,
               const CallOptions& o) const {
-    expand_tokens(product_of_B(f, y.count, o), h, y, o.token_scale, tenants);
+    Product<P> p = product_of_B(f, y.count, o);
+    p.own_rank_scale = tenants.u, p.own_feature_scale = tenants.v;
+    expand_tokens(p, h, y, o.token_scale, tenants.arrays);
   }
   template <class P, class Y>
   void expand_backward(const Factors<const P>& f, const Tokens<const float>& h, const Tokens<const Y>& dy,
@@ -107,7 +109,7 @@ class CudaBackend {
     if (dx.is_none()) return;
     Product<P> p = product_of_A(f, dx.count);
     p.overwrite = o.overwrite;
-    expand_tokens(p, dh, dx, nullptr, Tenants<P>());
+    expand_tokens(p, dh, dx, nullptr);
   }
 
   /// forward of modules with one A (same pointer, rank and x), in one launch where tokens are few: h is theirs
@@ -161,7 +163,7 @@ class CudaBackend {
 
   template <class P, class Y>
   void expand_tokens(const Product<P>& p, const Tokens<const float>& h, const Tokens<Y>& y, const float* token_scales,
-                     const Tenants<P>& tenants) const {
+                     const P* const* arrays = nullptr) const {
     using namespace expand_many_shape;
     if (p.count == 0 || p.features == 0) return;
     const std::size_t each = bytes<P>(p.rank);
@@ -173,7 +175,7 @@ class CudaBackend {
         products.some[0].begin += t;
         products.some[0].count = std::min(few_tokens, p.count - t);
         expand_few(products, 1, p.features, {.of = {h}}, Outputs<Y>{.of = {y}, .wide = {is_wide(y)}}, token_scales,
-                   tenants);
+                   arrays);
       }
       return;
     }
@@ -184,18 +186,18 @@ class CudaBackend {
             static_cast<unsigned>(warps * lanes),
             static_cast<std::size_t>(warps) * each,
             stream_},
-           expand_many_kernel<P, Y>, p, h, y, is_wide(y), tokens_per_block, token_scales, tenants);
+           expand_many_kernel<P, Y>, p, h, y, is_wide(y), tokens_per_block, token_scales, arrays);
   }
 
   template <class P, class Y>
   void expand_few(const Products<P>& products, int count, int features, const Inputs<float>& h, const Outputs<Y>& y,
-                  const float* token_scales, const Tenants<P>& tenants) const {
+                  const float* token_scales, const P* const* arrays, float scale = 1, bool overwrites = true) const {
     namespace shape = expand_few_shape;
     launch({{blocks(parts_of(features, shape::features)), 1, blocks(count)},
             shape::threads,
             sizeof(shape::Shared),
             stream_},
-           expand_few_kernel<P, Y>, products, h, y, token_scales, tenants);
+           expand_few_kernel<P, Y>, products, h, y, token_scales, arrays, scale, overwrites);
   }
 
  private:

@@ -115,6 +115,9 @@ inline void copy_to_device(const void* from, void* to, std::size_t bytes, Stream
 inline void copy_to_host(const void* from, void* to, std::size_t bytes, Stream stream) {
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream));
 }
+inline void copy_on_device(const void* from, void* to, std::size_t bytes, Stream stream) {
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream));
+}
 inline void set_bytes(void* to, int value, std::size_t bytes, Stream stream) {
   check(cudaMemsetAsync(to, value, bytes, stream));
 }
@@ -125,6 +128,86 @@ inline bool is_capturing(Stream stream) {
   return status != cudaStreamCaptureStatusNone;
 }
 inline void synchronize(Stream stream) { check(cudaStreamSynchronize(stream)); }
+
+/// A stream of its own, in which graphs can be captured.
+class OwnStream {
+ public:
+  OwnStream() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)); }
+  OwnStream(const OwnStream&) = delete;
+  OwnStream& operator=(const OwnStream&) = delete;
+  ~OwnStream() { cudaStreamDestroy(stream_); }
+  operator Stream() const { return stream_; }
+
+ private:
+  Stream stream_ = nullptr;
+};
+
+/// What body() launches, as one graph: it is launched at once, without the host's time for every kernel.
+class Graph {
+ public:
+  template <class Body>
+  Graph(Stream stream, const Body& body) : stream_(stream) {
+    check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    try {
+      body();
+    } catch (...) {
+      cudaStreamEndCapture(stream, &graph_);
+      if (graph_) cudaGraphDestroy(graph_);
+      throw;
+    }
+    check(cudaStreamEndCapture(stream, &graph_));
+    check(cudaGraphInstantiate(&instance_, graph_, 0));
+  }
+  Graph(const Graph&) = delete;
+  Graph& operator=(const Graph&) = delete;
+  ~Graph() {
+    cudaGraphExecDestroy(instance_);
+    cudaGraphDestroy(graph_);
+  }
+  void launch() const { check(cudaGraphLaunch(instance_, stream_)); }
+
+ private:
+  Stream stream_;
+  cudaGraph_t graph_ = nullptr;
+  cudaGraphExec_t instance_ = nullptr;
+};
+
+/// The time that the device takes for what is between two of them in a stream.
+class Event {
+ public:
+  Event() { check(cudaEventCreate(&event_)); }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  ~Event() { cudaEventDestroy(event_); }
+  void record(Stream stream) { check(cudaEventRecord(event_, stream)); }
+  /// In seconds; waits for both.
+  double since(const Event& earlier) const {
+    float milliseconds = 0;
+    check(cudaEventSynchronize(event_));
+    check(cudaEventElapsedTime(&milliseconds, earlier.event_, event_));
+    return 1e-3 * static_cast<double>(milliseconds);
+  }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
+/// Empty where there is no device, or none that runs these kernels: then `why`.
+inline std::string device_name(std::string& why) {
+  int count = 0;
+  cudaDeviceProp properties;
+  cudaError_t error = cudaGetDeviceCount(&count);
+  if (error == cudaSuccess && count > 0) error = cudaGetDeviceProperties(&properties, 0);
+  if (error != cudaSuccess || count == 0) {
+    why = error == cudaSuccess ? "no CUDA device" : cudaGetErrorString(error);
+    return {};
+  }
+  if (properties.major < 8) {
+    why = std::string(properties.name) + " is older than compute capability 8.0, whose bfloat16 the kernels need";
+    return {};
+  }
+  return properties.name;
+}
 
 }  // namespace gpu_cuda
 #endif

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>  // max, min
+#include <cmath>      // isfinite, sqrt
 #include <cstddef>    // byte, size_t
 #include <cstdint>    // uint32_t
 #include <cstdlib>    // free, malloc
@@ -11,7 +12,7 @@
 #include "fibers.hpp"
 #include "numbers.hpp"
 
-using std::max, std::min;
+using std::isfinite, std::max, std::min, std::sqrt;
 
 #define __global__
 #define __device__
@@ -35,6 +36,14 @@ inline float __shfl_xor_sync(unsigned, float value, int mask) {
   const unsigned bits = __float_as_uint(value);
   auto& grid = cuda_emulation::Grid::get();
   return __uint_as_float(grid.exchange(&bits, 1).words[grid.lane() ^ static_cast<unsigned>(mask)][0]);
+}
+
+inline double __shfl_xor_sync(unsigned, double value, int mask) {
+  std::uint32_t words[2];
+  std::memcpy(words, &value, sizeof value);
+  auto& grid = cuda_emulation::Grid::get();
+  std::memcpy(&value, grid.exchange(words, 2).words[grid.lane() ^ static_cast<unsigned>(mask)], sizeof value);
+  return value;
 }
 
 namespace gpu_cuda {
@@ -111,8 +120,28 @@ inline void* device_allocate(std::size_t bytes) {
 inline void device_free(void* data) { std::free(data); }
 inline void copy_to_device(const void* from, void* to, std::size_t bytes, Stream) { std::memcpy(to, from, bytes); }
 inline void copy_to_host(const void* from, void* to, std::size_t bytes, Stream) { std::memcpy(to, from, bytes); }
+inline void copy_on_device(const void* from, void* to, std::size_t bytes, Stream) { std::memcpy(to, from, bytes); }
 inline void set_bytes(void* to, int value, std::size_t bytes, Stream) { std::memset(to, value, bytes); }
 inline bool is_capturing(Stream) { return false; }
 inline void synchronize(Stream) {}
+
+struct OwnStream {
+  operator Stream() const { return 0; }
+};
+/// Runs its body each time.
+class Graph {
+ public:
+  Graph(Stream, std::function<void()> body) : body_(std::move(body)) {}
+  void launch() const { body_(); }
+
+ private:
+  std::function<void()> body_;
+};
+/// No time passes: an emulation has none to show.
+struct Event {
+  void record(Stream) {}
+  double since(const Event&) const { return 0; }
+};
+inline std::string device_name(std::string&) { return "emulation on the host"; }
 
 }  // namespace gpu_cuda

@@ -4,8 +4,6 @@
 // flight together, and add up through shared memory (32 KB).
 #pragma once
 
-#include <tiedlora/views/tenants.hpp>
-
 #include "product.cuh"
 
 namespace gpu_cuda {
@@ -21,8 +19,7 @@ struct Shared {
 /// after the next barrier.
 template <class P, class Y, class Hidden>
 __device__ inline void expand_few_block(const Product<P>& p, const Tokens<Y>& y, bool y_wide, int first,
-                                        const float* token_scales, const tiedlora::Tenants<P>& tenants,
-                                        const Hidden& h, expand_few_shape::Shared& shared) {
+                                        const float* token_scales, const P* const* arrays, const Hidden& h, expand_few_shape::Shared& shared) {
   using namespace expand_few_shape;
   const int lane = threadIdx.x % lanes, warp = threadIdx.x / lanes;
   const int i = first + lane * 8;
@@ -48,8 +45,8 @@ __device__ inline void expand_few_block(const Product<P>& p, const Tokens<Y>& y,
   // A warp writes every fourth token.
   for (int t = warp; t < p.count; t += warps) {
     const int token = p.begin + t, left = p.features - i;
-    const P* const own = tenants.v >= 0 ? tenants.arrays[token] + tenants.v : p.feature_scale;
-    const Eight<P> s = own ? load(own + i, left, false) : zeros<P>();
+    const P* const scales = feature_scales(p, arrays, token);
+    const Eight<P> s = scales ? load(scales + i, left, false) : zeros<P>();
     const float c = token_scale(token_scales, p.scale, token);
     float values[8] = {};
 #pragma unroll
@@ -59,25 +56,26 @@ __device__ inline void expand_few_block(const Product<P>& p, const Tokens<Y>& y,
       values[4] += b.x, values[5] += b.y, values[6] += b.z, values[7] += b.w;
     }
 #pragma unroll
-    for (int j = 0; j < 8; ++j) values[j] *= c * (own ? element(s, j) : 1.0f);
+    for (int j = 0; j < 8; ++j) values[j] *= c * (scales ? element(s, j) : 1.0f);
     store(values, y[token] + i, left, y_wide, p.overwrite);
   }
 }
 
+/// For a table that serves calls of several kinds: times `scale`; whether it overwrites at all.
 template <class P, class Y>
 __global__ void __launch_bounds__(expand_few_shape::threads)
     expand_few_kernel(Products<P> products, Inputs<float> h, Outputs<Y> y, const float* token_scales,
-                      tiedlora::Tenants<P> tenants) {
+                      const P* const* arrays, float scale, bool overwrites) {
   using namespace expand_few_shape;
-  const Product<P>& p = products[blockIdx.z];
+  Product<P> p = products[blockIdx.z];
+  p.scale *= scale, p.overwrite = p.overwrite && overwrites;
   const int first = static_cast<int>(blockIdx.x) * features;
   if (first >= p.features) return;
   const Tokens<const float> hidden = h.of[p.place];
   const auto scaled = [&](int t, int k) {
-    const P* const own = tenants.u >= 0 ? tenants.arrays[p.begin + t] + tenants.u : p.rank_scale;
-    return hidden[p.begin + t][k] * scale_at(own, k);
+    return hidden[p.begin + t][k] * scale_at(rank_scales(p, arrays, p.begin + t), k);
   };
-  expand_few_block(p, y.of[p.place], y.wide[p.place], first, token_scales, tenants, scaled, shared_memory<Shared>());
+  expand_few_block(p, y.of[p.place], y.wide[p.place], first, token_scales, arrays, scaled, shared_memory<Shared>());
 }
 
 }  // namespace gpu_cuda

@@ -7,8 +7,6 @@
 // lane's own words (nobody else reads them: no barrier).
 #pragma once
 
-#include <tiedlora/views/tenants.hpp>
-
 #include "pieces.cuh"
 #include "product.cuh"
 
@@ -31,7 +29,7 @@ struct Shared {
 template <class P, class Y>
 __global__ void __launch_bounds__(expand_many_shape::most_warps * lanes)
     expand_many_kernel(Product<P> p, Tokens<const float> h, Tokens<Y> y, bool y_wide, int tokens_per_block,
-                       const float* token_scales, tiedlora::Tenants<P> tenants) {
+                       const float* token_scales, const P* const* arrays) {
   using namespace expand_many_shape;
   constexpr int pieces = piece_count<P>;
   const int lane = threadIdx.x % lanes, warp = threadIdx.x / lanes, g = lane / 4, q = lane % 4;
@@ -72,7 +70,7 @@ __global__ void __launch_bounds__(expand_many_shape::most_warps * lanes)
           float pair[2] = {0, 0};
           if (t < end) {
             const float* const row = h[p.begin + t];
-            const P* const scales = tenants.u >= 0 ? tenants.arrays[p.begin + t] + tenants.u : p.rank_scale;
+            const P* const scales = rank_scales(p, arrays, p.begin + t);
 #pragma unroll
             for (int z = 0; z < 2; ++z)
               if (k + z < p.rank) pair[z] = row[k + z] * scale_at(scales, k + z);
@@ -99,7 +97,7 @@ __global__ void __launch_bounds__(expand_many_shape::most_warps * lanes)
       for (int lower = 0; lower < 2; ++lower) {
         const int t = t0 + 16 * m + 8 * lower + g;
         if (t >= end) continue;
-        const P* const scales = tenants.v >= 0 ? tenants.arrays[p.begin + t] + tenants.v : p.feature_scale;
+        const P* const scales = feature_scales(p, arrays, p.begin + t);
         const Eight<P> s = scales ? load(scales + i, left, false) : zeros<P>();
         const float c = token_scale(token_scales, p.scale, p.begin + t);
         float values[8];

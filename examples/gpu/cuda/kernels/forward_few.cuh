@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(forward_few_shape::threads)
     const int blocks = (p.features + expand_few_shape::features - 1) / expand_few_shape::features;
     for (; n < blocks; n += static_cast<int>(gridDim.x)) {
       expand_few_block(p, y.of[p.place], y.wide[p.place], n * expand_few_shape::features, token_scales,
-                       tiedlora::Tenants<P>(), [&](int t, int k) { return shared.h[k][t] * scale_at(p.rank_scale, k); },
+                       static_cast<const P* const*>(nullptr), [&](int t, int k) { return shared.h[k][t] * scale_at(p.rank_scale, k); },
                        shared.expand);
       __syncthreads();
     }

@@ -41,12 +41,4 @@ __device__ inline float add_gradient(const Product<P>& p, const Gradient& gradie
   return du;
 }
 
-/// s for eight features, zeros behind the last.
-template <class P>
-__device__ inline void load_scales(const Product<P>& p, int i, float (&s)[8]) {
-  const Eight<P> e = p.feature_scale ? load(p.feature_scale + i, p.features - i, false) : zeros<P>();
-#pragma unroll
-  for (int j = 0; j < 8; ++j) s[j] = p.feature_scale ? element(e, j) : 1.0f;
-}
-
 }  // namespace gpu_cuda

@@ -47,7 +47,7 @@ __device__ inline void pair_tokens(const Eight<X>& first, const Eight<X>& second
 
 /// Grid: tiles of features, groups of ranks, shares of the tokens. dh: none where it is not wanted.
 template <class P, class X>
-__global__ void __launch_bounds__(outer_many_shape::threads)
+__global__ void __launch_bounds__(outer_many_shape::threads, 2)
     outer_many_kernel(Product<P> p, Tokens<const float> h, Tokens<const X> x, bool x_wide, Gradient gradient,
                       Tokens<float> dh, const float* token_scales, int tokens_per_block, Workspace workspace) {
   using namespace outer_many_shape;
@@ -104,7 +104,7 @@ __global__ void __launch_bounds__(outer_many_shape::threads)
     for (int step = 0; step < warp_features / step_features; ++step) {
       const int i = first + step * step_features + 8 * q, left = p.features - i;
       float s[8];
-      if (p.feature_scale) load_scales(p, i, s);
+      load_scales(p, i, s);
       Eight<X> numbers[2];
 #pragma unroll
       for (int n = 0; n < 2; ++n) {
@@ -119,7 +119,7 @@ __global__ void __launch_bounds__(outer_many_shape::threads)
             load(p.matrix + k * p.stride + i, k < p.rank ? left : 0, p.wide),
             load(p.matrix + (k + 8) * p.stride + i, k + 8 < p.rank ? left : 0, p.wide));
 #pragma unroll
-        for (int n = 0; n < 2; ++n) shrink_step(d[m][n], fragment, numbers[n], p.feature_scale ? s : nullptr);
+        for (int n = 0; n < 2; ++n) shrink_step(d[m][n], fragment, numbers[n], p.feature_scale, s);
       }
     }
 #pragma unroll

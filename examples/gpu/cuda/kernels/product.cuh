@@ -25,6 +25,8 @@ struct Product {
   int rank = 0, features = 0;
   int begin = 0, count = 0;  ///< the tokens
   int place = 0;             ///< which of a launch's H and Y
+  /// Of tenants over one M: where the scales begin in the array of a token's own; -1: they have none.
+  Index own_rank_scale = -1, own_feature_scale = -1;
   bool wide = false;         ///< matrix rows are aligned to 16 bytes
   bool overwrite = false;
 };
@@ -75,6 +77,22 @@ __device__ inline bool comes_last(unsigned* ticket, unsigned expected, bool* sha
 template <class P>
 __device__ inline float scale_at(const P* scales, int i) {
   return scales ? static_cast<float>(scales[i]) : 1.0f;
+}
+/// s for eight features, zeros behind the last.
+template <class P>
+__device__ inline void load_scales(const Product<P>& p, int i, float (&s)[8]) {
+  const Eight<P> e = p.feature_scale ? load(p.feature_scale + i, p.features - i, false) : zeros<P>();
+#pragma unroll
+  for (int j = 0; j < 8; ++j) s[j] = p.feature_scale ? element(e, j) : 1.0f;
+}
+/// The scales of one token: its tenant's, or those of all. `arrays`: by token, what its tenant trained.
+template <class P>
+__device__ inline const P* rank_scales(const Product<P>& p, const P* const* arrays, int t) {
+  return p.own_rank_scale >= 0 ? arrays[t] + p.own_rank_scale : p.rank_scale;
+}
+template <class P>
+__device__ inline const P* feature_scales(const Product<P>& p, const P* const* arrays, int t) {
+  return p.own_feature_scale >= 0 ? arrays[t] + p.own_feature_scale : p.feature_scale;
 }
 __device__ inline float token_scale(const float* scales, float c, int t) { return scales ? c * scales[t] : c; }
 

@@ -69,7 +69,7 @@ __device__ inline float shrink_few_total(const float* partial, int splits, int k
 }
 
 template <class P, class X>
-__global__ void __launch_bounds__(shrink_few_shape::threads)
+__global__ void __launch_bounds__(shrink_few_shape::threads, 4)
     shrink_few_kernel(Products<P> products, Tokens<const X> x, bool x_wide, Outputs<float> h,
                       const float* token_scales, Workspace workspace) {
   using namespace shrink_few_shape;

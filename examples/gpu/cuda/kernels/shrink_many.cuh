@@ -36,6 +36,7 @@ __global__ void __launch_bounds__(shrink_many_shape::threads)
     const int t = first_token + 8 * n + g;
     rows[n] = t < p.count ? x[p.begin + t] : nullptr;
   }
+  const bool is_scaled = p.feature_scale;
   float d[m_tiles][n_tiles][4] = {};
   const int step = step_features * warps * splits;
   for (int first = (static_cast<int>(blockIdx.z) * warps + warp) * step_features; first < p.features; first += step) {
@@ -52,18 +53,14 @@ __global__ void __launch_bounds__(shrink_many_shape::threads)
 #pragma unroll
     for (int n = 0; n < n_tiles; ++n) numbers[n] = load(rows[n] + i, rows[n] ? left : 0, x_wide);
     float s[8];
-    if (p.feature_scale) {
-      const Eight<P> e = load(p.feature_scale + i, left, false);
-#pragma unroll
-      for (int j = 0; j < 8; ++j) s[j] = element(e, j);
-    }
+    load_scales(p, i, s);
 #pragma unroll
     for (int tile = 0; tile < m_tiles; ++tile) {
       if (first_rank + 16 * tile >= p.rank) continue;
       const MatrixFragment<P> fragment(m[tile][0], m[tile][1]);
 #pragma unroll
       for (int n = 0; n < n_tiles; ++n)
-        if (first_token + 8 * n < p.count) shrink_step(d[tile][n], fragment, numbers[n], p.feature_scale ? s : nullptr);
+        if (first_token + 8 * n < p.count) shrink_step(d[tile][n], fragment, numbers[n], is_scaled, s);
     }
   }
 

@@ -42,10 +42,11 @@ __device__ inline void multiply_step(float (&d)[4], const std::uint32_t (&a)[2][
   }
 }
 
-/// d += M s∘X of these. s: eight scales of features; null: ones.
+/// d += M s∘X of these. (An array by reference stays in registers; a pointer that may be null would not.)
 template <class P, class X>
-__device__ inline void shrink_step(float (&d)[4], const MatrixFragment<P>& m, const Eight<X>& x, const float* s) {
-  if (s) {  // the products are floats
+__device__ inline void shrink_step(float (&d)[4], const MatrixFragment<P>& m, const Eight<X>& x, bool is_scaled,
+                                   const float (&s)[8]) {
+  if (is_scaled) {  // the products are floats
     std::uint32_t pieces[3][4];
 #pragma unroll
     for (int w = 0; w < 4; ++w) {
