@@ -26,7 +26,7 @@ namespace gpu_cuda {
 using tiedlora::CallOptions, tiedlora::Factors, tiedlora::Tenants;
 
 inline int parts_of(Index n, int of) { return static_cast<int>((n + of - 1) / of); }
-inline unsigned blocks(int n) { return static_cast<unsigned>(std::max(n, 1)); }
+inline unsigned at_least_one(int n) { return static_cast<unsigned>(std::max(n, 1)); }
 
 /// Whether rows can be loaded 16 bytes at a time. Of pointers the host knows nothing.
 template <class T>
@@ -146,7 +146,7 @@ class CudaBackend {
     const Workspace room = splits == 1 ? Workspace()
                                        : room_.get(static_cast<Index>(groups) * tiles * splits * sums,
                                                    static_cast<Index>(groups) * tiles, stream_);
-    launch({{blocks(groups), blocks(tiles), blocks(splits)}, threads, sizeof(Shared), stream_}, shrink_many_kernel<P, X>,
+    launch({{at_least_one(groups), at_least_one(tiles), at_least_one(splits)}, threads, sizeof(Shared), stream_}, shrink_many_kernel<P, X>,
            p, x, is_wide(x), h, token_scales, room);
   }
 
@@ -156,7 +156,7 @@ class CudaBackend {
     namespace shape = shrink_few_shape;
     const int groups = parts_of(largest_rank, shape::ranks), splits = std::max(1, parts_of(features, shape::features));
     const Index places = static_cast<Index>(groups) * count;
-    launch({{blocks(splits), blocks(groups), blocks(count)}, shape::threads, sizeof(shape::Shared), stream_},
+    launch({{at_least_one(splits), at_least_one(groups), at_least_one(count)}, shape::threads, sizeof(shape::Shared), stream_},
            shrink_few_kernel<P, X>, products, x, is_wide(x), h, token_scales,
            room_.get(places * splits * shape::sums, places, stream_));
   }
@@ -182,7 +182,7 @@ class CudaBackend {
     const int groups = parts_of(p.features, warps * features), tiles = parts_of(p.count, tokens);
     const int shares = std::clamp(parts_of(4 * limits_.multiprocessors, groups), 1, tiles);
     const int tokens_per_block = parts_of(tiles, shares) * tokens;
-    launch({{blocks(groups), blocks(parts_of(p.count, tokens_per_block)), 1},
+    launch({{at_least_one(groups), at_least_one(parts_of(p.count, tokens_per_block)), 1},
             static_cast<unsigned>(warps * lanes),
             static_cast<std::size_t>(warps) * each,
             stream_},
@@ -193,7 +193,7 @@ class CudaBackend {
   void expand_few(const Products<P>& products, int count, int features, const Inputs<float>& h, const Outputs<Y>& y,
                   const float* token_scales, const P* const* arrays, float scale = 1, bool overwrites = true) const {
     namespace shape = expand_few_shape;
-    launch({{blocks(parts_of(features, shape::features)), 1, blocks(count)},
+    launch({{at_least_one(parts_of(features, shape::features)), 1, at_least_one(count)},
             shape::threads,
             sizeof(shape::Shared),
             stream_},
@@ -209,7 +209,7 @@ class CudaBackend {
     if (p.count <= few_tokens) {
       using namespace outer_few_shape;
       const int tiles = std::max(1, parts_of(p.features, features)), groups = parts_of(p.rank, ranks);
-      launch({{blocks(tiles), blocks(groups), 1}, threads, sizeof(Shared), stream_}, outer_few_kernel<P, X>, p, h, x,
+      launch({{at_least_one(tiles), at_least_one(groups), 1}, threads, sizeof(Shared), stream_}, outer_few_kernel<P, X>, p, h, x,
              is_wide(x), gradient, dh, token_scales,
              room_.get(tiles * floats_per_tile(p.rank) + static_cast<Index>(groups) * p.features, 1 + tiles, stream_));
       return;
@@ -220,7 +220,7 @@ class CudaBackend {
     const int tokens_per_block = parts_of(parts_of(p.count, tokens), wanted) * tokens;
     const int shares = parts_of(p.count, tokens_per_block);
     const Sizes sizes(p.rank, p.features, p.count, shares);
-    launch({{blocks(tiles), blocks(groups), blocks(shares)}, threads, sizeof(Shared), stream_}, outer_many_kernel<P, X>,
+    launch({{at_least_one(tiles), at_least_one(groups), at_least_one(shares)}, threads, sizeof(Shared), stream_}, outer_many_kernel<P, X>,
            p, h, x, is_wide(x), gradient, dh, token_scales, tokens_per_block,
            room_.get(sizes.g + sizes.dh + sizes.du, 1 + tiles + static_cast<Index>(shares) * groups, stream_));
   }
@@ -250,7 +250,7 @@ class CudaBackend {
         parts_of(a.rank, shrink_few_shape::ranks) * std::max(1, parts_of(a.features, shrink_few_shape::features));
     const int work = std::max(pieces_of_shrink, pieces_of_expand);
     const int grid = std::min(work, blocks_at_once(forward_few_kernel<P, X, Y>, threads, sizeof(Shared)));
-    launch({{blocks(grid), 1, 1}, threads, sizeof(Shared), stream_, true}, forward_few_kernel<P, X, Y>, a, products,
+    launch({{at_least_one(grid), 1, 1}, threads, sizeof(Shared), stream_, true}, forward_few_kernel<P, X, Y>, a, products,
            static_cast<int>(modules.size()), x, is_wide(x), h, outputs, o.token_scale,
            room_.get(static_cast<Index>(pieces_of_shrink) * shrink_few_shape::sums, 0, stream_));
   }

@@ -21,8 +21,8 @@ struct ParityTable {
 /// The parity kit, for every mixture of types in turn.
 void check_parity(std::size_t cases, std::uint64_t seed, const std::function<void(const ParityTable&)>& show);
 
-/// The loss before every step of the README's program, on the device.
-std::vector<double> train_on_device(const gpu::FourLayers& problem);
+/// The loss before each of the steps 0, …, last_step of the README's program, on the device.
+std::vector<double> train_on_device(const gpu::FourLayers& problem, int last_step = gpu::FourLayers::last_step);
 
 /// One line of the table.
 struct BenchRow {

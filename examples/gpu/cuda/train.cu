@@ -1,7 +1,7 @@
 // The README's four-layer program with everything on the device, every step one CUDA graph.
 //
-// The frozen layers x + W x go by the same backend: W is a "B" of rank 64 whose columns W's columns are, and an
-// "A" whose rows they are, so that expand adds W x, and dx of A adds Wᵀ dy.
+// The frozen layers x + W x go by the same backend: with W as a "B" of rank 64 expand adds W x, and with W as an
+// "A" shrink_backward adds Wᵀ dy.
 #include <cmath>    // sqrt
 #include <cstddef>  // byte, size_t
 #include <vector>   // vector
@@ -28,22 +28,29 @@ Tokens<float> tokens(const Array<float>& array, Index features) {
 
 }  // namespace
 
-std::vector<double> train_on_device(const FourLayers& problem) {
+std::vector<double> train_on_device(const FourLayers& problem, int last_step) {
   const OwnStream stream;
   const CudaBackend backend(stream);
   DeviceTraining training(problem.adapter, FourLayers::adamw_options(), stream);
 
-  std::vector<Array<float>> W, x, h;
-  for (const gpu::Matrix<float>& weight : problem.W) W.emplace_back(numbers_of(weight));
+  std::vector<Array<float>> columns, rows, x, h;  // of W, one behind the other
+  for (const gpu::Matrix<float>& weight : problem.W) {
+    columns.emplace_back(numbers_of(weight));
+    rows.emplace_back(numbers_of(weight.transpose()));
+  }
   for (int l = 0; l <= layers; ++l) x.emplace_back(numbers_of(problem.input));
   for (int l = 0; l < layers; ++l) h.emplace_back(static_cast<std::size_t>(FourLayers::rank * token_count));
   const Array<float> target(numbers_of(problem.target)), dy(numbers_of(problem.input)), dx(numbers_of(problem.input));
   const Array<statistics_shape::State> loss(std::vector<statistics_shape::State>(1));
   const Array<float> scratch(static_cast<std::size_t>(FourLayers::rank * token_count + 1));
   const auto base = [&](int l) {
-    const float* const weight = W[static_cast<std::size_t>(l)].data();
-    return Factors<const float>{.A = weight, .a_stride = width, .B = weight, .b_stride = width, .rank = width,
-                                .in_features = width, .out_features = width};
+    return Factors<const float>{.A = rows[static_cast<std::size_t>(l)].data(),
+                                .a_stride = width,
+                                .B = columns[static_cast<std::size_t>(l)].data(),
+                                .b_stride = width,
+                                .rank = width,
+                                .in_features = width,
+                                .out_features = width};
   };
 
   const auto step = [&] {
@@ -80,7 +87,7 @@ std::vector<double> train_on_device(const FourLayers& problem) {
   step();
   keep_loss();
   const Graph graph(stream, step);
-  while (losses.size() <= FourLayers::last_step) {
+  while (losses.size() <= static_cast<std::size_t>(last_step)) {
     training.begin_step();
     graph.launch();
     keep_loss();

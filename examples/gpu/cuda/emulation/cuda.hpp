@@ -7,7 +7,10 @@
 #include <cstdint>    // uint32_t
 #include <cstdlib>    // free, malloc
 #include <cstring>    // memcpy, memset
-#include <stdexcept>  // runtime_error
+#include <functional>  // function
+#include <stdexcept>   // runtime_error
+#include <string>      // string
+#include <utility>     // move
 
 #include "fibers.hpp"
 #include "numbers.hpp"

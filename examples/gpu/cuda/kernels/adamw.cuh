@@ -50,7 +50,7 @@ __device__ inline void add_up(double sum, statistics_shape::State* state, statis
 
 /// The square of the norm, in double, in which squares of floats cannot overflow: it is finite exactly where
 /// all gradients are. Grid: statistics_shape::blocks.
-inline __global__ void __launch_bounds__(statistics_shape::threads)
+[[maybe_unused]] static __global__ void __launch_bounds__(statistics_shape::threads)
     gradient_statistics_kernel(const float* gradients, Index count, statistics_shape::State* state) {
   using namespace statistics_shape;
   auto& shared = shared_memory<Shared>();
@@ -66,7 +66,7 @@ inline __global__ void __launch_bounds__(statistics_shape::threads)
 
 /// One step over all segments; gradients become zero. A step whose gradients are not finite leaves parameters
 /// and moments as they are. max_norm 0: not clipped. statistics: null where neither is wanted.
-inline __global__ void adamw_kernel(const tiedlora::StepPlan<float>* plan, float* parameters, float* gradients,
+[[maybe_unused]] static __global__ void adamw_kernel(const tiedlora::StepPlan<float>* plan, float* parameters, float* gradients,
                                     float* first_moment, float* second_moment, Index count, double max_norm,
                                     const statistics_shape::State* statistics) {
   const Index i = static_cast<Index>(blockIdx.x) * blockDim.x + threadIdx.x;
