@@ -7,7 +7,11 @@
 #include <string>      // string
 #include <vector>      // vector
 
-#include "../four_layers.hpp"
+#include <tiedlora/views/config.hpp>
+
+namespace gpu {
+struct FourLayers;
+}
 
 namespace gpu_cuda {
 
@@ -22,7 +26,7 @@ struct ParityTable {
 void check_parity(std::size_t cases, std::uint64_t seed, const std::function<void(const ParityTable&)>& show);
 
 /// The loss before each of the steps 0, …, last_step of the README's program, on the device.
-std::vector<double> train_on_device(const gpu::FourLayers& problem, int last_step = gpu::FourLayers::last_step);
+std::vector<double> train_on_device(const gpu::FourLayers& problem, int last_step);
 
 /// One line of the table.
 struct BenchRow {

@@ -12,6 +12,7 @@
 #include <tiedlora/tiedlora.hpp>
 #include <tiedlora/verify/tolerance.hpp>
 
+#include "../four_layers.hpp"
 #include "backend.cuh"
 #include "commands.hpp"
 #include "grouped.cuh"

@@ -31,7 +31,7 @@ int parity(std::size_t cases, std::uint64_t seed, std::ostream& out) {
 int train(std::ostream& out) {
   const gpu::FourLayers problem;
   const gpu::LossCurves curves = {
-      train_on_device(problem), gpu::train_on_cpu<float>(problem), gpu::train_on_cpu<double>(problem)};
+      train_on_device(problem, gpu::FourLayers::last_step), gpu::train_on_cpu<float>(problem), gpu::train_on_cpu<double>(problem)};
   out << fmt::format("\n{:>4}  {:>10}  {:>10}  {:>12}  {:>17}\n", "step", "device", "CPU", "CPU, double",
                      "error / rounding");
   for (std::size_t step = 0; step < curves.device.size(); step += 25)

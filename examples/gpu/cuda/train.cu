@@ -8,6 +8,7 @@
 
 #include <tiedlora/tiedlora.hpp>
 
+#include "../four_layers.hpp"
 #include "backend.cuh"
 #include "commands.hpp"
 #include "kernels/squared_error.cuh"

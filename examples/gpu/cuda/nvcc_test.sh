@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# nvcc_test.sh ROOT EIGEN OUT: compiles the program's CUDA sources for sm_80 and sm_90 without warnings, and looks at what ptxas
+# says of every kernel: none may spill registers or keep arrays in local memory, which is far slower. Exits with 77 where there
+# is no nvcc.
+set -euo pipefail
+root=$1 eigen=$2 out=$3
+here=$(cd "$(dirname "$0")" && pwd)
+mkdir -p "$out"
+compile() {  # the file by itself, so that two run side by side
+  local name=$1 status=0
+  # nvcc 13 warns of "module" at the start of a line, a word of C++20 that may stand there. Eigen is for the host only here.
+  "$root/tests/hygiene/nvcc.sh" "$root/include" "$here/$name.cu" "$out/$name.o" -isystem "$eigen" -DEIGEN_NO_CUDA \
+    -diag-suppress 3189 -O3 -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90 --threads 2 -Xptxas -v \
+    >"$out/$name.log" 2>&1 || status=$?
+  if [[ $status -ne 0 ]]; then
+    cat "$out/$name.log"
+    return $status
+  fi
+}
+for name in find_device train bench parity; do
+  compile "$name"
+  if grep -B 1 -E '[1-9][0-9]* bytes (stack frame|spill)' "$out/$name.log"; then
+    echo "$name.cu: kernels above use local memory" >&2
+    exit 1
+  fi
+  echo "$name.cu: $(grep -c 'Compiling entry' "$out/$name.log") kernels, $(grep -oE 'Used [0-9]+ registers' "$out/$name.log" |
+    grep -oE '[0-9]+' | sort -n | tail -n 1) registers at most"
+done
