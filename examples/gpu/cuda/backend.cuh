@@ -73,17 +73,19 @@ class CudaBackend {
   Stream stream() const { return stream_; }
 
   template <class P, class X>
-  void shrink(const Factors<const P>& f, const Tokens<const X>& x, const Tokens<float>& h, const CallOptions&) const {
+  void shrink(const Factors<const P>& f, const Tokens<const X>& x, const Tokens<float>& h,
+              const CallOptions&) const {
     shrink_tokens(product_of_A(f, x.count), x, h, nullptr);
   }
   template <class P, class Y>
-  void expand(const Factors<const P>& f, const Tokens<const float>& h, const Tokens<Y>& y, const CallOptions& o) const {
+  void expand(const Factors<const P>& f, const Tokens<const float>& h, const Tokens<Y>& y,
+              const CallOptions& o) const {
     expand_tokens(product_of_B(f, y.count, o), h, y, o.token_scale);
   }
   /// For tenants, whose tokens have their own u and v: two products for all of them.
   template <class P, class Y>
-  void expand(const Factors<const P>& f, const Tenants<P>& tenants, const Tokens<const float>& h, const Tokens<Y>& y,
-              const CallOptions& o) const {
+  void expand(const Factors<const P>& f, const Tenants<P>& tenants, const Tokens<const float>& h,
+              const Tokens<Y>& y, const CallOptions& o) const {
     Product<P> p = product_of_B(f, y.count, o);
     p.own_rank_scale = tenants.u, p.own_feature_scale = tenants.v;
     expand_tokens(p, h, y, o.token_scale, tenants.arrays);
@@ -103,28 +105,29 @@ class CudaBackend {
   void shrink_backward(const Factors<const P>& f, const Tokens<const X>& x, const Tokens<const float>& dh,
                        const Factors<float>& gradient, const Tokens<Dx>& dx, const CallOptions& o) const {
     if (gradient.A && f.rank > 0)
-      outer_tokens(product_of_A(f, x.count), dh, x,
-                   {.matrix = gradient.A, .stride = gradient.a_stride, .wide = is_wide(gradient.A, gradient.a_stride)},
-                   Tokens<float>(), nullptr);
+      outer_tokens(
+          product_of_A(f, x.count), dh, x,
+          {.matrix = gradient.A, .stride = gradient.a_stride, .wide = is_wide(gradient.A, gradient.a_stride)},
+          Tokens<float>(), nullptr);
     if (dx.is_none()) return;
     Product<P> p = product_of_A(f, dx.count);
     p.overwrite = o.overwrite;
     expand_tokens(p, dh, dx, nullptr);
   }
 
-  /// forward of modules with one A (same pointer, rank and x), in one launch where tokens are few: h is theirs
-  /// in common.
+  /// forward of modules with one A (same pointer, rank and x), in one launch where tokens are few: h is
+  /// theirs in common.
   template <class P, class X, class Y>
-  void forward(std::span<const Factors<const P>> modules, const Tokens<const X>& x, std::span<const Tokens<Y>> y,
-               const Tokens<float>& h, const CallOptions& o) const {
+  void forward(std::span<const Factors<const P>> modules, const Tokens<const X>& x,
+               std::span<const Tokens<Y>> y, const Tokens<float>& h, const CallOptions& o) const {
     for (std::size_t first = 0; first < modules.size(); first += most_modules) {
       const std::size_t n = std::min<std::size_t>(most_modules, modules.size() - first);
       forward_some(modules.subspan(first, n), x, y.subspan(first, n), h, o, first == 0);
     }
   }
   template <class P, class X, class Y>
-  void forward(const Factors<const P>& f, const Tokens<const X>& x, const Tokens<Y>& y, const Tokens<float>& h,
-               const CallOptions& o) const {
+  void forward(const Factors<const P>& f, const Tokens<const X>& x, const Tokens<Y>& y,
+               const Tokens<float>& h, const CallOptions& o) const {
     forward(std::span<const Factors<const P>>(&f, 1), x, std::span<const Tokens<Y>>(&y, 1), h, o);
   }
 
@@ -146,36 +149,42 @@ class CudaBackend {
     const Workspace room = splits == 1 ? Workspace()
                                        : room_.get(static_cast<Index>(groups) * tiles * splits * sums,
                                                    static_cast<Index>(groups) * tiles, stream_);
-    launch({{at_least_one(groups), at_least_one(tiles), at_least_one(splits)}, threads, sizeof(Shared), stream_}, shrink_many_kernel<P, X>,
-           p, x, is_wide(x), h, token_scales, room);
+    launch(
+        {{at_least_one(groups), at_least_one(tiles), at_least_one(splits)}, threads, sizeof(Shared), stream_},
+        shrink_many_kernel<P, X>, p, x, is_wide(x), h, token_scales, room);
   }
 
   template <class P, class X>
-  void shrink_few(const Products<P>& products, int count, int largest_rank, int features, const Tokens<const X>& x,
-                  const Outputs<float>& h, const float* token_scales) const {
+  void shrink_few(const Products<P>& products, int count, int largest_rank, int features,
+                  const Tokens<const X>& x, const Outputs<float>& h, const float* token_scales) const {
     namespace shape = shrink_few_shape;
-    const int groups = parts_of(largest_rank, shape::ranks), splits = std::max(1, parts_of(features, shape::features));
+    const int groups = parts_of(largest_rank, shape::ranks),
+              splits = std::max(1, parts_of(features, shape::features));
     const Index places = static_cast<Index>(groups) * count;
-    launch({{at_least_one(splits), at_least_one(groups), at_least_one(count)}, shape::threads, sizeof(shape::Shared), stream_},
+    launch({{at_least_one(splits), at_least_one(groups), at_least_one(count)},
+            shape::threads,
+            sizeof(shape::Shared),
+            stream_},
            shrink_few_kernel<P, X>, products, x, is_wide(x), h, token_scales,
            room_.get(places * splits * shape::sums, places, stream_));
   }
 
   template <class P, class Y>
-  void expand_tokens(const Product<P>& p, const Tokens<const float>& h, const Tokens<Y>& y, const float* token_scales,
-                     const P* const* arrays = nullptr) const {
+  void expand_tokens(const Product<P>& p, const Tokens<const float>& h, const Tokens<Y>& y,
+                     const float* token_scales, const P* const* arrays = nullptr) const {
     using namespace expand_many_shape;
     if (p.count == 0 || p.features == 0) return;
     const std::size_t each = bytes<P>(p.rank);
-    const int warps = each == 0 ? most_warps : std::min<int>(most_warps, static_cast<int>(limits_.shared_bytes / each));
+    const int warps =
+        each == 0 ? most_warps : std::min<int>(most_warps, static_cast<int>(limits_.shared_bytes / each));
     if (p.count <= few_tokens || warps == 0) {  // no room for such ranks: eight tokens at a time
       for (int t = 0; t < p.count; t += few_tokens) {
         Products<P> products;
         products.some[0] = p;
         products.some[0].begin += t;
         products.some[0].count = std::min(few_tokens, p.count - t);
-        expand_few(products, 1, p.features, {.of = {h}}, Outputs<Y>{.of = {y}, .wide = {is_wide(y)}}, token_scales,
-                   arrays);
+        expand_few(products, 1, p.features, {.of = {h}}, Outputs<Y>{.of = {y}, .wide = {is_wide(y)}},
+                   token_scales, arrays);
       }
       return;
     }
@@ -190,8 +199,9 @@ class CudaBackend {
   }
 
   template <class P, class Y>
-  void expand_few(const Products<P>& products, int count, int features, const Inputs<float>& h, const Outputs<Y>& y,
-                  const float* token_scales, const P* const* arrays, float scale = 1, bool overwrites = true) const {
+  void expand_few(const Products<P>& products, int count, int features, const Inputs<float>& h,
+                  const Outputs<Y>& y, const float* token_scales, const P* const* arrays, float scale = 1,
+                  bool overwrites = true) const {
     namespace shape = expand_few_shape;
     launch({{at_least_one(parts_of(features, shape::features)), 1, at_least_one(count)},
             shape::threads,
@@ -209,25 +219,29 @@ class CudaBackend {
     if (p.count <= few_tokens) {
       using namespace outer_few_shape;
       const int tiles = std::max(1, parts_of(p.features, features)), groups = parts_of(p.rank, ranks);
-      launch({{at_least_one(tiles), at_least_one(groups), 1}, threads, sizeof(Shared), stream_}, outer_few_kernel<P, X>, p, h, x,
-             is_wide(x), gradient, dh, token_scales,
-             room_.get(tiles * floats_per_tile(p.rank) + static_cast<Index>(groups) * p.features, 1 + tiles, stream_));
+      launch({{at_least_one(tiles), at_least_one(groups), 1}, threads, sizeof(Shared), stream_},
+             outer_few_kernel<P, X>, p, h, x, is_wide(x), gradient, dh, token_scales,
+             room_.get(tiles * floats_per_tile(p.rank) + static_cast<Index>(groups) * p.features, 1 + tiles,
+                       stream_));
       return;
     }
     using namespace outer_many_shape;
     const int tiles = std::max(1, parts_of(p.features, features)), groups = parts_of(p.rank, ranks);
-    const int wanted = std::clamp(parts_of(2 * limits_.multiprocessors, tiles * groups), 1, parts_of(p.count, 4 * tokens));
+    const int wanted =
+        std::clamp(parts_of(2 * limits_.multiprocessors, tiles * groups), 1, parts_of(p.count, 4 * tokens));
     const int tokens_per_block = parts_of(parts_of(p.count, tokens), wanted) * tokens;
     const int shares = parts_of(p.count, tokens_per_block);
     const Sizes sizes(p.rank, p.features, p.count, shares);
-    launch({{at_least_one(tiles), at_least_one(groups), at_least_one(shares)}, threads, sizeof(Shared), stream_}, outer_many_kernel<P, X>,
-           p, h, x, is_wide(x), gradient, dh, token_scales, tokens_per_block,
-           room_.get(sizes.g + sizes.dh + sizes.du, 1 + tiles + static_cast<Index>(shares) * groups, stream_));
+    launch(
+        {{at_least_one(tiles), at_least_one(groups), at_least_one(shares)}, threads, sizeof(Shared), stream_},
+        outer_many_kernel<P, X>, p, h, x, is_wide(x), gradient, dh, token_scales, tokens_per_block,
+        room_.get(sizes.g + sizes.dh + sizes.du, 1 + tiles + static_cast<Index>(shares) * groups, stream_));
   }
 
   template <class P, class X, class Y>
-  void forward_some(std::span<const Factors<const P>> modules, const Tokens<const X>& x, std::span<const Tokens<Y>> y,
-                    const Tokens<float>& h, const CallOptions& o, bool needs_h) const {
+  void forward_some(std::span<const Factors<const P>> modules, const Tokens<const X>& x,
+                    std::span<const Tokens<Y>> y, const Tokens<float>& h, const CallOptions& o,
+                    bool needs_h) const {
     using namespace forward_few_shape;
     const Factors<const P>& first = modules.front();
     if (x.count == 0) return;
@@ -246,12 +260,12 @@ class CudaBackend {
       outputs.of[m] = y[m], outputs.wide[m] = is_wide(y[m]);
       pieces_of_expand += parts_of(modules[m].out_features, expand_few_shape::features);
     }
-    const int pieces_of_shrink =
-        parts_of(a.rank, shrink_few_shape::ranks) * std::max(1, parts_of(a.features, shrink_few_shape::features));
+    const int pieces_of_shrink = parts_of(a.rank, shrink_few_shape::ranks) *
+                                 std::max(1, parts_of(a.features, shrink_few_shape::features));
     const int work = std::max(pieces_of_shrink, pieces_of_expand);
     const int grid = std::min(work, blocks_at_once(forward_few_kernel<P, X, Y>, threads, sizeof(Shared)));
-    launch({{at_least_one(grid), 1, 1}, threads, sizeof(Shared), stream_, true}, forward_few_kernel<P, X, Y>, a, products,
-           static_cast<int>(modules.size()), x, is_wide(x), h, outputs, o.token_scale,
+    launch({{at_least_one(grid), 1, 1}, threads, sizeof(Shared), stream_, true}, forward_few_kernel<P, X, Y>,
+           a, products, static_cast<int>(modules.size()), x, is_wide(x), h, outputs, o.token_scale,
            room_.get(static_cast<Index>(pieces_of_shrink) * shrink_few_shape::sums, 0, stream_));
   }
 

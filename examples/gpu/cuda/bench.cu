@@ -1,10 +1,10 @@
 // Times of the calls on the device: medians of CUDA events around graphs of many calls, so that neither the
 // host's time for a launch nor the events' own is in them.
 //
-// Cold factors: each call of a graph has a module of its own, of as many as exceed the L2 cache twice; hot: one
-// module. Activations are the same in all calls, as a layer's are, which another kernel has just written.
-#include <algorithm>  // max, sort
-#include <cstddef>    // byte, size_t
+// Cold factors: each call of a graph has a module of its own, of as many as exceed the L2 cache twice; hot:
+// one module. Activations are the same in all calls, as a layer's are, which another kernel has just written.
+#include <algorithm>   // max, sort
+#include <cstddef>     // byte, size_t
 #include <functional>  // function
 #include <string>      // string, to_string
 #include <vector>      // vector
@@ -43,8 +43,10 @@ double seconds_of(Stream stream, int calls, const std::function<void()>& body) {
     begin.record(stream);
     graph.launch();
     end.record(stream);
-    if (run >= warm_up) times.push_back(end.since(begin) / calls);
-    else synchronize(stream);
+    if (run >= warm_up)
+      times.push_back(end.since(begin) / calls);
+    else
+      synchronize(stream);
   }
   std::sort(times.begin(), times.end());
   return times[times.size() / 2];
@@ -59,7 +61,9 @@ class Case {
         rank_(rank),
         count_(tokens),
         factor_numbers_(rank * (size.in + size.out)),
-        modules_(cold ? static_cast<int>(cold_bytes / static_cast<double>(factor_numbers_ * static_cast<Index>(sizeof(P)))) + 1
+        modules_(cold ? static_cast<int>(cold_bytes / static_cast<double>(factor_numbers_ *
+                                                                          static_cast<Index>(sizeof(P)))) +
+                            1
                       : 1),
         calls_(std::max(modules_, 20)),
         factors_(random_array<P>(factor_numbers_ * modules_)),
@@ -79,10 +83,10 @@ class Case {
       const Factors<const P> f = factors(n);
       const Factors<float> g = gradients(n);
       forward(f);
-      backend_.expand_backward(f, Tokens<const float>(tokens(h_, rank_)), Tokens<const P>(tokens(y_, size_.out)), g,
-                               tokens(dh_, rank_), {});
-      backend_.shrink_backward(f, Tokens<const P>(tokens(x_, size_.in)), Tokens<const float>(tokens(dh_, rank_)), g,
-                               tokens(dx_, size_.in), {});
+      backend_.expand_backward(f, Tokens<const float>(tokens(h_, rank_)),
+                               Tokens<const P>(tokens(y_, size_.out)), g, tokens(dh_, rank_), {});
+      backend_.shrink_backward(f, Tokens<const P>(tokens(x_, size_.in)),
+                               Tokens<const float>(tokens(dh_, rank_)), g, tokens(dx_, size_.in), {});
     }
   }
   /// x read; y read and written; the factors.
@@ -96,7 +100,9 @@ class Case {
                static_cast<double>(count_ * (size_.out + 3 * size_.in) + factor_numbers_) +
            8 * static_cast<double>(factor_numbers_);
   }
-  double forward_flops() const { return 2 * static_cast<double>(count_) * static_cast<double>(factor_numbers_); }
+  double forward_flops() const {
+    return 2 * static_cast<double>(count_) * static_cast<double>(factor_numbers_);
+  }
 
  private:
   template <class T>
@@ -106,8 +112,13 @@ class Case {
   template <class T>
   Factors<T> of(T* array, int n) const {
     T* const a = array + n % modules_ * factor_numbers_;
-    return {.A = a, .a_stride = size_.in, .B = a + rank_ * size_.in, .b_stride = size_.out, .rank = rank_,
-            .in_features = size_.in, .out_features = size_.out};
+    return {.A = a,
+            .a_stride = size_.in,
+            .B = a + rank_ * size_.in,
+            .b_stride = size_.out,
+            .rank = rank_,
+            .in_features = size_.in,
+            .out_features = size_.out};
   }
   Factors<const P> factors(int n) const { return of<const P>(factors_.data(), n); }
   Factors<float> gradients(int n) const { return of<float>(gradients_.data(), n); }
@@ -128,16 +139,22 @@ class Case {
 template <class P>
 void bench_alone(const CudaBackend& backend, const char* type, const BenchOptions& options,
                  const std::function<void(const BenchRow&)>& show) {
-  const std::vector<Size> sizes = options.quick ? std::vector<Size>{{576, 576}, {4096, 4096}}
-                                                : std::vector<Size>{{576, 576}, {2048, 2048}, {4096, 4096}, {4096, 11008}};
+  const std::vector<Size> sizes =
+      options.quick ? std::vector<Size>{{576, 576}, {4096, 4096}}
+                    : std::vector<Size>{{576, 576}, {2048, 2048}, {4096, 4096}, {4096, 11008}};
   const std::vector<Index> ranks = options.quick ? std::vector<Index>{16} : std::vector<Index>{8, 16, 64};
   for (const Size& size : sizes)
     for (const Index rank : ranks)
       for (const Index tokens : {1, 8, 64, 512, 4096})
         for (const bool cold : {false, true}) {
           const Case<P> c(backend, size, rank, tokens, cold);
-          BenchRow row = {.what = "forward", .type = type, .in = size.in, .out = size.out, .rank = rank,
-                          .tokens = tokens, .cold = cold};
+          BenchRow row = {.what = "forward",
+                          .type = type,
+                          .in = size.in,
+                          .out = size.out,
+                          .rank = rank,
+                          .tokens = tokens,
+                          .cold = cold};
           row.seconds = seconds_of(backend.stream(), c.calls(), [&] { c.forward(); });
           row.bytes = c.forward_bytes(), row.flops = c.forward_flops();
           show(row);
@@ -148,9 +165,10 @@ void bench_alone(const CudaBackend& backend, const char* type, const BenchOption
         }
 }
 
-/// So many tenants, one token each, of 64 tokens in all: over one A and B, and with matrices of their own, which
-/// also in a loop over the tenants.
-void bench_tenants(const CudaBackend& backend, Index tenants, const std::function<void(const BenchRow&)>& show) {
+/// So many tenants, one token each, of 64 tokens in all: over one A and B, and with matrices of their own,
+/// which also in a loop over the tenants.
+void bench_tenants(const CudaBackend& backend, Index tenants,
+                   const std::function<void(const BenchRow&)>& show) {
   using P = __nv_bfloat16;
   constexpr Index width = 4096, rank = 16, tokens = 64;
   constexpr int calls = 20;
@@ -167,21 +185,29 @@ void bench_tenants(const CudaBackend& backend, Index tenants, const std::functio
     const tiedlora::Layout layout(modules, own ? tiedlora::schemes::lora() : shared, rank);
     const Array<P> frozen = random_array<P>(std::max<Index>(1, layout.frozen_count()));
     const Array<P> trained = random_array<P>(layout.trainable_count() * tenants);
-    const auto numbers = [](const P* data, Index count) { return std::span<const P>(data, static_cast<std::size_t>(count)); };
+    const auto numbers = [](const P* data, Index count) {
+      return std::span<const P>(data, static_cast<std::size_t>(count));
+    };
     tiedlora::AdapterSet<P> set(modules);
     std::vector<tiedlora::AdapterId> ids;
     for (Index n = 0; n < tenants; ++n)
       ids.push_back(set.add(
-          tiedlora::AdapterView<const P>(layout, numbers(trained.data() + n * layout.trainable_count(), layout.trainable_count()),
-                                         numbers(frozen.data(), layout.frozen_count())),
+          tiedlora::AdapterView<const P>(
+              layout, numbers(trained.data() + n * layout.trainable_count(), layout.trainable_count()),
+              numbers(frozen.data(), layout.frozen_count())),
           nullptr, {.check_finite = false}));
     std::vector<tiedlora::TokenAdapter> uses;
     for (Index t = 0; t < tokens; ++t) uses.push_back({ids[static_cast<std::size_t>(t % tenants)], 1});
     const tiedlora::BatchPlan<P> plan(set.snapshot(), uses);
     DeviceBatch<P> batch(backend);
     batch.assign(plan);
-    BenchRow row = {.what = own ? "LoRAs of their own" : "tenants over one A, B", .type = "bfloat16", .in = width,
-                    .out = width, .rank = rank, .tokens = tokens, .tenants = tenants};
+    BenchRow row = {.what = own ? "LoRAs of their own" : "tenants over one A, B",
+                    .type = "bfloat16",
+                    .in = width,
+                    .out = width,
+                    .rank = rank,
+                    .tokens = tokens,
+                    .tenants = tenants};
     row.seconds = seconds_of(backend.stream(), calls, [&] {
       for (int n = 0; n < calls; ++n) {
         batch.shrink(0, Tokens<const P>(view(x, width)), view(h, rank));
@@ -195,8 +221,8 @@ void bench_tenants(const CudaBackend& backend, Index tenants, const std::functio
       for (int n = 0; n < calls; ++n)
         for (Index i = 0; i < tenants; ++i) {
           const Index each = tokens / tenants;
-          const Factors<const P> f =
-              tiedlora::factors_at<P>(layout, 0, trained.data() + i * layout.trainable_count(), frozen.data());
+          const Factors<const P> f = tiedlora::factors_at<P>(
+              layout, 0, trained.data() + i * layout.trainable_count(), frozen.data());
           backend.forward(f, Tokens<const P>(view(x, width).tokens(i * each, each)),
                           view(y, width).tokens(i * each, each), view(h, rank).tokens(i * each, each), {});
         }

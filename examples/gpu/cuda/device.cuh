@@ -99,7 +99,8 @@ template <class... Parameters>
 int blocks_at_once(void (*kernel)(Parameters...), unsigned threads, std::size_t shared_bytes) {
   allow_shared_bytes(kernel, shared_bytes);
   int each = 0;
-  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, static_cast<int>(threads), shared_bytes));
+  check(
+      cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, static_cast<int>(threads), shared_bytes));
   return each * device_limits().multiprocessors;
 }
 
@@ -203,7 +204,8 @@ inline std::string device_name(std::string& why) {
     return {};
   }
   if (properties.major < 8) {
-    why = std::string(properties.name) + " is older than compute capability 8.0, whose bfloat16 the kernels need";
+    why = std::string(properties.name) +
+          " is older than compute capability 8.0, whose bfloat16 the kernels need";
     return {};
   }
   return properties.name;

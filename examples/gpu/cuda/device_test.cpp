@@ -1,5 +1,5 @@
-// What is beside the four functions, under the emulation: forward in one launch, batches with an adapter for each
-// token, the optimiser, and the README's program.
+// What is beside the four functions, under the emulation: forward in one launch, batches with an adapter for
+// each token, the optimiser, and the README's program.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -32,7 +32,8 @@ Tokens<T> tokens(const Array<T>& array, Index width, Index count) {
 }
 /// Of sums of `length` products of numbers below 1, where the terms themselves are such sums of `inner`.
 double bound(Index length, Index inner) {
-  return 2 * tiedlora::verify::random_rounding_bound<float>(length + inner + 8, static_cast<double>(length * inner));
+  return 2 * tiedlora::verify::random_rounding_bound<float>(length + inner + 8,
+                                                            static_cast<double>(length * inner));
 }
 
 TEST(CudaForward, OfModulesWithOneAIsOneLaunchAndHasTheCpusResult) {
@@ -45,8 +46,14 @@ TEST(CudaForward, OfModulesWithOneAIsOneLaunchAndHasTheCpusResult) {
   for (const Index out : widths) {
     bs.emplace_back(numbers_of(dice.matrix<float>(out, rank)));
     us.emplace_back(numbers_of(dice.matrix<float>(rank, 1)));
-    modules.push_back({.A = a.data(), .a_stride = in, .B = bs.back().data(), .b_stride = out, .u = us.back().data(),
-                       .rank = rank, .in_features = in, .out_features = out});
+    modules.push_back({.A = a.data(),
+                       .a_stride = in,
+                       .B = bs.back().data(),
+                       .b_stride = out,
+                       .u = us.back().data(),
+                       .rank = rank,
+                       .in_features = in,
+                       .out_features = out});
   }
   for (const Index count : {1, 3, 8, 9}) {
     SCOPED_TRACE(count);
@@ -69,7 +76,8 @@ TEST(CudaForward, OfModulesWithOneAIsOneLaunchAndHasTheCpusResult) {
       tiedlora::forward(modules[m], tokens(x, in, count), expected[m], hidden, o);
       const std::vector<float> actual = ys[m].download(), actual_h = h.download();
       for (Index i = 0; i < expected[m].size(); ++i)
-        ASSERT_NEAR(actual[static_cast<std::size_t>(i)], expected[m].data()[i], bound(rank, in)) << m << " " << i;
+        ASSERT_NEAR(actual[static_cast<std::size_t>(i)], expected[m].data()[i], bound(rank, in))
+            << m << " " << i;
       for (Index i = 0; i < hidden.size(); ++i)
         ASSERT_NEAR(actual_h[static_cast<std::size_t>(i)], hidden.data()[i], bound(1, in));
     }
@@ -109,18 +117,22 @@ class CudaBatch : public testing::Test {
         const Array<float> device_y(numbers_of(y));
         const CallOptions o = {.scale = 0.7, .overwrite = overwrite};
         tiedlora::forward(plan, m, x, y, h, o);
-        batch.shrink(m, Tokens<const float>(tokens(device_x, in, count)), tokens(device_h, rank, plan.size()));
-        batch.expand(m, Tokens<const float>(tokens(device_h, rank, plan.size())), tokens(device_y, width, count), o);
+        batch.shrink(m, Tokens<const float>(tokens(device_x, in, count)),
+                     tokens(device_h, rank, plan.size()));
+        batch.expand(m, Tokens<const float>(tokens(device_h, rank, plan.size())),
+                     tokens(device_y, width, count), o);
         const std::vector<float> values = device_y.download();
         for (Index i = 0; i < y.size(); ++i)
-          ASSERT_NEAR(values[static_cast<std::size_t>(i)], y.data()[i], 3 * bound(rank, in)) << "number " << i;
+          ASSERT_NEAR(values[static_cast<std::size_t>(i)], y.data()[i], 3 * bound(rank, in))
+              << "number " << i;
       }
   }
   std::vector<tiedlora::TokenAdapter> random_tokens() {
     std::vector<tiedlora::TokenAdapter> uses;
     for (Index t = 0; t < count; ++t) {
       const auto which = static_cast<std::size_t>(dice.integer(0, static_cast<Index>(ids.size())));
-      uses.push_back({which == ids.size() ? tiedlora::no_adapter : ids[which], static_cast<float>(dice.uniform())});
+      uses.push_back(
+          {which == ids.size() ? tiedlora::no_adapter : ids[which], static_cast<float>(dice.uniform())});
     }
     return uses;
   }
@@ -208,7 +220,8 @@ TEST_F(CudaOptimizer, StepsAndClipsAsTheCpu) {
 }
 
 TEST_F(CudaOptimizer, LeavesOutAStepWhoseGradientsAreNotFinite) {
-  for (const float wrong : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+  for (const float wrong :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
     std::vector<float> gradients = draw();
     gradients[77] = wrong;
     upload(gradients);

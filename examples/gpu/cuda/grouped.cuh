@@ -50,8 +50,8 @@ class DeviceBatch {
     for (const Round& r : modules_[static_cast<std::size_t>(m)].shrinks) {
       for (const Product<P>& p : r.dense) backend_->shrink_tokens(p, gathered, h, nullptr);
       if (r.count > 0)
-        backend_->shrink_few(Products<P>{.table = table_.data() + r.first}, r.count, r.largest_rank, r.features,
-                             gathered, {.of = {h}}, nullptr);
+        backend_->shrink_few(Products<P>{.table = table_.data() + r.first}, r.count, r.largest_rank,
+                             r.features, gathered, {.of = {h}}, nullptr);
     }
   }
   /// y += c ∘ v ∘ B (u ∘ h) with each token's adapter. Options: scale, overwrite.
@@ -66,7 +66,8 @@ class DeviceBatch {
       }
       const int count = r.count + (o.overwrite ? r.zeros : 0);
       if (count > 0)
-        backend_->expand_few(Products<P>{.table = table_.data() + r.first}, count, r.features, Inputs<float>{.of = {h}},
+        backend_->expand_few(Products<P>{.table = table_.data() + r.first}, count, r.features,
+                             Inputs<float>{.of = {h}},
                              Outputs<Y>{.of = {gathered}, .wide = {is_wide(gathered)}}, scales_.data(),
                              static_cast<const P* const*>(arrays_.data()), scale, o.overwrite);
     }
@@ -88,7 +89,8 @@ class DeviceBatch {
   template <class T>
   Tokens<T> by_rows(const char* what, Tokens<T> tokens) const {
     if (tokens.rows || tokens.pointers || tokens.count != tokens_)
-      tiedlora::detail::fail(what, " of a batch must be ", tokens_, " tokens at a stride, without rows or pointers");
+      tiedlora::detail::fail(what, " of a batch must be ", tokens_,
+                             " tokens at a stride, without rows or pointers");
     tokens.rows = rows_.data();
     return tokens;
   }
@@ -154,8 +156,7 @@ class DeviceBatch {
       add(round, p, run, plan.expand_runs().size() == 1, few);
     }
     const Product<P> zero = {.features = static_cast<int>(host.out_features), .overwrite = true};
-    add(round, zero, {.begin = size_, .end = size_ + static_cast<Index>(plan.idle().size())}, false,
-        zeros);
+    add(round, zero, {.begin = size_, .end = size_ + static_cast<Index>(plan.idle().size())}, false, zeros);
     close(round, few, zeros, module.expands, table);
     modules_.push_back(std::move(module));
   }

@@ -12,8 +12,8 @@
 
 namespace gpu_cuda {
 
-/// What a backend's memory() returns (DeviceMemory in ops/backend.hpp). Transfers are in the stream's order and
-/// done when they return.
+/// What a backend's memory() returns (DeviceMemory in ops/backend.hpp). Transfers are in the stream's order
+/// and done when they return.
 struct Heap {
   Stream stream = {};
 
@@ -37,7 +37,8 @@ class Array {
   explicit Array(std::size_t size)
       : data_(size ? static_cast<T*>(device_allocate(size * sizeof(T))) : nullptr), size_(size) {}
   explicit Array(const std::vector<T>& values) : Array(values.size()) { upload(values.data()); }
-  Array(Array&& other) noexcept : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+  Array(Array&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
   Array& operator=(Array&& other) noexcept {
     std::swap(data_, other.data_), std::swap(size_, other.size_);
     return *this;
@@ -77,9 +78,11 @@ class Array {
 class Room {
  public:
   Workspace get(Index sums, Index tickets, Stream stream) {
-    if (static_cast<std::size_t>(sums) > sums_.size() || static_cast<std::size_t>(tickets) > tickets_.size()) {
+    if (static_cast<std::size_t>(sums) > sums_.size() ||
+        static_cast<std::size_t>(tickets) > tickets_.size()) {
       if (is_capturing(stream))
-        throw std::runtime_error("CUDA: the workspace cannot grow inside of a graph; run the step once before");
+        throw std::runtime_error(
+            "CUDA: the workspace cannot grow inside of a graph; run the step once before");
       synchronize(stream);  // kernels still use the old one
       sums_ = Array<float>(std::max<std::size_t>(sums_.size(), static_cast<std::size_t>(sums)));
       tickets_ = Array<unsigned>(std::max<std::size_t>(tickets_.size(), static_cast<std::size_t>(tickets)));

@@ -1,7 +1,8 @@
 // The kernels that mutations.py has changed, under the emulation: returns 0 where the parity kit passes them.
-#include <cstdio>  // puts
+#include <cstdio>     // puts
+#include <exception>  // exception
 
-#include <tiedlora/verify.hpp>
+#include <tiedlora/verify/parity.hpp>
 
 #include "backend.cuh"
 

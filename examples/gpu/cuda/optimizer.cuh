@@ -15,7 +15,8 @@ namespace gpu_cuda {
 class DeviceTraining {
  public:
   /// Copies the adapter to the device. Throws Error for a scheme that cannot learn.
-  DeviceTraining(const tiedlora::Adapter<float>& adapter, const tiedlora::AdamWOptions& options, Stream stream = {})
+  DeviceTraining(const tiedlora::Adapter<float>& adapter, const tiedlora::AdamWOptions& options,
+                 Stream stream = {})
       : layout_(adapter.layout()),
         optimizer_(layout_, options),
         stream_(stream),
@@ -30,7 +31,9 @@ class DeviceTraining {
   tiedlora::Factors<const float> factors(Index m) const {
     return tiedlora::factors_at<float>(layout_, m, trainable_.data(), frozen_.data());
   }
-  tiedlora::Factors<float> gradients(Index m) const { return tiedlora::gradients_at(layout_, m, gradients_.data()); }
+  tiedlora::Factors<float> gradients(Index m) const {
+    return tiedlora::gradients_at(layout_, m, gradients_.data());
+  }
 
   /// Counts a step and sends its constants. Before the step, outside of a captured graph.
   void begin_step(const tiedlora::StepOptions& step = {}) {
@@ -43,10 +46,13 @@ class DeviceTraining {
   void update(double max_norm = 0) const {
     using namespace statistics_shape;
     const auto count = static_cast<Index>(trainable_.size());
-    launch({{blocks, 1, 1}, threads, sizeof(Shared), stream_}, gradient_statistics_kernel, gradients_.data(), count,
-           statistics_.data());
+    launch({{blocks, 1, 1}, threads, sizeof(Shared), stream_}, gradient_statistics_kernel, gradients_.data(),
+           count, statistics_.data());
     constexpr unsigned threads_of_step = 256;
-    launch({{static_cast<unsigned>((count + threads_of_step - 1) / threads_of_step), 1, 1}, threads_of_step, 0, stream_},
+    launch({{static_cast<unsigned>((count + threads_of_step - 1) / threads_of_step), 1, 1},
+            threads_of_step,
+            0,
+            stream_},
            adamw_kernel, plan_.data(), trainable_.data(), gradients_.data(), first_moment_.data(),
            second_moment_.data(), count, max_norm, statistics_.data());
   }
@@ -64,7 +70,9 @@ class DeviceTraining {
   static std::vector<float> to_vector(const Span& span) {
     return {span.begin(), span.end()};
   }
-  std::vector<float> zeros() const { return std::vector<float>(static_cast<std::size_t>(layout_.trainable_count())); }
+  std::vector<float> zeros() const {
+    return std::vector<float>(static_cast<std::size_t>(layout_.trainable_count()));
+  }
 
   tiedlora::Layout layout_;
   tiedlora::AdamW<float> optimizer_;

@@ -4,21 +4,22 @@
 #include <cstdint>     // uint64_t
 #include <functional>  // function
 
-#include <tiedlora/verify.hpp>
+#include <tiedlora/verify/parity.hpp>
 
 #include "backend.cuh"
 #include "commands.hpp"
 
 namespace gpu_cuda {
 
-void check_parity(std::size_t cases, std::uint64_t seed, const std::function<void(const ParityTable&)>& show) {
+void check_parity(std::size_t cases, std::uint64_t seed,
+                  const std::function<void(const ParityTable&)>& show) {
   using half = __half;
   using bfloat16 = __nv_bfloat16;
   const OwnStream stream;
   const CudaBackend backend(stream);
   const auto run = [&]<class P, class X, class Y, class Dx>(const char* types, P, X, Y, Dx) {
-    const auto report =
-        tiedlora::verify::parity<P, X, Y, Dx>(backend, {.cases = cases, .seed = seed, .require_determinism = true});
+    const auto report = tiedlora::verify::parity<P, X, Y, Dx>(
+        backend, {.cases = cases, .seed = seed, .require_determinism = true});
     show({types, report.table(), report.passed()});
   };
   constexpr float f = 0;

@@ -2,7 +2,7 @@
 // which every type of parameters meets every type of x, y and dx.
 #include <gtest/gtest.h>
 
-#include <tiedlora/verify.hpp>
+#include <tiedlora/verify/parity.hpp>
 
 #include "backend.cuh"
 
@@ -12,7 +12,8 @@ namespace {
 template <class P, class X, class Y, class Dx>
 void expect_parity() {
   const CudaBackend backend;
-  const auto report = tiedlora::verify::parity<P, X, Y, Dx>(backend, {.cases = 24, .require_determinism = true});
+  const auto report =
+      tiedlora::verify::parity<P, X, Y, Dx>(backend, {.cases = 24, .require_determinism = true});
   EXPECT_TRUE(report.passed()) << report.table();
 }
 using half = __half;

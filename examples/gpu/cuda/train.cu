@@ -1,7 +1,7 @@
 // The README's four-layer program with everything on the device, every step one CUDA graph.
 //
-// The frozen layers x + W x go by the same backend: with W as a "B" of rank 64 expand adds W x, and with W as an
-// "A" shrink_backward adds Wᵀ dy.
+// The frozen layers x + W x go by the same backend: with W as a "B" of rank 64 expand adds W x, and with W as
+// an "A" shrink_backward adds Wᵀ dy.
 #include <cmath>    // sqrt
 #include <cstddef>  // byte, size_t
 #include <vector>   // vector
@@ -41,7 +41,8 @@ std::vector<double> train_on_device(const FourLayers& problem, int last_step) {
   }
   for (int l = 0; l <= layers; ++l) x.emplace_back(numbers_of(problem.input));
   for (int l = 0; l < layers; ++l) h.emplace_back(static_cast<std::size_t>(FourLayers::rank * token_count));
-  const Array<float> target(numbers_of(problem.target)), dy(numbers_of(problem.input)), dx(numbers_of(problem.input));
+  const Array<float> target(numbers_of(problem.target)), dy(numbers_of(problem.input)),
+      dx(numbers_of(problem.input));
   const Array<statistics_shape::State> loss(std::vector<statistics_shape::State>(1));
   const Array<float> scratch(static_cast<std::size_t>(FourLayers::rank * token_count + 1));
   const auto base = [&](int l) {
@@ -62,7 +63,10 @@ std::vector<double> train_on_device(const FourLayers& problem, int last_step) {
       tiedlora::forward(backend, training.factors(l), tokens(x[i], width), tokens(x[i + 1], width),
                         tokens(h[i], FourLayers::rank));
     }
-    launch({{statistics_shape::blocks, 1, 1}, statistics_shape::threads, sizeof(statistics_shape::Shared), stream},
+    launch({{statistics_shape::blocks, 1, 1},
+            statistics_shape::threads,
+            sizeof(statistics_shape::Shared),
+            stream},
            squared_error_kernel, x.back().data(), target.data(), dy.data(), numbers, loss.data());
     CallOptions o;
     o.scratch = {reinterpret_cast<std::byte*>(scratch.data()), scratch.size() * sizeof(float)};
@@ -70,8 +74,8 @@ std::vector<double> train_on_device(const FourLayers& problem, int last_step) {
     for (int l = layers; l-- > 0;) {
       const auto i = static_cast<std::size_t>(l);
       copy_on_device(in->data(), out->data(), numbers * sizeof(float), stream);
-      backend.shrink_backward(base(l), Tokens<const float>(), Tokens<const float>(tokens(*in, width)), Factors<float>(),
-                              tokens(*out, width), {});
+      backend.shrink_backward(base(l), Tokens<const float>(), Tokens<const float>(tokens(*in, width)),
+                              Factors<float>(), tokens(*out, width), {});
       tiedlora::backward(backend, training.factors(l), tokens(x[i], width), tokens(h[i], FourLayers::rank),
                          tokens(*in, width), training.gradients(l), tokens(*out, width), o);
       std::swap(in, out);

@@ -1,12 +1,13 @@
-// The part of CUDA that the kernels use, for a host's compiler: their own sources run in tests where no GPU is.
+// The part of CUDA that the kernels use, for a host's compiler: their own sources run in tests where no GPU
+// is.
 #pragma once
 
-#include <algorithm>  // max, min
-#include <cmath>      // isfinite, sqrt
-#include <cstddef>    // byte, size_t
-#include <cstdint>    // uint32_t
-#include <cstdlib>    // free, malloc
-#include <cstring>    // memcpy, memset
+#include <algorithm>   // max, min
+#include <cmath>       // isfinite, sqrt
+#include <cstddef>     // byte, size_t
+#include <cstdint>     // uint32_t
+#include <cstdlib>     // free, malloc
+#include <cstring>     // memcpy, memset
 #include <functional>  // function
 #include <stdexcept>   // runtime_error
 #include <string>      // string
@@ -121,9 +122,15 @@ inline void* device_allocate(std::size_t bytes) {
   return std::memset(data, 0xff, bytes);  // NaN in every format
 }
 inline void device_free(void* data) { std::free(data); }
-inline void copy_to_device(const void* from, void* to, std::size_t bytes, Stream) { std::memcpy(to, from, bytes); }
-inline void copy_to_host(const void* from, void* to, std::size_t bytes, Stream) { std::memcpy(to, from, bytes); }
-inline void copy_on_device(const void* from, void* to, std::size_t bytes, Stream) { std::memcpy(to, from, bytes); }
+inline void copy_to_device(const void* from, void* to, std::size_t bytes, Stream) {
+  std::memcpy(to, from, bytes);
+}
+inline void copy_to_host(const void* from, void* to, std::size_t bytes, Stream) {
+  std::memcpy(to, from, bytes);
+}
+inline void copy_on_device(const void* from, void* to, std::size_t bytes, Stream) {
+  std::memcpy(to, from, bytes);
+}
 inline void set_bytes(void* to, int value, std::size_t bytes, Stream) { std::memset(to, value, bytes); }
 inline bool is_capturing(Stream) { return false; }
 inline void synchronize(Stream) {}

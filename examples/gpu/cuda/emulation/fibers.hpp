@@ -2,17 +2,17 @@
 // seed shuffles. A barrier that a kernel lacks shows as a number that was not there yet: whoever goes first
 // runs to his next barrier, and shared memory is poison until it is written.
 //
-// What it shows: indices, tails, barriers, what a block reads of another's. What it does not: time, and what a
-// memory model or a cache may reorder.
+// What it shows: indices, tails, barriers, what a block reads of another's. What it does not: time, and what
+// a memory model or a cache may reorder.
 #pragma once
 
 #include <setjmp.h>  // _setjmp, _longjmp: NOLINT(modernize-deprecated-headers), those switch without a system call
 #include <ucontext.h>  // makecontext, swapcontext
 
-#include <algorithm>  // swap
-#include <cstddef>    // byte, size_t
-#include <cstdint>    // uint64_t
-#include <cstring>    // memset
+#include <algorithm>   // swap
+#include <cstddef>     // byte, size_t
+#include <cstdint>     // uint64_t
+#include <cstring>     // memset
 #include <functional>  // function
 #include <memory>      // make_unique, unique_ptr
 #include <stdexcept>   // runtime_error
@@ -171,16 +171,24 @@ class Grid {
           for (std::size_t i = first; i < first + expected; ++i) fibers_[i]->waits = Wait::nothing;
         };
         switch (fiber->waits) {
-          case Wait::warp: arrive(warp.waiting, warp_lanes); break;
-          case Wait::block: arrive(warp.block->waiting, threads); break;
-          case Wait::grid: arrive(at_grid, all); break;
-          default: ++done;
+          case Wait::warp:
+            arrive(warp.waiting, warp_lanes);
+            break;
+          case Wait::block:
+            arrive(warp.block->waiting, threads);
+            break;
+          case Wait::grid:
+            arrive(at_grid, all);
+            break;
+          default:
+            ++done;
         }
       }
     }
     for (Block& block : blocks)
       for (std::size_t i = 0; i < Block::guard; ++i)
-        if (block.shared[i] != std::byte{0xff} || block.shared[block.shared.size() - 1 - i] != std::byte{0xff})
+        if (block.shared[i] != std::byte{0xff} ||
+            block.shared[block.shared.size() - 1 - i] != std::byte{0xff})
           fail("a write outside of shared memory");
   }
 

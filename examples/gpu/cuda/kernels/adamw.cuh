@@ -1,8 +1,8 @@
 // The optimiser on the device: one launch looks at all gradients, one does the step.
 //
 // A flat array makes both simple: a number's place says its segment (A, B, v or u), of at most four. A step
-// reads 16 bytes a number and writes 16: parameter, both moments, and the gradient, which becomes zero for the
-// next step. Whether gradients are finite, and what they are clipped with, is decided on the device.
+// reads 16 bytes a number and writes 16: parameter, both moments, and the gradient, which becomes zero for
+// the next step. Whether gradients are finite, and what they are clipped with, is decided on the device.
 #pragma once
 
 #include <tiedlora/adapter/optimizer.hpp>
@@ -27,7 +27,8 @@ struct State {
 
 __device__ inline double warp_sum(double value) {
 #pragma unroll
-  for (int distance = lanes / 2; distance > 0; distance /= 2) value += __shfl_xor_sync(full_warp, value, distance);
+  for (int distance = lanes / 2; distance > 0; distance /= 2)
+    value += __shfl_xor_sync(full_warp, value, distance);
   return value;
 }
 
@@ -66,9 +67,10 @@ __device__ inline void add_up(double sum, statistics_shape::State* state, statis
 
 /// One step over all segments; gradients become zero. A step whose gradients are not finite leaves parameters
 /// and moments as they are. max_norm 0: not clipped. statistics: null where neither is wanted.
-[[maybe_unused]] static __global__ void adamw_kernel(const tiedlora::StepPlan<float>* plan, float* parameters, float* gradients,
-                                    float* first_moment, float* second_moment, Index count, double max_norm,
-                                    const statistics_shape::State* statistics) {
+[[maybe_unused]] static __global__ void adamw_kernel(const tiedlora::StepPlan<float>* plan, float* parameters,
+                                                     float* gradients, float* first_moment,
+                                                     float* second_moment, Index count, double max_norm,
+                                                     const statistics_shape::State* statistics) {
   const Index i = static_cast<Index>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= count) return;
   float clip = 1;

@@ -19,7 +19,8 @@ struct Shared {
 /// after the next barrier.
 template <class P, class Y, class Hidden>
 __device__ inline void expand_few_block(const Product<P>& p, const Tokens<Y>& y, bool y_wide, int first,
-                                        const float* token_scales, const P* const* arrays, const Hidden& h, expand_few_shape::Shared& shared) {
+                                        const float* token_scales, const P* const* arrays, const Hidden& h,
+                                        expand_few_shape::Shared& shared) {
   using namespace expand_few_shape;
   const int lane = threadIdx.x % lanes, warp = threadIdx.x / lanes;
   const int i = first + lane * 8;
@@ -75,7 +76,8 @@ __global__ void __launch_bounds__(expand_few_shape::threads)
   const auto scaled = [&](int t, int k) {
     return hidden[p.begin + t][k] * scale_at(rank_scales(p, arrays, p.begin + t), k);
   };
-  expand_few_block(p, y.of[p.place], y.wide[p.place], first, token_scales, arrays, scaled, shared_memory<Shared>());
+  expand_few_block(p, y.of[p.place], y.wide[p.place], first, token_scales, arrays, scaled,
+                   shared_memory<Shared>());
 }
 
 }  // namespace gpu_cuda

@@ -2,9 +2,9 @@
 //
 // A warp has 32 features, for all tokens of its block, 32 at a time: rows of the instruction are tokens, its
 // columns features, so that neighbours of Y are neighbours in a lane. Columns may go in any order: with four
-// instructions side by side lane (g, q) holds the features 8q … 8q + 7 of the tokens g and g + 8. M's share of
-// a warp, 32 features of all ranks, is split and laid out for the instruction once, in shared memory, every
-// lane's own words (nobody else reads them: no barrier).
+// instructions side by side lane (g, q) holds the features 8q … 8q + 7 of the tokens g and g + 8. M's share
+// of a warp, 32 features of all ranks, is split and laid out for the instruction once, in shared memory,
+// every lane's own words (nobody else reads them: no barrier).
 #pragma once
 
 #include "pieces.cuh"
@@ -27,7 +27,7 @@ struct Shared {
 
 /// Grid: groups of features (32 for each warp), shares of the tokens.
 template <class P, class Y>
-__global__ void __launch_bounds__(expand_many_shape::most_warps * lanes)
+__global__ void __launch_bounds__(expand_many_shape::most_warps* lanes)
     expand_many_kernel(Product<P> p, Tokens<const float> h, Tokens<Y> y, bool y_wide, int tokens_per_block,
                        const float* token_scales, const P* const* arrays) {
   using namespace expand_many_shape;

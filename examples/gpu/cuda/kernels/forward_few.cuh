@@ -1,6 +1,6 @@
 // forward of at most eight tokens in one launch: shrink, a barrier across the grid, expand. For up to four
-// modules that read one x by one A, as q, k and v do. Two launches less are most of what there is to save when
-// a call takes some microseconds.
+// modules that read one x by one A, as q, k and v do. Two launches less are most of what there is to save
+// when a call takes some microseconds.
 #pragma once
 
 #include "expand_few.cuh"
@@ -38,7 +38,8 @@ __global__ void __launch_bounds__(forward_few_shape::threads)
   for (int n = static_cast<int>(threadIdx.x); n < a.rank * few_tokens; n += forward_few_shape::threads) {
     const int k = n / few_tokens, t = n % few_tokens;
     if (t >= a.count) continue;
-    const float* const partial = workspace.sums + k / shrink_few_shape::ranks * splits * shrink_few_shape::sums;
+    const float* const partial =
+        workspace.sums + k / shrink_few_shape::ranks * splits * shrink_few_shape::sums;
     shared.h[k][t] = shrink_few_total(partial, splits, k % shrink_few_shape::ranks, t);
     if (blockIdx.x == 0) h[t][k] = shared.h[k][t];
   }
@@ -48,9 +49,10 @@ __global__ void __launch_bounds__(forward_few_shape::threads)
     const Product<P>& p = modules[static_cast<unsigned>(m)];
     const int blocks = (p.features + expand_few_shape::features - 1) / expand_few_shape::features;
     for (; n < blocks; n += static_cast<int>(gridDim.x)) {
-      expand_few_block(p, y.of[p.place], y.wide[p.place], n * expand_few_shape::features, token_scales,
-                       static_cast<const P* const*>(nullptr), [&](int t, int k) { return shared.h[k][t] * scale_at(p.rank_scale, k); },
-                       shared.expand);
+      expand_few_block(
+          p, y.of[p.place], y.wide[p.place], n * expand_few_shape::features, token_scales,
+          static_cast<const P* const*>(nullptr),
+          [&](int t, int k) { return shared.h[k][t] * scale_at(p.rank_scale, k); }, shared.expand);
       __syncthreads();
     }
     n -= blocks;

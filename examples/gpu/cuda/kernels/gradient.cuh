@@ -16,10 +16,11 @@ struct Gradient {
   __host__ __device__ bool any() const { return matrix || rank_scale || feature_scale; }
 };
 
-/// Row k, eight features from i on: adds to dA or dB, to this thread's share of dv, and returns its share of du_k.
+/// Row k, eight features from i on: adds to dA or dB, to this thread's share of dv, and returns its share of
+/// du_k.
 template <class P>
-__device__ inline float add_gradient(const Product<P>& p, const Gradient& gradient, int k, int i, const float (&g)[8],
-                                     const float (&s)[8], float (&dv)[8]) {
+__device__ inline float add_gradient(const Product<P>& p, const Gradient& gradient, int k, int i,
+                                     const float (&g)[8], const float (&s)[8], float (&dv)[8]) {
   const int left = p.features - i;
   const float q = scale_at(p.rank_scale, k);
   if (gradient.matrix) {

@@ -4,7 +4,7 @@
 // the end of a row, go element by element.
 #pragma once
 
-#include <cstdint>  // uint16_t, uint32_t
+#include <cstdint>      // uint16_t, uint32_t
 #include <type_traits>  // is_same
 
 #include <tiedlora/ops.hpp>
@@ -28,7 +28,8 @@ template <class T>
 __device__ inline float element(const Eight<T>& e, int i) {
   if constexpr (std::is_same_v<T, float>) return __uint_as_float(e.words[i]);
   const std::uint32_t word = e.words[i / 2 % (2 * sizeof(T))];
-  if constexpr (std::is_same_v<T, __nv_bfloat16>) return __uint_as_float(i % 2 ? word & 0xffff0000u : word << 16);
+  if constexpr (std::is_same_v<T, __nv_bfloat16>)
+    return __uint_as_float(i % 2 ? word & 0xffff0000u : word << 16);
   if constexpr (std::is_same_v<T, __half>) return half_to_float(i % 2 ? word >> 16 : word & 0xffffu);
 }
 
@@ -59,7 +60,8 @@ __device__ inline Eight<T> load(const T* from, int count, bool wide) {
     if constexpr (sizeof(T) == 4)
       e.words[i] = reinterpret_cast<const std::uint32_t*>(from)[i];
     else
-      e.words[i / 2] |= static_cast<std::uint32_t>(reinterpret_cast<const std::uint16_t*>(from)[i]) << (i % 2 * 16);
+      e.words[i / 2] |= static_cast<std::uint32_t>(reinterpret_cast<const std::uint16_t*>(from)[i])
+                        << (i % 2 * 16);
   }
   return e;
 }
@@ -83,11 +85,13 @@ __device__ inline void store(const float (&values)[8], T* to, int count, bool wi
       if constexpr (sizeof(T) == 4)
         e.words[i] = __float_as_uint(rounded);
       else
-        e.words[i / 2] |= static_cast<std::uint32_t>(reinterpret_cast<const std::uint16_t&>(rounded)) << (i % 2 * 16);
+        e.words[i / 2] |= static_cast<std::uint32_t>(reinterpret_cast<const std::uint16_t&>(rounded))
+                          << (i % 2 * 16);
     }
 #pragma unroll
     for (int i = 0; i < static_cast<int>(sizeof(T)) / 2; ++i)
-      reinterpret_cast<uint4*>(to)[i] = {e.words[4 * i], e.words[4 * i + 1], e.words[4 * i + 2], e.words[4 * i + 3]};
+      reinterpret_cast<uint4*>(to)[i] = {e.words[4 * i], e.words[4 * i + 1], e.words[4 * i + 2],
+                                         e.words[4 * i + 3]};
     return;
   }
 #pragma unroll

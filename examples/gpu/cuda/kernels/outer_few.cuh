@@ -16,7 +16,9 @@ struct Shared {
 };
 /// The workspace, in floats: for every tile of features (its T sums of dh and one of du, of each rank), then
 /// for every group of ranks dv.
-__host__ __device__ inline Index floats_per_tile(int rank) { return static_cast<Index>(rank) * (few_tokens + 1); }
+__host__ __device__ inline Index floats_per_tile(int rank) {
+  return static_cast<Index>(rank) * (few_tokens + 1);
+}
 }  // namespace outer_few_shape
 
 /// dh: none where it is not wanted. Without it and the scales' gradients M is not read.
@@ -76,15 +78,18 @@ __global__ void __launch_bounds__(outer_few_shape::threads)
 #pragma unroll
     for (int j = 0; j < 8; ++j) shared.dv[warp][lane * 8 + j] = dv[j];
     __syncthreads();
-    for (int f = static_cast<int>(threadIdx.x); f < features && tile * features + f < p.features; f += threads) {
+    for (int f = static_cast<int>(threadIdx.x); f < features && tile * features + f < p.features;
+         f += threads) {
       float sum = 0;
       for (int w = 0; w < warps; ++w) sum += shared.dv[w][f];
       of_dv[static_cast<Index>(group) * p.features + tile * features + f] = sum;
     }
     if (comes_last(workspace.tickets + 1 + tile, gridDim.y, &shared.is_last))
-      for (int f = static_cast<int>(threadIdx.x); f < features && tile * features + f < p.features; f += threads) {
+      for (int f = static_cast<int>(threadIdx.x); f < features && tile * features + f < p.features;
+           f += threads) {
         float sum = 0;
-        for (int y = 0; y < groups; ++y) sum += __ldcg(of_dv + static_cast<Index>(y) * p.features + tile * features + f);
+        for (int y = 0; y < groups; ++y)
+          sum += __ldcg(of_dv + static_cast<Index>(y) * p.features + tile * features + f);
         gradient.feature_scale[tile * features + f] += sum;
       }
   }

@@ -1,10 +1,10 @@
 // outer of many tokens on the tensor cores and, in the same pass over dy, dh.
 //
 // A block has 256 features, 64 a warp, 32 ranks, and a share of the tokens, 16 at a time. In outer tokens are
-// what is summed over: lane (g, q) takes the tokens 4q … 4q + 3 (they stand for the rows 2q, 2q+1, 2q+8, 2q+9)
-// and their features 8g … 8g + 7, one load of 16 bytes each, and feature 8g + j is column g of tile j. So X
-// need not be transposed: two numbers of neighbouring tokens make a word. For dh the same 16 × 64 numbers are
-// read again as shrink needs them, from L1.
+// what is summed over: lane (g, q) takes the tokens 4q … 4q + 3 (they stand for the rows 2q, 2q+1, 2q+8,
+// 2q+9) and their features 8g … 8g + 7, one load of 16 bytes each, and feature 8g + j is column g of tile j.
+// So X need not be transposed: two numbers of neighbouring tokens make a word. For dh the same 16 × 64
+// numbers are read again as shrink needs them, from L1.
 //
 // G of a share goes to the workspace, 4 r / (2 tokens) of X's bytes in bfloat16: an eighth for 16 ranks and
 // 256 tokens. dh's sums of a tile likewise, 4 r / (2 · 256) of X's.
@@ -49,7 +49,8 @@ __device__ inline void pair_tokens(const Eight<X>& first, const Eight<X>& second
 template <class P, class X>
 __global__ void __launch_bounds__(outer_many_shape::threads, 2)
     outer_many_kernel(Product<P> p, Tokens<const float> h, Tokens<const X> x, bool x_wide, Gradient gradient,
-                      Tokens<float> dh, const float* token_scales, int tokens_per_block, Workspace workspace) {
+                      Tokens<float> dh, const float* token_scales, int tokens_per_block,
+                      Workspace workspace) {
   using namespace outer_many_shape;
   auto& shared = shared_memory<Shared>();
   const int lane = threadIdx.x % lanes, warp = threadIdx.x / lanes, g = lane / 4, q = lane % 4;
@@ -73,7 +74,8 @@ __global__ void __launch_bounds__(outer_many_shape::threads, 2)
 #pragma unroll
       for (int z = 0; z < 4; ++z) {
         const int t = t0 + 4 * q + z;
-        numbers[z] = load(t < end ? x[t] + first + 8 * g : nullptr, t < end ? p.features - first - 8 * g : 0, x_wide);
+        numbers[z] =
+            load(t < end ? x[t] + first + 8 * g : nullptr, t < end ? p.features - first - 8 * g : 0, x_wide);
         weights[z] = t < end ? token_scale(token_scales, p.scale, t) : 0;
       }
 #pragma unroll
@@ -92,7 +94,8 @@ __global__ void __launch_bounds__(outer_many_shape::threads, 2)
         pair_tokens(numbers[0], numbers[1], n, upper);
         pair_tokens(numbers[2], numbers[3], n, lower);
 #pragma unroll
-        for (int piece = 0; piece < piece_count<X>; ++piece) b[piece][0] = upper[piece], b[piece][1] = lower[piece];
+        for (int piece = 0; piece < piece_count<X>; ++piece)
+          b[piece][0] = upper[piece], b[piece][1] = lower[piece];
 #pragma unroll
         for (int m = 0; m < m_tiles; ++m)
           if (first_rank + 16 * m < p.rank) multiply(sums[m][n], a[m], b);
@@ -148,7 +151,8 @@ __global__ void __launch_bounds__(outer_many_shape::threads, 2)
       if (k >= p.rank) continue;
       float sum = 0;
 #pragma unroll 4
-      for (int n = 0; n < tiles; ++n) sum += __ldcg(of_dh + (static_cast<Index>(n) * p.count + t) * p.rank + k);
+      for (int n = 0; n < tiles; ++n)
+        sum += __ldcg(of_dh + (static_cast<Index>(n) * p.count + t) * p.rank + k);
       dh[t][k] = token_scale(token_scales, p.scale, t) * scale_at(p.rank_scale, k) * sum;
     }
   if (!wants_gradient) return;

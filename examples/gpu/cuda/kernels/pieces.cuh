@@ -16,7 +16,9 @@
 namespace gpu_cuda {
 
 template <class T>
-inline constexpr int piece_count = std::is_same_v<T, float> ? 3 : std::is_same_v<T, __half> ? 2 : 1;
+inline constexpr int piece_count = std::is_same_v<T, float>    ? 3
+                                   : std::is_same_v<T, __half> ? 2
+                                                               : 1;
 
 /// Pairs of bfloat16 that add up to the pair (low, high).
 template <int count>
@@ -47,7 +49,8 @@ __device__ inline void split(const Eight<T>& e, std::uint32_t (&pieces)[piece_co
 
 /// d += a b, the smallest products first.
 template <int of_a, int of_b>
-__device__ inline void multiply(float (&d)[4], const std::uint32_t (&a)[of_a][4], const std::uint32_t (&b)[of_b][2]) {
+__device__ inline void multiply(float (&d)[4], const std::uint32_t (&a)[of_a][4],
+                                const std::uint32_t (&b)[of_b][2]) {
 #pragma unroll
   for (int order = 2; order >= 0; --order)
 #pragma unroll

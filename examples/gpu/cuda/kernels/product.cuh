@@ -27,12 +27,12 @@ struct Product {
   int place = 0;             ///< which of a launch's H and Y
   /// Of tenants over one M: where the scales begin in the array of a token's own; -1: they have none.
   Index own_rank_scale = -1, own_feature_scale = -1;
-  bool wide = false;         ///< matrix rows are aligned to 16 bytes
+  bool wide = false;  ///< matrix rows are aligned to 16 bytes
   bool overwrite = false;
 };
 
-/// Several at a time, one for each blockIdx.z: modules that read one x, or the adapters of a batch, in a table
-/// on the device.
+/// Several at a time, one for each blockIdx.z: modules that read one x, or the adapters of a batch, in a
+/// table on the device.
 inline constexpr int most_modules = 4;
 template <class P>
 struct Products {
@@ -94,6 +94,8 @@ template <class P>
 __device__ inline const P* feature_scales(const Product<P>& p, const P* const* arrays, int t) {
   return p.own_feature_scale >= 0 ? arrays[t] + p.own_feature_scale : p.feature_scale;
 }
-__device__ inline float token_scale(const float* scales, float c, int t) { return scales ? c * scales[t] : c; }
+__device__ inline float token_scale(const float* scales, float c, int t) {
+  return scales ? c * scales[t] : c;
+}
 
 }  // namespace gpu_cuda

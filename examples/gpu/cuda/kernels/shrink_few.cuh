@@ -1,8 +1,8 @@
 // shrink of at most eight tokens: M is read once, 16 bytes a thread and load, four loads in flight.
 //
 // A block has four ranks and 1024 features, eight a thread; sums of the blocks of a row meet in the workspace
-// (4 × 8 floats each, against 8 KB of M in bfloat16). At r = 16, in = 4096 that is 16 blocks with one round of
-// loads: what takes the time is one trip to memory, not its width.
+// (4 × 8 floats each, against 8 KB of M in bfloat16). At r = 16, in = 4096 that is 16 blocks with one round
+// of loads: what takes the time is one trip to memory, not its width.
 #pragma once
 
 #include "product.cuh"
@@ -20,8 +20,9 @@ struct Shared {
 
 /// This block's sums over its features: to[k][t].
 template <class P, class X>
-__device__ inline void shrink_few_partial(const Product<P>& p, const Tokens<const X>& x, bool x_wide, int first_rank,
-                                          int split, float* to, shrink_few_shape::Shared& shared) {
+__device__ inline void shrink_few_partial(const Product<P>& p, const Tokens<const X>& x, bool x_wide,
+                                          int first_rank, int split, float* to,
+                                          shrink_few_shape::Shared& shared) {
   using namespace shrink_few_shape;
   const int lane = threadIdx.x % lanes, warp = threadIdx.x / lanes;
   const int i = split * features + static_cast<int>(threadIdx.x) * 8, left = p.features - i;
@@ -79,7 +80,8 @@ __global__ void __launch_bounds__(shrink_few_shape::threads, 4)
   if (first_rank >= p.rank) return;
   const unsigned group = blockIdx.z * gridDim.y + blockIdx.y;
   float* const partial = workspace.sums + static_cast<Index>(group) * splits * sums;
-  shrink_few_partial(p, x, x_wide, first_rank, static_cast<int>(blockIdx.x), partial + blockIdx.x * sums, shared);
+  shrink_few_partial(p, x, x_wide, first_rank, static_cast<int>(blockIdx.x), partial + blockIdx.x * sums,
+                     shared);
   if (!comes_last(workspace.tickets + group, gridDim.x, &shared.is_last)) return;
   const int k = threadIdx.x / few_tokens, t = threadIdx.x % few_tokens;
   if (k >= ranks || t >= p.count || first_rank + k >= p.rank) return;

@@ -1,8 +1,8 @@
 // shrink of many tokens on the tensor cores. X, which is most of the bytes, is read once for 32 ranks.
 //
 // A block has 32 tokens and 32 ranks: 2 × 4 tiles of 16 × 8 in every warp. Its eight warps share out the
-// features, and so do gridDim.z blocks where there are few tokens; sums meet in shared memory (32 KB), then in
-// the workspace. M is read again by every block, from L2: 1/32 of X's bytes for each rank.
+// features, and so do gridDim.z blocks where there are few tokens; sums meet in shared memory (32 KB), then
+// in the workspace. M is read again by every block, from L2: 1/32 of X's bytes for each rank.
 #pragma once
 
 #include "shrink_step.cuh"
@@ -22,12 +22,13 @@ struct Shared {
 /// Grid: groups of ranks, tiles of tokens, splits of the features.
 template <class P, class X>
 __global__ void __launch_bounds__(shrink_many_shape::threads)
-    shrink_many_kernel(Product<P> p, Tokens<const X> x, bool x_wide, Tokens<float> h, const float* token_scales,
-                       Workspace workspace) {
+    shrink_many_kernel(Product<P> p, Tokens<const X> x, bool x_wide, Tokens<float> h,
+                       const float* token_scales, Workspace workspace) {
   using namespace shrink_many_shape;
   auto& shared = shared_memory<Shared>();
   const int lane = threadIdx.x % lanes, warp = threadIdx.x / lanes, g = lane / 4, q = lane % 4;
-  const int first_rank = static_cast<int>(blockIdx.x) * ranks, first_token = static_cast<int>(blockIdx.y) * tokens;
+  const int first_rank = static_cast<int>(blockIdx.x) * ranks,
+            first_token = static_cast<int>(blockIdx.y) * tokens;
   const int splits = static_cast<int>(gridDim.z);
 
   const X* rows[n_tiles];
@@ -39,7 +40,8 @@ __global__ void __launch_bounds__(shrink_many_shape::threads)
   const bool is_scaled = p.feature_scale;
   float d[m_tiles][n_tiles][4] = {};
   const int step = step_features * warps * splits;
-  for (int first = (static_cast<int>(blockIdx.z) * warps + warp) * step_features; first < p.features; first += step) {
+  for (int first = (static_cast<int>(blockIdx.z) * warps + warp) * step_features; first < p.features;
+       first += step) {
     const int i = first + 8 * q, left = p.features - i;
     Eight<P> m[m_tiles][2];
     Eight<X> numbers[n_tiles];
@@ -76,7 +78,8 @@ __global__ void __launch_bounds__(shrink_many_shape::threads)
   const int place = static_cast<int>(blockIdx.y) * groups + static_cast<int>(blockIdx.x);
   float* const partial = workspace.sums + static_cast<Index>(place) * splits * sums;
   const auto write = [&](int n, float sum) {
-    const int from = n % lanes, e = n / lanes % 4, n_tile = n / (lanes * 4) % n_tiles, tile = n / (lanes * 4 * n_tiles);
+    const int from = n % lanes, e = n / lanes % 4, n_tile = n / (lanes * 4) % n_tiles,
+              tile = n / (lanes * 4 * n_tiles);
     const int k = first_rank + 16 * tile + from / 4 + (e >= 2 ? 8 : 0);
     const int t = first_token + 8 * n_tile + from % 4 * 2 + e % 2;
     if (k < p.rank && t < p.count)

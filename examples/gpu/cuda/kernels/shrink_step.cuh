@@ -1,8 +1,9 @@
 // One warp's step of shrink on the tensor cores: 16 ranks by 8 tokens, over 32 features.
 //
-// Both operands come straight from memory, without shared memory. Σ over features may go in any order, so lane
-// (g, q) takes the features 8q … 8q + 7 of its rows, one load of 16 bytes in bfloat16, and they stand for the
-// columns 2q, 2q+1, 2q+8, 2q+9 of two instructions. The four lanes of a row read 64 bytes side by side.
+// Both operands come straight from memory, without shared memory. Σ over features may go in any order, so
+// lane (g, q) takes the features 8q … 8q + 7 of its rows, one load of 16 bytes in bfloat16, and they stand
+// for the columns 2q, 2q+1, 2q+8, 2q+9 of two instructions. The four lanes of a row read 64 bytes side by
+// side.
 #pragma once
 
 #include "pieces.cuh"
@@ -44,8 +45,8 @@ __device__ inline void multiply_step(float (&d)[4], const std::uint32_t (&a)[2][
 
 /// d += M s∘X of these. (An array by reference stays in registers; a pointer that may be null would not.)
 template <class P, class X>
-__device__ inline void shrink_step(float (&d)[4], const MatrixFragment<P>& m, const Eight<X>& x, bool is_scaled,
-                                   const float (&s)[8]) {
+__device__ inline void shrink_step(float (&d)[4], const MatrixFragment<P>& m, const Eight<X>& x,
+                                   bool is_scaled, const float (&s)[8]) {
   if (is_scaled) {  // the products are floats
     std::uint32_t pieces[3][4];
 #pragma unroll

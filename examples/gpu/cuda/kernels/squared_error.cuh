@@ -7,7 +7,8 @@ namespace gpu_cuda {
 
 /// dy = 2 (y - target) / count; the sum of squares in state->square. Grid: statistics_shape::blocks.
 [[maybe_unused]] static __global__ void __launch_bounds__(statistics_shape::threads)
-    squared_error_kernel(const float* y, const float* target, float* dy, Index count, statistics_shape::State* state) {
+    squared_error_kernel(const float* y, const float* target, float* dy, Index count,
+                         statistics_shape::State* state) {
   using namespace statistics_shape;
   auto& shared = shared_memory<Shared>();
   const float factor = 2.0f / static_cast<float>(count);
