@@ -48,10 +48,10 @@ class DeviceBatch {
   void shrink(Index m, const Tokens<const X>& x, const Tokens<float>& h) const {
     const Tokens<const X> gathered = by_rows("x", x);
     for (const Round& r : modules_[static_cast<std::size_t>(m)].shrinks) {
-      for (const Product<P>& p : r.dense) backend_->shrink_tokens(p, gathered, h, nullptr);
+      for (const Product<P>& p : r.dense) backend_->launches().shrink_tokens(p, gathered, h, nullptr);
       if (r.count > 0)
-        backend_->shrink_few(Products<P>{.table = table_.data() + r.first}, r.count, r.largest_rank,
-                             r.features, gathered, {.of = {h}}, nullptr);
+        backend_->launches().shrink_few(Products<P>{.table = table_.data() + r.first}, r.count,
+                                        r.largest_rank, r.features, gathered, {.of = {h}}, nullptr);
     }
   }
   /// y += c ∘ v ∘ B (u ∘ h) with each token's adapter. Options: scale, overwrite.
@@ -62,14 +62,14 @@ class DeviceBatch {
     for (const Round& r : modules_[static_cast<std::size_t>(m)].expands) {
       for (Product<P> p : r.dense) {
         p.scale *= scale, p.overwrite = p.overwrite && o.overwrite;
-        backend_->expand_tokens(p, h, gathered, scales_.data(), arrays_.data());
+        backend_->launches().expand_tokens(p, h, gathered, scales_.data(), arrays_.data());
       }
       const int count = r.count + (o.overwrite ? r.zeros : 0);
       if (count > 0)
-        backend_->expand_few(Products<P>{.table = table_.data() + r.first}, count, r.features,
-                             Inputs<float>{.of = {h}},
-                             Outputs<Y>{.of = {gathered}, .wide = {is_wide(gathered)}}, scales_.data(),
-                             static_cast<const P* const*>(arrays_.data()), scale, o.overwrite);
+        backend_->launches().expand_few(
+            Products<P>{.table = table_.data() + r.first}, count, r.features, Inputs<float>{.of = {h}},
+            Outputs<Y>{.of = {gathered}, .wide = {is_wide(gathered)}}, scales_.data(),
+            static_cast<const P* const*>(arrays_.data()), scale, o.overwrite);
     }
   }
 

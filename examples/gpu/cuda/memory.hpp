@@ -74,7 +74,7 @@ class Array {
 };
 
 /// Where partial sums meet. It grows when a call needs more than any before; so that a captured graph never
-/// allocates, run what is to be captured once before.
+/// allocates, run what is to be captured once before; a graph is of use until a larger call makes it grow.
 class Room {
  public:
   Workspace get(Index sums, Index tickets, Stream stream) {

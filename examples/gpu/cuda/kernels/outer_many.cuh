@@ -175,29 +175,42 @@ __global__ void __launch_bounds__(outer_many_shape::threads, 2)
     }
   // The last of a tile has G of all tokens and ranks.
   if (!comes_last(workspace.tickets + 1 + tile, gridDim.y * gridDim.z, &shared.is_last)) return;
-  for (int z = 0; z < 2; ++z) {
-    const int i = tile * features + z * threads + static_cast<int>(threadIdx.x);
-    const bool exists = i < p.features;
-    const float s = exists ? scale_at(p.feature_scale, i) : 0;
-    const bool needs_m = gradient.rank_scale || gradient.feature_scale;
-    float dv = 0;
-    for (int k = 0; k < p.rank; ++k) {
-      float sum = 0;
-      if (exists) {
-#pragma unroll 4
-        for (int n = 0; n < shares; ++n)
-          sum += __ldcg(of_g + (static_cast<Index>(n) * p.rank + k) * p.features + i);
-        if (gradient.matrix) gradient.matrix[k * gradient.stride + i] += scale_at(p.rank_scale, k) * s * sum;
-      }
-      const float mg = exists && needs_m ? static_cast<float>(p.matrix[k * p.stride + i]) * sum : 0;
-      dv += scale_at(p.rank_scale, k) * mg;
-      if (!gradient.rank_scale) continue;
-      const float du = warp_sum(s * mg);
-      float* const to = of_du + (static_cast<Index>(tile) * warps + warp) * p.rank + k;
-      if (lane == 0) *to = z == 0 ? du : *to + du;
+  // Two features a thread, and many loads in flight: these sums are few, but nothing else runs meanwhile.
+  const int i0 = tile * features + static_cast<int>(threadIdx.x);
+  const bool needs_m = gradient.rank_scale || gradient.feature_scale;
+  float s[2], dv[2] = {};
+#pragma unroll
+  for (int z = 0; z < 2; ++z)
+    s[z] = i0 + z * threads < p.features ? scale_at(p.feature_scale, i0 + z * threads) : 0.0f;
+#pragma unroll 2
+  for (int k = 0; k < p.rank; ++k) {
+    const float q_k = scale_at(p.rank_scale, k);
+    float of_k[2] = {}, du = 0;
+#pragma unroll 8
+    for (int n = 0; n < shares; ++n) {
+      const float* const row = of_g + (static_cast<Index>(n) * p.rank + k) * p.features;
+#pragma unroll
+      for (int z = 0; z < 2; ++z)
+        if (i0 + z * threads < p.features) of_k[z] += __ldcg(row + i0 + z * threads);
     }
-    if (exists && gradient.feature_scale) gradient.feature_scale[i] += dv;
+#pragma unroll
+    for (int z = 0; z < 2; ++z) {
+      const int i = i0 + z * threads;
+      if (i >= p.features) continue;
+      if (gradient.matrix) gradient.matrix[k * gradient.stride + i] += q_k * s[z] * of_k[z];
+      if (!needs_m) continue;
+      const float mg = static_cast<float>(p.matrix[k * p.stride + i]) * of_k[z];
+      dv[z] += q_k * mg;
+      du += s[z] * mg;
+    }
+    if (!gradient.rank_scale) continue;
+    du = warp_sum(du);
+    if (lane == 0) of_du[(static_cast<Index>(tile) * warps + warp) * p.rank + k] = du;
   }
+#pragma unroll
+  for (int z = 0; z < 2; ++z)
+    if (gradient.feature_scale && i0 + z * threads < p.features)
+      gradient.feature_scale[i0 + z * threads] += dv[z];
   if (!gradient.rank_scale || !comes_last(workspace.tickets, gridDim.x, &shared.is_last)) return;
   for (int k = static_cast<int>(threadIdx.x); k < p.rank; k += threads) {
     float sum = 0;
