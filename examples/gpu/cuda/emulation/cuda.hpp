@@ -73,21 +73,17 @@ inline void mma_m16n8k16(float (&d)[4], const std::uint32_t (&a)[4], const std::
   auto& grid = cuda_emulation::Grid::get();
   std::uint32_t words[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
   const auto& all = grid.exchange(words, 6).words;
-  const auto number = [&](unsigned lane, unsigned element, unsigned first) {
-    const std::uint32_t word = all[lane][first + element / 2];
-    return __uint_as_float(element % 2 ? word & 0xffff0000u : word << 16);
-  };
-  const auto of_a = [&](unsigned row, unsigned column) {
-    const unsigned lane = row % 8 * 4 + column % 8 / 2;
-    return number(lane, column % 2 + (row >= 8 ? 2 : 0) + (column >= 8 ? 4 : 0), 0);
-  };
-  const auto of_b = [&](unsigned row, unsigned column) {
-    return number(column * 4 + row % 8 / 2, row % 2 + (row >= 8 ? 2 : 0), 4);
-  };
+  const auto low = [](std::uint32_t word) { return __uint_as_float(word << 16); };
+  const auto high = [](std::uint32_t word) { return __uint_as_float(word & 0xffff0000u); };
   for (unsigned i = 0; i < 4; ++i) {
     const unsigned row = grid.lane() / 4 + (i >= 2 ? 8 : 0), column = grid.lane() % 4 * 2 + i % 2;
     float sum = 0;
-    for (unsigned k = 0; k < 16; ++k) sum += of_a(row, k) * of_b(k, column);
+    for (unsigned k = 0; k < 16; k += 2) {  // a word holds two neighbours of a row of a, of a column of b
+      const std::uint32_t of_a = all[row % 8 * 4 + k % 8 / 2][(row >= 8 ? 1 : 0) + (k >= 8 ? 2 : 0)];
+      const std::uint32_t of_b = all[column * 4 + k % 8 / 2][4 + (k >= 8 ? 1 : 0)];
+      sum += low(of_a) * low(of_b);
+      sum += high(of_a) * high(of_b);
+    }
     d[i] += sum;
   }
 }
