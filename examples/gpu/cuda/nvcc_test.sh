@@ -23,6 +23,7 @@ for name in find_device train bench parity; do
     echo "$name.cu: kernels above use local memory" >&2
     exit 1
   fi
-  echo "$name.cu: $(grep -c 'Compiling entry' "$out/$name.log") kernels, $(grep -oE 'Used [0-9]+ registers' "$out/$name.log" |
-    grep -oE '[0-9]+' | sort -n | tail -n 1) registers at most"
+  kernels=$(grep -c 'Compiling entry' "$out/$name.log" || true)
+  registers=$(grep -oE 'Used [0-9]+ registers' "$out/$name.log" | grep -oE '[0-9]+' | sort -n | tail -n 1 || true)
+  echo "$name.cu: $kernels kernels${registers:+, at most $registers registers}"
 done

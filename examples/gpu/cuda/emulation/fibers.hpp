@@ -135,6 +135,12 @@ class Grid {
     setcontext(&fiber.start);
   }
 
+  void collect(std::size_t first, std::size_t count, std::vector<Fiber*>& ready) const {
+    ready.clear();
+    for (std::size_t i = first; i < first + count; ++i)
+      if (fibers_[i]->waits == Wait::nothing) ready.push_back(fibers_[i].get());
+  }
+
   void run_together(const dim3* indices, std::size_t count, unsigned threads, std::size_t shared_bytes) {
     std::vector<Block> blocks(count);
     warps_.clear();
@@ -154,12 +160,24 @@ class Grid {
       fiber.exchanges = 0;
     }
     std::size_t done = 0, at_grid = 0;
+    // A warp goes on until it waits for others: as far ahead of them as barriers let it, which shows those
+    // that are missing between what they read and what it writes next.
+    std::vector<std::size_t> ready_warps;
     std::vector<Fiber*> ready;
+    std::size_t turn = (seed >> 33) % (all / warp_lanes);
     while (done < all) {
-      ready.clear();
-      for (std::size_t i = 0; i < all; ++i)
-        if (fibers_[i]->waits == Wait::nothing) ready.push_back(fibers_[i].get());
-      if (ready.empty()) fail("a barrier that not all threads reach");
+      collect(turn * warp_lanes, warp_lanes, ready);
+      if (ready.empty()) {
+        ready_warps.clear();
+        for (std::size_t w = 0; w < all / warp_lanes; ++w) {
+          collect(w * warp_lanes, warp_lanes, ready);
+          if (!ready.empty()) ready_warps.push_back(w);
+        }
+        if (ready_warps.empty()) fail("a barrier that not all threads reach");
+        shuffle(ready_warps);
+        turn = ready_warps.front();
+        continue;
+      }
       shuffle(ready);
       for (Fiber* const fiber : ready) {
         resume(*fiber);
