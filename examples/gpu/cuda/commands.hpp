@@ -1,0 +1,44 @@
+// What the program does on the device, for a compiler that knows no CUDA.
+#pragma once
+
+#include <cstddef>     // size_t
+#include <cstdint>     // uint64_t
+#include <functional>  // function
+#include <string>      // string
+#include <vector>      // vector
+
+#include <tiedlora/views/config.hpp>
+
+namespace gpu {
+struct FourLayers;
+}
+
+namespace gpu_cuda {
+
+/// The device's name; empty where there is none that runs the kernels, and why.
+std::string find_device(std::string& why);
+
+struct ParityTable {
+  std::string types, table;
+  bool passed = false;
+};
+/// The parity kit, for every mixture of types in turn.
+void check_parity(std::size_t cases, std::uint64_t seed, const std::function<void(const ParityTable&)>& show);
+
+/// The loss before each of the steps 0, …, last_step of the README's program, on the device.
+std::vector<double> train_on_device(const gpu::FourLayers& problem, int last_step);
+
+/// One line of the table.
+struct BenchRow {
+  std::string what, type;
+  tiedlora::Index in = 0, out = 0, rank = 0, tokens = 0, tenants = 1;
+  bool cold = false;
+  double seconds = 0;
+  double bytes = 0, flops = 0;  ///< that have to be moved and done
+};
+struct BenchOptions {
+  bool quick = false;
+};
+void bench(const BenchOptions& options, const std::function<void(const BenchRow&)>& show);
+
+}  // namespace gpu_cuda

@@ -1,0 +1,101 @@
+// What the kernels compute. All of forward and backward is three products with r rows of numbers, the rows of
+// A or the columns of B, which lie in memory alike:
+//
+//   shrink   H[t][k]  = c_t q_k Σ_i M[k][i] s_i X[t][i]     h of A; dh of B, with s = v and q = u
+//   expand   Y[t][i] += c_t s_i Σ_k M[k][i] q_k H[t][k]     y of B, with s = v and q = u; dx of A
+//   outer    G[k][i]  = Σ_t c_t H[t][k] X[t][i]             dA of dh and x; of h and dy it gives
+//                         dB = u v ∘ G    dv = Σ_k B ∘ u G    du = Σ_i B ∘ v G
+#pragma once
+
+#include "numbers.cuh"
+
+namespace gpu_cuda {
+
+/// Up to so many tokens vector kernels do: each reads the factor once. Above, tensor cores.
+inline constexpr int few_tokens = 8;
+
+/// M, its scales, and some tokens that go through it.
+template <class P>
+struct Product {
+  const P* matrix = nullptr;
+  Index stride = 0;
+  const P* rank_scale = nullptr;     ///< q; null: ones
+  const P* feature_scale = nullptr;  ///< s; null: ones
+  float scale = 1;
+  int rank = 0, features = 0;
+  int begin = 0, count = 0;  ///< the tokens
+  int place = 0;             ///< which of a launch's H and Y
+  /// Of tenants over one M: where the scales begin in the array of a token's own; -1: they have none.
+  Index own_rank_scale = -1, own_feature_scale = -1;
+  bool wide = false;  ///< matrix rows are aligned to 16 bytes
+  bool overwrite = false;
+};
+
+/// Several at a time, one for each blockIdx.z: modules that read one x, or the adapters of a batch, in a
+/// table on the device.
+inline constexpr int most_modules = 4;
+template <class P>
+struct Products {
+  const Product<P>* table = nullptr;
+  Product<P> some[most_modules] = {};
+  __device__ const Product<P>& operator[](unsigned z) const { return table ? table[z] : some[z]; }
+};
+
+/// H and Y of the modules of a launch.
+template <class T>
+struct Operands {
+  Tokens<T> of[most_modules] = {};
+  bool wide[most_modules] = {};  ///< tokens are aligned to 16 bytes
+};
+template <class T>
+using Outputs = Operands<T>;
+template <class T>
+using Inputs = Operands<const T>;
+
+/// Where partial sums wait for each other. Whoever comes last adds them up, in a fixed order, so that results
+/// are the same bits every time without another launch.
+struct Workspace {
+  float* sums = nullptr;
+  unsigned* tickets = nullptr;  ///< zero between launches
+};
+
+/// Called by all threads of a block when its partial sums are written. True in the block that is the last of
+/// `expected`, for all its threads; then all sums can be read (through L2: __ldcg).
+__device__ inline bool comes_last(unsigned* ticket, unsigned expected, bool* shared_flag) {
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    *shared_flag = atomicAdd(ticket, 1u) + 1 == expected;
+    if (*shared_flag) *ticket = 0;
+  }
+  __syncthreads();
+  const bool last = *shared_flag;
+  __threadfence();
+  return last;
+}
+
+template <class P>
+__device__ inline float scale_at(const P* scales, int i) {
+  return scales ? static_cast<float>(scales[i]) : 1.0f;
+}
+/// s for eight features, zeros behind the last.
+template <class P>
+__device__ inline void load_scales(const Product<P>& p, int i, float (&s)[8]) {
+  const Eight<P> e = p.feature_scale ? load(p.feature_scale + i, p.features - i, false) : zeros<P>();
+#pragma unroll
+  for (int j = 0; j < 8; ++j) s[j] = p.feature_scale ? element(e, j) : 1.0f;
+}
+/// The scales of one token: its tenant's, or those of all. `arrays`: by token, what its tenant trained.
+template <class P>
+__device__ inline const P* rank_scales(const Product<P>& p, const P* const* arrays, int t) {
+  return p.own_rank_scale >= 0 ? arrays[t] + p.own_rank_scale : p.rank_scale;
+}
+template <class P>
+__device__ inline const P* feature_scales(const Product<P>& p, const P* const* arrays, int t) {
+  return p.own_feature_scale >= 0 ? arrays[t] + p.own_feature_scale : p.feature_scale;
+}
+__device__ inline float token_scale(const float* scales, float c, int t) {
+  return scales ? c * scales[t] : c;
+}
+
+}  // namespace gpu_cuda

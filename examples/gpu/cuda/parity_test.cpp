@@ -1,0 +1,33 @@
+// The CUDA backend under the emulation: the parity kit on the kernels' own sources, in mixtures of types in
+// which every type of parameters meets every type of x, y and dx.
+#include <gtest/gtest.h>
+
+#include <tiedlora/verify/parity.hpp>
+
+#include "backend.cuh"
+
+namespace gpu_cuda {
+namespace {
+
+template <class P, class X, class Y, class Dx>
+void expect_parity() {
+  const CudaBackend backend;
+  const auto report =
+      tiedlora::verify::parity<P, X, Y, Dx>(backend, {.cases = 24, .require_determinism = true});
+  EXPECT_TRUE(report.passed()) << report.table();
+}
+using half = __half;
+using bfloat16 = __nv_bfloat16;
+
+TEST(CudaParity, FloatFloat) { expect_parity<float, float, float, float>(); }
+TEST(CudaParity, FloatHalf) { expect_parity<float, half, bfloat16, half>(); }
+TEST(CudaParity, FloatBfloat16) { expect_parity<float, bfloat16, half, bfloat16>(); }
+TEST(CudaParity, HalfFloat) { expect_parity<half, float, bfloat16, float>(); }
+TEST(CudaParity, HalfHalf) { expect_parity<half, half, half, half>(); }
+TEST(CudaParity, HalfBfloat16) { expect_parity<half, bfloat16, float, bfloat16>(); }
+TEST(CudaParity, Bfloat16Float) { expect_parity<bfloat16, float, half, float>(); }
+TEST(CudaParity, Bfloat16Half) { expect_parity<bfloat16, half, float, half>(); }
+TEST(CudaParity, Bfloat16Bfloat16) { expect_parity<bfloat16, bfloat16, bfloat16, bfloat16>(); }
+
+}  // namespace
+}  // namespace gpu_cuda
