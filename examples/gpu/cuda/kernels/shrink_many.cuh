@@ -21,7 +21,7 @@ struct Shared {
 
 /// Grid: groups of ranks, tiles of tokens, splits of the features.
 template <class P, class X>
-__global__ void __launch_bounds__(shrink_many_shape::threads)
+__global__ void __launch_bounds__(shrink_many_shape::threads, 1)
     shrink_many_kernel(Product<P> p, Tokens<const X> x, bool x_wide, Tokens<float> h,
                        const float* token_scales, Workspace workspace) {
   using namespace shrink_many_shape;
