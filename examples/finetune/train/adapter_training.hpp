@@ -23,7 +23,10 @@ struct AdapterTraining {
         optimizer(
             layout,
             {.learning_rate = rates.rate,
-             .rates = tiedlora::PerFactor{.A = 1, .B = 1, .u = rates.uv_multiple, .v = rates.uv_multiple},
+             .rates = tiedlora::PerFactor{.A = 1,
+                                          .B = rates.b_multiple,
+                                          .u = rates.uv_multiple,
+                                          .v = rates.uv_multiple},
              .weight_decay = decay}) {
     adapter.initialize(seed);
   }
