@@ -20,7 +20,7 @@ class Entry:
         _, tried, losses = progress.searched(task, candidate)
         best = best_of(tried, losses)
         self.rates = progress.plan.rates(candidate, best)
-        self.interior = all(interior_axes(best, tried))
+        self.interior = dict(zip(progress.plan.axes(candidate), interior_axes(best, tried)))
         self.trials = len(tried)
         self.trained = int(rows[0]["trained"])
         self.losses = {int(row["seed"]): float(row["test_loss"]) for row in rows}
@@ -91,7 +91,8 @@ class Mean:
         first = {entry.candidate: entry for entry in all_results[0].entries} if all_results else {}
         self.trained = {c: first[c].trained for c in common}
         self.by_seed = {
-            c: {seed: sum(r.shares[c][seed] for r in all_results) / len(all_results) for seed in first[c].losses} for c in common
+            c: {seed: sum(r.shares[c][seed] for r in all_results) / len(all_results) for seed in first[c].losses}
+            for c in common
         }
         self.shares = {c: Estimate(self.by_seed[c].values()) for c in common}
         self.differences = {}  # {candidate: (the smallest LoRA at least as large, Estimate of share less its share)}

@@ -103,7 +103,12 @@ class Running:
         self.log = self.folder / log
         with open(self.log, "ab") as file:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True, preexec_fn=_die_with_parent
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
             )
 
     def _after_training(self):
@@ -136,7 +141,11 @@ class Running:
                 exploded = "is no longer finite or has exploded" in said
                 if ended != 0 and not (ended == 1 and exploded):
                     raise Failed(f"finetune train ended with {ended}; {self.log}:\n{said[-1500:]}")
-                row = {"status": "ok", **read_run(self.folder)} if ended == 0 else {"status": "diverged", "select_loss": math.inf}
+                row = (
+                    {"status": "ok", **read_run(self.folder)}
+                    if ended == 0
+                    else {"status": "diverged", "select_loss": math.inf}
+                )
                 row |= {"cpu_seconds": self.cpu, "wall_seconds": time.monotonic() - self.begin}
                 write_json(self.trained, row)
                 self.cpu, self.begin = 0.0, time.monotonic()
@@ -154,7 +163,13 @@ class Running:
 
     def _whole_row(self):
         candidate = self.cell.candidate
-        row = {"key": self.cell.key, "stage": self.cell.stage, "task": self.cell.task, "seed": self.cell.seed, **self.row}
+        row = {
+            "key": self.cell.key,
+            "stage": self.cell.stage,
+            "task": self.cell.task,
+            "seed": self.cell.seed,
+            **self.row,
+        }
         row |= {"scheme": candidate.scheme, "rank": candidate.rank, "targets": candidate.targets}
         row |= {name: number(self.settings[name]) for name in ("rate", "uv_rate", "b_rate") if name in self.settings}
         row |= {name: self.settings[name] for name in ("data", "model", "arithmetic")}

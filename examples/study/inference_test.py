@@ -12,7 +12,12 @@ class Inference(unittest.TestCase):
         self.assertEqual((incomplete_beta(2, 3, 0), incomplete_beta(2, 3, 1)), (0, 1))
 
     def test_quantiles_are_scipys(self):
-        for freedom, value in ((1, 12.706204736174694), (4, 2.7764451051977934), (9, 2.262157162798205), (30, 2.0422724563012378)):
+        for freedom, value in (
+            (1, 12.706204736174694),
+            (4, 2.7764451051977934),
+            (9, 2.262157162798205),
+            (30, 2.0422724563012378),
+        ):
             self.assertAlmostEqual(t_quantile(freedom), value, delta=1e-9)
 
     def test_tails_are_scipys(self):

@@ -4,8 +4,8 @@ import shutil
 import subprocess
 
 # Okabe and Ito's colours, which colour-blind people tell apart too, and a point shape each.
-STYLES = ["lc rgb '#D55E00' pt 7", "lc rgb '#0072B2' pt 5", "lc rgb '#009E73' pt 9", "lc rgb '#CC79A7' pt 13",
-          "lc rgb '#E69F00' pt 11", "lc rgb '#56B4E9' pt 6", "lc rgb '#000000' pt 4", "lc rgb '#999999' pt 8"]  # fmt: skip
+COLORS = ["#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999"]
+POINTS = [7, 5, 9, 13, 11, 6, 4, 8]
 
 
 def family(scheme):
@@ -17,15 +17,19 @@ def script(path, title, entries):
     """The commands that draw `entries`: (scheme, rank, trained numbers, Estimate of the share of LoRA r = 8's gain)."""
     families = {}
     for scheme, rank, trained, share in entries:
-        families.setdefault(family(scheme), []).append((trained, 100 * share.mean, 100 * share.low, 100 * share.high, rank))
+        families.setdefault(family(scheme), []).append(
+            (trained, 100 * share.mean, 100 * share.low, 100 * share.high, rank)
+        )
     blocks, curves = "", []
     for i, (name, points) in enumerate(sorted(families.items(), key=lambda item: (item[0] != "lora", item[0]))):
-        rows = "\n".join(f"{trained} {mean:.3f} {low:.3f} {high:.3f} {rank}" for trained, mean, low, high, rank in sorted(points))
+        rows = "\n".join(
+            f"{trained} {mean:.3f} {low:.3f} {high:.3f} {rank}" for trained, mean, low, high, rank in sorted(points)
+        )
         blocks += f"$points{i} << EOD\n{rows}\nEOD\n"
-        line = "dt 1 lw 2" if name == "lora" else "dt 3"
-        curves.append(f"$points{i} using 1:2 with lines {STYLES[i % len(STYLES)]} {line} notitle")
-        title_of = name.replace("_", "\\\\_")
-        curves.append(f"$points{i} using 1:2:3:4 with yerrorbars {STYLES[i % len(STYLES)]} ps 0.9 title \"{title_of}\"")
+        color, line = f"lc rgb '{COLORS[i % len(COLORS)]}'", "lw 2" if name == "lora" else "dt 3"
+        curves.append(f"$points{i} using 1:2 with lines {color} {line} notitle")
+        bars = f"with yerrorbars {color} pt {POINTS[i % len(POINTS)]} ps 0.9"
+        curves.append(f"$points{i} using 1:2:3:4 {bars} title '{name}' noenhanced")
         curves.append(f"$points{i} using 1:2:(sprintf(' %d', $5)) with labels left offset 0.4,0.5 font ',9' notitle")
     return (
         f"set terminal svg size 860,520 font 'sans,12' background 'white'\nset output '{path}'\n"

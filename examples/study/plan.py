@@ -11,7 +11,17 @@ TARGETS = {
     "qkv": ["q_proj", "k_proj", "v_proj"],
     "all": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
 }
-TRAINING = ("steps", "batch_tokens", "products", "evaluations", "schedule", "warm_up", "weight_decay", "clip", "scaling")
+TRAINING = (
+    "steps",
+    "batch_tokens",
+    "products",
+    "evaluations",
+    "schedule",
+    "warm_up",
+    "weight_decay",
+    "clip",
+    "scaling",
+)
 AXES = ("rate", "uv_rate", "b_over_a")
 
 
@@ -69,7 +79,8 @@ class Plan:
                     scheme, _, rank = name.partition(":")
                     if scheme not in self.schemes or not rank.isdigit() or block["targets"] not in TARGETS:
                         raise ValueError(
-                            f"[[blocks]] {block['name']}: {name} on {block['targets']} is no SCHEME:RANK of [schemes] on qkv or all"
+                            f"[[blocks]] {block['name']}: {name} on {block['targets']} is no SCHEME:RANK of [schemes] "
+                            f"on {' or '.join(TARGETS)}"
                         )
                     candidate = Candidate(scheme, int(rank), block["targets"])
                     if (task, candidate) not in seen:
@@ -132,8 +143,8 @@ class Progress:
         return [self.plan.cell("final", task, candidate, seed, best, self.fixed[task]) for seed in self.plan.seeds]
 
     def ready(self):
-        """Cells that can run now, in the order of the plan: for each task the searches of its candidates, then the seeds,
-        one seed of all candidates after the other, so that whatever is there can be compared."""
+        """Cells that can run now, in the order of the plan: for each task the searches of its candidates, then one
+        seed of all candidates after the other, so that whatever is there can be compared."""
         cells = []
         for task, candidates in self.plan.groups:
             if task not in self.fixed:

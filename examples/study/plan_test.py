@@ -117,10 +117,19 @@ class PlanTest(unittest.TestCase):
         ).key
         others = [key(task="docstring"), key(seed=2), key(point=(-23, -8, 0)), key(candidate=Candidate("tl6", 8, "qkv")),
                   key(candidate=Candidate("tl6", 4, "all")), key(data="e"), key(model="n"), key(arithmetic="b")]  # fmt: skip
-        for old, new in (("steps = 10", "steps = 11"), ("0.01", "0.02"), ('"f32"', '"bf16"'), ("window = 16", "window = 17")):
+        for old, new in (
+            ("steps = 10", "steps = 11"),
+            ("0.01", "0.02"),
+            ('"f32"', '"bf16"'),
+            ("window = 16", "window = 17"),
+        ):
             others.append(key(plan=Plan(TEXT.replace(old, new, 1))))
         self.assertEqual(len({key(), *others}), 1 + len(others))
-        for old, new in (("trials = 3", "trials = 30"), ("seeds = [1, 2]", "seeds = [1, 2, 3]"), ('"first"', '"other"')):
+        for old, new in (
+            ("trials = 3", "trials = 30"),
+            ("seeds = [1, 2]", "seeds = [1, 2, 3]"),
+            ('"first"', '"other"'),
+        ):
             self.assertEqual(key(plan=Plan(TEXT.replace(old, new, 1))), key())
 
     def test_refusals(self):

@@ -22,18 +22,22 @@ ABOUT = {
 HEAD = """# Which scheme suits which task
 
 Written by `script/study report` from [results.csv](../examples/study/results/results.csv) and
-[plan.toml](../examples/study/plan.toml); [examples/study](../examples/study/README.md) says how it is measured and run again.
+[plan.toml](../examples/study/plan.toml). How it is measured and run again: [examples/study](../examples/study/README.md).
 """
 
 HOW = """## How to read it
 
-Every scheme and rank had its rates of A, B and of u, v searched on the select split, at most {trials} trials each, LoRA included
-(the rates of its A and B apart, as in LoRA+). A trial is a whole run. At the best rates it then ran with {seeds} other seeds; a seed
-fixes the order of the data and the draws, so that runs of one seed are a pair. Each was measured on the test split once, at the
-step with the best select loss. *Share* is the part of the gain of LoRA r = 8 with the same seed, in per cent: the mean over
-seeds with its 95 % interval (Student's t). *Against LoRA* is the test loss less that of the smallest LoRA which is at least as large,
-in nats a token, over the same pairs: below 0 the scheme is better. p is that of the paired t-test, corrected by Holm for the
-tests of its table. A star marks rates whose optimum is not known to be interior: one more trial might be better.
+Every scheme and rank had its rates of A, B and of u, v searched on the select split, at most {trials} trials each,
+LoRA included (the rates of its A and B apart, as in LoRA+). A trial is a whole run. At the best rates it then ran with
+{seeds} other seeds; a seed fixes the order of the data and the draws, so that runs of one seed are a pair. Each was
+measured on the test split once, at the step with the best select loss.
+
+- *Share* is the part of the gain of LoRA r = 8 with the same seed, in per cent: the mean over seeds with its 95 %
+  interval (Student's t).
+- *Against LoRA* is the test loss less that of the smallest LoRA which is at least as large, in nats a token, over the
+  same pairs: below 0 the scheme is better.
+- p is that of the paired t-test, corrected by Holm for the tests of its table.
+- A star marks a rate on both sides of which the search did not look: one more trial might be better.
 """
 
 
@@ -58,17 +62,32 @@ def targets_text(targets):
 def rate_cells(entry):
     """Rates of A, B and of u, v; a dash where nothing is trained."""
     scheme, rates = entry.candidate.scheme, entry.rates
-    star = "" if entry.interior else "*"
+
+    def shown(rate, *axes):
+        return f"{rate:.2g}" + ("" if all(entry.interior.get(axis, True) for axis in axes) else "*")
+
     if scheme == "vera":
-        return ["–", "–", f"{rates['rate']:.2g}{star}"]
-    a = "–" if scheme == "lora_fa" else f"{rates['rate']:.2g}{star}"
-    b = f"{rates.get('b_rate', rates['rate']):.2g}{star}"
-    return [a, b, f"{rates['uv_rate']:.2g}{star}" if "uv_rate" in rates else "–"]
+        return ["–", "–", shown(rates["rate"], "rate")]
+    a = "–" if scheme == "lora_fa" else shown(rates["rate"], "rate")
+    b = shown(rates.get("b_rate", rates["rate"]), "rate", "b_over_a")
+    return [a, b, shown(rates["uv_rate"], "uv_rate") if "uv_rate" in rates else "–"]
 
 
 def task_table(of_task):
     against = {one.entry.candidate: one for one in of_task.comparisons}
-    head = ["", "trained", "of LoRA r = 8, %", "rate of A", "of B", "of u, v", "test loss", "share, %", "against LoRA", "", "p"]
+    head = [
+        "",
+        "trained",
+        "of LoRA r = 8, %",
+        "rate of A",
+        "of B",
+        "of u, v",
+        "test loss",
+        "share, %",
+        "against LoRA",
+        "",
+        "p",
+    ]
     rows = []
     for entry in of_task.entries:
         loss = Estimate(entry.losses.values())
@@ -92,7 +111,11 @@ def mean_table(mean):
         row = [candidate.label(), f"{mean.trained[candidate]:,}", per_cent(mean.shares[candidate])]
         if candidate in mean.differences:
             lora, d = mean.differences[candidate]
-            row += [f"r = {lora.rank}", f"{100 * d.mean:+.1f} ({100 * d.low:+.1f} to {100 * d.high:+.1f})", p_text(mean.p[candidate])]
+            row += [
+                f"r = {lora.rank}",
+                f"{100 * d.mean:+.1f} ({100 * d.low:+.1f} to {100 * d.high:+.1f})",
+                p_text(mean.p[candidate]),
+            ]
         else:
             row += ["", "", ""]
         rows.append(row)
@@ -127,11 +150,12 @@ def targets_of(plan):
 def state_section(progress, sections):
     counts = progress.counts()
     done, planned = (sum(values) for values in zip(*counts.values()))
-    text = f"**{done} of {planned} planned runs are done**: {counts['search'][0]} of the search, {counts['final'][0]} with the final seeds."
+    text = f"**{done} of {planned} planned runs are done**: {counts['search'][0]} of the search, "
+    text += f"{counts['final'][0]} with the final seeds."
     if not any(of_task.entries for of_task in sections):
         text += (
-            " No task has LoRA r = 8, the reference, with all its seeds, so this page has no figures yet and supports no advice. "
-            "The README's and the library's defaults rest on the toy alone."
+            " No task has LoRA r = 8, the reference, with all its seeds, so this page has no figures yet and supports no "
+            "advice. The README's and the library's defaults rest on the toy alone."
         )
     return text
 
@@ -139,7 +163,9 @@ def state_section(progress, sections):
 def data_table(about):
     rows = []
     for task, made in about.items():
-        count = lambda kind: " + ".join(str(made[kind][part]) for part in ("train", "select", "test")) if kind in made else ""
+        count = lambda kind: (
+            " + ".join(str(made[kind][part]) for part in ("train", "select", "test")) if kind in made else ""
+        )
         rows.append([f"{TITLES[task]}: {ABOUT[task]}", made["package"], count("files"), count("examples"),
                      f"{made['train_tokens']:,}", made["data"]])  # fmt: skip
     head = ["task", "made of", "files: train + select + test", "examples", "tokens in train", "hash"]
@@ -152,7 +178,11 @@ def cost_table(progress):
         row = [TITLES[task]]
         for stage in ("search", "final"):
             mine = [r for r in progress.results.values() if (r["task"], r["stage"]) == (task, stage)]
-            row += [len(mine), sum(r["status"] != "ok" for r in mine), f"{sum(float(r['cpu_seconds']) for r in mine) / 3600:.1f}"]
+            row += [
+                len(mine),
+                sum(r["status"] != "ok" for r in mine),
+                f"{sum(float(r['cpu_seconds']) for r in mine) / 3600:.1f}",
+            ]
         rows.append(row)
     return table(["", "trials", "diverged", "processor hours", "final runs", "diverged", "processor hours"], rows)
 
@@ -164,17 +194,20 @@ def cut_section(progress, sections):
             where = f"{TITLES[of_task.task]}, {targets_text(of_task.targets)}"
             lines.append(f"- Planned, but not finished: {where}: {name_list(c.label() for c in of_task.missing)}.")
         if of_task.diverged:
-            lines.append(f"- Diverged with a final seed, and left out of the tables: {name_list(c.label() for c in of_task.diverged)}.")
-    return "\n".join(lines)
+            lines.append(
+                "- Diverged with a final seed, and left out of the tables: "
+                + f"{name_list(c.label() for c in of_task.diverged)}."
+            )
+    return "\n".join(lines) or "Nothing."
 
 
 def limits(plan, about):
     model = next(iter(about.values()), {}).get("model_types", "")
     return (
         f"One model, SmolLM2-135M-Instruct{f' ({model})' if model else ''}, {plan.training['steps']} steps of "
-        f"{plan.training['batch_tokens']} tokens at most, products in {plan.training['products']}. Other sizes, longer runs and other "
-        "families may order the schemes otherwise. The seeds vary the order of the data and the draws, not the texts: an interval "
-        "says what another seed would give, not what another corpus would."
+        f"{plan.training['batch_tokens']} tokens at most, products in {plan.training['products']}. Other sizes, longer "
+        "runs and other families may order the schemes otherwise. The seeds vary the order of the data and the draws, "
+        "not the texts: an interval says what another seed would give, not what another corpus would."
     )
 
 
@@ -182,7 +215,9 @@ def make_page(plan, rows, about):
     """(the page, {name of a picture: (title, entries)})."""
     fixed = {task: {name: made[name] for name in ("data", "model", "arithmetic")} for task, made in about.items()}
     progress = Progress(plan, fixed, rows)
-    sections = {(task, targets): TaskResults(progress, task, targets) for targets in targets_of(plan) for task in plan.tasks}
+    sections = {
+        (task, targets): TaskResults(progress, task, targets) for targets in targets_of(plan) for task in plan.tasks
+    }
     parts, drawn = [HEAD, state_section(progress, sections.values())], {}
     if any(of_task.entries for of_task in sections.values()):
         parts.append(HOW.format(trials=plan.trials, seeds=len(plan.seeds)).strip())
@@ -193,7 +228,11 @@ def make_page(plan, rows, about):
             name = f"mean-{targets}.svg"
             drawn[name] = (f"mean of tasks, {targets_text(targets)}",
                            [(c.scheme, c.rank, mean.trained[c], mean.shares[c]) for c in mean.candidates])  # fmt: skip
-            parts += [f"## The mean of the tasks, on {targets_text(targets)}", f"![frontier](results/{name})", mean_table(mean)]
+            parts += [
+                f"## The mean of the tasks, on {targets_text(targets)}",
+                f"![frontier](results/{name})",
+                mean_table(mean),
+            ]
         for of_task in with_figures:
             name = f"{of_task.task}-{targets}.svg"
             entries = [(e.candidate.scheme, e.candidate.rank, e.trained, Estimate(of_task.shares[e.candidate].values()))
@@ -223,7 +262,11 @@ def command(options):
     path = ROOT / "docs" / "results.md"
     if options.check:
         same = path.exists() and path.read_text() == page
-        print("docs/results.md is what the results give" if same else "docs/results.md is out of date: run script/study report")
+        print(
+            "docs/results.md is what the results give"
+            if same
+            else "docs/results.md is out of date: run script/study report"
+        )
         return 0 if same else 1
     folder = ROOT / "docs" / "results"
     shutil.rmtree(folder, ignore_errors=True)

@@ -7,8 +7,8 @@ import json
 import os
 
 COLUMNS = (
-    "key stage task scheme rank targets seed rate uv_rate b_rate status select_before select_loss best_step test_before "
-    "test_loss trained frozen steps wall_seconds cpu_seconds adapter data model arithmetic program commit"
+    "key stage task scheme rank targets seed rate uv_rate b_rate status select_before select_loss best_step "
+    "test_before test_loss trained frozen steps wall_seconds cpu_seconds adapter data model arithmetic program commit"
 ).split()
 
 

@@ -41,7 +41,15 @@ class Run(unittest.TestCase):
         return self.folder / name
 
     def start(self, name, *more):
-        command = [sys.executable, HERE / "study.py", "run", "--work", self.folder / name, "--plan", self.folder / "plan.toml"]
+        command = [
+            sys.executable,
+            HERE / "study.py",
+            "run",
+            "--work",
+            self.folder / name,
+            "--plan",
+            self.folder / "plan.toml",
+        ]
         command += ["--finetune", HERE / "stub_finetune.py", "--model", self.folder / "model.gguf", *more]
         environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
@@ -113,7 +121,9 @@ class Run(unittest.TestCase):
 
     def test_a_run_that_diverges_is_a_result(self):
         self.work("diverging")
-        text = PLAN.replace("start_1 = { rate = 1e-1 }", "start_1 = { rate = 1 }").replace('"lora:8", "tl6:4"', '"lora:1"')
+        text = PLAN.replace("start_1 = { rate = 1e-1 }", "start_1 = { rate = 1 }").replace(
+            '"lora:8", "tl6:4"', '"lora:1"'
+        )
         (self.folder / "plan.toml").write_text(text.replace('"lora:1", "tl6:4", "vera:16"', '"lora:1"'))
         status, said = self.finish("diverging")
         self.assertEqual(status, 0, said)
@@ -136,12 +146,13 @@ class Run(unittest.TestCase):
 
     def test_options_of_finetune(self):
         machine = cells.Machine("finetune", "m.gguf", {"code": {"train": "a", "select": "b", "test": "c"}}, 2)
-        settings = {"task": "code", "products": "bf16", "window": 16, "batch_tokens": 64, "scheme": "lora", "rank": 8, "rate": 0.01,
-                    "b_rate": 0.03162, "seed": 3, "steps": 10, "targets": "qkv"}  # fmt: skip
+        settings = {"task": "code", "products": "bf16", "window": 16, "batch_tokens": 64, "scheme": "lora", "rank": 8,
+                    "rate": 0.01, "b_rate": 0.03162, "seed": 3, "steps": 10, "targets": "qkv"}  # fmt: skip
         self.assertEqual(
             " ".join(cells.train_command(machine, settings, "out")),
-            "finetune train --model m.gguf --products bf16 --threads 2 --window 16 --batch-tokens 64 --data a --validation b "
-            "--scheme lora --rank 8 --rate 0.01 --b-rate 0.03162 --seed 3 --steps 10 --targets q_proj k_proj v_proj --out out --resume",
+            "finetune train --model m.gguf --products bf16 --threads 2 --window 16 --batch-tokens 64 --data a "
+            "--validation b --scheme lora --rank 8 --rate 0.01 --b-rate 0.03162 --seed 3 --steps 10 "
+            "--targets q_proj k_proj v_proj --out out --resume",
         )
         self.assertTrue(" ".join(cells.eval_command(machine, settings, "x")).endswith("--adapter x --data c"))
 

@@ -1,9 +1,9 @@
-"""The search for learning rates: a coordinate search on a grid of powers of ten, as a function of what is known already.
+"""The search for learning rates: a coordinate search on a grid of powers of ten, as a function of what is known.
 
 A point is one number for each axis, in eighths of a decade. The search goes along one axis after the other: it looks to
-both sides, follows the better side downhill, and goes on with the next axis; when no axis helps, the step is halved. It ends
-when its trials are spent. Because it is a pure function of the losses, a search that was stopped goes on as if it had not been,
-and one that is given more trials repeats none.
+both sides, follows the better side downhill, and goes on with the next axis; when no axis helps, the step is halved. It
+ends when its trials are spent. Because it is a pure function of the losses, a search that was stopped goes on as if it
+had not been, and one that is given more trials repeats none.
 """
 
 import math
@@ -31,7 +31,7 @@ class _Wanted(Exception):
 def search(start, trials, losses):
     """(points to try next, points tried in order): no points to try where the search is over.
 
-    `losses`: {point: loss}, infinity for a run that diverged. Points that are to be tried next do not depend on each other.
+    `losses`: {point: loss}, infinity for a run that diverged. Points to try next do not depend on each other.
     """
     tried = []
 
@@ -81,8 +81,8 @@ def best_of(tried, losses):
 
 
 def interior_axes(best, tried):
-    """For each axis whether points on both sides of the best, equal to it on the other axes, were tried: being no better,
-    they say that the optimum is between them."""
+    """For each axis whether points on both sides of the best, equal to it on the other axes, were tried: being no
+    better, they say that the optimum is between them."""
     result = []
     for axis in range(len(best)):
         along = [p[axis] - best[axis] for p in tried if moved(p, axis, best[axis] - p[axis]) == best]

@@ -8,7 +8,7 @@ ALIKE = 0.5  # Jaccard's index from which two texts are near-copies
 
 
 def allot(sizes):
-    """{unit: part} for {unit: size}. The largest first, each to the part that still lacks most of its share: no chance."""
+    """{unit: part} for {unit: size}. The largest first, each to the part that lacks most of its share: no chance."""
     lacks = {part: SHARES[part] * sum(sizes.values()) for part in PARTS}
     parts = {}
     for unit in sorted(sizes, key=lambda unit: (-sizes[unit], unit)):
@@ -58,8 +58,8 @@ def split_texts(texts):
 
 
 def split_examples(files):
-    """{part: [example]} of {file: [(question, answer)]}. An example that is nearly one of a later part (train < select <
-    test) is left out, and one with the answer of another too: such pairs would be learnt by heart and then measured."""
+    """{part: [example]} of {file: [(question, answer)]}. An example that is nearly one of a later part (train < select
+    < test) is left out, and one with the answer of another too: such pairs would be learnt by heart, then measured."""
     parts = allot({file: len(examples) for file, examples in files.items() if examples})
     kept, seen, answers = {}, [], set()
     for part in reversed(PARTS):

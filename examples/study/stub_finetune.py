@@ -63,7 +63,7 @@ if command == "train":
     (out / "run.json").write_text(json.dumps({
         "base": {"types": "stub", "name": "stub"},
         "data": {"training_examples": 3, "tokens": 30, "counted_tokens": 20},
-        "adapter": {"trained_numbers": 1000 * rank if settings["scheme"] == "lora" else 100 * rank, "frozen_numbers": 0},
+        "adapter": {"trained_numbers": (1000 if settings["scheme"] == "lora" else 100) * rank, "frozen_numbers": 0},
         "training": {"best_step": 4, "steps": int(settings["steps"]), "kernels": "stub"},
         "validation_loss_before": 2.5,
         "validation_loss": loss(settings),

