@@ -6,7 +6,7 @@ import shutil
 
 import pictures
 import results
-from analysis import Mean, TaskResults
+from analysis import REFERENCE, Mean, TaskResults
 from inference import Estimate
 from plan import Plan, Progress
 
@@ -122,6 +122,25 @@ def mean_table(mean):
     return table(head, rows)
 
 
+def bar_text(mean):
+    """How the schemes stand to what the project reaches for: LoRA's gain for a part of its numbers."""
+    reference = next(c for c in mean.candidates if (c.scheme, c.rank) == REFERENCE)
+    small = [c for c in mean.candidates if c.scheme != "lora" and 8 * mean.trained[c] <= mean.trained[reference]]
+    if not small:
+        return ""
+    kept = [c for c in small if mean.shares[c].mean >= 0.95]
+    best = max(small, key=lambda c: mean.shares[c].mean)
+    text = "With an eighth of the trained numbers of LoRA r = 8 or fewer, 95 % of its gain or more is kept by "
+    text += f"{name_list(c.label() for c in kept) if kept else 'no scheme here'}; "
+    text += f"the most by {best.label()}, {per_cent(mean.shares[best])} %. "
+    pairs = [c for c in mean.differences if mean.differences[c][0].rank <= 4]
+    better = [c for c in pairs if mean.p[c] < 0.05 and mean.differences[c][1].mean > 0]
+    worse = [c for c in pairs if mean.p[c] < 0.05 and mean.differences[c][1].mean < 0]
+    text += f"Of {len(pairs)} that are no larger than LoRA of rank 4, {len(worse)} lose to the LoRA of equal or larger "
+    text += f"size, {len(better)} beat it, and {len(pairs) - len(worse) - len(better)} are not told apart (p < 0.05)."
+    return text
+
+
 def name_list(names):
     names = list(names)
     return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names)
@@ -192,7 +211,8 @@ def cut_section(progress, sections):
     for of_task in sections:
         if of_task.missing:
             where = f"{TITLES[of_task.task]}, {targets_text(of_task.targets)}"
-            lines.append(f"- Planned, but not finished: {where}: {name_list(c.label() for c in of_task.missing)}.")
+            names = name_list(c.label() for c in of_task.missing) if of_task.entries else "all candidates"
+            lines.append(f"- Planned, but not finished: {where}: {names}.")
         if of_task.diverged:
             lines.append(
                 "- Diverged with a final seed, and left out of the tables: "
@@ -232,6 +252,7 @@ def make_page(plan, rows, about):
                 f"## The mean of the tasks, on {targets_text(targets)}",
                 f"![frontier](results/{name})",
                 mean_table(mean),
+                bar_text(mean),
             ]
         for of_task in with_figures:
             name = f"{of_task.task}-{targets}.svg"

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import tempfile
 import unittest
+import unittest.mock
 
 import pictures
 import report
@@ -91,10 +92,30 @@ class Report(unittest.TestCase):
         self.assertIn("| 100.0 (100.0 to 100.0) |", rows["lora r=8"])
         self.assertIn("**Worse than LoRA of equal or larger size:** vera r=16 (LoRA r = 1: +0.2005).", page)
         self.assertIn("**Not told apart by these seeds:** tl6 r=4 (LoRA r = 1: -0.0450).", page)
+        self.assertIn(
+            "95 % of its gain or more is kept by no scheme here; the most by tl6 r=4, 90.0 (90.0 to 90.0) %", page
+        )
         self.assertIn("The base's test loss is 2.6000.", page)
         self.assertIn("**30 of 30 planned runs are done**", page)
         self.assertIn("| Code | 12 | 0 | 0.3 | 8 | 0 | 0.2 |", page)
         self.assertIn("| 5 + 1 + 2 |  | 1,234 | d-code |", page)
+
+    def test_the_bar(self):
+        text = TEXT.replace('tasks = ["code"]', 'tasks = ["code", "docstring"]').replace(
+            '"vera:16"', '"vera:16", "lora:2"'
+        )
+        trained = {**TRAINED, ("lora", 2): 2000}
+        losses = {**LOSSES, ("tl6", 4): (2.11, 2.011), ("lora", 2): (2.15, 2.05)}
+        losses |= {("lora", 1): (2.2, 2.12), ("vera", 16): (2.4, 2.361)}
+        with unittest.mock.patch.dict(TRAINED, trained):
+            plan, progress = made_up(text, losses)
+        mean = Mean([TaskResults(progress, task, "qkv") for task in ("code", "docstring")])
+        self.assertEqual(
+            report.bar_text(mean),
+            "With an eighth of the trained numbers of LoRA r = 8 or fewer, 95 % of its gain or more is kept by tl6 r=4; the "
+            "most by tl6 r=4, 98.1 (97.0 to 99.1) %. Of 2 that are no larger than LoRA of rank 4, 1 lose to the LoRA of "
+            "equal or larger size, 1 beat it, and 0 are not told apart (p < 0.05).",
+        )
 
     def test_says_so_without_results(self):
         plan = Plan(TEXT)
@@ -110,7 +131,7 @@ class Report(unittest.TestCase):
         self.assertEqual(set(drawn), {"docstring-qkv.svg"})
         self.assertNotIn("## Code", page)
         self.assertNotIn("The mean of the tasks", page)
-        self.assertIn("Planned, but not finished: Code, q, k and v: lora r=8, tl6 r=4, lora r=1 and vera r=16.", page)
+        self.assertIn("Planned, but not finished: Code, q, k and v: all candidates.", page)
 
     def test_a_candidate_that_lacks_a_seed_is_left_out(self):
         plan, progress = made_up()
