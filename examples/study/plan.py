@@ -65,6 +65,8 @@ class Plan:
             raise ValueError(f"[training] lacks {', '.join(missing)}")
         if len(set(self.seeds)) != len(self.seeds) or self.search_seed in self.seeds:
             raise ValueError("[final] seeds must differ from each other and from that of the search")
+        if len(self.seeds) < 2:
+            raise ValueError("[final] seeds: an interval needs two at least")
         self.groups = list(self._groups())
 
     def _groups(self):

@@ -138,6 +138,7 @@ class PlanTest(unittest.TestCase):
             ('"tl6:4"', '"tl7:4"', "tl7:4"),
             ('["code", "docstring"]', '["poems"]', "tasks.poems"),
             ("seeds = [1, 2]", "seeds = [1, 9]", "must differ"),
+            ("seeds = [1, 2]", "seeds = [1]", "two at least"),
             ("steps = 10\n", "", "lacks steps"),
         ):
             with self.assertRaisesRegex(ValueError, part):

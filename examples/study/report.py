@@ -226,7 +226,8 @@ def limits(plan, about):
     return (
         f"One model, SmolLM2-135M-Instruct{f' ({model})' if model else ''}, {plan.training['steps']} steps of "
         f"{plan.training['batch_tokens']} tokens at most, products in {plan.training['products']}. Other sizes, longer "
-        "runs and other families may order the schemes otherwise. The seeds vary the order of the data and the draws, "
+        "runs and other families may order the schemes otherwise. The base has probably seen these packages before: the "
+        "gains are those of getting used to a kind of text, not of learning it. The seeds vary the order of the data and the draws, "
         "not the texts: an interval says what another seed would give, not what another corpus would."
     )
 

@@ -144,6 +144,15 @@ class Run(unittest.TestCase):
         self.assertEqual(status, 1)
         self.assertIn("manifest.json", said)
 
+    def test_what_is_not_there_is_named(self):
+        self.work("wrong")
+        status, said = self.finish("wrong", "--finetune", "/none/finetune")
+        self.assertEqual((status, said), (1, "script/study run: --finetune: /none/finetune is no file\n"))
+        (self.folder / "plan.toml").write_text(PLAN.replace("[tasks.docstring]", "[tasks.poems]"))
+        status, said = self.finish("wrong")
+        self.assertEqual(status, 1)
+        self.assertIn("poems: no such task; there are code, docstring, translation", said)
+
     def test_options_of_finetune(self):
         machine = cells.Machine("finetune", "m.gguf", {"code": {"train": "a", "select": "b", "test": "c"}}, 2)
         settings = {"task": "code", "products": "bf16", "window": 16, "batch_tokens": 64, "scheme": "lora", "rank": 8,

@@ -172,6 +172,8 @@ def run_cells(plan, fixed, machine, work, jobs, hours):
 
 def run(options):
     plan = Plan(options.plan.read_text())
+    if unknown := [task for task in plan.tasks if task not in tasks.SUFFIX]:
+        raise ValueError(f"{options.plan}: {', '.join(unknown)}: no such task; there are {', '.join(tasks.SUFFIX)}")
     work = options.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     lock = open(work / "lock", "w")
@@ -180,6 +182,9 @@ def run(options):
     except OSError:
         sys.exit(f"Another study run works in {work}")
     model = (options.model or find_model()).resolve()
+    for option, path in (("--model", model), ("--finetune", options.finetune)):
+        if not path.is_file():
+            raise ValueError(f"{option}: {path} is no file")
     data = make_data(work, plan.tasks, options.eigen)
     threads = max(1, (os.cpu_count() or 1) // options.jobs)
     machine = cells.Machine(options.finetune.resolve(), model, data, threads)
@@ -235,7 +240,10 @@ def main():
     two.add_argument("--work", type=pathlib.Path, help="take over the results of this folder first")
     two.add_argument("--check", action="store_true", help="only say whether the page is what the results give")
     options = parser.parse_args()
-    return run(options) if options.command == "run" else report.command(options)
+    try:
+        return run(options) if options.command == "run" else report.command(options)
+    except (ValueError, OSError) as error:
+        sys.exit(f"script/study {options.command}: {error}")
 
 
 if __name__ == "__main__":

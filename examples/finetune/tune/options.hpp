@@ -39,8 +39,8 @@ struct TuneOptions {
   std::vector<std::string> targets = all_targets();
   /// Else those of the scheme; B's is that of A.
   std::optional<double> rate = std::nullopt, b_rate = std::nullopt, uv_rate = std::nullopt;
-  std::string schedule = "cosine";                                    ///< or "constant"
-  double warm_up = 0.05;                                              ///< of the steps
+  std::string schedule = "cosine";  ///< or "constant"
+  double warm_up = 0.05;            ///< of the steps
   double weight_decay = 0.01;
   double clip_norm = 1;
   double dropout = 0;
