@@ -64,6 +64,16 @@ class Report(unittest.TestCase):
         self.assertAlmostEqual(vera.p, 2 * 0.00158759, delta=1e-6)
         self.assertAlmostEqual(tl6.p, 0.0704466, delta=1e-6)
 
+    def test_the_opponent_is_the_smallest_lora_that_is_no_smaller(self):
+        for trained, rank in ((1000, 1), (1001, 8), (8000, 8), (8001, None)):
+            with unittest.mock.patch.dict(TRAINED, {("vera", 16): trained}):
+                _, progress = made_up()
+            ranks = {
+                one.entry.candidate.scheme: one.lora.candidate.rank
+                for one in TaskResults(progress, "code", "qkv").comparisons
+            }
+            self.assertEqual(ranks.get("vera"), rank)
+
     def test_means_of_tasks_by_hand(self):
         plan, progress = made_up()
         other = made_up(losses={**LOSSES, ("tl6", 4): (2.2, 2.12)})[1]
