@@ -14,9 +14,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "finetune")
 import make_docstring_data as docstrings  # noqa: E402
 
 TRANSLATE = "Translate into German:\n\n"
-# Characters, or examples, of a part at most: a run reads train about once, select six times, test once.
-LARGEST_TEXT = {"train": 400_000, "select": 25_000, "test": 75_000}
-MOST_EXAMPLES = {"train": 1000, "select": 60, "test": 180}
+# Characters, or examples, of a part at most: a run reads train about once, select five times, test once.
+LARGEST_TEXT = {"train": 400_000, "select": 16_000, "test": 60_000}
+MOST_EXAMPLES = {"train": 1000, "select": 50, "test": 150}
 
 
 def package_folder(name):
