@@ -19,6 +19,22 @@
 
 namespace finetune {
 
+/// TL6 with one of its vectors: u or v alone tells the layers apart.
+inline tiedlora::Scheme tl6_with(bool u, bool v) {
+  tiedlora::Scheme scheme = tiedlora::schemes::tl6();
+  if (!u) scheme.u.reset();
+  if (!v) scheme.v.reset();
+  return scheme;
+}
+
+/// TL6 with A and u of each kind's own: q, k and v share no A.
+inline tiedlora::Scheme tl6_by_kind() {
+  tiedlora::Scheme scheme = tiedlora::schemes::tl6();
+  scheme.A.tying.modules = tiedlora::Across::kind;
+  scheme.u->tying.modules = tiedlora::Across::module;
+  return scheme;
+}
+
 /// A new scheme is one line here; its learning rates come from tiedlora::recommended_rates.
 inline const std::vector<std::pair<std::string, tiedlora::Scheme>>& named_schemes() {
   namespace schemes = tiedlora::schemes;
@@ -32,7 +48,15 @@ inline const std::vector<std::pair<std::string, tiedlora::Scheme>>& named_scheme
       {"share_lora_a", schemes::share_lora_a()},
       {"share_lora_b", schemes::share_lora_b()},
       {"share_lora_ab", schemes::share_lora_ab()},
+      {"tl6_u", tl6_with(true, false)},
+      {"tl6_v", tl6_with(false, true)},
+      {"tl6_kind", tl6_by_kind()},
+      {"grouped2", schemes::grouped(2)},
+      {"grouped3", schemes::grouped(3)},
       {"grouped4", schemes::grouped(4)},
+      {"grouped5", schemes::grouped(5)},
+      {"grouped10", schemes::grouped(10)},
+      {"grouped15", schemes::grouped(15)},
   };
   return named;
 }
@@ -57,10 +81,12 @@ inline bool has_uv_rate(const tiedlora::Scheme& scheme) {
 }
 
 /// A and B (or, in full fine-tuning, the weights) learn at `rate`; u and v at rate × uv_multiple. With u and
-/// v the only trained factors (VeRA), `rate` is theirs and the multiple is 1.
+/// v the only trained factors (VeRA), `rate` is theirs and the multiple is 1. B's own rate is rate ×
+/// b_multiple, that of A `rate` (LoRA+, arXiv 2402.12354).
 struct Rates {
   double rate = 0;
   double uv_multiple = 1;
+  double b_multiple = 1;
   bool operator==(const Rates&) const = default;
 };
 

@@ -20,11 +20,12 @@ struct AdapterTraining {
   AdapterTraining(const tiedlora::Layout& layout, const Rates& rates, double decay, std::uint64_t seed)
       : adapter(layout),
         gradients(layout),
-        optimizer(
-            layout,
-            {.learning_rate = rates.rate,
-             .rates = tiedlora::PerFactor{.A = 1, .B = 1, .u = rates.uv_multiple, .v = rates.uv_multiple},
-             .weight_decay = decay}) {
+        optimizer(layout,
+                  {.learning_rate = rates.rate,
+                   .rates =
+                       tiedlora::PerFactor{
+                           .A = 1, .B = rates.b_multiple, .u = rates.uv_multiple, .v = rates.uv_multiple},
+                   .weight_decay = decay}) {
     adapter.initialize(seed);
   }
 

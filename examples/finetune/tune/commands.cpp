@@ -115,6 +115,9 @@ void add_tune(CLI::App& app, TuneOptions& tune, bool one_scheme) {
            "learning rate of A and B, or where they are not trained (vera) of u and v [by scheme and rank]")
         ->check(positive_number())
         ->group("Training");
+    app.add_option("--b-rate", tune.b_rate, "learning rate of B beside A, as in LoRA+ [--rate]")
+        ->check(positive_number())
+        ->group("Training");
     app.add_option("--uv-rate", tune.uv_rate,
                    "learning rate of u and v beside A and B [--rate, times a number by scheme]")
         ->check(positive_number())

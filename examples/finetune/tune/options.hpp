@@ -37,9 +37,10 @@ struct TuneOptions {
   Index rank = 32;
   double scaling = 1;
   std::vector<std::string> targets = all_targets();
-  std::optional<double> rate = std::nullopt, uv_rate = std::nullopt;  ///< else those of the scheme
-  std::string schedule = "cosine";                                    ///< or "constant"
-  double warm_up = 0.05;                                              ///< of the steps
+  /// Else those of the scheme; B's is that of A.
+  std::optional<double> rate = std::nullopt, b_rate = std::nullopt, uv_rate = std::nullopt;
+  std::string schedule = "cosine";  ///< or "constant"
+  double warm_up = 0.05;            ///< of the steps
   double weight_decay = 0.01;
   double clip_norm = 1;
   double dropout = 0;

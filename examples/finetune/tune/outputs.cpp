@@ -71,6 +71,7 @@ OrderedJson record_json(const TuneBase& base, const TuneRecord& record) {
             {"frozen_numbers", record.frozen}}},
           {"training",
            {{"rate", rates.rate},
+            {"b_rate", rates.rate * rates.b_multiple},
             {"uv_rate", rates.rate * rates.uv_multiple},
             {"schedule", o.tune.schedule},
             {"warm_up", o.tune.warm_up},

@@ -32,6 +32,7 @@ inline nlohmann::ordered_json run_key(const ModelOptions& model, const TuneBase&
           {"targets", tune.targets},
           {"rate", rates.rate},
           {"uv_multiple", rates.uv_multiple},
+          {"b_multiple", rates.b_multiple},
           {"schedule", tune.schedule},
           {"warm_up", tune.warm_up},
           {"weight_decay", tune.weight_decay},

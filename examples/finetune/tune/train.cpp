@@ -133,12 +133,14 @@ int train(TrainOptions options) {
   const MemoryEstimate memory = estimate_memory(base, options.data, options.tune, layout, options.resume);
   check_memory(memory, options);
   fmt::print(
-      "Adapter: {} of rank {} on {} modules, {} trained numbers ({} in LoRA of that rank); rate {:g}{}\n",
+      "Adapter: {} of rank {} on {} modules, {} trained numbers ({} in LoRA of that rank); rate {:g}{}{}\n",
       options.tune.scheme, options.tune.rank, layout.size(), layout.trainable_count(),
       tiedlora::Layout(layout.modules(), tiedlora::schemes::lora(), options.tune.rank).trainable_count(),
       rates.rate,
+      options.tune.b_rate ? fmt::format(" for A, {:g} for B", *options.tune.b_rate) : std::string(),
       has_uv_rate(scheme_named(options.tune.scheme))
-          ? fmt::format(" for A and B, {:g} for u and v", rates.rate * rates.uv_multiple)
+          ? fmt::format("{}, {:g} for u and v", options.tune.b_rate ? "" : " for A and B",
+                        rates.rate * rates.uv_multiple)
           : std::string());
 
   if (!lock) lock.emplace(options.out);  // nothing was written until here

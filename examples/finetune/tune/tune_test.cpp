@@ -14,6 +14,7 @@
 #include <tiedlora/io/native.hpp>
 
 #include "tune_fixture.hpp"
+#include "tuner.hpp"  // layout_of
 
 namespace finetune {
 namespace {
@@ -54,6 +55,39 @@ TEST_F(TuneTest, NeitherThreadsNorMemoryChangeABit) {
   EXPECT_EQ(read_file(path("again/adapter.safetensors")), adapter);
 }
 
+// LoRA+. In the first step A does not move (B is zero), and Adam moves each number of B by its rate.
+TEST_F(TuneTest, BLearnsAtARateOfItsOwn) {
+  const Arguments first = {"--scheme", "lora",      "--steps", "1",          "--rate",
+                           "1e-3",     "--warm-up", "0",       "--held-out", "0"};
+  Arguments faster = first;
+  faster.insert(faster.end(), {"--b-rate", "4e-3"});
+  ASSERT_EQ(train("same", first).status, 0);
+  const Outcome outcome = train("faster", faster);
+  ASSERT_EQ(outcome.status, 0) << outcome.output;
+  EXPECT_NE(outcome.output.find("rate 0.001 for A, 0.004 for B\n"), std::string::npos) << outcome.output;
+  const auto run = nlohmann::json::parse(read_file(path("faster/run.json")));
+  EXPECT_DOUBLE_EQ(run["training"]["b_rate"].get<double>(), 4e-3);
+  const auto same = tiedlora::load_adapter<float>(path("same/adapter.safetensors"));
+  const auto moved = tiedlora::load_adapter<float>(path("faster/adapter.safetensors"));
+  EXPECT_TRUE(same.A(0) == moved.A(0));
+  const float once = same.B(0).cwiseAbs().maxCoeff();
+  EXPECT_GT(once, 0);
+  EXPECT_NEAR(moved.B(0).cwiseAbs().maxCoeff() / once, 4, 1e-4);
+}
+
+// What a study compares in pairs: schemes that share a factor's tying begin with the same draw of it.
+TEST_F(TuneTest, SchemesBeginWithTheSameDraw) {
+  const auto start = [](const char* scheme) {
+    const TuneOptions options = {.scheme = scheme, .rank = 4, .targets = {"q_proj", "v_proj"}};
+    tiedlora::Adapter<float> adapter(layout_of(options, default_model()));
+    adapter.initialize(7);
+    return adapter;
+  };
+  EXPECT_TRUE(start("tl5").A(0) == start("tl6").A(0));
+  EXPECT_TRUE(start("tl6_u").A(0) == start("tl6_v").A(0));
+  EXPECT_TRUE(start("lora").A(1) == start("lora_fa").A(1));
+}
+
 // Not the bits: products of another type may be cut otherwise.
 TEST_F(TuneTest, ACopyAsFloatsComputesTheSame) {
   ASSERT_EQ(train("mapped", {"--steps", "5"}).status, 0);
@@ -80,6 +114,7 @@ TEST_F(TuneTest, SaysWhatIsWrong) {
   expect_error(train("out", {"--rate", "inf"}), 2, "\"inf\" is not a positive number");
   expect_error(train("out", {"--scheme", "loar"}), 2, "is none of lora");
   expect_error(train("out", {"--scheme", "lora", "--uv-rate", "1"}), 2, "trains no u and v");
+  expect_error(train("out", {"--scheme", "lora_fa", "--b-rate", "1"}), 2, "does not train both A and B");
   expect_error(train("out", {"--window", "1000"}), 2, "more than the 128 that the model was made for");
   expect_error(train("out", {"--epochs", "1", "--steps", "2"}), 2, "--epochs");
   folder_.write("bad.jsonl", "{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"a\"}\n");

@@ -24,6 +24,12 @@ Rates rates_of(const TuneOptions& options) {
                                   " trains no u and v beside A or B; give --rate alone");
     rates.uv_multiple = *options.uv_rate / rates.rate;
   }
+  if (options.b_rate) {
+    if (!scheme.A.trained || !scheme.B.trained)
+      throw std::invalid_argument("--b-rate: the scheme " + options.scheme +
+                                  " does not train both A and B; give --rate alone");
+    rates.b_multiple = *options.b_rate / rates.rate;
+  }
   return rates;
 }
 

@@ -1,0 +1,106 @@
+"""From rows to what the page says: gains, shares of LoRA's gain, and tests in pairs of seeds."""
+
+from inference import Estimate, holm
+from plan import Candidate
+from search import best_of, interior_axes
+
+REFERENCE = ("lora", 8)
+
+
+class Entry:
+    """A candidate on a task with all its seeds."""
+
+    def __init__(self, progress, task, candidate):
+        self.candidate = candidate
+        rows = [progress.results.get(cell.key) for cell in progress.final_cells(task, candidate)]
+        self.complete = bool(rows) and all(row and row["status"] == "ok" for row in rows)
+        self.diverged = any(row and row["status"] != "ok" for row in rows)
+        if not self.complete:
+            return
+        _, tried, losses = progress.searched(task, candidate)
+        best = best_of(tried, losses)
+        self.rates = progress.plan.rates(candidate, best)
+        self.interior = dict(zip(progress.plan.axes(candidate), interior_axes(best, tried)))
+        self.trials = len(tried)
+        self.trained = int(rows[0]["trained"])
+        self.losses = {int(row["seed"]): float(row["test_loss"]) for row in rows}
+        self.base = float(rows[0]["test_before"])
+        self.gains = {seed: self.base - loss for seed, loss in self.losses.items()}
+
+
+class Comparison:
+    """A candidate's test loss less that of the smallest LoRA which is at least as large: below 0 is better."""
+
+    def __init__(self, entry, lora):
+        self.entry, self.lora = entry, lora
+        self.difference = Estimate(entry.losses[seed] - lora.losses[seed] for seed in entry.losses)
+        self.p = self.difference.p  # adjusted by adjust()
+
+
+def adjust(comparisons):
+    """Holm's correction over the comparisons of one table."""
+    for comparison, p in zip(comparisons, holm([one.difference.p for one in comparisons])):
+        comparison.p = p
+
+
+def is_lora(entry):
+    return entry.candidate.scheme == "lora"
+
+
+def compare(entries):
+    """[Comparison] of all that are not LoRA with LoRA of equal or larger size, where there is one; adjusted."""
+    loras = sorted((entry for entry in entries if is_lora(entry)), key=lambda entry: entry.trained)
+    comparisons = []
+    for entry in entries:
+        larger = [lora for lora in loras if lora.trained >= entry.trained]
+        if not is_lora(entry) and larger:
+            comparisons.append(Comparison(entry, larger[0]))
+    adjust(comparisons)
+    return comparisons
+
+
+def shares(entry, reference):
+    """{seed: part of the gain of LoRA r = 8 with the same seed}."""
+    return {seed: entry.gains[seed] / reference.gains[seed] for seed in entry.gains}
+
+
+class TaskResults:
+    """All complete candidates of a task on some targets, by size; empty without the reference, LoRA r = 8."""
+
+    def __init__(self, progress, task, targets):
+        self.task, self.targets = task, targets
+        of_plan = [c for t, candidates in progress.plan.groups if t == task for c in candidates if c.targets == targets]
+        entries = [Entry(progress, task, candidate) for candidate in of_plan] if task in progress.fixed else []
+        done = sorted((entry for entry in entries if entry.complete), key=lambda entry: entry.trained)
+        found = [entry for entry in done if entry.candidate == Candidate(*REFERENCE, targets)]
+        self.reference = found[0] if found and all(gain > 0 for gain in found[0].gains.values()) else None
+        self.entries = done if self.reference else []
+        self.missing = [c for c in of_plan if c not in [entry.candidate for entry in self.entries]]
+        self.diverged = [entry.candidate for entry in entries if entry.diverged]
+        self.shares = {entry.candidate: shares(entry, self.reference) for entry in self.entries}
+        self.comparisons = compare(self.entries)
+
+
+class Mean:
+    """The mean of tasks: for each seed the mean share over the tasks, then over seeds."""
+
+    def __init__(self, all_results):
+        common = [entry.candidate for entry in all_results[0].entries] if all_results else []
+        common = [c for c in common if all(c in results.shares for results in all_results)]
+        self.candidates = common
+        first = {entry.candidate: entry for entry in all_results[0].entries} if all_results else {}
+        self.trained = {c: first[c].trained for c in common}
+        self.by_seed = {
+            c: {seed: sum(r.shares[c][seed] for r in all_results) / len(all_results) for seed in first[c].losses}
+            for c in common
+        }
+        self.shares = {c: Estimate(self.by_seed[c].values()) for c in common}
+        self.differences = {}  # {candidate: (the smallest LoRA at least as large, Estimate of share less its share)}
+        loras = sorted((c for c in common if c.scheme == "lora"), key=lambda c: self.trained[c])
+        for c in common:
+            larger = [lora for lora in loras if self.trained[lora] >= self.trained[c]]
+            if c.scheme != "lora" and larger:
+                own, other = self.by_seed[c], self.by_seed[larger[0]]
+                self.differences[c] = (larger[0], Estimate(own[seed] - other[seed] for seed in own))
+        adjusted = holm([estimate.p for _, estimate in self.differences.values()])
+        self.p = dict(zip(self.differences, adjusted))

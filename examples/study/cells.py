@@ -1,0 +1,188 @@
+"""One cell: finetune train, for a final cell finetune eval, and what they came to."""
+
+import ctypes
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+from plan import TARGETS
+from results import write_json
+
+
+class Failed(Exception):
+    """finetune ended as it should not: the message has the end of what it said."""
+
+
+def file_hash(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def number(value):
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+def _die_with_parent():
+    """A driver that is killed leaves nothing behind that works on: Linux ends its children, as Ctrl-C would."""
+    try:
+        ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG
+    except (AttributeError, OSError):
+        pass
+
+
+class Machine:
+    """What cells are run with."""
+
+    def __init__(self, finetune, model, data, threads):
+        """`data`: {task: {part: path}}."""
+        self.finetune, self.model, self.data, self.threads = finetune, model, data, threads
+
+
+def common_options(machine, settings):
+    return ["--model", str(machine.model), "--products", settings["products"], "--threads", str(machine.threads),
+            "--window", str(settings["window"]), "--batch-tokens", str(settings["batch_tokens"])]  # fmt: skip
+
+
+def train_command(machine, settings, folder):
+    data = machine.data[settings["task"]]
+    command = [str(machine.finetune), "train", *common_options(machine, settings)]
+    command += ["--data", str(data["train"]), "--validation", str(data["select"])]
+    for name in ("scheme", "rank", "rate", "b_rate", "uv_rate", "seed", "steps", "evaluations", "schedule", "warm_up",
+                 "weight_decay", "clip", "scaling"):  # fmt: skip
+        if name in settings:
+            command += ["--" + name.replace("_", "-"), number(settings[name])]
+    return command + ["--targets", *TARGETS[settings["targets"]], "--out", str(folder), "--resume"]
+
+
+def eval_command(machine, settings, adapter):
+    return [str(machine.finetune), "eval", *common_options(machine, settings), "--adapter", str(adapter),
+            "--data", str(machine.data[settings["task"]]["test"])]  # fmt: skip
+
+
+def read_run(folder):
+    """What finetune train wrote of a run, for a row."""
+    run = json.loads((folder / "run.json").read_text())
+    return {
+        "select_before": run["validation_loss_before"],
+        "select_loss": run["validation_loss"],
+        "best_step": run["training"]["best_step"],
+        "steps": run["training"]["steps"],
+        "trained": run["adapter"]["trained_numbers"],
+        "frozen": run["adapter"]["frozen_numbers"],
+        "adapter": file_hash(folder / "adapter.safetensors"),
+    }
+
+
+def read_losses(text):
+    """The losses in the table of finetune eval: that of the base, then those of the adapters."""
+    return [float(found) for found in re.findall(r"^.* ([0-9.]+|inf|nan) +(?:[0-9.]+|inf|nan)$", text, re.M)]
+
+
+class Running:
+    """A cell at work, without a thread: `poll` returns its row when it is finished, and raises Failed."""
+
+    def __init__(self, cell, machine, folder):
+        self.cell, self.machine, self.folder = cell, machine, folder
+        self.settings = dict(cell.settings)
+        self.process, self.interrupted = None, False
+        folder.mkdir(parents=True, exist_ok=True)
+        self.trained = folder / "trained.json"
+        self.begin, self.cpu = time.monotonic(), 0.0
+        if self.trained.exists():  # what came before a kill
+            self._after_training()
+        else:
+            self._start(train_command(machine, self.settings, folder), "train.log")
+
+    def _start(self, command, log):
+        self.log = self.folder / log
+        with open(self.log, "ab") as file:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+
+    def _after_training(self):
+        self.row = json.loads(self.trained.read_text())
+        if self.cell.stage == "final" and self.row["status"] == "ok":
+            (self.folder / "eval.log").unlink(missing_ok=True)
+            self._start(eval_command(self.machine, self.settings, self.folder / "adapter.safetensors"), "eval.log")
+        else:
+            self.process = None
+
+    def interrupt(self):
+        """finetune writes a checkpoint and ends."""
+        self.interrupted = True
+        if self.process:
+            self.process.send_signal(signal.SIGINT)
+
+    def poll(self):
+        """The cell's row, or None while it runs or where it was interrupted (then `process` is None)."""
+        if self.process:
+            pid, status, usage = os.wait4(self.process.pid, os.WNOHANG)
+            if pid == 0:
+                return None
+            self.process.returncode = os.waitstatus_to_exitcode(status)
+            self.cpu += usage.ru_utime + usage.ru_stime
+            ended, self.process = self.process.returncode, None
+            said = self.log.read_text(errors="replace")
+            if self.interrupted and ended != 0:
+                return None
+            if self.log.name == "train.log":
+                exploded = "is no longer finite or has exploded" in said
+                if ended != 0 and not (ended == 1 and exploded):
+                    raise Failed(f"finetune train ended with {ended}; {self.log}:\n{said[-1500:]}")
+                row = (
+                    {"status": "ok", **read_run(self.folder)}
+                    if ended == 0
+                    else {"status": "diverged", "select_loss": math.inf}
+                )
+                row |= {"cpu_seconds": self.cpu, "wall_seconds": time.monotonic() - self.begin}
+                write_json(self.trained, row)
+                self.cpu, self.begin = 0.0, time.monotonic()
+                self._after_training()
+                if self.process:
+                    return None
+            else:
+                losses = read_losses(said)
+                if ended != 0 or len(losses) != 2:
+                    raise Failed(f"finetune eval ended with {ended}; {self.log}:\n{said[-1500:]}")
+                self.row["test_before"], self.row["test_loss"] = losses
+                self.row["cpu_seconds"] += self.cpu
+                self.row["wall_seconds"] += time.monotonic() - self.begin
+        return self._whole_row()
+
+    def _whole_row(self):
+        candidate = self.cell.candidate
+        row = {
+            "key": self.cell.key,
+            "stage": self.cell.stage,
+            "task": self.cell.task,
+            "seed": self.cell.seed,
+            **self.row,
+        }
+        row |= {"scheme": candidate.scheme, "rank": candidate.rank, "targets": candidate.targets}
+        row |= {name: number(self.settings[name]) for name in ("rate", "uv_rate", "b_rate") if name in self.settings}
+        row |= {name: self.settings[name] for name in ("data", "model", "arithmetic")}
+        for name in ("cpu_seconds", "wall_seconds"):
+            row[name] = f"{row[name]:.1f}"
+        return row
+
+    def tidy(self):
+        """Of a cell in the results, what says how it went, and the adapter where its test loss counts, stay."""
+        for path in self.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name not in ("run.json", "metrics.csv", "train.log") and not (
+                path.name == "adapter.safetensors" and self.cell.stage == "final"
+            ):
+                path.unlink()

@@ -1,0 +1,189 @@
+"""The plan of a study: what is compared, in which order, and the cells that follow from it."""
+
+import dataclasses
+import hashlib
+import json
+import tomllib
+
+import search
+
+TARGETS = {
+    "qkv": ["q_proj", "k_proj", "v_proj"],
+    "all": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+}
+TRAINING = (
+    "steps",
+    "batch_tokens",
+    "products",
+    "evaluations",
+    "schedule",
+    "warm_up",
+    "weight_decay",
+    "clip",
+    "scaling",
+)
+AXES = ("rate", "uv_rate", "b_over_a")
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    scheme: str
+    rank: int
+    targets: str
+
+    def label(self):
+        return f"{self.scheme} r={self.rank}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One run. `settings` are all that decide its bits, and `key` is their hash."""
+
+    stage: str  # "search" or "final"
+    task: str
+    candidate: Candidate
+    seed: int
+    point: tuple
+    settings: tuple  # of (name, value)
+
+    @property
+    def key(self):
+        text = json.dumps(["study 1", self.stage, *self.settings], separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Plan:
+    def __init__(self, text):
+        self.table = tomllib.loads(text)
+        self.training = self.table["training"]
+        self.trials, self.search_seed = self.table["search"]["trials"], self.table["search"]["seed"]
+        self.seeds = self.table["final"]["seeds"]
+        self.tasks = self.table["tasks"]
+        self.schemes = self.table["schemes"]
+        self.cut = self.table.get("cut", [])
+        if missing := [name for name in TRAINING if name not in self.training]:
+            raise ValueError(f"[training] lacks {', '.join(missing)}")
+        if len(set(self.seeds)) != len(self.seeds) or self.search_seed in self.seeds:
+            raise ValueError("[final] seeds must differ from each other and from that of the search")
+        if len(self.seeds) < 2:
+            raise ValueError("[final] seeds: an interval needs two at least")
+        self.groups = list(self._groups())
+
+    def _groups(self):
+        """(task, [candidate]) in the order in which they run. A candidate that came before is left out."""
+        seen = set()
+        for block in self.table["blocks"]:
+            for task in block["tasks"]:
+                if task not in self.tasks:
+                    raise ValueError(f"[[blocks]] {block['name']}: no [tasks.{task}]")
+                candidates = []
+                for name in block["candidates"]:
+                    scheme, _, rank = name.partition(":")
+                    if scheme not in self.schemes or not rank.isdigit() or block["targets"] not in TARGETS:
+                        raise ValueError(
+                            f"[[blocks]] {block['name']}: {name} on {block['targets']} is no SCHEME:RANK of [schemes] "
+                            f"on {' or '.join(TARGETS)}"
+                        )
+                    candidate = Candidate(scheme, int(rank), block["targets"])
+                    if (task, candidate) not in seen:
+                        seen.add((task, candidate))
+                        candidates.append(candidate)
+                yield task, candidates
+
+    def axes(self, candidate):
+        return [axis for axis in AXES if axis in self.schemes[candidate.scheme]["start"]]
+
+    def start(self, candidate):
+        """Where the search begins: rates of the scheme, or those of this rank."""
+        scheme = self.schemes[candidate.scheme]
+        rates = {**scheme["start"], **scheme.get(f"start_{candidate.rank}", {})}
+        return search.to_point([rates[axis] for axis in self.axes(candidate)])
+
+    def rates(self, candidate, point):
+        """{option: value} of finetune train."""
+        rates = dict(zip(self.axes(candidate), search.to_rates(point)))
+        ratio = rates.pop("b_over_a", None)
+        if ratio is not None:
+            rates["b_rate"] = float(f"{rates['rate'] * ratio:.4g}")
+        return rates
+
+    def cell(self, stage, task, candidate, seed, point, fixed):
+        """`fixed`: {name: value} of what the machine adds: hashes of data, model and arithmetic."""
+        settings = {
+            "task": task,
+            **fixed,
+            **{name: self.training[name] for name in TRAINING},
+            "window": self.tasks[task]["window"],
+            "scheme": candidate.scheme,
+            "rank": candidate.rank,
+            "targets": candidate.targets,
+            **self.rates(candidate, point),
+            "seed": seed,
+        }
+        return Cell(stage, task, candidate, seed, point, tuple(settings.items()))
+
+
+class Progress:
+    """What of a plan is done, given results {key: row}, and what can run next."""
+
+    def __init__(self, plan, fixed, results):
+        """`fixed`: {task: {name: value}}."""
+        self.plan, self.fixed, self.results = plan, fixed, results
+
+    def searched(self, task, candidate):
+        """(cells to run next, points tried, {point: loss}) of a candidate's search."""
+        plan, losses = self.plan, _Losses(self, task, candidate)
+        wanted, tried = search.search(plan.start(candidate), plan.trials, losses)
+        return [losses.cell(point) for point in wanted], tried, losses
+
+    def final_cells(self, task, candidate):
+        """One for each seed, at the rates of the search; none before it is over, or where all its runs diverged."""
+        wanted, tried, losses = self.searched(task, candidate)
+        best = None if wanted else search.best_of(tried, losses)
+        if best is None:
+            return []
+        return [self.plan.cell("final", task, candidate, seed, best, self.fixed[task]) for seed in self.plan.seeds]
+
+    def ready(self):
+        """Cells that can run now, in the order of the plan: for each task the searches of its candidates, then one
+        seed of all candidates after the other, so that whatever is there can be compared."""
+        cells = []
+        for task, candidates in self.plan.groups:
+            if task not in self.fixed:
+                continue
+            for candidate in candidates:
+                cells += self.searched(task, candidate)[0]
+            finals = [self.final_cells(task, candidate) for candidate in candidates]
+            for i in range(len(self.plan.seeds)):
+                cells += [of[i] for of in finals if of]
+        return [cell for cell in cells if cell.key not in self.results]
+
+    def counts(self):
+        """{stage: (done, planned)}; a search that ends before its trials are spent plans no more than it took."""
+        counts = {"search": [0, 0], "final": [0, 0]}
+        for task, candidates in self.plan.groups:
+            for candidate in candidates:
+                wanted, tried, _ = self.searched(task, candidate) if task in self.fixed else ([None], [], None)
+                counts["search"][0] += len(tried)
+                counts["search"][1] += self.plan.trials if wanted else len(tried)
+                finals = self.final_cells(task, candidate) if task in self.fixed else []
+                counts["final"][0] += sum(cell.key in self.results for cell in finals)
+                counts["final"][1] += len(self.plan.seeds)
+        return counts
+
+
+class _Losses:
+    """{point: loss} of a search, out of the results."""
+
+    def __init__(self, progress, task, candidate):
+        self.progress, self.task, self.candidate = progress, task, candidate
+
+    def cell(self, point):
+        plan = self.progress.plan
+        return plan.cell("search", self.task, self.candidate, plan.search_seed, point, self.progress.fixed[self.task])
+
+    def __contains__(self, point):
+        return self.cell(point).key in self.progress.results
+
+    def __getitem__(self, point):
+        return float(self.progress.results[self.cell(point).key]["select_loss"])

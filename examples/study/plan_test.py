@@ -1,0 +1,149 @@
+"""What follows from a plan: which cells, in which order, under which keys."""
+
+import pathlib
+import unittest
+
+from plan import Candidate, Plan, Progress
+
+TEXT = """
+[training]
+steps = 10
+batch_tokens = 64
+products = "f32"
+evaluations = 2
+schedule = "cosine"
+warm_up = 0.05
+weight_decay = 0.01
+clip = 1.0
+scaling = 1.0
+[search]
+trials = 3
+seed = 9
+[final]
+seeds = [1, 2]
+[tasks.code]
+window = 16
+[tasks.docstring]
+window = 32
+[schemes.lora]
+start = { rate = 1e-2, b_over_a = 1 }
+start_1 = { rate = 1e-1 }
+[schemes.tl6]
+start = { rate = 1e-3, uv_rate = 1e-1, b_over_a = 1 }
+[schemes.vera]
+start = { rate = 1e-1 }
+[[blocks]]
+name = "first"
+tasks = ["code", "docstring"]
+targets = "qkv"
+candidates = ["lora:8", "tl6:4"]
+[[blocks]]
+name = "second"
+tasks = ["code"]
+targets = "qkv"
+candidates = ["lora:1", "tl6:4", "vera:16"]
+"""
+FIXED = {task: {"data": f"d-{task}", "model": "m", "arithmetic": "a"} for task in ("code", "docstring")}
+
+
+def finish(progress, cell, loss=2.0):
+    progress.results[cell.key] = {"select_loss": str(loss), "stage": cell.stage, "status": "ok"}
+
+
+class PlanTest(unittest.TestCase):
+    def setUp(self):
+        self.plan = Plan(TEXT)
+        self.progress = Progress(self.plan, FIXED, {})
+
+    def test_blocks_expand_in_order_and_a_candidate_comes_once(self):
+        labels = [(task, [candidate.label() for candidate in candidates]) for task, candidates in self.plan.groups]
+        first = ["lora r=8", "tl6 r=4"]
+        self.assertEqual(labels, [("code", first), ("docstring", first), ("code", ["lora r=1", "vera r=16"])])
+
+    def test_the_committed_plan_is_one(self):
+        plan = Plan((pathlib.Path(__file__).parent / "plan.toml").read_text())
+        task, candidates = plan.groups[0]
+        self.assertIn(Candidate("lora", 8, "qkv"), candidates)
+        self.assertGreaterEqual(len(plan.seeds), 5)
+        for _, group in plan.groups:
+            for candidate in group:
+                self.assertTrue(plan.axes(candidate))
+
+    def test_rates_as_options_of_finetune(self):
+        tl6, lora1, vera = Candidate("tl6", 4, "qkv"), Candidate("lora", 1, "qkv"), Candidate("vera", 16, "qkv")
+        self.assertEqual(self.plan.start(tl6), (-24, -8, 0))
+        self.assertEqual(self.plan.rates(tl6, (-24, -8, 4)), {"rate": 1e-3, "uv_rate": 0.1, "b_rate": 0.003162})
+        self.assertEqual(self.plan.rates(lora1, self.plan.start(lora1)), {"rate": 0.1, "b_rate": 0.1})
+        self.assertEqual(self.plan.rates(vera, self.plan.start(vera)), {"rate": 0.1})
+
+    def test_searches_come_before_seeds_and_seeds_in_turn(self):
+        order = []
+        while ready := self.progress.ready():
+            order.append(ready[0])
+            finish(self.progress, ready[0])
+        code = [cell for cell in order if cell.task == "code" and cell.candidate.label() in ("lora r=8", "tl6 r=4")]
+        self.assertEqual(order[: len(code)], code)
+        self.assertEqual([cell.stage for cell in code], ["search"] * 6 + ["final"] * 4)
+        finals = [(cell.candidate.label(), cell.seed) for cell in code[6:]]
+        self.assertEqual(finals, [("lora r=8", 1), ("tl6 r=4", 1), ("lora r=8", 2), ("tl6 r=4", 2)])
+        self.assertEqual(self.progress.counts(), {"search": [18, 18], "final": [12, 12]})
+        self.assertEqual(len({cell.key for cell in order}), len(order))
+
+    def test_every_candidate_has_as_many_trials(self):
+        while ready := self.progress.ready():
+            finish(self.progress, ready[0])
+        for task, candidates in self.plan.groups:
+            for candidate in candidates:
+                self.assertEqual(len(self.progress.searched(task, candidate)[1]), 3)
+
+    def test_seeds_run_at_the_best_rates(self):
+        candidate = Candidate("lora", 8, "qkv")
+        while wanted := self.progress.searched("code", candidate)[0]:
+            for cell in wanted:
+                finish(self.progress, cell, loss=1.0 if cell.point == (-20, 0) else 2.0)
+        self.assertEqual([cell.point for cell in self.progress.final_cells("code", candidate)], [(-20, 0)] * 2)
+
+    def test_no_seeds_where_every_trial_diverged(self):
+        candidate = Candidate("lora", 8, "qkv")
+        while wanted := self.progress.searched("code", candidate)[0]:
+            for cell in wanted:
+                finish(self.progress, cell, loss="inf")
+        self.assertEqual(self.progress.final_cells("code", candidate), [])
+
+    def test_a_key_holds_all_that_decides_the_bits_and_nothing_else(self):
+        candidate, point = Candidate("tl6", 4, "qkv"), (-24, -8, 0)
+        key = lambda plan=self.plan, task="code", seed=1, point=point, candidate=candidate, **fixed: plan.cell(
+            "final", task, candidate, seed, point, {**FIXED["code"], **fixed}
+        ).key
+        others = [key(task="docstring"), key(seed=2), key(point=(-23, -8, 0)), key(candidate=Candidate("tl6", 8, "qkv")),
+                  key(candidate=Candidate("tl6", 4, "all")), key(data="e"), key(model="n"), key(arithmetic="b")]  # fmt: skip
+        for old, new in (
+            ("steps = 10", "steps = 11"),
+            ("0.01", "0.02"),
+            ('"f32"', '"bf16"'),
+            ("window = 16", "window = 17"),
+        ):
+            others.append(key(plan=Plan(TEXT.replace(old, new, 1))))
+        self.assertEqual(len({key(), *others}), 1 + len(others))
+        for old, new in (
+            ("trials = 3", "trials = 30"),
+            ("seeds = [1, 2]", "seeds = [1, 2, 3]"),
+            ('"first"', '"other"'),
+        ):
+            self.assertEqual(key(plan=Plan(TEXT.replace(old, new, 1))), key())
+
+    def test_refusals(self):
+        for old, new, part in (
+            ('"lora:8"', '"lora"', "SCHEME:RANK"),
+            ('"tl6:4"', '"tl7:4"', "tl7:4"),
+            ('["code", "docstring"]', '["poems"]', "tasks.poems"),
+            ("seeds = [1, 2]", "seeds = [1, 9]", "must differ"),
+            ("seeds = [1, 2]", "seeds = [1]", "two at least"),
+            ("steps = 10\n", "", "lacks steps"),
+        ):
+            with self.assertRaisesRegex(ValueError, part):
+                Plan(TEXT.replace(old, new, 1))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,300 @@
+"""Makes docs/results.md and its pictures from the plan and the CSV beside it; every figure comes from these."""
+
+import json
+import pathlib
+import shutil
+
+import pictures
+import results
+from analysis import REFERENCE, Mean, TaskResults
+from inference import Estimate
+from plan import Plan, Progress
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+RESULTS = pathlib.Path(__file__).resolve().parent / "results"
+TITLES = {"code": "Code", "docstring": "Docstrings", "translation": "Translation"}
+ABOUT = {
+    "code": "the next token of Eigen's headers",
+    "docstring": "a Python function, and the first line of its docstring; loss on the answer",
+    "translation": "messages of Django, English to German; loss on the answer",
+}
+
+HEAD = """# Which scheme suits which task
+
+Written by `script/study report` from [results.csv](../examples/study/results/results.csv) and
+[plan.toml](../examples/study/plan.toml). How it is measured and run again: [examples/study](../examples/study/README.md).
+"""
+
+HOW = """## How to read it
+
+Every scheme and rank had its rates of A, B and of u, v searched on the select split, at most {trials} trials each,
+LoRA included (the rates of its A and B apart, as in LoRA+). A trial is a whole run. At the best rates it then ran with
+{seeds} other seeds; a seed fixes the order of the data and the draws, so that runs of one seed are a pair. Each was
+measured on the test split once, at the step with the best select loss.
+
+- *Share* is the part of the gain of LoRA r = 8 with the same seed, in per cent: the mean over seeds with its 95 %
+  interval (Student's t).
+- *Against LoRA* is the test loss less that of the smallest LoRA which is at least as large, in nats a token, over the
+  same pairs: below 0 the scheme is better.
+- p is that of the paired t-test, corrected by Holm for the tests of its table.
+- A star marks a rate on both sides of which the search did not look: one more trial might be better.
+"""
+
+
+def table(head, rows):
+    """Markdown; columns after the first are numbers."""
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    return "\n".join(lines + ["| " + " | ".join(map(str, row)) + " |" for row in rows])
+
+
+def per_cent(share):
+    return f"{100 * share.mean:.1f} ({100 * share.low:.1f} to {100 * share.high:.1f})"
+
+
+def p_text(p):
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def targets_text(targets):
+    return {"qkv": "q, k and v", "all": "all seven matrices"}[targets]
+
+
+def rate_cells(entry):
+    """Rates of A, B and of u, v; a dash where nothing is trained."""
+    scheme, rates = entry.candidate.scheme, entry.rates
+
+    def shown(rate, *axes):
+        return f"{rate:.2g}" + ("" if all(entry.interior.get(axis, True) for axis in axes) else "*")
+
+    if scheme == "vera":
+        return ["–", "–", shown(rates["rate"], "rate")]
+    a = "–" if scheme == "lora_fa" else shown(rates["rate"], "rate")
+    b = shown(rates.get("b_rate", rates["rate"]), "rate", "b_over_a")
+    return [a, b, shown(rates["uv_rate"], "uv_rate") if "uv_rate" in rates else "–"]
+
+
+def task_table(of_task):
+    against = {one.entry.candidate: one for one in of_task.comparisons}
+    head = [
+        "",
+        "trained",
+        "of LoRA r = 8, %",
+        "rate of A",
+        "of B",
+        "of u, v",
+        "test loss",
+        "share, %",
+        "against LoRA",
+        "",
+        "p",
+    ]
+    rows = []
+    for entry in of_task.entries:
+        loss = Estimate(entry.losses.values())
+        row = [entry.candidate.label(), f"{entry.trained:,}", f"{100 * entry.trained / of_task.reference.trained:.1f}"]
+        row += [*rate_cells(entry), f"{loss.mean:.4f} ± {loss.half:.4f}"]
+        row.append(per_cent(Estimate(of_task.shares[entry.candidate].values())))
+        if entry.candidate in against:
+            one = against[entry.candidate]
+            d = one.difference
+            row += [f"r = {one.lora.candidate.rank}", f"{d.mean:+.4f} ({d.low:+.4f} to {d.high:+.4f})", p_text(one.p)]
+        else:
+            row += ["", "", ""]
+        rows.append(row)
+    return table(head, rows)
+
+
+def mean_table(mean):
+    head = ["", "trained", "share, %", "against LoRA", "difference, % points", "p"]
+    rows = []
+    for candidate in mean.candidates:
+        row = [candidate.label(), f"{mean.trained[candidate]:,}", per_cent(mean.shares[candidate])]
+        if candidate in mean.differences:
+            lora, d = mean.differences[candidate]
+            row += [
+                f"r = {lora.rank}",
+                f"{100 * d.mean:+.1f} ({100 * d.low:+.1f} to {100 * d.high:+.1f})",
+                p_text(mean.p[candidate]),
+            ]
+        else:
+            row += ["", "", ""]
+        rows.append(row)
+    return table(head, rows)
+
+
+def bar_text(mean):
+    """How the schemes stand to what the project reaches for: LoRA's gain for a part of its numbers."""
+    reference = next(c for c in mean.candidates if (c.scheme, c.rank) == REFERENCE)
+    small = [c for c in mean.candidates if c.scheme != "lora" and 8 * mean.trained[c] <= mean.trained[reference]]
+    if not small:
+        return ""
+    kept = [c for c in small if mean.shares[c].mean >= 0.95]
+    best = max(small, key=lambda c: mean.shares[c].mean)
+    text = "With an eighth of the trained numbers of LoRA r = 8 or fewer, 95 % of its gain or more is kept by "
+    text += f"{name_list(c.label() for c in kept) if kept else 'no scheme here'}; "
+    text += f"the most by {best.label()}, {per_cent(mean.shares[best])} %. "
+    pairs = [c for c in mean.differences if mean.differences[c][0].rank <= 4]
+    better = [c for c in pairs if mean.p[c] < 0.05 and mean.differences[c][1].mean > 0]
+    worse = [c for c in pairs if mean.p[c] < 0.05 and mean.differences[c][1].mean < 0]
+    text += f"Of {len(pairs)} that are no larger than LoRA of rank 4, {len(worse)} lose to the LoRA of equal or larger "
+    text += f"size, {len(better)} beat it, and {len(pairs) - len(worse) - len(better)} are not told apart (p < 0.05)."
+    return text
+
+
+def name_list(names):
+    names = list(names)
+    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names)
+
+
+def verdict(of_task):
+    """Who loses, who wins and what the seeds do not tell apart, the losses first."""
+    losers, winners, undecided = [], [], []
+    for one in of_task.comparisons:
+        name = f"{one.entry.candidate.label()} (LoRA r = {one.lora.candidate.rank}: {one.difference.mean:+.4f})"
+        (undecided if one.p >= 0.05 else losers if one.difference.mean > 0 else winners).append(name)
+    texts = []
+    if losers:
+        texts.append(f"**Worse than LoRA of equal or larger size:** {name_list(losers)}.")
+    if winners:
+        texts.append(f"**Better than LoRA of equal or larger size:** {name_list(winners)}.")
+    if undecided:
+        texts.append(f"**Not told apart by these seeds:** {name_list(undecided)}.")
+    return "\n\n".join(texts)
+
+
+def targets_of(plan):
+    return list(dict.fromkeys(candidate.targets for _, candidates in plan.groups for candidate in candidates))
+
+
+def state_section(progress, sections):
+    counts = progress.counts()
+    done, planned = (sum(values) for values in zip(*counts.values()))
+    text = f"**{done} of {planned} planned runs are done**: {counts['search'][0]} of the search, "
+    text += f"{counts['final'][0]} with the final seeds."
+    if not any(of_task.entries for of_task in sections):
+        text += (
+            " No task has LoRA r = 8, the reference, with all its seeds, so this page has no figures yet and supports no "
+            "advice. The README's and the library's defaults rest on the toy alone."
+        )
+    return text
+
+
+def data_table(about):
+    rows = []
+    for task, made in about.items():
+        count = lambda kind: (
+            " + ".join(str(made[kind][part]) for part in ("train", "select", "test")) if kind in made else ""
+        )
+        rows.append([f"{TITLES[task]}: {ABOUT[task]}", made["package"], count("files"), count("examples"),
+                     f"{made['train_tokens']:,}", made["data"]])  # fmt: skip
+    head = ["task", "made of", "files: train + select + test", "examples", "tokens in train", "hash"]
+    return table(head, rows)
+
+
+def cost_table(progress):
+    rows = []
+    for task in progress.plan.tasks:
+        row = [TITLES[task]]
+        for stage in ("search", "final"):
+            mine = [r for r in progress.results.values() if (r["task"], r["stage"]) == (task, stage)]
+            row += [
+                len(mine),
+                sum(r["status"] != "ok" for r in mine),
+                f"{sum(float(r['cpu_seconds']) for r in mine) / 3600:.1f}",
+            ]
+        rows.append(row)
+    return table(["", "trials", "diverged", "processor hours", "final runs", "diverged", "processor hours"], rows)
+
+
+def cut_section(progress, sections):
+    lines = [f"- {one['what'][0].upper()}{one['what'][1:]}: {one['why']}." for one in progress.plan.cut]
+    for of_task in sections:
+        if of_task.missing:
+            where = f"{TITLES[of_task.task]}, {targets_text(of_task.targets)}"
+            names = name_list(c.label() for c in of_task.missing) if of_task.entries else "all candidates"
+            lines.append(f"- Planned, but not finished: {where}: {names}.")
+        if of_task.diverged:
+            lines.append(
+                "- Diverged with a final seed, and left out of the tables: "
+                + f"{name_list(c.label() for c in of_task.diverged)}."
+            )
+    return "\n".join(lines) or "Nothing."
+
+
+def limits(plan, about):
+    model = next(iter(about.values()), {}).get("model_types", "")
+    return (
+        f"One model, SmolLM2-135M-Instruct{f' ({model})' if model else ''}, {plan.training['steps']} steps of "
+        f"{plan.training['batch_tokens']} tokens at most, products in {plan.training['products']}. Other sizes, longer "
+        "runs and other families may order the schemes otherwise. The base has probably seen these packages before: the "
+        "gains are those of getting used to a kind of text, not of learning it. The seeds vary the order of the data and the draws, "
+        "not the texts: an interval says what another seed would give, not what another corpus would."
+    )
+
+
+def make_page(plan, rows, about):
+    """(the page, {name of a picture: (title, entries)})."""
+    fixed = {task: {name: made[name] for name in ("data", "model", "arithmetic")} for task, made in about.items()}
+    progress = Progress(plan, fixed, rows)
+    sections = {
+        (task, targets): TaskResults(progress, task, targets) for targets in targets_of(plan) for task in plan.tasks
+    }
+    parts, drawn = [HEAD, state_section(progress, sections.values())], {}
+    if any(of_task.entries for of_task in sections.values()):
+        parts.append(HOW.format(trials=plan.trials, seeds=len(plan.seeds)).strip())
+    for targets in targets_of(plan):
+        with_figures = [sections[task, targets] for task in plan.tasks if sections[task, targets].entries]
+        mean = Mean(with_figures) if len(with_figures) == len(plan.tasks) else None
+        if mean:
+            name = f"mean-{targets}.svg"
+            drawn[name] = (f"mean of tasks, {targets_text(targets)}",
+                           [(c.scheme, c.rank, mean.trained[c], mean.shares[c]) for c in mean.candidates])  # fmt: skip
+            parts += [
+                f"## The mean of the tasks, on {targets_text(targets)}",
+                f"![frontier](results/{name})",
+                mean_table(mean),
+                bar_text(mean),
+            ]
+        for of_task in with_figures:
+            name = f"{of_task.task}-{targets}.svg"
+            entries = [(e.candidate.scheme, e.candidate.rank, e.trained, Estimate(of_task.shares[e.candidate].values()))
+                       for e in of_task.entries]  # fmt: skip
+            drawn[name] = (f"{TITLES[of_task.task]}, {targets_text(targets)}", entries)
+            parts += [f"## {TITLES[of_task.task]}, on {targets_text(targets)}",
+                      f"The base's test loss is {of_task.reference.base:.4f}.",
+                      f"![frontier](results/{name})", task_table(of_task), verdict(of_task)]  # fmt: skip
+    if about:
+        parts += ["## Data", data_table(about), "## What it cost", cost_table(progress)]
+    parts += ["## What was cut", cut_section(progress, sections.values()), "## Limits", limits(plan, about)]
+    return "\n\n".join(part.strip() for part in parts if part) + "\n", drawn
+
+
+def command(options):
+    if options.work and not options.check:
+        RESULTS.mkdir(exist_ok=True)
+        results.read(options.work / "results.csv")  # refuses another version's
+        for name in ("results.csv", "manifest.json"):
+            if (options.work / name).exists():
+                shutil.copy(options.work / name, RESULTS / name)
+    plan = Plan(options.plan.read_text())
+    manifest = RESULTS / "manifest.json"
+    about = json.loads(manifest.read_text()) if manifest.exists() else {}
+    about = {task: about[task] for task in plan.tasks if task in about}
+    page, drawn = make_page(plan, results.read(RESULTS / "results.csv"), about)
+    path = ROOT / "docs" / "results.md"
+    if options.check:
+        same = path.exists() and path.read_text() == page
+        print(
+            "docs/results.md is what the results give"
+            if same
+            else "docs/results.md is out of date: run script/study report"
+        )
+        return 0 if same else 1
+    folder = ROOT / "docs" / "results"
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, (title, entries) in drawn.items():
+        folder.mkdir(exist_ok=True)
+        pictures.draw(folder / name, title, entries)
+    results.write_whole(path, page)
+    print(f"{path}: {len(drawn)} pictures")
+    return 0

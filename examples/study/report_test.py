@@ -1,0 +1,171 @@
+"""The page of a study made up here: its figures against values worked out by hand, and its silence without any."""
+
+import re
+import shutil
+import subprocess
+import tempfile
+import unittest
+import unittest.mock
+
+import pictures
+import report
+from analysis import Mean, TaskResults
+from plan import Plan, Progress
+from plan_test import FIXED, TEXT
+
+ABOUT = {
+    task: {
+        "package": "Made up 1.0",
+        "files": {"train": 5, "select": 1, "test": 2},
+        "train_tokens": 1234,
+        "model_types": "F32",
+        **fixed,
+    }
+    for task, fixed in FIXED.items()
+}
+TRAINED = {("lora", 8): 8000, ("lora", 1): 1000, ("tl6", 4): 400, ("vera", 16): 900}
+# Test losses by seed; the base has 2.6. Gains of LoRA r = 8: 0.5 and 0.6.
+LOSSES = {("lora", 8): (2.1, 2.0), ("lora", 1): (2.2, 2.1), ("tl6", 4): (2.15, 2.06), ("vera", 16): (2.4, 2.301)}
+
+
+def made_up(text=TEXT, losses=LOSSES, tasks=("code", "docstring")):
+    plan = Plan(text)
+    progress = Progress(plan, FIXED, {})
+    while True:
+        cells = [cell for cell in progress.ready() if cell.task in tasks]
+        if not cells:
+            return plan, progress
+        for cell in cells:
+            name = (cell.candidate.scheme, cell.candidate.rank)
+            away = sum(abs(p - s) for p, s in zip(cell.point, plan.start(cell.candidate)))
+            row = {"stage": cell.stage, "task": cell.task, "seed": str(cell.seed), "status": "ok", "cpu_seconds": "90"}
+            row |= {"trained": str(TRAINED[name]), "select_loss": str(2 + away / 99)}
+            if cell.stage == "final":
+                row |= {"test_before": "2.6", "test_loss": str(losses[name][cell.seed - 1])}
+            progress.results[cell.key] = row
+
+
+class Report(unittest.TestCase):
+    def test_shares_and_pairs_by_hand(self):
+        plan, progress = made_up()
+        of_task = TaskResults(progress, "code", "qkv")
+        self.assertEqual(
+            [entry.candidate.label() for entry in of_task.entries], ["tl6 r=4", "vera r=16", "lora r=1", "lora r=8"]
+        )
+        share = of_task.shares[of_task.entries[0].candidate]
+        self.assertAlmostEqual(share[1], 0.45 / 0.5)
+        self.assertAlmostEqual(share[2], 0.54 / 0.6)
+        tl6, vera = of_task.comparisons
+        self.assertEqual(tl6.lora.candidate.rank, 1)  # the smallest of at least 400 numbers
+        # Differences -0.05 and -0.04: mean -0.045, error 0.005, t -9, one degree: p = 2/π·atan(1/9).
+        self.assertAlmostEqual(tl6.difference.mean, -0.045)
+        self.assertAlmostEqual(tl6.difference.p, 0.0704466, delta=1e-6)
+        # 0.2 and 0.201: t = 401, p = 2/π·atan(1/401); of two tests the smaller p counts twice.
+        self.assertAlmostEqual(vera.p, 2 * 0.00158759, delta=1e-6)
+        self.assertAlmostEqual(tl6.p, 0.0704466, delta=1e-6)
+
+    def test_the_opponent_is_the_smallest_lora_that_is_no_smaller(self):
+        for trained, rank in ((1000, 1), (1001, 8), (8000, 8), (8001, None)):
+            with unittest.mock.patch.dict(TRAINED, {("vera", 16): trained}):
+                _, progress = made_up()
+            ranks = {
+                one.entry.candidate.scheme: one.lora.candidate.rank
+                for one in TaskResults(progress, "code", "qkv").comparisons
+            }
+            self.assertEqual(ranks.get("vera"), rank)
+
+    def test_means_of_tasks_by_hand(self):
+        plan, progress = made_up()
+        other = made_up(losses={**LOSSES, ("tl6", 4): (2.2, 2.12)})[1]
+        mean = Mean([TaskResults(progress, "code", "qkv"), TaskResults(other, "docstring", "qkv")])
+        self.assertEqual([candidate.label() for candidate in mean.candidates], ["tl6 r=4", "lora r=8"])
+        tl6 = mean.candidates[0]
+        self.assertAlmostEqual(mean.by_seed[tl6][1], (0.45 + 0.4) / 2 / 0.5)
+        self.assertAlmostEqual(mean.by_seed[tl6][2], (0.54 + 0.48) / 2 / 0.6)
+        self.assertAlmostEqual(mean.differences[tl6][1].mean, -0.15)
+
+    def test_every_figure_of_the_page(self):
+        plan, progress = made_up()
+        page, drawn = report.make_page(plan, progress.results, ABOUT)
+        self.assertEqual(set(drawn), {"mean-qkv.svg", "code-qkv.svg", "docstring-qkv.svg"})
+        rows = {
+            match[1]: match[0]
+            for match in re.finditer(r"^\| ([^|]*?) \|.*$", page.split("## Code")[1].split("\n## ")[0], re.M)
+        }
+        # Start and its neighbours at half a decade on the first axis: no star there, but on what the others decide.
+        self.assertEqual(
+            rows["tl6 r=4"],
+            "| tl6 r=4 | 400 | 5.0 | 0.001 | 0.001* | 0.1* | 2.1050 ± 0.5718 | 90.0 (90.0 to 90.0) | r = 1 | "
+            "-0.0450 (-0.1085 to +0.0185) | 0.070 |",
+        )
+        self.assertIn("| vera r=16 | 900 | 11.2 | – | – | 0.1 |", rows["vera r=16"])
+        self.assertIn("| 100.0 (100.0 to 100.0) |", rows["lora r=8"])
+        self.assertIn("**Worse than LoRA of equal or larger size:** vera r=16 (LoRA r = 1: +0.2005).", page)
+        self.assertIn("**Not told apart by these seeds:** tl6 r=4 (LoRA r = 1: -0.0450).", page)
+        self.assertIn(
+            "95 % of its gain or more is kept by no scheme here; the most by tl6 r=4, 90.0 (90.0 to 90.0) %", page
+        )
+        self.assertIn("The base's test loss is 2.6000.", page)
+        self.assertIn("**30 of 30 planned runs are done**", page)
+        self.assertIn("| Code | 12 | 0 | 0.3 | 8 | 0 | 0.2 |", page)
+        self.assertIn("| 5 + 1 + 2 |  | 1,234 | d-code |", page)
+
+    def test_the_bar(self):
+        text = TEXT.replace('tasks = ["code"]', 'tasks = ["code", "docstring"]').replace(
+            '"vera:16"', '"vera:16", "lora:2"'
+        )
+        trained = {**TRAINED, ("lora", 2): 2000}
+        losses = {**LOSSES, ("tl6", 4): (2.11, 2.011), ("lora", 2): (2.15, 2.05)}
+        losses |= {("lora", 1): (2.2, 2.12), ("vera", 16): (2.4, 2.361)}
+        with unittest.mock.patch.dict(TRAINED, trained):
+            plan, progress = made_up(text, losses)
+        mean = Mean([TaskResults(progress, task, "qkv") for task in ("code", "docstring")])
+        self.assertEqual(
+            report.bar_text(mean),
+            "With an eighth of the trained numbers of LoRA r = 8 or fewer, 95 % of its gain or more is kept by tl6 r=4; the "
+            "most by tl6 r=4, 98.1 (97.0 to 99.1) %. Of 2 that are no larger than LoRA of rank 4, 1 lose to the LoRA of "
+            "equal or larger size, 1 beat it, and 0 are not told apart (p < 0.05).",
+        )
+
+    def test_says_so_without_results(self):
+        plan = Plan(TEXT)
+        page, drawn = report.make_page(plan, {}, {})
+        self.assertEqual(drawn, {})
+        self.assertIn("**0 of 30 planned runs are done**", page)
+        self.assertIn("no figures yet and supports no advice", page)
+        self.assertNotIn("share", page)
+
+    def test_a_task_without_its_reference_has_no_figures(self):
+        plan, progress = made_up(tasks=("docstring",))
+        page, drawn = report.make_page(plan, progress.results, ABOUT)
+        self.assertEqual(set(drawn), {"docstring-qkv.svg"})
+        self.assertNotIn("## Code", page)
+        self.assertNotIn("The mean of the tasks", page)
+        self.assertIn("Planned, but not finished: Code, q, k and v: all candidates.", page)
+
+    def test_a_candidate_that_lacks_a_seed_is_left_out(self):
+        plan, progress = made_up()
+        gone = next(
+            k
+            for k, r in progress.results.items()
+            if r["stage"] == "final" and r["task"] == "code" and r["trained"] == "400"
+        )
+        del progress.results[gone]
+        page, _ = report.make_page(plan, progress.results, ABOUT)
+        self.assertNotIn("| tl6 r=4 |", page.split("## Code")[1].split("\n## ")[0])
+        self.assertIn("Planned, but not finished: Code, q, k and v: tl6 r=4.", page)
+
+    @unittest.skipUnless(shutil.which("gnuplot"), "gnuplot draws the pictures")
+    def test_pictures_are_drawn(self):
+        plan, progress = made_up()
+        _, drawn = report.make_page(plan, progress.results, ABOUT)
+        with tempfile.TemporaryDirectory() as folder:
+            script = pictures.script(f"{folder}/a.svg", *drawn["code-qkv.svg"])
+            done = subprocess.run(["gnuplot"], input=script, text=True, capture_output=True, check=False)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            with open(f"{folder}/a.svg") as file:
+                self.assertIn("trained numbers", file.read())
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,197 @@
+"""script/study run with a stub in place of finetune: killed, stopped, broken, and gone on with."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+import cells
+import results
+from plan_test import TEXT
+
+HERE = pathlib.Path(__file__).resolve().parent
+PLAN = TEXT.replace('["code", "docstring"]', '["code"]').replace("trials = 3", "trials = 4")
+TIMES = ("wall_seconds", "cpu_seconds", "commit")
+
+
+class Run(unittest.TestCase):
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+        (self.folder / "plan.toml").write_text(PLAN)
+        (self.folder / "model.gguf").write_text("model")
+
+    def work(self, name):
+        """A folder with data in it, so that no package is needed."""
+        for task, suffix in (("code", "txt"), ("docstring", "jsonl")):
+            data = self.folder / name / "data" / task
+            data.mkdir(parents=True)
+            hashes = {}
+            for part in ("train", "select", "test"):
+                path = data / f"{part}.{suffix}"
+                path.write_text(f"{task} {part}\n")
+                hashes[part] = cells.file_hash(path)
+            results.write_json(data / "manifest.json", {"package": "none", "files": {}, "hashes": hashes})
+        return self.folder / name
+
+    def start(self, name, *more):
+        command = [
+            sys.executable,
+            HERE / "study.py",
+            "run",
+            "--work",
+            self.folder / name,
+            "--plan",
+            self.folder / "plan.toml",
+        ]
+        command += ["--finetune", HERE / "stub_finetune.py", "--model", self.folder / "model.gguf", *more]
+        environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+
+    def finish(self, name, *more):
+        process = self.start(name, *more)
+        said, _ = process.communicate(timeout=300)
+        return process.returncode, said
+
+    def rows(self, name):
+        """{key: row} without what differs from run to run."""
+        rows = results.read(self.folder / name / "results.csv")
+        return {key: {column: row[column] for column in row if column not in TIMES} for key, row in rows.items()}
+
+    def calls(self):
+        return (self.folder / "calls.log").read_text().split("\n")[:-1]
+
+    def wait_for_rows(self, name, count):
+        path = self.folder / name / "results.csv"
+        for _ in range(6000):
+            if path.exists() and path.read_text().count("\n") > count:
+                return
+            time.sleep(0.01)
+        self.fail("no results come")
+
+    def test_runs_all_then_nothing_and_killed_runs_come_to_the_same(self):
+        self.work("whole")
+        status, said = self.finish("whole")
+        self.assertEqual(status, 0, said)
+        self.assertIn("[24/24]", said)
+        whole = self.rows("whole")
+        self.assertEqual(len(whole), 4 * 4 + 4 * 2)
+        finals = [row for row in whole.values() if row["stage"] == "final"]
+        self.assertTrue(all(float(row["test_loss"]) < 2.5 and row["test_before"] == "2.6" for row in finals))
+        # Of a finished cell stays what tells of it, and the adapter where it counts.
+        kept = {path.name for path in (self.folder / "whole" / "cells" / finals[0]["key"]).iterdir()}
+        self.assertEqual(kept, {"run.json", "metrics.csv", "train.log", "adapter.safetensors"})
+        before = len(self.calls())
+        self.assertEqual(self.finish("whole")[0], 0)
+        self.assertEqual(len(self.calls()), before)
+
+        # Killed at once, stopped by Ctrl-C, and a line torn by a crash; by two cells at a time.
+        work = self.work("killed")
+        for number, signal_number in enumerate((signal.SIGKILL, signal.SIGINT, signal.SIGKILL)):
+            process = self.start("killed", "--jobs", "2")
+            self.wait_for_rows("killed", 3 * number + 2)
+            process.send_signal(signal_number)
+            said, _ = process.communicate(timeout=300)
+            self.assertEqual(process.returncode, 130 if signal_number == signal.SIGINT else -signal.SIGKILL, said)
+            if signal_number == signal.SIGKILL:
+                with open(work / "results.csv", "a") as file:
+                    file.write("0123456789abcdef,search,co")
+        status, said = self.finish("killed", "--jobs", "2")
+        self.assertEqual(status, 0, said)
+        self.assertEqual(self.rows("killed"), whole)
+        lines = (work / "results.csv").read_text().split("\n")[1:-1]
+        self.assertEqual(len(lines), len(whole))
+        # Each cell was evaluated once, but for one that a kill may have taken in between.
+        evaluated = [call for call in self.calls()[before:] if call.startswith("eval")]
+        self.assertLessEqual(len(evaluated), 8 + 4)
+
+    def test_a_failure_is_shown_and_leaves_no_result(self):
+        self.work("failing")
+        (self.folder / "broken").touch()
+        status, said = self.finish("failing")
+        self.assertEqual(status, 1)
+        self.assertIn("there is no such thing", said)
+        self.assertFalse((self.folder / "failing" / "results.csv").exists())
+
+    def test_a_run_that_diverges_is_a_result(self):
+        self.work("diverging")
+        text = PLAN.replace("start_1 = { rate = 1e-1 }", "start_1 = { rate = 1 }").replace(
+            '"lora:8", "tl6:4"', '"lora:1"'
+        )
+        (self.folder / "plan.toml").write_text(text.replace('"lora:1", "tl6:4", "vera:16"', '"lora:1"'))
+        status, said = self.finish("diverging")
+        self.assertEqual(status, 0, said)
+        rows = self.rows("diverging").values()
+        self.assertIn(("diverged", "inf"), {(row["status"], row["select_loss"]) for row in rows})
+        self.assertEqual({row["status"] for row in rows if row["stage"] == "final"}, {"ok"})
+
+    def test_hours_are_an_end(self):
+        self.work("short")
+        status, said = self.finish("short", "--hours", "0.00001")
+        self.assertEqual(status, 130, said)
+        self.assertIn("the same command goes on", said)
+
+    def test_changed_data_are_refused(self):
+        work = self.work("changed")
+        (work / "data" / "code" / "test.txt").write_text("other")
+        status, said = self.finish("changed")
+        self.assertEqual(status, 1)
+        self.assertIn("manifest.json", said)
+
+    def test_what_is_not_there_is_named(self):
+        self.work("wrong")
+        status, said = self.finish("wrong", "--finetune", "/none/finetune")
+        self.assertEqual((status, said), (1, "script/study run: --finetune: /none/finetune is no file\n"))
+        (self.folder / "plan.toml").write_text(PLAN.replace("[tasks.docstring]", "[tasks.poems]"))
+        status, said = self.finish("wrong")
+        self.assertEqual(status, 1)
+        self.assertIn("poems: no such task; there are code, docstring, translation", said)
+
+    def test_options_of_finetune(self):
+        machine = cells.Machine("finetune", "m.gguf", {"code": {"train": "a", "select": "b", "test": "c"}}, 2)
+        settings = {"task": "code", "products": "bf16", "window": 16, "batch_tokens": 64, "scheme": "lora", "rank": 8,
+                    "rate": 0.01, "b_rate": 0.03162, "seed": 3, "steps": 10, "targets": "qkv"}  # fmt: skip
+        self.assertEqual(
+            " ".join(cells.train_command(machine, settings, "out")),
+            "finetune train --model m.gguf --products bf16 --threads 2 --window 16 --batch-tokens 64 --data a "
+            "--validation b --scheme lora --rank 8 --rate 0.01 --b-rate 0.03162 --seed 3 --steps 10 "
+            "--targets q_proj k_proj v_proj --out out --resume",
+        )
+        self.assertTrue(" ".join(cells.eval_command(machine, settings, "x")).endswith("--adapter x --data c"))
+
+
+class ReadLosses(unittest.TestCase):
+    def test_the_table_of_finetune_eval(self):
+        text = (
+            "757 tokens, 750 of them for the loss (99 %); the longest example has 128\n"
+            "                                           nats/token   perplexity\n"
+            "base                                          2.71788      15.1482\n"
+            "out/a 1.5 b/adapter.safetensors               1.99998       7.3889\n"
+        )
+        self.assertEqual(cells.read_losses(text), [2.71788, 1.99998])
+
+
+class Table(unittest.TestCase):
+    def test_other_columns_are_refused(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "results.csv"
+            path.write_text("key,loss\n1,2\n")
+            with self.assertRaisesRegex(ValueError, "other columns"):
+                results.read(path)
+
+    def test_json_is_replaced_at_once(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "a.json"
+            results.write_json(path, {"b": 1})
+            self.assertEqual(json.loads(path.read_text()), {"b": 1})
+            self.assertEqual([p.name for p in pathlib.Path(folder).iterdir()], ["a.json"])
+
+
+if __name__ == "__main__":
+    unittest.main()
