@@ -1,8 +1,8 @@
 // The backend: tiedlora's four functions, and some for several modules, by kernels on a CUDA device.
 //
-// Few tokens (up to eight) go by vector kernels, more by tensor cores. Every call is one launch, without
+// Few tokens (up to eight) go by vector kernels, more by tensor cores. A call is a launch or a few, without
 // synchronisation; calls of one backend go in the order of its stream. Results are the same bits every time.
-// Not done: slices, dropout.
+// Not done: slices, dropout, shrink_backward of several modules in one launch.
 #pragma once
 
 #include <algorithm>  // max, min
@@ -195,7 +195,8 @@ class CudaBackend {
     const int pieces_of_shrink = parts_of(a.rank, shrink_few_shape::ranks) *
                                  std::max(1, parts_of(a.features, shrink_few_shape::features));
     const int work = std::max(pieces_of_shrink, pieces_of_expand);
-    static const int at_once = blocks_at_once(forward_few_kernel<P, X, Y>, threads, sizeof(Shared));
+    const int at_once =
+        blocks_at_once(forward_few_kernel<P, X, Y>, threads, sizeof(Shared));  // of this device
     const int grid = std::min(work, at_once);
     launch({{at_least_one(grid), 1, 1}, threads, sizeof(Shared), stream(), true}, forward_few_kernel<P, X, Y>,
            a, products, static_cast<int>(modules.size()), x, is_wide(x), h, outputs, o.token_scale,

@@ -47,7 +47,9 @@ __device__ inline float half_to_float(std::uint32_t bits) {
 ///   b[0] (rows 2q, 2q+1, column g)   b[1] rows 2q+8, 2q+9
 ///   d[0], d[1] (row g, columns 2q, 2q+1)   d[2], d[3] row g+8
 __device__ inline void mma_m16n8k16(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+  // volatile: all lanes take part, so it must not move into a branch that uses its result.
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
       "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));

@@ -202,11 +202,16 @@ TEST_F(CudaOptimizer, StepsAndClipsAsTheCpu) {
   constexpr double max_norm = 2;
   for (int step = 0; step < 4; ++step) {
     const std::vector<float> gradients = draw();
-    upload(gradients);
-    training.begin_step({.rate_factor = 0.5});
+    // Gradients of a loss that was scaled: the norm that counts is that of the unscaled ones.
+    const double loss_scale = step % 2 == 0 ? 1 : 1024;
+    std::vector<float> scaled = gradients;
+    for (float& g : scaled) g *= static_cast<float>(loss_scale);
+    upload(scaled);
+    training.begin_step({.rate_factor = 0.5, .gradient_scale = 1 / loss_scale});
     training.update(max_norm);
     const auto statistics = tiedlora::gradient_statistics(std::span<const float>(gradients));
-    EXPECT_NEAR(training.statistics().norm, statistics.norm, 1e-12 * statistics.norm);
+    EXPECT_NEAR(training.statistics().norm, loss_scale * statistics.norm,
+                1e-12 * loss_scale * statistics.norm);
     EXPECT_TRUE(training.statistics().finite);
     EXPECT_GT(statistics.norm, max_norm);
     on_cpu.step(adapter.trainable(), gradients,

@@ -3,7 +3,8 @@
 //
 // Tokens that go through one A, or one B, are one dense product, whosever they are: of tenants over one A, B
 // only u and v are each token's own, and gathered. Adapters with matrices of their own are a table of
-// products of up to eight tokens each, and one launch goes through all of it.
+// products of up to eight tokens each, and one launch goes through all of it. A captured graph holds the
+// launches of the plan that it was captured with.
 #pragma once
 
 #include <algorithm>  // max, min
@@ -27,6 +28,7 @@ class DeviceBatch {
   void assign(const tiedlora::BatchPlan<P>& plan) {
     const Stream stream = backend_->stream();
     synchronize(stream);
+    snapshot_ = plan.snapshot();  // whose adapters live as long as kernels may read them
     tokens_ = plan.tokens(), size_ = plan.size();
     std::vector<Index> rows(plan.rows(), plan.rows() + size_);
     rows.insert(rows.end(), plan.idle().begin(), plan.idle().end());
@@ -162,6 +164,7 @@ class DeviceBatch {
   }
 
   const CudaBackend* backend_;
+  tiedlora::AdapterSnapshot<P> snapshot_;
   Index tokens_ = 0, size_ = 0;
   Array<Index> rows_;
   Array<float> scales_;

@@ -74,7 +74,8 @@ class Array {
 };
 
 /// Where partial sums meet. It grows when a call needs more than any before; so that a captured graph never
-/// allocates, run what is to be captured once before; a graph is of use until a larger call makes it grow.
+/// allocates, run what is to be captured once before. Outgrown arrays are kept, for graphs that hold their
+/// addresses; it grows at least to twice its size, so that all of them are no more than the last.
 class Room {
  public:
   Workspace get(Index sums, Index tickets, Stream stream) {
@@ -83,9 +84,11 @@ class Room {
       if (is_capturing(stream))
         throw std::runtime_error(
             "CUDA: the workspace cannot grow inside of a graph; run the step once before");
-      synchronize(stream);  // kernels still use the old one
-      sums_ = Array<float>(std::max<std::size_t>(sums_.size(), static_cast<std::size_t>(sums)));
-      tickets_ = Array<unsigned>(std::max<std::size_t>(tickets_.size(), static_cast<std::size_t>(tickets)));
+      const auto larger = [](std::size_t size, Index wanted) {
+        return std::max(2 * size, static_cast<std::size_t>(wanted));
+      };
+      outgrown_sums_.push_back(std::exchange(sums_, Array<float>(larger(sums_.size(), sums))));
+      outgrown_tickets_.push_back(std::exchange(tickets_, Array<unsigned>(larger(tickets_.size(), tickets))));
       set_bytes(tickets_.data(), 0, tickets_.size() * sizeof(unsigned), stream);
     }
     return {sums_.data(), tickets_.data()};
@@ -94,6 +97,8 @@ class Room {
  private:
   Array<float> sums_;
   Array<unsigned> tickets_;
+  std::vector<Array<float>> outgrown_sums_;
+  std::vector<Array<unsigned>> outgrown_tickets_;
 };
 
 }  // namespace gpu_cuda

@@ -57,7 +57,7 @@ class DeviceTraining {
            second_moment_.data(), count, max_norm, statistics_.data());
   }
 
-  /// Of the last update.
+  /// Of the last update's gradients, before their scale.
   tiedlora::GradientStatistics statistics() const {
     const double square = statistics_.download(stream_)[0].square;
     return {std::sqrt(square), std::isfinite(square)};

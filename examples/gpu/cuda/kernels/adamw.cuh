@@ -66,7 +66,8 @@ __device__ inline void add_up(double sum, statistics_shape::State* state, statis
 }
 
 /// One step over all segments; gradients become zero. A step whose gradients are not finite leaves parameters
-/// and moments as they are. max_norm 0: not clipped. statistics: null where neither is wanted.
+/// and moments as they are. max_norm 0: not clipped; else the norm is that after the step's gradient_scale,
+/// which is one for all segments. statistics: null where neither is wanted.
 [[maybe_unused]] static __global__ void adamw_kernel(const tiedlora::StepPlan<float>* plan, float* parameters,
                                                      float* gradients, float* first_moment,
                                                      float* second_moment, Index count, double max_norm,
@@ -80,7 +81,8 @@ __device__ inline void add_up(double sum, statistics_shape::State* state, statis
       gradients[i] = 0;
       return;
     }
-    if (max_norm > 0) clip = static_cast<float>(min(1.0, max_norm / (norm + 1e-6)));
+    const double scaled = fabs(static_cast<double>(plan->segments[0].constants.gradient_scale)) * norm;
+    if (max_norm > 0) clip = static_cast<float>(min(1.0, max_norm / (scaled + 1e-6)));
   }
   for (int n = 0; n < plan->size; ++n) {
     const auto& segment = plan->segments[n];

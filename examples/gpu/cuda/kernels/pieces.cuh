@@ -1,10 +1,12 @@
-// Products on the tensor cores that are as exact as floats: every number as a sum of bfloat16s.
+// Products on the tensor cores nearly as exact as floats': every number as a sum of bfloat16s.
 //
 // A bfloat16 is one piece, a half two, a float three, and these sums are exact (8 bits each; bfloat16 has the
-// exponents of a float). A product of pieces is exact too, and tensor cores add in float. So every mixture of
-// types takes one instruction, mma.m16n8k16 of bfloat16, one time for bfloat16 × bfloat16, three times for
-// bfloat16 × float, six for float × float: what is left out is below 2⁻²⁴ of a product. (tf32 keeps 11 bits;
-// FFMA would do for float × float, at a like rate, but not for the rest.)
+// exponents of a float). A product of pieces is exact too. So every mixture of types takes one instruction,
+// mma.m16n8k16 of bfloat16, one time for bfloat16 × bfloat16, three times for bfloat16 × float, six for float
+// × float: what is left out is below 2⁻²⁴ of a product. (tf32 keeps 11 bits; FFMA would do for float × float,
+// at a like rate, but not for the rest.) The sums are floats, but tensor cores align and cut the addends of a
+// step where floats would be rounded one by one: those errors have a sign. The emulation rounds and cannot
+// show it.
 //
 // h and dh are floats, so that half of every product here has three pieces: at ranks up to 64 memory is what
 // takes the time all the same. An infinity becomes a NaN; floats beyond bfloat16's largest, 3.39e38, an
