@@ -31,7 +31,7 @@ inline tiedlora::Scheme tl6_with(bool u, bool v) {
 inline tiedlora::Scheme tl6_by_kind() {
   tiedlora::Scheme scheme = tiedlora::schemes::tl6();
   scheme.A.tying.modules = tiedlora::Across::kind;
-  scheme.u->tying.modules = tiedlora::Across::module;
+  if (scheme.u) scheme.u->tying.modules = tiedlora::Across::module;
   return scheme;
 }
 
