@@ -25,8 +25,13 @@ class FakeDevice {
       --live;
       std::free(host(data));
     }
-    void upload(const void* from, void* to, std::size_t bytes) const { std::memcpy(host(to), from, bytes); }
-    void download(const void* from, void* to, std::size_t bytes) const { std::memcpy(to, host(from), bytes); }
+    // An empty array may have no address.
+    void upload(const void* from, void* to, std::size_t bytes) const {
+      if (bytes > 0) std::memcpy(host(to), from, bytes);
+    }
+    void download(const void* from, void* to, std::size_t bytes) const {
+      if (bytes > 0) std::memcpy(to, host(from), bytes);
+    }
   };
   Heap memory() const { return {}; }
   inline static Index live = 0;
