@@ -65,9 +65,8 @@ class TerminalText {
       shown += character;
       return;
     }
-    constexpr std::string_view digits = "0123456789abcdef";
-    for (std::size_t i = 0; i < character.size(); ++i)
-      shown += {'\\', 'x', digits[byte(i) >> 4], digits[byte(i) & 15]};
+    tiedlora::detail::escape(character.data(), character.size(),
+                             [&](const char* text, std::size_t size) { shown.append(text, size); });
   }
 
   std::string rest_ = {};  // the begin of a character

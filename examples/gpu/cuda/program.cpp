@@ -13,6 +13,7 @@
 #include "../../validators.hpp"
 #include "../exit_status.hpp"
 #include "../four_layers.hpp"
+#include "../loss_table.hpp"
 #include "bench_csv.hpp"
 #include "commands.hpp"
 
@@ -32,14 +33,7 @@ int train(std::ostream& out) {
   const gpu::FourLayers problem;
   const gpu::LossCurves curves = {train_on_device(problem, gpu::FourLayers::last_step),
                                   gpu::train_on_cpu<float>(problem), gpu::train_on_cpu<double>(problem)};
-  out << fmt::format("\n{:>4}  {:>10}  {:>10}  {:>12}  {:>17}\n", "step", "device", "CPU", "CPU, double",
-                     "error / rounding");
-  for (std::size_t step = 0; step < curves.device.size(); step += 25)
-    out << fmt::format("{:4}  {:10.7f}  {:10.7f}  {:12.9f}  {:17.2g}\n", step, curves.device[step],
-                       curves.cpu[step], curves.exact[step], curves.ratio(step));
-  const bool equal = curves.worst() <= 1;
-  out << fmt::format("{} at all {} steps: the largest error is {:.2g} of what rounding explains\n",
-                     equal ? "Equal" : "NOT EQUAL", curves.device.size(), curves.worst());
+  const bool equal = gpu::print_curves(curves, out);
   out << fmt::format(
       "On the device lie {} parameters, as many gradients, and as many first and second moments: "
       "one flat array and one copy each\n",

@@ -11,6 +11,7 @@
 #include "../../command_line.hpp"
 #include "../../validators.hpp"
 #include "../exit_status.hpp"
+#include "../loss_table.hpp"
 #include "train.hpp"
 
 namespace gpu_opencl {
@@ -37,15 +38,7 @@ int check_parity(const Backend& backend, std::size_t cases, std::ostream& out) {
 
 int train_beside_cpu(const Backend& backend, std::ostream& out) {
   const gpu::LossCurves curves = train_side_by_side(backend, gpu::FourLayers());
-  out << fmt::format("\n{:>4}  {:>10}  {:>10}  {:>12}  {:>17}\n", "step", "device", "CPU", "CPU, double",
-                     "error / rounding");
-  for (std::size_t step = 0; step < curves.device.size(); step += 25)
-    out << fmt::format("{:4}  {:10.7f}  {:10.7f}  {:12.9f}  {:17.2g}\n", step, curves.device[step],
-                       curves.cpu[step], curves.exact[step], curves.ratio(step));
-  const bool equal = curves.worst() <= 1;
-  out << fmt::format("{} at all {} steps: the largest error is {:.2g} of what rounding explains\n",
-                     equal ? "Equal" : "NOT EQUAL", curves.device.size(), curves.worst());
-  return equal ? examples::success : examples::failure;
+  return gpu::print_curves(curves, out) ? examples::success : examples::failure;
 }
 
 }  // namespace
