@@ -27,6 +27,14 @@ inline void require_whole(const std::filesystem::path& path, const std::vector<s
                                 unused.size() > shown ? ", …" : "", " (wrong base model?); ", advice));
 }
 
+/// A note for a copy of the base model's weight in an adapter's file (PeftReport::base_weights) where the
+/// base is not at hand.
+inline std::string not_compared(const std::string& copy) {
+  return tiedlora::detail::message(
+      "not used: ", tiedlora::detail::in_quotes(copy),
+      ", a copy of the base model's weight; it was not compared with the base's");
+}
+
 /// A PEFT folder, whole unless options.partial says otherwise. A LoRA's own tensors tell its modules, so that
 /// each of them must be understood; the model's modules, `list()`, are for a VeRA, whose tensors do not tell
 /// the shapes.

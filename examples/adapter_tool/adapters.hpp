@@ -42,10 +42,7 @@ inline void check_base_weights(const std::filesystem::path& path, const std::vec
   if (copies.empty()) return;
   if (!has_base_weights(options)) {
     for (const std::string& copy : copies)
-      notes.push_back(
-          "not used: " + in_quotes(copy) +
-          ", a copy of the base model's weight; it was not compared with the base's (--base with its "
-          "safetensors does)");
+      notes.push_back(examples::not_compared(copy) + " (--base with its safetensors does)");
     return;
   }
   const auto changed = changed_weights(path / "adapter_model.safetensors", copies, options.base);

@@ -120,10 +120,7 @@ inline tiedlora::Adapter<float> load_adapter(const std::filesystem::path& path, 
       const auto modules = [&] { return all_modules(base.model().config); };
       auto loaded = examples::load_whole_peft(path, modules, {.check_finite = check_finite});
       note(loaded.report.notes);
-      for (const std::string& copy : loaded.report.base_weights)
-        note({tiedlora::detail::message(
-            "not used: ", tiedlora::detail::in_quotes(copy),
-            ", a copy of the base model's weight; it was not compared with the base's")});
+      for (const std::string& copy : loaded.report.base_weights) note({examples::not_compared(copy)});
       return in_order(std::move(loaded.adapter));
     }
     case examples::AdapterFormat::native:
