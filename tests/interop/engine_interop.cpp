@@ -13,6 +13,7 @@
 #include <llama/base_model.hpp>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <tiedlora/io.hpp>
@@ -76,7 +77,9 @@ json score(engine::Engine& engine, const llama::BaseModel& model, const json& jo
   AdapterId adapter = no_adapter;
   if (!job.at("adapter").is_null()) {
     const auto order = job.value("order", "gguf") == "gguf" ? gguf::Order::gguf : gguf::Order::hugging_face;
-    adapter = set.add(llama::load_adapter(job.at("adapter").get<std::string>(), model, order));
+    std::vector<std::string> notes;
+    adapter = set.add(llama::load_adapter(job.at("adapter").get<std::string>(), model, notes, order));
+    if (!notes.empty()) throw std::runtime_error(notes.front());  // these files lose nothing
   }
   engine::KvCache cache(model.model().config, engine.context());
   json result = json::array();
