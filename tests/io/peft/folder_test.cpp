@@ -60,6 +60,24 @@ TEST(PeftFolder, RefusesTensorsThatTheConfigDoesNotTarget) {
   EXPECT_EQ(partial->tensors.left_out.size(), 4u);
 }
 
+// Names that nothing of the file belongs to are told, unless exclude_modules may be the reason: PEFT writes
+// what "all-linear" stands for, then excludes.
+TEST(PeftFolder, NotesTargetsWithoutTensors) {
+  const Folder folder;
+  PeftWriter writer = small_lora();
+  writer.config["target_modules"] = {"q", "down", "gate_proj"};
+  writer.write(folder / "x");
+  auto open = try_open_peft(folder / "x", {});
+  ASSERT_TRUE(open) << open.error();
+  ASSERT_EQ(open->config.notes.size(), 1u);
+  EXPECT_NE(open->config.notes[0].find("target_modules names \"gate_proj\""), std::string::npos);
+  writer.config["exclude_modules"] = ".*gate_proj";
+  writer.write(folder / "x");
+  open = try_open_peft(folder / "x", {});
+  ASSERT_TRUE(open) << open.error();
+  EXPECT_TRUE(open->config.notes.empty());
+}
+
 TEST(PeftFolder, NamesTheFileThatIsWrong) {
   const Folder folder;
   expect_failure(try_open_peft(folder / "x", {}), {"there is no folder", "x\""});

@@ -139,8 +139,10 @@ inline Status try_check_targets(PeftTensors& tensors, PeftConfig& config, bool p
 }
 
 /// Notes the names in target_modules that no tensor of the file belongs to: an adapter that lost a part, or a
-/// list for several models.
+/// list for several models. Where exclude_modules is set, it may be what took them out: PEFT writes the names
+/// that "all-linear" stands for before it excludes any.
 inline void note_targets_without_tensors(const PeftTensors& tensors, PeftConfig& config) {
+  if (!config.excluded.empty()) return;
   std::unordered_set<std::string_view> suffixes;
   for (const PeftModule& module : tensors.modules)
     any_suffix(module.name, [&](std::string_view suffix) { return suffixes.insert(suffix), false; });
