@@ -2,13 +2,17 @@
 // and its tied relatives, and compares them.
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cstdio>
 #include <iostream>
+#include <ostream>
 #include <set>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <thread>
 #include <vector>
+
+#include <finetune/distributed/agreement.hpp>
 
 #include "../command_line.hpp"
 #include "../lists.hpp"
@@ -39,12 +43,13 @@ Ctrl-C ends the run at the next step and keeps what was trained; --resume goes o
 checkpoint of a run that was killed. Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 )";
 
-int run_demo(int argc, char** argv) {
+int run_demo(int argc, char** argv, finetune::Communicator& processes) {
   using finetune::Settings;
   // --smoke changes the defaults, so it must be known before the other options are.
   bool smoke = std::find(argv, argv + argc, std::string_view("--smoke")) != argv + argc;
   Settings settings = smoke ? finetune::tiny_settings() : Settings();
-  settings.threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  settings.threads =
+      std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / processes.on_this_machine());
   std::vector<std::string> rates;
 
   CLI::App app(
@@ -103,7 +108,10 @@ int run_demo(int argc, char** argv) {
   app.add_option("--steps", settings.steps, "steps of each fine-tuning run [from --minutes]")
       ->check(examples::positive_count())
       ->group("Training");
-  app.add_option("--batch", settings.batch, "sequences per step")
+  app.add_option("--batch", settings.batch, "sequences per batch")
+      ->check(whole_from(1, 4096))
+      ->group("Training");
+  app.add_option("--accumulate", settings.accumulate, "batches in a step; the processes of mpirun share them")
       ->check(whole_from(1, 4096))
       ->group("Training");
   app.add_option("--length", settings.length, "bytes per sequence")
@@ -143,7 +151,9 @@ int run_demo(int argc, char** argv) {
   app.add_flag("--smoke", smoke, "tiny sizes and a few steps, unless given: to see that everything works")
       ->group("Modes");
 
-  return examples::run_command(app, argc, argv, std::cout, std::cerr, [&] {
+  // What all processes know of, the first says.
+  std::ostream nowhere(nullptr);
+  return examples::run_command(app, argc, argv, std::cout, processes.is_first() ? std::cerr : nowhere, [&] {
     if (settings.sweep) finetune::use_sweep_defaults(settings, out->count() > 0);
     std::set<std::string> names;
     for (const std::string& rate : rates) {
@@ -151,7 +161,7 @@ int run_demo(int argc, char** argv) {
       if (const std::string name = rate.substr(0, rate.find('=')); !names.insert(name).second)
         throw std::invalid_argument("--learning-rate: " + name + " is there twice");
     }
-    return finetune::run_program(settings);
+    return finetune::run_on_all(processes, [&] { return finetune::run_program(settings, processes); });
   });
 }
 
@@ -159,7 +169,11 @@ int run_demo(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   return examples::run_main([&] {
+    const auto started = finetune::start_processes();
+    finetune::Communicator& processes = started ? *started : finetune::single_process();
+    // The first speaks for all.
+    if (!processes.is_first() && !std::freopen("/dev/null", "w", stdout)) return int{examples::failure};
     const bool is_command = argc > 1 && finetune::is_command(argv[1]);
-    return is_command ? finetune::run_command(argc, argv) : run_demo(argc, argv);
+    return is_command ? finetune::run_command(argc, argv, processes) : run_demo(argc, argv, processes);
   });
 }

@@ -1,6 +1,8 @@
 // The program's course: text, plan, base, runs, report.
 #include "program.hpp"
 
+#include "comparison_run.hpp"  // ComparisonRun, stage
+
 #include <Eigen/Core>
 #include <algorithm>   // find, all_of
 #include <filesystem>  // path
@@ -11,13 +13,14 @@
 #include <fmt/format.h>
 #include <llama/thread_pool.hpp>
 
-#include <finetune/data/folder_lock.hpp>  // FolderLock
-#include <finetune/report/plots.hpp>      // draw_comparison, sweep_script
-#include <finetune/report/report.hpp>     // result_table
-#include <finetune/report/results.hpp>    // save_summary_csv
-#include <finetune/train/experiment.hpp>  // plan_steps
-#include <finetune/train/export.hpp>      // export_run
-#include <finetune/tune/memory.hpp>       // available_memory
+#include <finetune/data/folder_lock.hpp>       // FolderLock
+#include <finetune/distributed/agreement.hpp>  // all_or_none, first_only
+#include <finetune/report/plots.hpp>           // draw_comparison, sweep_script
+#include <finetune/report/report.hpp>          // result_table
+#include <finetune/report/results.hpp>         // save_summary_csv
+#include <finetune/train/experiment.hpp>       // plan_steps
+#include <finetune/train/export.hpp>           // export_run
+#include <finetune/tune/memory.hpp>            // available_memory
 
 #include "../paths.hpp"
 #include "../standard_output.hpp"
@@ -26,8 +29,8 @@ namespace finetune {
 namespace {
 
 /// Throws std::runtime_error for sizes that do not fit into the memory: of the weights, their gradients
-/// and moments, of the largest adapter likewise, and of a step.
-void check_memory(const Settings& settings, const std::vector<Contender>& all) {
+/// and moments, of the largest adapter likewise, and of a step; so many processes need as much.
+void check_memory(const Settings& settings, const std::vector<Contender>& all, int processes) {
   Index rank = 1;
   for (const Contender& one : all) rank = std::max(rank, one.rank);
   const tiedlora::Layout largest(llama::modules(settings.model, settings.targets), tiedlora::schemes::lora(),
@@ -36,7 +39,8 @@ void check_memory(const Settings& settings, const std::vector<Contender>& all) {
   const Index step =
       Model::working_bytes(settings.model, llama::Keep::every_layer, largest,
                            settings.batch * settings.length, settings.length, settings.threads);
-  const auto needed = words * static_cast<Index>(sizeof(float)) + step;
+  const Index sums = TreeSum::bytes(llama::weight_count(settings.model), settings.accumulate, processes);
+  const auto needed = (words * static_cast<Index>(sizeof(float)) + step + sums) * processes;
   const auto available = available_memory();
   if (available && needed > *available)
     throw std::runtime_error(fmt::format(
@@ -45,9 +49,14 @@ void check_memory(const Settings& settings, const std::vector<Contender>& all) {
         rank, size_text(double(needed)), size_text(double(*available))));
 }
 
-void stage(const std::string& title) {
-  fmt::print("\n== {}\n", title);
-  examples::flush(std::cout);
+void check_processes(const Settings& settings, const Communicator& processes) {
+  if (processes.size() == 1) return;
+  if (settings.sweep) throw std::invalid_argument("--sweep runs in one process; start it without mpirun");
+  if (settings.accumulate < processes.size())
+    throw std::invalid_argument(
+        fmt::format("--accumulate {}: a step has too few batches for {} processes; give --accumulate {} or "
+                    "more, with a smaller --batch (now {}) for steps of the same size",
+                    settings.accumulate, processes.size(), processes.size(), settings.batch));
 }
 
 /// The steps of an earlier run. What --minutes gives is measured anew each time, but a run that goes on must
@@ -67,58 +76,26 @@ void save_plan(const std::filesystem::path& path, const StepCounts& counts) {
       path, nlohmann::ordered_json{{"base_steps", counts.base}, {"steps", counts.task}}.dump(2) + '\n');
 }
 
-/// The comparison: trains every contender with every seed, and saves all that is known after each run.
+/// Trains every contender with every seed.
 int compare(Model& model, const Settings& settings, const TextData& data, const Base& base,
-            const StepCounts& counts) {
-  Comparison comparison{settings,
-                        comparison_key(settings, data, base, counts.task),
-                        base.task_loss,
-                        base.base_loss,
-                        base.steps,
-                        counts.task,
-                        {}};
-  Samples samples(choose_prompt(data));
-  samples.add("before fine-tuning", base.task_loss,
-              sample_text(model, base.weights, nullptr, samples.prompt().text, settings.length));
-  export_base(settings, base);
+            const StepCounts& counts, Communicator& processes) {
+  ComparisonRun comparison(model, settings, data, base, counts);
+  first_only(processes, [&] { comparison.begin(); });
+  bool interrupted = false, is_empty = true;
   for (const std::uint64_t seed : settings.seeds)
     for (const Contender& contender : contenders(settings)) {
-      if (Interrupt::requested()) break;
+      interrupted = processes.any(Interrupt::requested());
+      if (interrupted) break;
       RunAndTrainee result = train_run(model, settings, data, base, contender, seed,
-                                       rates_of(settings, contender), counts.task, /*log=*/true);
-      measure_run(model, data, result);
-      const RunResult& run = result.run;
-      fmt::print("{:<17} seed {}  test loss {:.3f}  {:.3f} s per step{}\n", contender.label(), seed,
-                 run.task_loss, run.training.seconds_per_step, run.note());
-      examples::flush(std::cout);
-      comparison.runs.push_back(run);
-      export_run(settings, base, run_name(contender, seed), *result.trainee);
-      save_metrics(settings.out / "metrics.csv", comparison);
-      save_summary_csv(settings.out / "summary.csv", comparison);
-      save_summary_json(settings.out / "summary.json", comparison);
-      samples.add(fmt::format("{}, seed {}", contender.label(), seed), run.task_loss,
-                  sample_text(model, result.trainee->weights(), result.trainee->adapter(),
-                              samples.prompt().text, settings.length));
-      write_atomically(settings.out / "samples.txt", samples.all());
+                                       rates_of(settings, contender), counts.task, /*log=*/true, processes);
+      measure_run(model, data, result, processes);
+      first_only(processes, [&] { comparison.add(result); });
+      is_empty = false;
     }
-  if (comparison.runs.empty()) return Interrupt::exit_status;
-  if (Interrupt::requested()) fmt::print("Interrupted: --resume goes on from here\n");
-
-  stage("Result");
-  const std::string table = result_table(comparison);
-  fmt::print("{}", table);
-  write_atomically(settings.out / "result.txt", table);
-  stage("A sample of text, before and after");
-  fmt::print("{}", samples.before_and_best());
-  stage("Files");
-  const std::string problem = draw_comparison(settings.out, comparison);
-  if (!problem.empty()) fmt::print("Note: {}\n", problem);
-  fmt::print(
-      "{}: result.txt, summary.csv, summary.json, metrics.csv, samples.txt, text_splits.csv, adapters/, "
-      "checkpoints/{}\n",
-      settings.out.string(),
-      problem.empty() ? ", loss.png, test_loss_against_parameters.png (and .svg)" : "");
-  return Interrupt::requested() ? Interrupt::exit_status : 0;
+  interrupted = processes.any(Interrupt::requested());
+  if (is_empty) return Interrupt::exit_status;
+  first_only(processes, [&] { comparison.end(interrupted); });
+  return interrupted ? Interrupt::exit_status : 0;
 }
 
 /// The sweep: goes on where an earlier one with the same settings stopped.
@@ -168,25 +145,34 @@ int sweep(Model& model, const Settings& settings, const TextData& data, const Ba
 
 }  // namespace
 
-int run_program(Settings settings) {
+int run_program(Settings settings, Communicator& processes) {
   const double begin = seconds_now();
   settings.model.fused_qkv =
       std::find(settings.targets.begin(), settings.targets.end(), "qkv_proj") != settings.targets.end();
   const std::vector<Contender> all = contenders(settings);  // names are checked before any work is done
-  llama::modules(settings.model, settings.targets);
-  check_exports(settings);
-  check_memory(settings, all);
-  examples::check_readable("--base-text", settings.base_text);
-  examples::check_readable("--task-text", settings.task_text);
-  examples::check_output_folder("--out", settings.out);
-  examples::check_output_folder("--cache", settings.cache);
-  const FolderLock lock(settings.out);
+  std::optional<FolderLock> lock;
+  all_or_none(processes, [&] {
+    llama::modules(settings.model, settings.targets);
+    check_exports(settings);
+    check_processes(settings, processes);
+    check_memory(settings, all, processes.on_this_machine());
+    examples::check_readable("--base-text", settings.base_text);
+    examples::check_readable("--task-text", settings.task_text);
+    if (!processes.is_first()) return;
+    examples::check_output_folder("--out", settings.out);
+    examples::check_output_folder("--cache", settings.cache);
+    lock.emplace(settings.out);
+  });
   const Interrupt interrupt;
 
   stage("Text");
-  const TextData data = read_text(settings);
+  TextData data;
+  all_or_none(processes, [&] { data = read_text(settings); });
+  check_same_run(processes, {{"kernels", std::string(tiedlora::kernel_isa())},
+                             {"base text", fmt::format("{:016x}", data.base.hash)},
+                             {"task text", fmt::format("{:016x}", data.task.hash)}});
   fmt::print("{}{}", split_table(data.base_corpus, data.base), split_table(data.task_corpus, data.task));
-  save_splits(settings.out / "text_splits.csv", data);
+  first_only(processes, [&] { save_splits(settings.out / "text_splits.csv", data); });
 
   stage("Plan");
   llama::ThreadPool pool(settings.threads);
@@ -199,14 +185,19 @@ int run_program(Settings settings) {
   const double deadline = begin + 60 * settings.minutes - reserve;
   Costs costs;
   const std::filesystem::path plan_path = settings.out / "plan.json";
-  const std::optional<StepCounts> before = settings.resume ? read_plan(plan_path) : std::nullopt;
-  if (before) {
+  std::optional<StepCounts> before;
+  first_only(processes, [&] {
+    if (settings.resume) before = read_plan(plan_path);
+  });
+  if (processes.from_first(before.has_value())) {
+    before = processes.from_first(before.value_or(StepCounts()));
     if (counts.base == 0) counts.base = before->base;
     if (counts.task == 0) counts.task = before->task;
     fmt::print("Resumed: {} steps of pre-training and {} of fine-tuning\n", counts.base, counts.task);
   } else if (counts.base == 0 || counts.task == 0) {
     costs = measure_costs(model, settings, data, all);
-    counts = plan_steps(settings, data, costs, deadline - seconds_now());
+    costs.share(settings.accumulate, processes.size());
+    counts = processes.from_first(plan_steps(settings, data, costs, deadline - seconds_now()));
     fmt::print(
         "For {:g} minutes: {} steps of pre-training and {} of fine-tuning (a step takes {:.3f} s and {:.3f} "
         "to {:.3f} s)\n",
@@ -215,10 +206,10 @@ int run_program(Settings settings) {
         *std::max_element(costs.steps.begin(), costs.steps.end()));
   }
 
-  save_plan(plan_path, counts);
+  first_only(processes, [&] { save_plan(plan_path, counts); });
 
   stage("Pre-training");
-  const Base base = obtain_base(model, settings, data, counts.base);
+  const Base base = obtain_base(model, settings, data, counts.base, processes);
   if (base.interrupted) {
     fmt::print("Interrupted after {} of {} steps; --resume goes on from here\n", base.steps, counts.base);
     return Interrupt::exit_status;
@@ -228,13 +219,14 @@ int run_program(Settings settings) {
   if (settings.steps == 0 && !base.from_cache && !before) {
     // If the machine has become slower since the plan was made, fewer steps are left.
     costs.slow_down(base.seconds_per_step / costs.base_step);
-    counts.task = std::min(counts.task, fitting_steps(settings, data, costs, deadline - seconds_now()));
-    save_plan(plan_path, counts);
+    counts.task = processes.from_first(
+        std::min(counts.task, fitting_steps(settings, data, costs, deadline - seconds_now())));
+    first_only(processes, [&] { save_plan(plan_path, counts); });
   }
 
   stage(fmt::format("{}: {} steps each", settings.sweep ? "Sweep" : "Fine-tuning", counts.task));
   return settings.sweep ? sweep(model, settings, data, base, counts.task)
-                        : compare(model, settings, data, base, counts);
+                        : compare(model, settings, data, base, counts, processes);
 }
 
 }  // namespace finetune

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <finetune/data/files.hpp>
@@ -21,8 +22,11 @@ namespace finetune {
 /// The program in the background, its output in a file.
 class Program {
  public:
-  Program(std::vector<std::string> arguments, const std::filesystem::path& output) {
-    arguments.insert(arguments.begin(), FINETUNE_PROGRAM);
+  Program(std::vector<std::string> arguments, const std::filesystem::path& output)
+      : Program(FINETUNE_PROGRAM, std::move(arguments), output) {}
+  /// Another one, looked for where the shell would.
+  Program(const std::string& name, std::vector<std::string> arguments, const std::filesystem::path& output) {
+    arguments.insert(arguments.begin(), name);
     std::vector<char*> argv;
     for (std::string& argument : arguments) argv.push_back(argument.data());
     argv.push_back(nullptr);
@@ -30,10 +34,11 @@ class Program {
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_addopen(&actions, 1, output.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
     posix_spawn_file_actions_adddup2(&actions, 1, 2);
-    if (posix_spawn(&process_, FINETUNE_PROGRAM, &actions, nullptr, argv.data(), environ) != 0)
-      throw std::runtime_error("cannot start " FINETUNE_PROGRAM);
+    if (posix_spawnp(&process_, name.c_str(), &actions, nullptr, argv.data(), environ) != 0)
+      throw std::runtime_error("cannot start " + name);
     posix_spawn_file_actions_destroy(&actions);
   }
+  pid_t id() const { return process_; }
   void interrupt() { ::kill(process_, SIGINT); }
   void kill() { ::kill(process_, SIGKILL); }
   int wait() {

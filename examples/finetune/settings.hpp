@@ -141,8 +141,9 @@ struct Settings {
                                       "tl5",  "tl6",    "full"};  ///< "name" or "name:rank"
   std::vector<Index> ranks = {16};                                ///< for schemes without a rank of their own
   std::vector<std::uint64_t> seeds = {1};
-  Index batch = 4;              ///< sequences per step
+  Index batch = 4;              ///< sequences per batch
   Index length = 128;           ///< bytes per sequence
+  Index accumulate = 1;         ///< batches in a step, which the processes of a run share
   std::int64_t base_steps = 0;  ///< of pre-training; 0: as many as `minutes` allow
   std::int64_t steps = 0;       ///< of fine-tuning; 0: as many as `minutes` allow
   double minutes = 3.5;

@@ -8,6 +8,7 @@
 #include <span>        // span
 #include <utility>     // move
 
+#include <finetune/distributed/communicator.hpp>
 #include <finetune/settings.hpp>  // Rates
 #include <tiedlora/adapter.hpp>
 #include <tiedlora/io/native.hpp>  // save_checkpoint
@@ -41,6 +42,13 @@ struct AdapterTraining {
     adapter = std::move(checkpoint.adapter);
     optimizer = std::move(checkpoint.optimizer);
     return checkpoint.position;
+  }
+  /// Gives every process what the first has.
+  void share(Communicator& processes) {
+    for (const std::span<float> numbers :
+         {adapter.trainable(), optimizer.first_moment(), optimizer.second_moment()})
+      processes.broadcast(std::as_writable_bytes(numbers));
+    optimizer.set_step_count(processes.from_first(optimizer.step_count()));
   }
   void update(double rate_factor, double gradient_scale) {
     optimizer.step(adapter.trainable(), gradients.values(),

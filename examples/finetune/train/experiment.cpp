@@ -4,7 +4,8 @@
 #include <algorithm>  // max, nth_element, copy
 
 #include <fmt/format.h>
-#include <finetune/data/shown.hpp>  // escaped
+#include <finetune/data/shown.hpp>             // escaped
+#include <finetune/distributed/agreement.hpp>  // first_only
 #include <nlohmann/json.hpp>
 
 namespace finetune {
@@ -35,6 +36,7 @@ nlohmann::ordered_json base_key(const Settings& settings, const TextData& data) 
                                 {"learning_rate", settings.rates.at("base").rate},
                                 {"weight_decay", weight_decay},
                                 {"clip_norm", clip_norm}};
+  if (settings.accumulate > 1) key["accumulate"] = settings.accumulate;
   if (settings.base_steps > 0)
     key["steps"] = settings.base_steps;
   else
@@ -56,19 +58,27 @@ double measure_step(Model& model, Trainee& trainee, const Tokens& tokens) {
 
 }  // namespace
 
-Base obtain_base(Model& model, const Settings& settings, const TextData& data, std::int64_t steps) {
+Base obtain_base(Model& model, const Settings& settings, const TextData& data, std::int64_t steps,
+                 Communicator& processes) {
   Base base{Weights(settings.model)};
   const BaseCache cache(settings.cache, base_key(settings, data));
   base.name = "finetune " + cache.path().stem().string();
-  std::string problem;
-  if (const auto notes = cache.load(base.weights.values(), problem)) {
-    base.from_cache = true;
-    base.steps = notes->value("steps", std::int64_t{0});
-    fmt::print("Base model read from {} ({} steps; delete the file to pre-train anew)\n",
-               cache.path().string(), base.steps);
-  } else {
-    if (!problem.empty())
+  first_only(processes, [&] {
+    std::string problem;
+    if (const auto notes = cache.load(base.weights.values(), problem)) {
+      base.from_cache = true;
+      base.steps = notes->value("steps", std::int64_t{0});
+      fmt::print("Base model read from {} ({} steps; delete the file to pre-train anew)\n",
+                 cache.path().string(), base.steps);
+    } else if (!problem.empty()) {
       fmt::print("{} is damaged ({}): made anew\n", cache.path().string(), escaped(problem));
+    }
+  });
+  base.from_cache = processes.from_first(base.from_cache);
+  base.steps = processes.from_first(base.steps);
+  if (base.from_cache) {
+    processes.broadcast(std::as_writable_bytes(base.weights.values()));
+  } else {
     base.weights.initialize(base_seed);
     const Sampler sampler(data.base.text(Part::train), settings.batch, settings.length, base_seed);
     const std::unique_ptr<Trainee> trainee =
@@ -76,26 +86,30 @@ Base obtain_base(Model& model, const Settings& settings, const TextData& data, s
     std::filesystem::path checkpoint = cache.path();
     checkpoint.replace_extension(".checkpoint");
     const TrainingResult result =
-        train_loop(model, *trainee, sampler, {},
+        train_loop(model, *trainee, {.sampler = sampler, .accumulate = settings.accumulate},
                    {.title = "base",
                     .steps = steps,
                     .log_rows = rows_per_run,
                     .checkpoint = {.path = checkpoint,
                                    .key = fmt::format("{} steps {}", steps, base_key(settings, data).dump()),
-                                   .resume = settings.resume}});
+                                   .resume = settings.resume}},
+                   processes);
     if (result.diverged) throw std::runtime_error("pre-training diverged; lower --learning-rate base=…");
     base.steps = result.steps;
     base.seconds_per_step = result.seconds_per_step;
     base.interrupted = result.interrupted;
     if (base.interrupted) return base;
     std::copy(trainee->values().begin(), trainee->values().end(), base.weights.values().begin());
-    std::filesystem::remove(checkpoint);
-    cache.save(base.weights.values(), {{"steps", base.steps}, {"seconds_per_step", result.seconds_per_step}});
+    first_only(processes, [&] {
+      std::filesystem::remove(checkpoint);
+      cache.save(base.weights.values(),
+                 {{"steps", base.steps}, {"seconds_per_step", result.seconds_per_step}});
+    });
     fmt::print("Base model pre-trained for {} steps, {:.3f} s each; kept in {}\n", base.steps,
                result.seconds_per_step, cache.path().string());
   }
-  base.task_loss = evaluate(model, base.weights, nullptr, data.test);
-  base.base_loss = evaluate(model, base.weights, nullptr, data.base_test);
+  base.task_loss = evaluate(model, base.weights, nullptr, data.test, processes);
+  base.base_loss = evaluate(model, base.weights, nullptr, data.base_test, processes);
   return base;
 }
 
@@ -111,9 +125,10 @@ Costs measure_costs(Model& model, const Settings& settings, const TextData& data
         contender.is_full()
             ? costs.base_step
             : measure_step(model, *make_trainee(settings, contender, {}, weights, 0), tokens));
-  evaluate(model, weights, nullptr, {tokens});
+  const std::vector<Tokens> some = {tokens, tokens, tokens};
+  evaluate(model, weights, nullptr, std::span(some).first(1));
   const double begin = seconds_now();
-  evaluate(model, weights, nullptr, {tokens, tokens, tokens});
+  evaluate(model, weights, nullptr, some);
   costs.evaluation = (seconds_now() - begin) / 3;
   return costs;
 }
@@ -155,7 +170,7 @@ nlohmann::ordered_json comparison_key(const Settings& settings, const TextData& 
 
 RunAndTrainee train_run(Model& model, const Settings& settings, const TextData& data, const Base& base,
                         const Contender& contender, std::uint64_t seed, const Rates& rates,
-                        std::int64_t steps, bool log) {
+                        std::int64_t steps, bool log, Communicator& processes) {
   RunAndTrainee result;
   RunResult& run = result.run;
   run.contender = contender;
@@ -172,16 +187,19 @@ RunAndTrainee train_run(Model& model, const Settings& settings, const TextData& 
         .path = settings.out / "checkpoints" / (run_name(contender, seed) + ".safetensors"),
         .key = run_name(contender, seed) + " " + comparison_key(settings, data, base, steps).dump(),
         .resume = settings.resume};
-  run.training = train_loop(model, *result.trainee, sampler, log ? data.select : std::vector<Tokens>(), plan);
+  const std::vector<Tokens> select = log ? data.select : std::vector<Tokens>();
+  run.training =
+      train_loop(model, *result.trainee,
+                 {.sampler = sampler, .accumulate = settings.accumulate, .select = select}, plan, processes);
   run.activation_bytes = run.training.activation_bytes;
   return result;
 }
 
-void measure_run(Model& model, const TextData& data, RunAndTrainee& result) {
+void measure_run(Model& model, const TextData& data, RunAndTrainee& result, Communicator& processes) {
   if (result.run.training.diverged) return;
   const Trainee& trainee = *result.trainee;
-  result.run.task_loss = evaluate(model, trainee.weights(), trainee.adapter(), data.test);
-  result.run.base_loss = evaluate(model, trainee.weights(), trainee.adapter(), data.base_test);
+  result.run.task_loss = evaluate(model, trainee.weights(), trainee.adapter(), data.test, processes);
+  result.run.base_loss = evaluate(model, trainee.weights(), trainee.adapter(), data.base_test, processes);
 }
 
 }  // namespace finetune

@@ -85,7 +85,8 @@ struct Base {
 
 /// Reads the base from the cache, or pre-trains it for `steps` steps and saves it there. Says on stdout what
 /// it does.
-Base obtain_base(Model& model, const Settings& settings, const TextData& data, std::int64_t steps);
+Base obtain_base(Model& model, const Settings& settings, const TextData& data, std::int64_t steps,
+                 Communicator& processes = single_process());
 
 /// Seconds, measured.
 struct Costs {
@@ -93,6 +94,13 @@ struct Costs {
   double evaluation = 0;      ///< of one batch
   std::vector<double> steps;  ///< by contender
 
+  /// For steps of so many batches that so many processes share.
+  void share(Index accumulate, int processes) {
+    const auto most = static_cast<double>(share_of(accumulate, processes - 1, processes).size());
+    base_step *= most;
+    for (double& step : steps) step *= most;
+    evaluation /= processes;
+  }
   /// For a machine that has become `factor` times slower; one that has become faster is not trusted.
   void slow_down(double factor) {
     if (!(factor > 1)) return;
@@ -160,8 +168,9 @@ inline std::string run_name(const Contender& contender, std::uint64_t seed) {
 /// every contender. With `log`, rows are kept for metrics.csv, and checkpoints are saved.
 RunAndTrainee train_run(Model& model, const Settings& settings, const TextData& data, const Base& base,
                         const Contender& contender, std::uint64_t seed, const Rates& rates,
-                        std::int64_t steps, bool log);
+                        std::int64_t steps, bool log, Communicator& processes = single_process());
 
-void measure_run(Model& model, const TextData& data, RunAndTrainee& result);
+void measure_run(Model& model, const TextData& data, RunAndTrainee& result,
+                 Communicator& processes = single_process());
 
 }  // namespace finetune

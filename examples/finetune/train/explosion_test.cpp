@@ -24,6 +24,7 @@ class Scripted final : public Trainable {
   Index activation_bytes() const override { return 0; }
   void save(const std::filesystem::path&, const tiedlora::TrainingPosition&) const override {}
   tiedlora::TrainingPosition resume(const std::filesystem::path&) override { return {}; }
+  void share(Communicator&) override {}
 
  private:
   std::vector<double> losses_, at_start_;

@@ -65,6 +65,7 @@ class AdapterTrainee final : public Trainee {
   tiedlora::TrainingPosition resume(const std::filesystem::path& path) override {
     return training_.resume(path);
   }
+  void share(Communicator& processes) override { training_.share(processes); }
 
  private:
   double add_gradients(Model& model, const llama::Batch& batch) override {
@@ -103,6 +104,11 @@ class WeightsTrainee final : public Trainee {
     steps_ = read.steps;
     return read.position;
   }
+  void share(Communicator& processes) override {
+    for (Weights* numbers : {&weights_, &first_, &second_})
+      processes.broadcast(std::as_writable_bytes(numbers->values()));
+    steps_ = processes.from_first(steps_);
+  }
 
  private:
   double add_gradients(Model& model, const llama::Batch& batch) override {
@@ -138,9 +144,18 @@ class WeightsTrainee final : public Trainee {
 }  // namespace
 
 StepResult Trainee::learn(Model& model, const Tokens& tokens, double rate_factor) {
+  TreeSum sum(single_process());
+  return learn(model, {&tokens, 1}, rate_factor, sum);
+}
+
+StepResult Trainee::learn(Model& model, std::span<const Tokens> batches, double rate_factor, TreeSum& sum) {
   StepResult result;
-  result.tokens = tokens.count();
-  result.loss = add_gradients(model, view(tokens));
+  for (const Tokens& tokens : batches) result.tokens += tokens.count();
+  result.loss = sum.step(std::ssize(batches), gradients(), [&](Index i) {
+    llama::Batch batch = view(batches[static_cast<std::size_t>(i)]);
+    batch.mean_over = result.tokens;
+    return add_gradients(model, batch);
+  });
   finish_step(result, gradients(), clip_norm,
               [&](double gradient_scale) { update(rate_factor, gradient_scale); });
   return result;

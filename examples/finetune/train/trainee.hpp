@@ -7,8 +7,9 @@
 #include <span>        // span
 #include <string>      // string
 
-#include <finetune/data/text_data.hpp>  // Tokens
-#include <finetune/settings.hpp>        // Settings, Contender, Rates
+#include <finetune/data/text_data.hpp>        // Tokens
+#include <finetune/distributed/tree_sum.hpp>  // TreeSum
+#include <finetune/settings.hpp>              // Settings, Contender, Rates
 #include <llama/transformer.hpp>
 #include <tiedlora/adapter.hpp>
 #include <tiedlora/io/native/checkpoint.hpp>  // TrainingPosition
@@ -40,6 +41,8 @@ class Trainee {
   /// Forward, backward and one step of AdamW, gradients clipped to clip_norm; rates are multiplied with
   /// `rate_factor`.
   StepResult learn(Model& model, const Tokens& tokens, double rate_factor);
+  /// The same with the mean gradient of several batches of one size, which the processes of `sum` share.
+  StepResult learn(Model& model, std::span<const Tokens> batches, double rate_factor, TreeSum& sum);
 
   virtual const Weights& weights() const = 0;
   virtual const Adapter* adapter() const = 0;  ///< null in full fine-tuning
@@ -50,6 +53,8 @@ class Trainee {
   /// tiedlora::Error where they cannot.
   virtual void save(const std::filesystem::path& path, const tiedlora::TrainingPosition& position) const = 0;
   virtual tiedlora::TrainingPosition resume(const std::filesystem::path& path) = 0;
+  /// Gives every process what the first has.
+  virtual void share(Communicator& processes) = 0;
 
   tiedlora::Index trained_count() { return static_cast<tiedlora::Index>(values().size()); }
   /// Of parameters, gradients and both moments of AdamW; without the base model's frozen weights.

@@ -12,7 +12,8 @@
 #include <string>      // string
 #include <vector>      // vector
 
-#include <finetune/data/text_data.hpp>  // Sampler, Tokens
+#include <finetune/data/text_data.hpp>            // Sampler, Tokens
+#include <finetune/distributed/communicator.hpp>  // Communicator
 #include <finetune/train/interrupt.hpp>
 
 #include "trainee.hpp"  // Trainee
@@ -92,10 +93,11 @@ inline constexpr std::int64_t rows_per_run = 16;  ///< of the log: evaluations o
 inline double bits(double nats) { return nats / std::log(2.0); }
 
 /// Mean loss over fixed windows, in bits per byte.
-double evaluate(Model& model, const Weights& weights, const Adapter* adapter,
-                const std::vector<Tokens>& batches);
+double evaluate(Model& model, const Weights& weights, const Adapter* adapter, std::span<const Tokens> batches,
+                Communicator& processes = single_process());
 
-/// What the loop trains, with all that a step needs.
+/// What the loop trains, with all that a step needs. Where there are several processes, each calls learn(),
+/// select_loss() and start_loss() alike, and all get the same.
 class Trainable {
  public:
   virtual ~Trainable() = default;
@@ -113,6 +115,8 @@ class Trainable {
   /// tiedlora::Error where they cannot.
   virtual void save(const std::filesystem::path& path, const tiedlora::TrainingPosition& position) const = 0;
   virtual tiedlora::TrainingPosition resume(const std::filesystem::path& path) = 0;
+  /// Gives every process what resume() has read in the first.
+  virtual void share(Communicator& processes) = 0;
 };
 
 /// What losses are logged in.
@@ -151,11 +155,20 @@ struct TrainingResult {
 
 /// Trains. With patience or keeps_best, what is trained ends with the values that had the lowest select loss,
 /// else with the last ones. A run that goes on from a checkpoint ends with the same bits as one that was
-/// never interrupted.
-TrainingResult train_loop(Trainable& trainable, const TrainingPlan& plan);
+/// never interrupted. Of several processes the first alone reads and writes files, and all stop at the same
+/// step; throws AgreedError where their parameters are no longer the same.
+TrainingResult train_loop(Trainable& trainable, const TrainingPlan& plan,
+                          Communicator& processes = single_process());
 
-/// The same for a trainee on batches of bytes. `select` may be empty: then nothing is evaluated.
-TrainingResult train_loop(Model& model, Trainee& trainee, const Sampler& sampler,
-                          const std::vector<Tokens>& select, const TrainingPlan& plan);
+/// Batches of bytes.
+struct BytesData {
+  const Sampler& sampler;
+  Index accumulate = 1;                 ///< batches in a step
+  std::span<const Tokens> select = {};  ///< may be empty: then nothing is evaluated
+};
+
+/// The same for a trainee on such data.
+TrainingResult train_loop(Model& model, Trainee& trainee, const BytesData& data, const TrainingPlan& plan,
+                          Communicator& processes = single_process());
 
 }  // namespace finetune

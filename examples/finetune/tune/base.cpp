@@ -10,7 +10,8 @@
 #include <finetune/data/text_data.hpp>  // size_text
 #include <llama/adapter_map.hpp>
 #include <llama/base_adapter.hpp>
-#include <llama/modules.hpp>  // all_modules
+#include <llama/modules.hpp>          // all_modules
+#include <tiedlora/adapter/hash.hpp>  // Xxh64
 
 #include "memory.hpp"  // available_memory
 
@@ -121,6 +122,18 @@ std::uint64_t TuneBase::fingerprint() const {
   return fnv1a(fmt::format("{} {} {} {} {} {}", c.heads, c.kv_heads, c.rope_base,
                            fmt::join(c.rope_divisors, ","), c.norm_epsilon, tokenizer_.size()),
                hash);
+}
+
+std::uint64_t TuneBase::weights_hash() const {
+  tiedlora::detail::Xxh64 hash;
+  auto model = file_.model();
+  llama::for_weights(model, [&](const llama::Weight<float>& weight) {
+    const auto* plain = reinterpret_cast<const std::byte*>(weight.numbers);
+    const Index row =
+        plain ? weight.in * static_cast<Index>(sizeof(float)) : bytes_of(weight.type, weight.in);
+    hash.add({plain ? plain : weight.rows, static_cast<std::size_t>(weight.out * row)});
+  });
+  return hash.value();
 }
 
 tiedlora::Adapter<float> TuneBase::load_adapter(const std::filesystem::path& path) const {

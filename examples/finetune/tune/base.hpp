@@ -46,6 +46,8 @@ class TuneBase {
   /// Of sizes, positions, norms, biases and some rows of every matrix: tells models apart, not every change
   /// of one.
   std::uint64_t fingerprint() const;
+  /// Of every byte of the weights in the file, which are read for it.
+  std::uint64_t weights_hash() const;
 
   /// An adapter for this base: a native file, a PEFT folder or a GGUF file. Says on stdout what it lacks.
   /// Throws an exception that names

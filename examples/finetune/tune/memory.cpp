@@ -3,7 +3,8 @@
 #include <algorithm>  // max, min
 #include <fstream>    // ifstream
 
-#include <finetune/data/text_data.hpp>  // size_text
+#include <finetune/data/text_data.hpp>        // size_text
+#include <finetune/distributed/tree_sum.hpp>  // TreeSum
 
 namespace finetune {
 
@@ -35,7 +36,7 @@ std::string MemoryEstimate::text() const {
 }
 
 MemoryEstimate estimate_memory(TuneBase& base, const TrainingDataOptions& data, const TuneOptions& tune,
-                               const tiedlora::Layout& layout, bool resume) {
+                               const tiedlora::Layout& layout, bool resume, int processes) {
   const Index longest = std::min(data.batch_tokens, data.reading.window);
   const Index threads = base.pool().size();
   const auto words = static_cast<Index>(sizeof(float));
@@ -58,7 +59,8 @@ MemoryEstimate estimate_memory(TuneBase& base, const TrainingDataOptions& data, 
     estimate.working += threads * tiedlora::token_block(data.batch_tokens, 0).end *
                         std::max(base.config().feed_forward, base.config().width) * words;
   const Index copies = resume ? 2 : 1;
-  estimate.adapter = ((2 + 3 * copies) * layout.trainable_count() + copies * layout.frozen_count()) * words;
+  estimate.adapter = ((2 + 3 * copies) * layout.trainable_count() + copies * layout.frozen_count()) * words +
+                     TreeSum::bytes(layout.trainable_count(), tune.accumulate, processes);
   return estimate;
 }
 

@@ -15,7 +15,7 @@ struct MemoryEstimate {
   Index copy = 0;     ///< of the weights as floats
   Index working = 0;  ///< activations and scratch of a step
   Index evaluation = 0;
-  Index adapter = 0;  ///< parameters, gradients, both moments and the best parameters until then
+  Index adapter = 0;  ///< parameters, gradients and their sums, both moments, the best parameters until then
 
   Index total() const { return weights + copy + working + evaluation + adapter; }
   /// What must still be there where the model is open: the file is mapped, the copy is made.
@@ -23,9 +23,9 @@ struct MemoryEstimate {
   std::string text() const;
 };
 
-/// `resume`: a checkpoint is read beside the adapter that it then replaces.
+/// `resume`: a checkpoint is read beside the adapter that it then replaces. Of one of so many processes.
 MemoryEstimate estimate_memory(TuneBase& base, const TrainingDataOptions& data, const TuneOptions& tune,
-                               const tiedlora::Layout& layout, bool resume);
+                               const tiedlora::Layout& layout, bool resume, int processes = 1);
 
 /// What this process may still take: of the machine, or of what its control group is allowed. What the system
 /// keeps of files counts as free. Nothing where the system does not say.

@@ -44,9 +44,10 @@ struct TuneOptions {
   double weight_decay = 0.01;
   double clip_norm = 1;
   double dropout = 0;
-  Index accumulate = 1;  ///< batches in a step
+  Index accumulate = 1;  ///< batches in a step, which the processes of a run share
   std::uint64_t seed = 1;
-  bool recompute = false;  ///< Keep::inputs
+  bool recompute = false;    ///< Keep::inputs
+  bool fast_reduce = false;  ///< Reduction::fast
 };
 
 struct TrainOptions {

@@ -8,7 +8,7 @@
 
 namespace finetune {
 
-/// Apart from the steps.
+/// Apart from the steps, and from the number of processes where that counts.
 inline nlohmann::ordered_json run_key(const ModelOptions& model, const TuneBase& base,
                                       const TrainingDataOptions& data, const TuneData& read,
                                       const TuneOptions& tune) {

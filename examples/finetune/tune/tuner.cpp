@@ -52,25 +52,29 @@ TrainingPlan plan_of(const TuneOptions& options, std::string title, std::int64_t
 }
 
 double mean_loss(LanguageModel& model, const llama::Model<float>& weights, const Adapter* adapter,
-                 std::span<const TokenBatch> batches) {
+                 std::span<const TokenBatch> batches, Communicator& processes) {
+  const std::vector<double> losses = computed_by_all(processes, std::ssize(batches), [&](Index i) {
+    const TokenBatch& batch = batches[static_cast<std::size_t>(i)];
+    return batch.counted > 0 ? model.evaluate(weights, adapter, view(batch)) : 0.0;
+  });
   double sum = 0;
   Index counted = 0;
-  for (const TokenBatch& batch : batches) {
-    if (batch.counted == 0) continue;
-    sum += model.evaluate(weights, adapter, view(batch)) * static_cast<double>(batch.counted);
-    counted += batch.counted;
+  for (std::size_t i = 0; i < batches.size(); ++i) {
+    sum += losses[i] * static_cast<double>(batches[i].counted);
+    counted += batches[i].counted;
   }
   return counted > 0 ? sum / static_cast<double>(counted) : not_measured;
 }
 
 Tuner::Tuner(LanguageModel& model, const llama::Model<float>& weights, const TuneOptions& options,
-             const Batches& batches, std::span<const TokenBatch> validation)
+             const Batches& batches, std::span<const TokenBatch> validation, Communicator& processes)
     : model_(model),
       weights_(weights),
       options_(options),
       batches_(batches),
       validation_(validation),
-      training_(layout_of(options, model.config()), rates_of(options), options.weight_decay, options.seed) {}
+      training_(layout_of(options, model.config()), rates_of(options), options.weight_decay, options.seed),
+      sum_(processes, options.fast_reduce ? Reduction::fast : Reduction::exact) {}
 
 std::vector<TokenBatch> Tuner::batches_of(std::int64_t step) const {
   std::vector<TokenBatch> batches;
@@ -82,7 +86,8 @@ std::vector<TokenBatch> Tuner::batches_of(std::int64_t step) const {
 }
 
 double Tuner::start_loss(std::int64_t step) {
-  return mean_loss(model_, weights_, nullptr, batches_of(step));  // adapters begin as the base alone
+  // Adapters begin as the base alone.
+  return mean_loss(model_, weights_, nullptr, batches_of(step), sum_.processes());
 }
 
 StepResult Tuner::learn(std::int64_t step, double rate_factor) {
@@ -91,29 +96,32 @@ StepResult Tuner::learn(std::int64_t step, double rate_factor) {
   Index counted = 0;
   for (const TokenBatch& batch : batches) counted += batch.counted;
   StepResult result;
-  auto number = static_cast<std::uint64_t>(step * options_.accumulate);
-  for (const TokenBatch& batch : batches) {
-    llama::Batch part = view(batch);
+  for (const TokenBatch& batch : batches) result.tokens += static_cast<Index>(batch.tokens.size());
+  result.loss = sum_.step(std::ssize(batches), training_.gradients.values(), [&](Index i) {
+    llama::Batch part = view(batches[static_cast<std::size_t>(i)]);
     part.mean_over = counted;
-    part.dropout = {.probability = options_.dropout, .seed = options_.seed, .step = number++};
-    result.loss += model_.forward(weights_, &training_.adapter, part);
+    part.dropout = {.probability = options_.dropout,
+                    .seed = options_.seed,
+                    .step = static_cast<std::uint64_t>(step * options_.accumulate + i)};
+    const double loss = model_.forward(weights_, &training_.adapter, part);
     model_.backward(weights_, &training_.adapter, part, nullptr, &training_.gradients);
-    result.tokens += static_cast<Index>(batch.tokens.size());
-  }
+    return loss;
+  });
   finish_step(result, training_.gradients.values(), options_.clip_norm,
               [&](double gradient_scale) { training_.update(rate_factor, gradient_scale); });
   return result;
 }
 
 StepCost measure_cost(LanguageModel& model, const llama::Model<float>& weights, const TuneOptions& options,
-                      const Batches& batches, std::span<const TokenBatch> evaluated) {
-  Tuner tuner(model, weights, options, batches, {});
+                      const Batches& batches, std::span<const TokenBatch> evaluated,
+                      Communicator& processes) {
+  Tuner tuner(model, weights, options, batches, {}, processes);
   tuner.learn(0, 0);  // allocates, and reads the file
   const double begin = seconds_now();
   tuner.learn(1, 0);
   const double end = seconds_now();
-  mean_loss(model, weights, &tuner.adapter(), evaluated);
-  return {.step = end - begin, .evaluation = seconds_now() - end};
+  mean_loss(model, weights, &tuner.adapter(), evaluated, processes);
+  return {.step = processes.from_first(end - begin), .evaluation = processes.from_first(seconds_now() - end)};
 }
 
 }  // namespace finetune

@@ -1,0 +1,66 @@
+#include "communicator.hpp"
+
+#include <algorithm>  // any_of, copy
+#include <cstdlib>    // exit, getenv
+
+namespace finetune {
+
+namespace {
+
+class SingleProcess final : public Communicator {
+ public:
+  int rank() const override { return 0; }
+  int size() const override { return 1; }
+  const std::string& name(int) const override { return name_; }
+  int on_this_machine() const override { return 1; }
+  void all_gather(std::byte*, Index, std::span<const Share>) override {}
+  void broadcast(std::span<std::byte>) override {}
+  void exchange(std::span<const Message<const float>>, std::span<const Message<float>>) override {}
+  void all_reduce(std::span<float>) override {}
+  [[noreturn]] void abort(int status) override { std::exit(status); }
+
+ private:
+  std::string name_ = "process 0";
+};
+
+}  // namespace
+
+Communicator& single_process() {
+  static SingleProcess process;
+  return process;
+}
+
+bool has_launcher() {
+  // Open MPI, MPICH and its relatives, Slurm's srun, and what starts by PMIx.
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMI_RANK", "PMIX_RANK"})
+    if (std::getenv(name)) return true;
+  return false;
+}
+
+std::vector<std::string> Communicator::gather_texts(std::string_view mine) {
+  std::vector<Share> parts;
+  Index end = 0;
+  for (const Index length : gather(static_cast<Index>(mine.size()))) {
+    parts.push_back({end, end + length});
+    end += length;
+  }
+  std::string all(static_cast<std::size_t>(end), '\0');
+  std::copy(mine.begin(), mine.end(), all.begin() + parts[static_cast<std::size_t>(rank())].begin);
+  all_gather(std::span<char>(all), parts);
+  std::vector<std::string> texts;
+  for (const Share& part : parts)
+    texts.push_back(all.substr(static_cast<std::size_t>(part.begin), static_cast<std::size_t>(part.size())));
+  return texts;
+}
+
+void Communicator::broadcast_text(std::string& text) {
+  text.resize(from_first(text.size()));
+  broadcast(std::as_writable_bytes(std::span(text)));
+}
+
+bool Communicator::any(bool mine) {
+  const std::vector<unsigned char> all = gather(static_cast<unsigned char>(mine));
+  return std::any_of(all.begin(), all.end(), [](unsigned char one) { return one != 0; });
+}
+
+}  // namespace finetune

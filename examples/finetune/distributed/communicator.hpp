@@ -1,0 +1,115 @@
+// The processes of a run, and what they tell each other.
+#pragma once
+
+#include <cstddef>      // byte
+#include <cstdint>      // uint64_t
+#include <memory>       // unique_ptr
+#include <span>         // span, as_writable_bytes
+#include <string>       // string
+#include <string_view>  // string_view
+#include <type_traits>  // is_trivially_copyable
+#include <vector>       // vector
+
+#include <tiedlora/views/config.hpp>  // Index
+
+namespace finetune {
+
+using tiedlora::Index;
+
+/// [begin, end) of an array.
+struct Share {
+  Index begin = 0, end = 0;
+  Index size() const { return end - begin; }
+};
+
+/// Share number `ith` of `count` things in `nth` parts of about one size, in whole units but for the last.
+inline Share share_of(Index count, int ith, int nth, Index unit = 1) {
+  const Index units = (count + unit - 1) / unit;
+  const auto border = [&](Index i) {
+    return units * i / nth * unit < count ? units * i / nth * unit : count;
+  };
+  return {border(ith), border(ith + 1)};
+}
+
+/// Numbers for another process, or room for its.
+template <class T>
+struct Message {
+  int rank = 0;
+  std::span<T> numbers = {};
+};
+
+/// All calls but those of rank, size and abort are made by every process, in one order, from one thread each.
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+
+  virtual int rank() const = 0;  ///< from 0; the first process reads checkpoints, writes files and speaks
+  virtual int size() const = 0;
+  /// "process 1 on host-b"
+  virtual const std::string& name(int rank) const = 0;
+  virtual int on_this_machine() const = 0;  ///< processes, this one counted
+  bool is_first() const { return rank() == 0; }
+
+  /// Every process has filled its part of an array of elements of 1, 4 or 8 bytes, and gets the others'.
+  virtual void all_gather(std::byte* all, Index element_bytes, std::span<const Share> parts) = 0;
+  /// Every process gets what the first has.
+  virtual void broadcast(std::span<std::byte> bytes) = 0;
+  /// Sends and receives. Between two processes, messages pair in the order in which both list them.
+  virtual void exchange(std::span<const Message<const float>> sent,
+                        std::span<const Message<float>> received) = 0;
+  /// The sum over processes, in whatever order is fastest.
+  virtual void all_reduce(std::span<float> values) = 0;
+  /// Ends all processes with this exit status.
+  [[noreturn]] virtual void abort(int status) = 0;
+
+  template <class T>
+  void all_gather(std::span<T> all, std::span<const Share> parts) {
+    static_assert(std::is_trivially_copyable_v<T>);
+    all_gather(reinterpret_cast<std::byte*>(all.data()), static_cast<Index>(sizeof(T)), parts);
+  }
+  /// One number of each process, by rank.
+  template <class T>
+  std::vector<T> gather(const T& mine) {
+    std::vector<T> all(static_cast<std::size_t>(size()));
+    all[static_cast<std::size_t>(rank())] = mine;
+    std::vector<Share> parts;
+    for (int r = 0; r < size(); ++r) parts.push_back({r, r + 1});
+    all_gather(std::span<T>(all), parts);
+    return all;
+  }
+  std::vector<std::string> gather_texts(std::string_view mine);
+  template <class T>
+  T from_first(T value) {
+    static_assert(std::is_trivially_copyable_v<T>);
+    broadcast(std::as_writable_bytes(std::span(&value, 1)));
+    return value;
+  }
+  void broadcast_text(std::string& text);
+  /// Whether it is so on any process.
+  bool any(bool mine);
+};
+
+/// number(i) for each i below `count`, of which each process computes a part.
+template <class Number>
+std::vector<double> computed_by_all(Communicator& processes, Index count, const Number& number) {
+  std::vector<double> numbers(static_cast<std::size_t>(count));
+  std::vector<Share> parts;
+  for (int r = 0; r < processes.size(); ++r) parts.push_back(share_of(count, r, processes.size()));
+  const Share mine = parts[static_cast<std::size_t>(processes.rank())];
+  for (Index i = mine.begin; i < mine.end; ++i) numbers[static_cast<std::size_t>(i)] = number(i);
+  processes.all_gather(std::span(numbers), parts);
+  return numbers;
+}
+
+/// Where there is one process only.
+Communicator& single_process();
+
+/// All processes that mpirun, srun or the like started, or this one alone. To be called first in main, and
+/// to live until its end. Threads that it starts get none of the signals that an Interrupt waits for. Throws
+/// std::runtime_error where several were started by a launcher and the program was built without MPI.
+std::unique_ptr<Communicator> start_processes();
+
+/// Whether something like mpirun started this process, among others.
+bool has_launcher();
+
+}  // namespace finetune

@@ -1,0 +1,234 @@
+// finetune in several processes, as a user runs it.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <fstream>
+#include <thread>
+
+#include <finetune/tiny_run.hpp>
+#include <finetune/tune/tune_fixture.hpp>
+#include <nlohmann/json.hpp>
+
+namespace finetune {
+namespace {
+
+/// Ranks on one machine, more than it has cores, maybe as root.
+void allow_ranks() {
+  for (const char* name : {"OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"}) setenv(name, "1", 1);
+  for (const char* name : {"OMPI_MCA_rmaps_base_oversubscribe", "OMPI_MCA_mpi_yield_when_idle"})
+    setenv(name, "1", 1);
+  setenv("OMPI_MCA_hwloc_base_binding_policy", "none", 1);
+  setenv("ASAN_OPTIONS", "detect_leaks=0", 0);  // of Open MPI's
+}
+
+/// The arguments of mpirun for the same command line in each of several processes, or for one of each's own.
+Arguments ranks(int count, const Arguments& arguments) {
+  Arguments all = {"-n", std::to_string(count), FINETUNE_PROGRAM};
+  all.insert(all.end(), arguments.begin(), arguments.end());
+  return all;
+}
+Arguments ranks(const Arguments& first, const Arguments& second) {
+  Arguments all = ranks(1, first);
+  all.emplace_back(":");
+  const Arguments rest = ranks(1, second);
+  all.insert(all.end(), rest.begin(), rest.end());
+  return all;
+}
+
+std::size_t count_of(const std::string& text, const std::string& part) {
+  std::size_t count = 0;
+  for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++count;
+  return count;
+}
+
+/// Processes that `parent` has started.
+std::vector<pid_t> children_of(pid_t parent) {
+  std::vector<pid_t> children;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    std::ifstream file(entry.path() / "stat");
+    std::string text;
+    std::getline(file, text);
+    const std::size_t name_end = text.rfind(')');
+    if (name_end == std::string::npos) continue;
+    if (std::atoi(text.c_str() + name_end + 4) == parent)
+      children.push_back(std::atoi(entry.path().filename().c_str()));
+  }
+  return children;
+}
+
+/// Steps of five batches, which no number of processes divides.
+class MpiTest : public TuneTest {
+ protected:
+  MpiTest() { allow_ranks(); }
+
+  Arguments command_line(const std::string& out, Arguments more = {}) const {
+    more.insert(more.end(), {"--accumulate", "5"});
+    const auto has = [&](const char* name) {
+      return std::find(more.begin(), more.end(), name) != more.end();
+    };
+    if (!has("--steps")) more.insert(more.end(), {"--steps", "6"});
+    if (!has("--batch-tokens")) more.insert(more.end(), {"--batch-tokens", "64"});
+    if (!has("--dropout")) more.insert(more.end(), {"--dropout", "0.1"});
+    Arguments all = {"train", "--model", path("model.gguf")};
+    const Arguments rest = training(out, more);
+    all.insert(all.end(), rest.begin(), rest.end());
+    return all;
+  }
+  std::filesystem::path output() const { return folder_.path() / "mpi.txt"; }
+  Outcome mpirun(const Arguments& arguments) const {
+    const int status = Program("mpirun", arguments, output()).wait();
+    return {status, read_file(output())};
+  }
+  std::string adapter(const std::string& out) const { return read_file(path(out + "/adapter.safetensors")); }
+  void wait_for(const std::string& name) const {
+    for (int i = 0; i < 6000 && !std::filesystem::exists(path(name)); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+};
+
+TEST_F(MpiTest, AnyNumberOfProcessesAndThreadsMakesTheSameBits) {
+  for (const std::string scheme : {"tl6", "lora"}) {
+    ASSERT_EQ(run(folder_, command_line("alone", {"--scheme", scheme})).status, 0);
+    for (const auto& [processes, threads] : {std::pair(1, "2"), {2, "1"}, {2, "2"}, {3, "1"}}) {
+      const std::string out = std::to_string(processes) + "x" + threads;
+      const Outcome outcome =
+          mpirun(ranks(processes, command_line(out, {"--scheme", scheme, "--threads", threads})));
+      ASSERT_EQ(outcome.status, 0) << outcome.output;
+      EXPECT_EQ(adapter(out), adapter("alone")) << scheme << ' ' << out;
+      EXPECT_EQ(read_file(path(out + "/checkpoint.safetensors")).size(),
+                read_file(path("alone/checkpoint.safetensors")).size());
+      EXPECT_EQ(count_of(outcome.output, "Base: "), 1u) << outcome.output;
+      const auto json = nlohmann::json::parse(read_file(path(out + "/run.json")));
+      EXPECT_EQ(json["validation_loss"],
+                nlohmann::json::parse(read_file(path("alone/run.json")))["validation_loss"]);
+      std::filesystem::remove_all(path(out));
+    }
+    std::filesystem::remove_all(path("alone"));
+  }
+}
+
+TEST_F(MpiTest, TheToyMakesTheSameBits) {
+  const auto files = [&](const std::string& out) {
+    std::string all;
+    for (const char* name : {"adapters/tl6-r4-seed1.safetensors", "adapters/full-seed1/model.safetensors"})
+      all += read_file(path(out) + "/" + name);
+    return all;
+  };
+  const auto command_of = [&](const std::string& out) {
+    Arguments all = tiny(folder_, {"--schemes", "tl6,full", "--accumulate", "3", "--threads", "1"});
+    *(std::find(all.begin(), all.end(), "--out") + 1) = path(out);
+    *(std::find(all.begin(), all.end(), "--cache") + 1) = path(out + "-cache");
+    return all;
+  };
+  ASSERT_EQ(run(folder_, command_of("alone")).status, 0) << read_file(folder_.path() / "output.txt");
+  for (const int processes : {2, 3}) {
+    const std::string out = std::to_string(processes);
+    const Outcome outcome = mpirun(ranks(processes, command_of(out)));
+    ASSERT_EQ(outcome.status, 0) << outcome.output;
+    EXPECT_TRUE(files(out) == files("alone")) << processes;
+  }
+}
+
+TEST_F(MpiTest, GoesOnWithAnotherNumberOfProcessesAfterAStop) {
+  const Arguments steps = {"--steps", "120", "--evaluations", "40"};
+  Arguments resumed = steps;
+  resumed.emplace_back("--resume");
+  ASSERT_EQ(run(folder_, command_line("whole", steps)).status, 0);
+  {
+    Program program("mpirun", ranks(2, command_line("out", steps)), output());
+    wait_for("out/checkpoint.safetensors");
+    const std::vector<pid_t> processes = children_of(program.id());
+    ASSERT_EQ(processes.size(), 2u);
+    ::kill(processes[1], SIGTERM);  // one is told, all stop
+    EXPECT_EQ(program.wait(), 130) << read_file(output());
+    EXPECT_NE(read_file(output()).find("Interrupted"), std::string::npos) << read_file(output());
+  }
+  const Outcome outcome = mpirun(ranks(3, command_line("out", resumed)));
+  ASSERT_EQ(outcome.status, 0) << outcome.output;
+  EXPECT_NE(outcome.output.find("goes on after"), std::string::npos) << outcome.output;
+  EXPECT_EQ(adapter("out"), adapter("whole"));
+}
+
+TEST_F(MpiTest, AKilledProcessEndsTheJobAndTheCheckpointIsGood) {
+  const Arguments steps = {"--steps", "120", "--evaluations", "40"};
+  ASSERT_EQ(run(folder_, command_line("whole", steps)).status, 0);
+  {
+    Program program("mpirun", ranks(2, command_line("out", steps)), output());
+    wait_for("out/checkpoint.safetensors");
+    const std::vector<pid_t> processes = children_of(program.id());
+    ASSERT_EQ(processes.size(), 2u);
+    ::kill(processes[1], SIGKILL);
+    EXPECT_NE(program.wait(), 0);
+    const std::string said = read_file(output());
+    EXPECT_NE(said.find("exited on signal 9 (Killed)"), std::string::npos) << said;
+    for (const pid_t process : processes) EXPECT_NE(::kill(process, 0), 0);
+  }
+  Arguments resumed = steps;
+  resumed.emplace_back("--resume");
+  const Outcome outcome = run(folder_, command_line("out", resumed));
+  ASSERT_EQ(outcome.status, 0) << outcome.output;
+  EXPECT_NE(outcome.output.find("goes on after"), std::string::npos) << outcome.output;
+  EXPECT_EQ(adapter("out"), adapter("whole"));
+}
+
+TEST_F(MpiTest, OtherModelsAndDataAreNamedBeforeTheFirstStep) {
+  std::string lines = read_file(path("chat.jsonl"));
+  lines[lines.rfind("world")] = 'W';
+  folder_.write("other.jsonl", lines);
+  Outcome outcome = mpirun(ranks(command_line("out"), command_line("out", {"--data", path("other.jsonl")})));
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_NE(outcome.output.find("finetune train: process 1 on "), std::string::npos) << outcome.output;
+  EXPECT_NE(outcome.output.find("in \"data\": "), std::string::npos) << outcome.output;
+  EXPECT_EQ(count_of(outcome.output, "copy those of process 0"), 1u) << outcome.output;
+  EXPECT_FALSE(std::filesystem::exists(path("out/checkpoint.safetensors")));
+
+  // A bit of one weight, in a row that tells no models apart.
+  std::filesystem::create_directories(path("there"));
+  std::string model = read_file(path("model.gguf"));
+  model[model.size() - 100] = static_cast<char>(model[model.size() - 100] ^ 1);
+  folder_.write("there/model.gguf", model);
+  Arguments other = command_line("out");
+  *std::find(other.begin(), other.end(), path("model.gguf")) = path("there/model.gguf");
+  outcome = mpirun(ranks(command_line("out"), other));
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_NE(outcome.output.find("in \"weights\": "), std::string::npos) << outcome.output;
+  EXPECT_FALSE(std::filesystem::exists(path("out/checkpoint.safetensors")));
+}
+
+TEST_F(MpiTest, ErrorsAreSaidOnceWithWhoseTheyAre) {
+  Outcome outcome = mpirun(ranks(command_line("out"), command_line("out", {"--data", path("none.jsonl")})));
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_NE(outcome.output.find("finetune train: process 1 on "), std::string::npos) << outcome.output;
+  EXPECT_EQ(count_of(outcome.output, "none.jsonl\" cannot be read"), 1u) << outcome.output;
+
+  const Arguments missing = command_line("out", {"--data", path("none.jsonl")});
+  outcome = mpirun(ranks(2, missing));
+  EXPECT_EQ(count_of(outcome.output, "none.jsonl\" cannot be read"), 1u) << outcome.output;
+  EXPECT_EQ(outcome.output.find("process 1 on"), std::string::npos) << outcome.output;
+
+  Arguments few = command_line("out");
+  *(std::find(few.begin(), few.end(), "--accumulate") + 1) = "1";
+  outcome = mpirun(ranks(2, few));
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_EQ(count_of(outcome.output, "too few batches for 2 processes; give --accumulate 2"), 1u)
+      << outcome.output;
+
+  outcome = mpirun(ranks(2, {"eval", "--model", path("model.gguf"), "--data", path("chat.jsonl")}));
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_EQ(count_of(outcome.output, "finetune eval runs in one process"), 1u) << outcome.output;
+}
+
+TEST_F(MpiTest, FastReduceTrains) {
+  const Outcome outcome = mpirun(ranks(2, command_line("out", {"--fast-reduce"})));
+  ASSERT_EQ(outcome.status, 0) << outcome.output;
+  EXPECT_FALSE(adapter("out").empty());
+  // Its bits depend on the number of processes, so that it goes on with the same only.
+  const Outcome other = mpirun(ranks(3, command_line("out", {"--fast-reduce", "--resume"})));
+  EXPECT_EQ(other.status, 1);
+  EXPECT_NE(other.output.find("belongs to a run with other settings"), std::string::npos) << other.output;
+}
+
+}  // namespace
+}  // namespace finetune

@@ -1,0 +1,17 @@
+// In place of mpi.cpp where there is no MPI.
+#include <cstdlib>    // getenv, strtol
+#include <stdexcept>  // runtime_error
+
+#include "communicator.hpp"
+
+namespace finetune {
+
+std::unique_ptr<Communicator> start_processes() {
+  if (has_launcher())
+    throw std::runtime_error(
+        "several processes were started, but this program was built without MPI: install it (Debian and "
+        "Ubuntu: libopenmpi-dev, openmpi-bin), run CMake anew and build again");
+  return nullptr;
+}
+
+}  // namespace finetune
