@@ -41,6 +41,14 @@ class Network:
         self.rate = rate
 
     def __enter__(self):
+        try:
+            self.build()
+        except subprocess.CalledProcessError:
+            self.__exit__()
+            raise
+        return self
+
+    def build(self):
         for space in SPACES:
             run("ip", "netns", "add", space)
         run("ip", "link", "add", LINKS[0], "netns", SPACES[0], "type", "veth", "peer", "name", LINKS[1], "netns", SPACES[1])
@@ -50,7 +58,6 @@ class Network:
                 run("ip", "-n", space, "link", "set", device, "up")
             run("ip", "netns", "exec", space, "tc", "qdisc", "add", "dev", link, "root", "tbf", "rate", self.rate,
                 "burst", "256kb", "latency", "50ms")  # fmt: skip
-        return self
 
     def __exit__(self, *_):
         for space in SPACES:
@@ -81,6 +88,8 @@ def seconds_a_step(arguments, launcher, processes, threads, more, folder):
 
 
 def quartiles(values):
+    if len(values) == 1:
+        return f"{values[0]:.3f}"
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
     return f"{middle:.3f} ({low:.3f} to {high:.3f})"
 

@@ -47,5 +47,21 @@ TEST(Interrupt, TheSecondEndsTheProgram) {
   EXPECT_EXIT(run(), testing::ExitedWithCode(Interrupt::exit_status), "");
 }
 
+// As a service manager, a batch system or mpirun sends them, some twice.
+TEST(Interrupt, OtherSignalsRaiseTheFlagAndMayComeAgain) {
+  const auto run = [] {
+    const Interrupt interrupt;
+    ::kill(getpid(), SIGTERM);
+    wait_for_request();
+    for (const int signal : {SIGTERM, SIGUSR2}) {
+      ::kill(getpid(), signal);
+      for (sigset_t pending = {}; sigpending(&pending) == 0 && sigismember(&pending, signal);)
+        std::this_thread::yield();
+    }
+    _exit(0);
+  };
+  EXPECT_EXIT(run(), testing::ExitedWithCode(0), "");
+}
+
 }  // namespace
 }  // namespace finetune
