@@ -122,7 +122,8 @@ def draw(counts):
                 data += "".join(f"{n} {step(seconds, numbers, BATCHES, n, rate)}\n" for n in NODES) + "e\n"
         ideal = "".join(f"{n} {seconds * BATCHES / n}\n" for n in NODES) + "e\n"
         curves.append("'-' with lines lw 1 lc rgb '#888888' title 'without exchange'")
-        commands += f"set title '{machine}, {model}, {BATCHES} batches of 512 tokens'\nplot {', '.join(curves)}\n{data}{ideal}"
+        commands += f"set title '{machine}, {model}, {BATCHES} batches of 512 tokens'\n"
+        commands += f"plot {', '.join(curves)}\n{data}{ideal}"
     PICTURE.parent.mkdir(exist_ok=True)
     subprocess.run(["gnuplot"], input=commands + "unset multiplot\n", text=True, check=True)
 
