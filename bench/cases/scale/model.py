@@ -20,6 +20,7 @@ import subprocess
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 PAGE, PICTURE = ROOT / "docs/scale.md", ROOT / "docs/images/scale.svg"
 TARGETS = "q,k,v,o,gate,up,down"
+NAMES = {"lora": "LoRA", "tl6": "TL6", "vera": "VeRA"}
 SCHEMES = {"lora": "#D55E00", "tl6": "#0072B2", "vera": "#009E73"}
 RATES = {"1 Gbit/s": 1e9 / 8, "10 Gbit/s": 1e10 / 8, "100 Gbit/s": 1e11 / 8}  # bytes a second
 LATENCY = 50e-6  # seconds; of TCP between two machines in one room
@@ -110,20 +111,21 @@ def sizes(counts):
 
 def draw(counts):
     commands = (f"set terminal svg size 1000,460 dynamic font 'sans,12'\nset output '{PICTURE}'\n"
-                "set multiplot layout 1,2\nset logscale xy 2\nset logscale y 10\nset grid\nset xlabel 'machines'\n"
-                "set ylabel 'seconds a step'\nset key bottom left\n")  # fmt: skip
+                "set multiplot layout 1,2\nset logscale x 2\nset grid\nset xlabel 'machines'\nset yrange [0:105]\n"
+                "set ylabel 'part of a step that is not exchange, %'\nset key bottom left\n")  # fmt: skip
     dashes = dict(zip(RATES, [1, 2, 4]))
     for machine, model, seconds in MACHINES:
         curves, data = [], ""
         for scheme, colour in SCHEMES.items():
             for network, rate in RATES.items():
-                curves.append(f"'-' with lines lw 2 dt {dashes[network]} lc rgb '{colour}' title '{scheme}, {network}'")
+                curves.append(f"'-' with lines lw 2 dt {dashes[network]} lc rgb '{colour}' title '{NAMES[scheme]}, {network}'")
                 numbers = counts[model][scheme]
-                data += "".join(f"{n} {step(seconds, numbers, BATCHES, n, rate)}\n" for n in NODES) + "e\n"
-        ideal = "".join(f"{n} {seconds * BATCHES / n}\n" for n in NODES) + "e\n"
-        curves.append("'-' with lines lw 1 lc rgb '#888888' title 'without exchange'")
+                for n in NODES:
+                    whole = step(seconds, numbers, BATCHES, n, rate)
+                    data += f"{n} {100 * (1 - exchange(numbers, BATCHES, n, rate) / whole)}\n"
+                data += "e\n"
         commands += f"set title '{machine}, {model}, {BATCHES} batches of 512 tokens'\n"
-        commands += f"plot {', '.join(curves)}\n{data}{ideal}"
+        commands += f"plot {', '.join(curves)}\n{data}"
     PICTURE.parent.mkdir(exist_ok=True)
     subprocess.run(["gnuplot"], input=commands + "unset multiplot\n", text=True, check=True)
 
