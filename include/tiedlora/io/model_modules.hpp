@@ -71,8 +71,8 @@ inline Result<std::vector<std::filesystem::path>> try_model_files(const std::fil
   if (valid)
     for (const auto& [tensor, name] : map->items()) {
       // A plain name: an index must not lead out of its folder.
-      const auto file = name.is_string() ? path_of_utf8(name.get<std::string>()) : std::filesystem::path();
-      valid = valid && file.has_filename() && !file.has_parent_path();
+      const auto shard = name.is_string() ? path_of_utf8(name.get<std::string>()) : std::filesystem::path();
+      valid = valid && shard.has_filename() && !shard.has_parent_path();
       if (valid) names.insert(name.get<std::string>());
     }
   if (!valid || names.empty())
@@ -91,7 +91,7 @@ inline Result<std::vector<std::filesystem::path>> try_model_files(const std::fil
 /// with labels. A Failure, naming the file, if one cannot be read or there is no such matrix.
 inline Result<ModuleList> try_model_modules(const std::filesystem::path& path,
                                             const ModelModulesOptions& options = {}) {
-  using detail::message, detail::in_quotes;
+  using detail::message, detail::in_quotes, detail::utf8;
   const auto files = detail::try_model_files(path);
   if (!files) return files.failure();
   std::vector<Module> found;
