@@ -48,15 +48,15 @@ inline Result<std::vector<std::filesystem::path>> try_model_files(const std::fil
   std::error_code ignored;
   if (!std::filesystem::is_directory(path, ignored)) {
     if (path.filename() == "model.safetensors.index.json")
-      return Failure{message(in_quotes(path.string()), " lists the files of a model; give its folder, ",
-                             in_quotes(path.parent_path().empty() ? "." : path.parent_path().string()))};
+      return Failure{message(in_quotes(utf8(path)), " lists the files of a model; give its folder, ",
+                             in_quotes(utf8(path.parent_path().empty() ? "." : path.parent_path())))};
     return std::vector{path};
   }
   if (std::filesystem::exists(path / "model.safetensors", ignored))
     return std::vector{path / "model.safetensors"};
   const std::filesystem::path index = path / "model.safetensors.index.json";
   if (!std::filesystem::exists(index, ignored))
-    return Failure{message(in_quotes(path.string()),
+    return Failure{message(in_quotes(utf8(path)),
                            " has neither model.safetensors nor model.safetensors.index.json",
                            without_safetensors(path))};
   const Result<MappedFile> file = try_open_as(FileKind::json, index, "JSON");
@@ -64,22 +64,22 @@ inline Result<std::vector<std::filesystem::path>> try_model_files(const std::fil
   const auto bytes = file->bytes();
   const Result<Json> json =
       try_parse_json(std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
-  if (!json) return Failure{message(in_quotes(index.string()), " ", json.error())};
+  if (!json) return Failure{message(in_quotes(utf8(index)), " ", json.error())};
   const auto map = json->is_object() ? json->find("weight_map") : json->end();
   std::set<std::string> names;
   bool valid = json->is_object() && map != json->end() && map->is_object();
   if (valid)
     for (const auto& [tensor, name] : map->items()) {
       // A plain name: an index must not lead out of its folder.
-      valid = valid && name.is_string() && std::filesystem::path(name.get<std::string>()).has_filename() &&
-              !std::filesystem::path(name.get<std::string>()).has_parent_path();
+      const auto shard = name.is_string() ? path_of_utf8(name.get<std::string>()) : std::filesystem::path();
+      valid = valid && shard.has_filename() && !shard.has_parent_path();
       if (valid) names.insert(name.get<std::string>());
     }
   if (!valid || names.empty())
     return Failure{
-        message(in_quotes(index.string()), " has no \"weight_map\" from tensors to files of its folder")};
+        message(in_quotes(utf8(index)), " has no \"weight_map\" from tensors to files of its folder")};
   std::vector<std::filesystem::path> files;
-  for (const std::string& name : names) files.push_back(path / name);
+  for (const std::string& name : names) files.push_back(path / path_of_utf8(name));
   return files;
 }
 
@@ -91,7 +91,7 @@ inline Result<std::vector<std::filesystem::path>> try_model_files(const std::fil
 /// with labels. A Failure, naming the file, if one cannot be read or there is no such matrix.
 inline Result<ModuleList> try_model_modules(const std::filesystem::path& path,
                                             const ModelModulesOptions& options = {}) {
-  using detail::message, detail::in_quotes;
+  using detail::message, detail::in_quotes, detail::utf8;
   const auto files = detail::try_model_files(path);
   if (!files) return files.failure();
   std::vector<Module> found;
@@ -114,7 +114,7 @@ inline Result<ModuleList> try_model_modules(const std::filesystem::path& path,
             [](const Module& a, const Module& b) { return detail::natural_less(a.name, b.name); });
   Result<ModuleList> modules = detail::try_list_of(std::move(found));
   if (modules && modules->size() > 0) return modules;
-  return Failure{message(in_quotes(path.string()), modules ? " has no matrix NAME.weight" : ": ",
+  return Failure{message(in_quotes(utf8(path)), modules ? " has no matrix NAME.weight" : ": ",
                          modules ? std::string() : modules.error())};
 }
 inline ModuleList model_modules(const std::filesystem::path& path, const ModelModulesOptions& options = {}) {

@@ -236,7 +236,7 @@ inline SniffedFile sniff_folder(const std::filesystem::path& folder) {
       const FileKind kind = sniff_bytes(file->bytes().first(std::min(file->bytes().size(), begin))).kind;
       is_adapter = kind == FileKind::native || kind == FileKind::gguf;
     }
-    if (is_adapter) adapters.push_back(entry->path().string());
+    if (is_adapter) adapters.push_back(utf8(entry->path()));
   }
   if (count == 0) return {FileKind::folder, "an empty folder"};
   if (adapters.empty() && (has("config.json") || has("model.safetensors") ||
@@ -269,10 +269,10 @@ inline SniffedFile sniff(const std::filesystem::path& path) {
   SniffedFile found = sniff_bytes(file->bytes());
   const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
   const bool is_part = found.kind == FileKind::safetensors || found.kind == FileKind::json;
-  if (is_part && path.filename().string().starts_with("adapter") &&
+  if (is_part && detail::utf8(path.filename()).starts_with("adapter") &&
       detail::sniff_folder(folder).kind == FileKind::peft_folder)
-    found.what =
-        detail::message("a file inside of a PEFT folder; give the folder, ", in_quotes(folder.string()));
+    found.what = detail::message("a file inside of a PEFT folder; give the folder, ",
+                                 detail::in_quotes(detail::utf8(folder)));
   return found;
 }
 
@@ -281,7 +281,7 @@ namespace detail {
 /// What to say where a path is not what a reader wants.
 inline Failure unexpected(const std::filesystem::path& path, std::string_view what,
                           std::string_view expected) {
-  return {message(in_quotes(path.string()), " is ", what, " (", expected, " is expected)")};
+  return {message(in_quotes(utf8(path)), " is ", what, " (", expected, " is expected)")};
 }
 
 /// Maps a file that is to be of that kind, FileKind::safetensors, gguf or json, or says what it is instead.

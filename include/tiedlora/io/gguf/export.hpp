@@ -155,9 +155,9 @@ Result<std::vector<Entry>> try_lora_entries(const Source& adapter, const Naming&
 template <class Source>
 Result<ExportedGguf> try_export_gguf(const Source& adapter, const std::filesystem::path& path,
                                      const gguf::Naming& naming, const GgufExportOptions& options = {}) {
-  using detail::message, detail::in_quotes;
+  using detail::message, detail::in_quotes, detail::utf8;
   const auto named = [&path](const std::string& reason) {
-    return Failure{message(in_quotes(path.string()), ": ", reason)};
+    return Failure{message(in_quotes(utf8(path)), ": ", reason)};
   };
   if (options.type == gguf::Type::Q8_0 || gguf::find_type(options.type) == nullptr ||
       (options.type != gguf::Type::F32 && options.type != gguf::Type::F16 &&

@@ -291,7 +291,7 @@ inline Result<File> try_open(const std::filesystem::path& path) {
   if (!mapping) return mapping.failure();
   const std::span<const std::byte> bytes = mapping->bytes();
   Result<File> file = File::try_make(bytes, *std::move(mapping));
-  if (!file) return Failure{detail::message(detail::in_quotes(path.string()), " ", file.error())};
+  if (!file) return Failure{detail::message(detail::in_quotes(detail::utf8(path)), " ", file.error())};
   return file;
 }
 inline File open(const std::filesystem::path& path) { return detail::value_or_fail(try_open(path)); }

@@ -321,7 +321,7 @@ Result<LoadedGguf<P>> try_load_gguf(const std::filesystem::path& path, const Mod
   const Result<gguf::File> file = gguf::try_open(path);
   if (!file) return file.failure();
   Result<LoadedGguf<P>> loaded = gguf::detail::try_read_lora<P>(*file, modules, naming, options);
-  if (!loaded) return Failure{detail::message(detail::in_quotes(path.string()), " ", loaded.error())};
+  if (!loaded) return Failure{detail::message(detail::in_quotes(detail::utf8(path)), " ", loaded.error())};
   return loaded;
 }
 template <class P>
@@ -336,7 +336,7 @@ template <class P>
 Result<LoadedGguf<P>> try_load_gguf(const std::filesystem::path& path, const gguf::Naming& naming,
                                     const GgufLoadOptions& options = {}) {
   const auto named = [&path](const std::string& reason) {
-    return Failure{detail::message(detail::in_quotes(path.string()), " ", reason)};
+    return Failure{detail::message(detail::in_quotes(detail::utf8(path)), " ", reason)};
   };
   const Result<gguf::File> file = gguf::try_open(path);
   if (!file) return file.failure();

@@ -113,7 +113,7 @@ inline std::string header(std::span<const MetadataEntry> metadata, std::span<con
 inline Status try_save(const std::filesystem::path& path, std::span<const MetadataEntry> metadata,
                        std::span<const Entry> entries) {
   const auto named = [&path](const Failure& failure) {
-    return Failure{detail::message(detail::in_quotes(path.string()), ": ", failure.message)};
+    return Failure{detail::message(detail::in_quotes(detail::utf8(path)), ": ", failure.message)};
   };
   if (Status done = detail::try_check_names(entries); !done) return named(done.failure());
   Result<AtomicFile> file = AtomicFile::try_create(path);

@@ -309,7 +309,7 @@ template <class P>
 Status try_save_adapter(const std::filesystem::path& path, const Adapter<P>& adapter,
                         const NativeSaveOptions& options = {}) {
   auto native = detail::try_native_entries(adapter, options);
-  if (!native) return Failure{detail::message(detail::in_quotes(path.string()), ": ", native.error())};
+  if (!native) return Failure{detail::message(detail::in_quotes(detail::utf8(path)), ": ", native.error())};
   native->metadata[detail::checksum_name] = detail::checksum_of(native->entries, native->metadata);
   return safetensors::try_save_in_order(path, native->entries, native->metadata, detail::native_alignment);
 }
@@ -328,7 +328,7 @@ inline Result<NativeFile> try_open_native(const std::filesystem::path& path,
   if (!file->metadata().contains("tiedlora"))
     return detail::unexpected(path, sniff(path).what, "a native file of tiedlora");
   Result<NativeFile> native = detail::try_native_file(*std::move(file), options);
-  if (!native) return Failure{detail::message(detail::in_quotes(path.string()), " ", native.error())};
+  if (!native) return Failure{detail::message(detail::in_quotes(detail::utf8(path)), " ", native.error())};
   return native;
 }
 inline NativeFile open_native(const std::filesystem::path& path, const NativeLoadOptions& options = {}) {
@@ -366,7 +366,7 @@ Result<Adapter<P>> try_load_adapter(const std::filesystem::path& path,
   const Result<NativeFile> file = try_open_native(path, options);
   if (!file) return file.failure();
   Result<Adapter<P>> adapter = try_read_adapter<P>(*file, options);
-  if (!adapter) return Failure{detail::message(detail::in_quotes(path.string()), " ", adapter.error())};
+  if (!adapter) return Failure{detail::message(detail::in_quotes(detail::utf8(path)), " ", adapter.error())};
   return adapter;
 }
 template <class P>
@@ -385,7 +385,7 @@ Result<MappedAdapter<P>> try_map_adapter(const std::filesystem::path& path,
     return tensor.bytes.empty() || !safetensors::in_place<P>(tensor).empty();
   };
   if (file->dtype() != safetensors::dtype_of<P> || !usable(file->trainable()) || !usable(file->frozen()))
-    return Failure{detail::message(detail::in_quotes(path.string()), " holds ", to_string(file->dtype()),
+    return Failure{detail::message(detail::in_quotes(detail::utf8(path)), " holds ", to_string(file->dtype()),
                                    ", which cannot be used in place as ", to_string(safetensors::dtype_of<P>),
                                    "; load_adapter converts it")};
   AlignedArray<P> made;

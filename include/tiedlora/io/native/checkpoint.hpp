@@ -154,7 +154,7 @@ Status try_save_checkpoint(const std::filesystem::path& path, const Adapter<P>& 
                            const AdamW<P>& optimizer, const TrainingPosition& position,
                            const NativeSaveOptions& options = {}) {
   const auto fail = [&path](const Failure& failure) {
-    return Failure{detail::message(detail::in_quotes(path.string()), ": ", failure.message)};
+    return Failure{detail::message(detail::in_quotes(detail::utf8(path)), ": ", failure.message)};
   };
   if (!(adapter.layout() == optimizer.layout()))
     return fail({"the adapter and its optimizer have different layouts"});
@@ -183,7 +183,8 @@ Result<Checkpoint<P>> try_load_checkpoint(const std::filesystem::path& path,
   const Result<NativeFile> file = try_open_native(path, options);
   if (!file) return file.failure();
   Result<Checkpoint<P>> checkpoint = detail::try_read_checkpoint<P>(*file, options);
-  if (!checkpoint) return Failure{detail::message(detail::in_quotes(path.string()), " ", checkpoint.error())};
+  if (!checkpoint)
+    return Failure{detail::message(detail::in_quotes(detail::utf8(path)), " ", checkpoint.error())};
   return checkpoint;
 }
 template <class P>

@@ -46,13 +46,13 @@ inline Status try_find_config(const std::filesystem::path& folder) {
        entry.increment(error)) {
     std::error_code ignored;
     if (std::filesystem::exists(entry->path() / peft_config_name, ignored))
-      found.push_back(entry->path().filename().string());
+      found.push_back(utf8(entry->path().filename()));
   }
   if (found.empty()) return success();  // opening says that the file is not there
   std::sort(found.begin(), found.end());
   std::string list;
   for (const std::string& name : found) list += (list.empty() ? "" : ", ") + in_quotes(name);
-  return Failure{message(in_quotes(folder.string()), " has no ", peft_config_name, ", but adapters in its ",
+  return Failure{message(in_quotes(utf8(folder)), " has no ", peft_config_name, ", but adapters in its ",
                          found.size() == 1 ? "subfolder " : "subfolders ", list, "; give the path of ",
                          found.size() == 1 ? "that" : "one of them")};
 }
@@ -162,7 +162,7 @@ inline Result<PeftConfig> try_read_peft_config(const std::filesystem::path& fold
   if (Status found = try_find_config(folder); !found) return found.failure();
   if (const SniffedFile kind = sniff(folder); kind.kind != FileKind::peft_folder)
     return kind.kind == FileKind::missing || kind.what.empty()
-               ? Failure{message("there is no folder ", in_quotes(folder.string()))}
+               ? Failure{message("there is no folder ", in_quotes(utf8(folder)))}
                : unexpected(folder, kind.what, "a PEFT folder");
   const std::filesystem::path path = folder / peft_config_name;
   const Result<MappedFile> text = try_open_as(FileKind::json, path, "JSON");
@@ -171,10 +171,10 @@ inline Result<PeftConfig> try_read_peft_config(const std::filesystem::path& fold
   constexpr std::size_t most = std::size_t{16} << 20;
   if (bytes.size() > most)
     return Failure{
-        message(in_quotes(path.string()), " has ", bytes.size(), " bytes; at most ", most, " are read")};
+        message(in_quotes(utf8(path)), " has ", bytes.size(), " bytes; at most ", most, " are read")};
   Result<PeftConfig> config =
       try_parse_peft_config({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, options);
-  if (!config) return Failure{message(in_quotes(path.string()), " ", config.error())};
+  if (!config) return Failure{message(in_quotes(utf8(path)), " ", config.error())};
   return config;
 }
 
@@ -187,17 +187,17 @@ inline Result<PeftFolder> try_open_peft(const std::filesystem::path& folder,
   if (!std::filesystem::exists(path, ignored) &&
       std::filesystem::exists(folder / "adapter_model.bin", ignored))
     return Failure{
-        message(in_quotes(folder.string()),
+        message(in_quotes(utf8(folder)),
                 " has its weights in adapter_model.bin, a Python pickle, which can run code when it "
                 "is read; save it as safetensors with PEFT (save_pretrained)")};
   Result<safetensors::File> file = safetensors::try_open(path);
   if (!file) return file.failure();
   Result<PeftTensors> tensors = try_peft_tensors(*file, *config, options);
-  if (!tensors) return Failure{message(in_quotes(path.string()), " ", tensors.error())};
+  if (!tensors) return Failure{message(in_quotes(utf8(path)), " ", tensors.error())};
   if (Status same = try_check_ranks(*tensors, *config, options.partial); !same)
-    return Failure{message(in_quotes(path.string()), ": ", same.error())};
+    return Failure{message(in_quotes(utf8(path)), ": ", same.error())};
   if (Status same = try_check_targets(*tensors, *config, options.partial); !same)
-    return Failure{message(in_quotes(path.string()), ": ", same.error())};
+    return Failure{message(in_quotes(utf8(path)), ": ", same.error())};
   note_targets_without_tensors(*tensors, *config);
   return PeftFolder{*std::move(config), *std::move(file), *std::move(tensors)};
 }

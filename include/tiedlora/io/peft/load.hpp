@@ -365,7 +365,7 @@ Result<LoadedPeft<P>> try_load_peft(const std::filesystem::path& folder, const M
                                      .compares_base_weights = options.compares_base_weights});
   if (!open) return open.failure();
   Result<LoadedPeft<P>> loaded = detail::try_read_peft<P>(*open, modules, options);
-  if (!loaded) return Failure{detail::message(detail::in_quotes(folder.string()), ": ", loaded.error())};
+  if (!loaded) return Failure{detail::message(detail::in_quotes(detail::utf8(folder)), ": ", loaded.error())};
   return loaded;
 }
 template <class P>
@@ -385,11 +385,12 @@ Result<LoadedPeft<P>> try_load_peft(const std::filesystem::path& folder,
                                      .compares_base_weights = options.compares_base_weights});
   if (!open) return open.failure();
   const Result<ModuleList> modules = detail::try_infer_modules(*open);
-  if (!modules) return Failure{detail::message(detail::in_quotes(folder.string()), " ", modules.error())};
+  if (!modules)
+    return Failure{detail::message(detail::in_quotes(detail::utf8(folder)), " ", modules.error())};
   PeftLoadOptions inferred = options;
   inferred.names = {};  // the list has PEFT's own names
   Result<LoadedPeft<P>> loaded = detail::try_read_peft<P>(*open, *modules, inferred);
-  if (!loaded) return Failure{detail::message(detail::in_quotes(folder.string()), ": ", loaded.error())};
+  if (!loaded) return Failure{detail::message(detail::in_quotes(detail::utf8(folder)), ": ", loaded.error())};
   return loaded;
 }
 template <class P>

@@ -82,10 +82,10 @@ Result<std::uintmax_t> try_write_peft_folder(const std::filesystem::path& folder
   Result<std::string> text = try_dump_json(config);
   if (!text)
     return Failure{
-        message(in_quotes(folder.string()), ": the base model, task type or a module's name ", text.error())};
+        message(in_quotes(utf8(folder)), ": the base model, task type or a module's name ", text.error())};
   std::error_code error;
   std::filesystem::create_directories(folder, error);
-  if (error) return Failure{message(in_quotes(folder.string()), " cannot be made: ", error.message())};
+  if (error) return Failure{message(in_quotes(utf8(folder)), " cannot be made: ", error.message())};
   Result<AtomicFile> weights = AtomicFile::try_create(folder / peft_weights_name);
   if (!weights) return weights.failure();
   Result<AtomicFile> config_file = AtomicFile::try_create(folder / peft_config_name);

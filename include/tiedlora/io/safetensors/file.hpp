@@ -200,7 +200,7 @@ inline Result<File> try_open(const std::filesystem::path& path) {
   if (!mapping) return mapping.failure();
   const std::span<const std::byte> bytes = mapping->bytes();
   Result<File> file = File::try_make(bytes, *std::move(mapping));
-  if (!file) return Failure{detail::message(detail::in_quotes(path.string()), " ", file.error())};
+  if (!file) return Failure{detail::message(detail::in_quotes(detail::utf8(path)), " ", file.error())};
   return file;
 }
 inline File open(const std::filesystem::path& path) { return detail::value_or_fail(try_open(path)); }
@@ -283,7 +283,7 @@ inline Status try_save_in_order(const std::filesystem::path& path, std::span<con
                                 const std::map<std::string, std::string>& metadata,
                                 std::size_t alignment = 8) {
   const Result<std::string> header = try_header(entries, metadata, alignment);
-  if (!header) return Failure{detail::message(detail::in_quotes(path.string()), ": ", header.error())};
+  if (!header) return Failure{detail::message(detail::in_quotes(detail::utf8(path)), ": ", header.error())};
   Result<AtomicFile> file = AtomicFile::try_create(path);
   if (!file) return file.failure();
   if (Status done = file->try_append(*header); !done) return done;
