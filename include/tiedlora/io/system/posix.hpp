@@ -1,5 +1,6 @@
 // Files on POSIX systems: what file.hpp asks of the operating system.
 #pragma once
+#ifndef _WIN32  // empty there: every header compiles on its own
 
 #include <cerrno>        // errno
 #include <cstddef>       // byte, size_t
@@ -121,3 +122,5 @@ inline void flush_folder(const std::filesystem::path& folder) {
 }  // namespace detail::system
 
 TIEDLORA_END_NAMESPACE
+
+#endif

@@ -1,5 +1,6 @@
 // Files on Windows: what file.hpp asks of the operating system. Paths are wide, and may be longer than 260.
 #pragma once
+#ifdef _WIN32  // empty elsewhere: every header compiles on its own
 
 #include <cstddef>       // byte, size_t
 #include <cstring>       // memcpy
@@ -188,3 +189,5 @@ inline void flush_folder(const std::filesystem::path&) {}
 }  // namespace detail::system
 
 TIEDLORA_END_NAMESPACE
+
+#endif
