@@ -1,5 +1,5 @@
-/* interface_test GOLDEN DIR: every function of tiedlora.h from C: results against DIR/expected.bin (expected.cpp),
- * bit by bit, and what each refuses. Exits with the number of checks that failed. */
+/* interface_test GOLDEN DIR: every function of tiedlora.h from C: results against DIR/expected.bin
+ * (expected.cpp), bit by bit, and what each refuses. Exits with the number of checks that failed. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,7 +7,7 @@
 #include <tiedlora.h>
 
 static int failures = 0;
-static void check(int holds, int line, const char *what) {
+static void check(int holds, int line, const char* what) {
   if (holds) return;
   ++failures;
   printf("line %d: %s\n  last error: %s\n", line, what, tl_last_error());
@@ -37,28 +37,28 @@ static uint16_t bfloat16_of(float f) {
   return (uint16_t)(bits >> 16);
 }
 static size_t size_of(tl_type type) { return type == TL_F32 ? 4 : 2; }
-static void fill(void *array, tl_type type, tl_index n, tl_index seed) {
+static void fill(void* array, tl_type type, tl_index n, tl_index seed) {
   for (tl_index i = 0; i < n; ++i) {
     const float f = number(i, seed);
     const uint16_t narrow = type == TL_F16 ? half_of(f) : bfloat16_of(f);
     if (type == TL_F32)
-      memcpy((float *)array + i, &f, sizeof f);
+      memcpy((float*)array + i, &f, sizeof f);
     else
-      memcpy((uint16_t *)array + i, &narrow, sizeof narrow);
+      memcpy((uint16_t*)array + i, &narrow, sizeof narrow);
   }
 }
 
-static FILE *expected;
-static void same(int line, const void *array, size_t bytes, const char *what) {
-  void *wanted = malloc(bytes);
+static FILE* expected;
+static void same(int line, const void* array, size_t bytes, const char* what) {
+  void* wanted = malloc(bytes);
   const int holds = wanted && fread(wanted, 1, bytes, expected) == bytes && memcmp(wanted, array, bytes) == 0;
   check(holds, line, what);
   free(wanted);
 }
 #define SAME(array, bytes) same(__LINE__, array, bytes, #array)
 
-static tl_modules *host(void) {
-  tl_modules *modules;
+static tl_modules* host(void) {
+  tl_modules* modules;
   OK(tl_modules_new(&modules));
   for (int layer = 0; layer < 2; ++layer)
     for (int k = 0; k < 2; ++k) {
@@ -72,7 +72,7 @@ static tl_modules *host(void) {
 }
 
 static char folder[1024], golden[1024];
-static const char *path_in(const char *of, const char *name) {
+static const char* path_in(const char* of, const char* name) {
   static char path[2200];
   snprintf(path, sizeof path, "%s/%s", of, name);
   return path;
@@ -81,24 +81,24 @@ static const char *path_in(const char *of, const char *name) {
 /* ---- Results ---- */
 
 static void new_adapter(void) {
-  tl_modules *modules = host();
-  tl_adapter *adapter;
+  tl_modules* modules = host();
+  tl_adapter* adapter;
   OK(tl_adapter_new(modules, "tl6", RANK, 0.5, TL_F32, &adapter));
   tl_modules_free(modules);
   OK(tl_adapter_initialize(adapter, 3));
-  void *data;
+  void* data;
   tl_index count;
   OK(tl_adapter_trainable(adapter, &data, &count));
   SAME(data, (size_t)count * 4);
   /* TL6: A and B for all layers, u of each layer, v of each module. */
   CHECK(count == RANK * IN + RANK * (ROWS + 8) + 2 * RANK + 2 * (ROWS + 8));
-  const void *frozen;
+  const void* frozen;
   OK(tl_adapter_frozen(adapter, &frozen, &count));
   CHECK(count == 0);
   tl_adapter_free(adapter);
 }
 
-static void forward_and_backward(const tl_adapter *adapter, tl_type type) {
+static void forward_and_backward(const tl_adapter* adapter, tl_type type) {
   unsigned char x[TOKENS * IN * 4], y[TOKENS * ROWS * 4], halves[TOKENS * ROWS * 4], dy[TOKENS * ROWS * 4],
       dx[TOKENS * IN * 4];
   float h[TOKENS * RANK], gradients[512] = {0};
@@ -110,7 +110,8 @@ static void forward_and_backward(const tl_adapter *adapter, tl_type type) {
   const tl_input xs = tl_input_of(x, type, IN, TOKENS), dys = tl_input_of(dy, type, ROWS, TOKENS),
                  h_in = tl_input_of(h, TL_F32, RANK, TOKENS);
   const tl_output ys = tl_output_of(y, type, ROWS, TOKENS), dxs = tl_output_of(dx, type, IN, TOKENS),
-                  hs = tl_output_of(h, TL_F32, RANK, TOKENS), halves_y = tl_output_of(halves, type, ROWS, TOKENS);
+                  hs = tl_output_of(h, TL_F32, RANK, TOKENS),
+                  halves_y = tl_output_of(halves, type, ROWS, TOKENS);
   OK(tl_forward(adapter, MODULE, &xs, &ys, &hs, NULL));
   SAME(h, sizeof h);
   SAME(y, TOKENS * ROWS * size_of(type));
@@ -149,7 +150,7 @@ static void forward_and_backward(const tl_adapter *adapter, tl_type type) {
 static void all_of_type(tl_type type) {
   tl_load_options options = TL_LOAD_OPTIONS_INIT;
   options.type = type;
-  tl_adapter *adapter;
+  tl_adapter* adapter;
   OK(tl_adapter_load(path_in(folder, "adapter.safetensors"), NULL, &options, &adapter));
   tl_type loaded;
   OK(tl_adapter_type(adapter, &loaded));
@@ -165,15 +166,15 @@ static void all_of_type(tl_type type) {
 }
 
 static void batch(void) {
-  tl_modules *modules = host();
+  tl_modules* modules = host();
   tl_adapter *tied, *lora;
   OK(tl_adapter_load(path_in(folder, "adapter.safetensors"), modules, NULL, &tied));
   OK(tl_adapter_new(modules, "lora", 2, 1, TL_F32, &lora));
-  void *data;
+  void* data;
   tl_index count;
   OK(tl_adapter_trainable(lora, &data, &count));
   fill(data, TL_F32, count, 7);
-  tl_set *set;
+  tl_set* set;
   tl_id a, b;
   OK(tl_set_new(modules, TL_F32, &set));
   tl_modules_free(modules);
@@ -183,7 +184,7 @@ static void batch(void) {
   tl_adapter_free(tied); /* the set has its numbers */
   tl_adapter_free(lora);
 
-  tl_plan *plan;
+  tl_plan* plan;
   OK(tl_plan_new(set, &plan));
   const tl_id adapters[TOKENS] = {a, TL_NO_ADAPTER, b, a, b};
   const float scales[TOKENS] = {1, 1, 0.5f, 0.25f, 1};
@@ -223,7 +224,8 @@ static void batch(void) {
   REFUSED(TL_ERROR_ARGUMENT, "token 5 of a batch of 5",
           tl_plan_assign_uses(plan, set, TOKENS, 2, outside, twice, NULL));
   REFUSED(TL_ERROR_ARGUMENT, "adapters is NULL", tl_plan_assign(plan, set, TOKENS, NULL, NULL));
-  REFUSED(TL_ERROR_ARGUMENT, "token_of is NULL", tl_plan_assign_uses(plan, set, TOKENS, 2, NULL, twice, NULL));
+  REFUSED(TL_ERROR_ARGUMENT, "token_of is NULL",
+          tl_plan_assign_uses(plan, set, TOKENS, 2, NULL, twice, NULL));
   REFUSED(TL_ERROR_ARGUMENT, "-1", tl_plan_assign(plan, set, -1, adapters, NULL));
   REFUSED(TL_ERROR_ARGUMENT, "set is NULL", tl_plan_assign(plan, NULL, TOKENS, adapters, NULL));
   REFUSED(TL_ERROR_ARGUMENT, "plan is NULL", tl_plan_assign(NULL, set, TOKENS, adapters, NULL));
@@ -235,8 +237,8 @@ static void batch(void) {
 }
 
 static void other_formats(void) {
-  tl_adapter *adapter;
-  void *data;
+  tl_adapter* adapter;
+  void* data;
   tl_index count;
   OK(tl_adapter_load(path_in(golden, "peft/lora"), NULL, NULL, &adapter));
   OK(tl_adapter_trainable(adapter, &data, &count));
@@ -265,7 +267,7 @@ static void other_formats(void) {
   REFUSED(TL_ERROR_ARGUMENT, "TL_GGUF_",
           tl_adapter_load(path_in(golden, "gguf/llama_f16.gguf"), NULL, &options, &adapter));
 
-  tl_modules *modules;
+  tl_modules* modules;
   OK(tl_modules_of_model(path_in(golden, "peft_base.safetensors"), &modules));
   CHECK(tl_modules_count(modules) > 0);
   OK(tl_adapter_load(path_in(golden, "peft/lora"), modules, NULL, &adapter));
@@ -291,16 +293,17 @@ static void description(void) {
   OK(tl_adapter_module(adapter, m, &module));
   CHECK(strcmp(module.name, "layers.1.q") == 0 && strcmp(module.kind, "q") == 0);
   CHECK(strcmp(module.input, "x") == 0 && module.layer == 1 && module.in_features == IN);
-  CHECK(module.out_features == ROWS && module.rank == RANK && module.scaling == 0.5 && module.backward_needs_x);
+  CHECK(module.out_features == ROWS && module.rank == RANK && module.scaling == 0.5 &&
+        module.backward_needs_x);
   tl_factors factors = TL_FACTORS_INIT;
   OK(tl_adapter_factors(adapter, m, &factors));
-  void *data;
+  void* data;
   tl_index count;
   OK(tl_adapter_trainable(adapter, &data, &count));
   CHECK(factors.A == data && factors.a_stride == IN && factors.b_stride == ROWS && factors.u && factors.v);
   CHECK(factors.rank == RANK && factors.scaling == 0.5);
 
-  tl_modules *modules;
+  tl_modules* modules;
   OK(tl_adapter_modules(adapter, &modules));
   CHECK(tl_modules_count(modules) == 4);
   OK(tl_modules_get(modules, 3, &module));
@@ -314,7 +317,7 @@ static void description(void) {
   tl_adapter_free(copy);
   OK(tl_adapter_load(path_in(folder, "copy.safetensors"), NULL, NULL, &again));
   CHECK(strcmp(tl_adapter_base_model(again), "a/base") == 0);
-  void *loaded;
+  void* loaded;
   OK(tl_adapter_trainable(again, &loaded, &count));
   CHECK(memcmp(data, loaded, (size_t)count * 4) == 0);
   tl_adapter_free(again);
@@ -325,11 +328,12 @@ static void description(void) {
 
 static void refused_arguments(void) {
   tl_modules *modules = host(), *more;
-  tl_adapter *adapter = (tl_adapter *)1;
+  tl_adapter* adapter = (tl_adapter*)1;
   REFUSED(TL_ERROR_ARGUMENT, "modules is NULL", tl_modules_new(NULL));
   REFUSED(TL_ERROR_ARGUMENT, "modules is NULL", tl_modules_add(NULL, "a", 0, NULL, NULL, 1, 1, NULL));
   REFUSED(TL_ERROR_ARGUMENT, "name is NULL", tl_modules_add(modules, NULL, 0, NULL, NULL, 1, 1, NULL));
-  REFUSED(TL_ERROR_ARGUMENT, "already added", tl_modules_add(modules, "layers.0.q", 0, NULL, NULL, 1, 1, NULL));
+  REFUSED(TL_ERROR_ARGUMENT, "already added",
+          tl_modules_add(modules, "layers.0.q", 0, NULL, NULL, 1, 1, NULL));
   REFUSED(TL_ERROR_ARGUMENT, "positive", tl_modules_add(modules, "a", 0, NULL, NULL, -1, 1, NULL));
   CHECK(tl_modules_count(modules) == 4 && tl_modules_count(NULL) == 0);
   REFUSED(TL_ERROR_FILE, "nowhere", tl_modules_of_model(path_in(folder, "nowhere"), &more));
@@ -338,7 +342,8 @@ static void refused_arguments(void) {
   REFUSED(TL_ERROR_ARGUMENT, "grouped:G", tl_adapter_new(modules, "tl7", 4, 1, TL_F32, &adapter));
   CHECK(adapter == NULL);
   REFUSED(TL_ERROR_ARGUMENT, "grouped:G", tl_adapter_new(modules, "grouped:0", 4, 1, TL_F32, &adapter));
-  REFUSED(TL_ERROR_ARGUMENT, "grouped:G", tl_adapter_new(modules, "grouped:9999999999", 4, 1, TL_F32, &adapter));
+  REFUSED(TL_ERROR_ARGUMENT, "grouped:G",
+          tl_adapter_new(modules, "grouped:9999999999", 4, 1, TL_F32, &adapter));
   REFUSED(TL_ERROR_ARGUMENT, "the type 3", tl_adapter_new(modules, "lora", 4, 1, 3, &adapter));
   REFUSED(TL_ERROR_ARGUMENT, "rank -1", tl_adapter_new(modules, "lora", -1, 1, TL_F32, &adapter));
   REFUSED(TL_ERROR_ARGUMENT, "scheme is NULL", tl_adapter_new(modules, NULL, 4, 1, TL_F32, &adapter));
@@ -359,7 +364,7 @@ static void refused_arguments(void) {
   REFUSED(TL_ERROR_ARGUMENT, "module is NULL", tl_adapter_module(adapter, 0, NULL));
   REFUSED(TL_ERROR_ARGUMENT, "adapter is NULL", tl_adapter_module(NULL, 0, &module));
   REFUSED(TL_ERROR_ARGUMENT, "data is NULL", tl_adapter_trainable(adapter, NULL, NULL));
-  REFUSED(TL_ERROR_ARGUMENT, "type 9", tl_adapter_cast(adapter, 9, &(tl_adapter *){NULL}));
+  REFUSED(TL_ERROR_ARGUMENT, "type 9", tl_adapter_cast(adapter, 9, &(tl_adapter*){NULL}));
   CHECK(tl_adapter_count(NULL) == 0 && strcmp(tl_adapter_report(NULL), "") == 0);
 
   float x[TOKENS * IN] = {0}, y[TOKENS * ROWS] = {0}, h[TOKENS * 4] = {0}, gradients[1024];
@@ -371,7 +376,8 @@ static void refused_arguments(void) {
   REFUSED(TL_ERROR_ARGUMENT, "x is NULL", tl_forward(adapter, 0, NULL, &ys, NULL, NULL));
   REFUSED(TL_ERROR_ARGUMENT, "y is NULL", tl_forward(adapter, 0, &xs, NULL, NULL, NULL));
   REFUSED(TL_ERROR_ARGUMENT, "module 7 does not exist", tl_forward(adapter, 7, &xs, &ys, NULL, NULL));
-  REFUSED(TL_ERROR_ARGUMENT, "y has 16 features, but out_features is 8", tl_forward(adapter, 1, &xs, &ys, NULL, NULL));
+  REFUSED(TL_ERROR_ARGUMENT, "y has 16 features, but out_features is 8",
+          tl_forward(adapter, 1, &xs, &ys, NULL, NULL));
   REFUSED(TL_ERROR_ARGUMENT, "TL_F32", tl_shrink(adapter, 0, &xs, &h_half, NULL));
   REFUSED(TL_ERROR_ARGUMENT, "h is NULL", tl_shrink(adapter, 0, &xs, NULL, NULL));
   xs.type = -5;
@@ -416,7 +422,7 @@ static void refused_arguments(void) {
   REFUSED(TL_ERROR_ARGUMENT, "no memory", tl_merge(adapter, 0, NULL, TL_F32, ROWS, IN, IN, 1, 1));
   REFUSED(TL_ERROR_ARGUMENT, "the type 4", tl_merge(adapter, 0, y, 4, ROWS, IN, IN, 1, 1));
 
-  tl_set *set;
+  tl_set* set;
   tl_id id = 5;
   REFUSED(TL_ERROR_ARGUMENT, "the type 3", tl_set_new(modules, 3, &set));
   CHECK(set == NULL && tl_set_count(set) == 0);
@@ -424,7 +430,7 @@ static void refused_arguments(void) {
   REFUSED(TL_ERROR_ARGUMENT, "tl_adapter_cast", tl_set_add(set, adapter, &id));
   REFUSED(TL_ERROR_ARGUMENT, "adapter is NULL", tl_set_add(set, NULL, &id));
   REFUSED(TL_ERROR_ARGUMENT, "set is NULL", tl_set_add(NULL, adapter, &id));
-  REFUSED(TL_ERROR_ARGUMENT, "set is NULL", tl_plan_new(NULL, &(tl_plan *){NULL}));
+  REFUSED(TL_ERROR_ARGUMENT, "set is NULL", tl_plan_new(NULL, &(tl_plan*){NULL}));
   CHECK(id == 5);
   tl_set_free(set);
   tl_adapter_free(adapter);
@@ -436,7 +442,7 @@ static void refused_arguments(void) {
 }
 
 static void refused_files(void) {
-  tl_adapter *adapter = (tl_adapter *)1;
+  tl_adapter* adapter = (tl_adapter*)1;
   REFUSED(TL_ERROR_FILE, "nowhere.safetensors",
           tl_adapter_load(path_in(folder, "nowhere.safetensors"), NULL, NULL, &adapter));
   CHECK(adapter == NULL);
@@ -446,17 +452,18 @@ static void refused_files(void) {
 
   /* The adapter's file, cut. */
   char bytes[300];
-  FILE *whole = fopen(path_in(folder, "adapter.safetensors"), "rb");
-  FILE *cut = whole ? fopen(path_in(folder, "cut.safetensors"), "wb") : NULL;
+  FILE* whole = fopen(path_in(folder, "adapter.safetensors"), "rb");
+  FILE* cut = whole ? fopen(path_in(folder, "cut.safetensors"), "wb") : NULL;
   CHECK(cut && fread(bytes, 1, sizeof bytes, whole) == sizeof bytes);
   if (!cut) return;
   CHECK(fwrite(bytes, 1, sizeof bytes, cut) == sizeof bytes);
   fclose(whole);
   fclose(cut);
-  REFUSED(TL_ERROR_FILE, "cut.safetensors", tl_adapter_load(path_in(folder, "cut.safetensors"), NULL, NULL, &adapter));
+  REFUSED(TL_ERROR_FILE, "cut.safetensors",
+          tl_adapter_load(path_in(folder, "cut.safetensors"), NULL, NULL, &adapter));
 
   /* For other modules than the host's, and where it cannot be written. */
-  tl_modules *modules;
+  tl_modules* modules;
   OK(tl_modules_new(&modules));
   OK(tl_modules_add(modules, "layers.0.q", 0, NULL, "x", IN + 1, ROWS, NULL));
   REFUSED(TL_ERROR_FILE, "wrong base model",
@@ -468,7 +475,7 @@ static void refused_files(void) {
   tl_modules_free(modules);
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   if (argc != 3) return 2;
   snprintf(golden, sizeof golden, "%s", argv[1]);
   snprintf(folder, sizeof folder, "%s", argv[2]);
