@@ -5,9 +5,9 @@
  *
  * RESULTS. A function that can fail returns a status: TL_OK, or a negative code. tl_last_error() then says in
  * words what was wrong, where, and what to do. What a failed call would have returned through a pointer is
- * left as it was, but for handles, which become NULL. No call ends the program or throws: NULL where a
- * pointer is needed, a number that is no enumerator, an index out of range and a shape that does not fit are
- * TL_ERROR_ARGUMENT.
+ * left as it was, but for handles, which become NULL. No call throws, and none ends the program for what it
+ * is given: NULL where a pointer is needed, a number that is no enumerator, an index out of range and a shape
+ * that does not fit are TL_ERROR_ARGUMENT.
  *
  * OWNERSHIP. What a function returns through a `**` is the caller's, to be given to the ..._free of its type.
  * Strings and pointers to numbers belong to the handle that they were asked of, and die with it. Handles that
