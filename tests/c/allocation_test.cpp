@@ -99,7 +99,16 @@ int main(int argc, char** argv) {
   run_out("tl_plan_new", [&] { return tl_plan_new(set, &plan); }, [] {});
   if (tl_set_count(set) != 1) ++failures;  // those that failed have left nothing
   const tl_id ids[] = {id, id, TL_NO_ADAPTER};
-  run_out("tl_plan_assign", [&] { return tl_plan_assign(plan, set, 3, ids, nullptr); }, [] {});
+  run_out(
+      "tl_plan_assign",
+      [&] {
+        const tl_status status = tl_plan_assign(plan, set, 3, ids, nullptr);
+        tl_index width = -1, count = -1;
+        left = -1;
+        if (tl_plan_room(plan, &width, &count) != TL_OK || count != (status == TL_OK ? 2 : 0)) ++failures;
+        return status;
+      },
+      [] {});
 
   // Calls that compute allocate nothing.
   float x[3 * 24] = {}, y[3 * 16] = {}, h[3 * 4] = {};
