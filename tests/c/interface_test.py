@@ -11,6 +11,7 @@ import re
 import struct
 import subprocess
 import sys
+import threading
 from ctypes import byref, c_char_p, c_double, c_float, c_int, c_int64, c_size_t, c_ssize_t, c_void_p
 
 library, golden, folder = map(pathlib.Path, sys.argv[1:])
@@ -178,6 +179,23 @@ refused(-1, "path is NULL", tl.tl_adapter_load(None, None, None, byref(nothing))
 refused(-2, "nowhere", tl.tl_adapter_load(b"/nowhere", None, None, byref(nothing)))
 refused(-1, "adapter is NULL", tl.tl_forward(None, 0, xs, ys, None, None))
 refused(-1, "module 99", tl.tl_forward(adapter, 99, xs, ys, None, None))
+
+# Each thread has its own last error.
+texts = []
+
+
+
+def fail_elsewhere():
+    texts.append(tl.tl_last_error())
+    tl.tl_adapter_load(b"/elsewhere", None, None, byref(c_void_p()))
+    texts.append(tl.tl_last_error())
+
+
+thread = threading.Thread(target=fail_elsewhere)
+thread.start()
+thread.join()
+if texts[0] != b"" or b"elsewhere" not in texts[1] or b"module 99" not in tl.tl_last_error():
+    faults.append(f"last errors of two threads: {texts}, {tl.tl_last_error()}")
 tl.tl_adapter_free(adapter)
 tl.tl_modules_free(modules)
 
