@@ -1,5 +1,6 @@
-# `cpack -G DEB` in the build folder makes libtiedlora-dev_VERSION_all.deb: headers, CMake package, pkg-config. The C interface,
-# which depends on the machine, is not in it. With SOURCE_DATE_EPOCH set, for configuring too, the same tree gives the same bytes.
+# `cpack -G DEB` in the build folder makes libtiedlora-dev_VERSION_all.deb: headers, CMake package, pkg-config. The C
+# interface, which depends on the machine, is not in it. With SOURCE_DATE_EPOCH set, for configuring too, the same
+# tree gives the same bytes.
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_NAME libtiedlora-dev)
 set(CPACK_PACKAGE_CONTACT "The tiedlora authors <maintainers@tiedlora.example.org>")
@@ -51,5 +52,6 @@ if(GZIP)
           DESTINATION share/doc/libtiedlora-dev COMPONENT tiedlora_debian EXCLUDE_FROM_ALL)
 endif()
 # Without the component of the C interface.
-set(CPACK_INSTALL_CMAKE_PROJECTS ${PROJECT_BINARY_DIR} tiedlora Unspecified / ${PROJECT_BINARY_DIR} tiedlora tiedlora_debian /)
+set(CPACK_INSTALL_CMAKE_PROJECTS ${PROJECT_BINARY_DIR} tiedlora Unspecified / # and what only this package has
+                                 ${PROJECT_BINARY_DIR} tiedlora tiedlora_debian /)
 include(CPack)

@@ -133,7 +133,8 @@ for P in (F32, F16, BF16):
         xs, ys, hs = view(x, X, IN, TOKENS), view(y, X, ROWS, TOKENS), view(h, F32, RANK, TOKENS)
         ok(tl.tl_forward(adapter, MODULE, xs, ys, hs, None))
         options = Options(ctypes.sizeof(Options), 0.5, None, 0, 0, 1, None, 0)
-        ok(tl.tl_backward(adapter, MODULE, xs, hs, view(dy, X, ROWS, TOKENS), gradients, view(dx, X, IN, TOKENS), options))
+        dys, dxs = view(dy, X, ROWS, TOKENS), view(dx, X, IN, TOKENS)
+        ok(tl.tl_backward(adapter, MODULE, xs, hs, dys, gradients, dxs, options))
         for what, array in (("h", h), ("y", y), ("gradients", gradients), ("dx", dx)):
             same(f"{what} of parameters {P}, tokens {X}", array)
     weight = numbers(P, ROWS * IN, 5)

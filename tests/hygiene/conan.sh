@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# conan.sh DIR: packaging/conan with a Conan that reaches no registry: Eigen and nlohmann/json come as this machine has them. The
-# recipe packs, and its test package finds, builds and runs. Exits with 77 where .venv has no Conan (script/bootstrap packages).
+# conan.sh DIR: packaging/conan with a Conan that reaches no registry: Eigen and nlohmann/json come as this machine
+# has them. The recipe packs, and its test package finds, builds and runs. Exits with 77 where .venv has no Conan
+# (script/bootstrap packages).
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 conan=$root/.venv/bin/conan

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# release.sh COMPILER DIR: script/release of the last commit, in two places, gives the same bytes; lintian has nothing to say of the
-# Debian package; and what it installs is found and used by CMake and by pkg-config. Exits with 77 outside of a git checkout.
+# release.sh COMPILER DIR: script/release of the last commit, in two places, gives the same bytes; lintian has nothing
+# to say of the Debian package; and what it installs is found and used by CMake and by pkg-config. Exits with 77
+# outside of a git checkout.
 set -euo pipefail
 compiler=$1 dir=$2
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -25,7 +26,8 @@ refused 'differs from its commit'
 
 command -v lintian >/dev/null && lintian --allow-root --fail-on error,warning one.release/*.deb
 dpkg-deb --extract one.release/*.deb installed
-cmake -S "$root"/tests/consumers/find_package -B consumer -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_PREFIX_PATH="$dir"/installed/usr
+cmake -S "$root"/tests/consumers/find_package -B consumer -DCMAKE_CXX_COMPILER="$compiler" \
+  -DCMAKE_PREFIX_PATH="$dir"/installed/usr
 cmake --build consumer
 consumer/consumer
 export PKG_CONFIG_PATH=$dir/installed/usr/share/pkgconfig

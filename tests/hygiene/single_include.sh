@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# single_include.sh COMPILER EIGEN JSON DIR: the single headers that script/amalgamate makes, without include/ on the path: they are
-# the same bytes when made again, each compiles alone, two units of a program link, files come back as they were, and tests of the
-# library pass with them.
+# single_include.sh COMPILER EIGEN JSON DIR: the single headers that script/amalgamate makes, without include/ on the
+# path: they are the same bytes when made again, each compiles alone, two units of a program link, files come back as
+# they were, and tests of the library pass with them.
 set -euo pipefail
 compiler=$1 eigen=$2 json=$3 dir=$4
 root=$(cd "$(dirname "$0")/../.." && pwd)

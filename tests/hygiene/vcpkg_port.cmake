@@ -1,6 +1,7 @@
-# cmake -DDIR=… -P vcpkg_port.cmake: runs packaging/vcpkg's portfile with stand-ins for the functions of vcpkg that it calls (vcpkg
-# itself needs its own registry), and checks what vcpkg checks of a package: files where its rules want them, a copyright, a
-# manifest that it reads, no path of the machine that built it, no empty folder. A project then finds the package.
+# cmake -DDIR=… -P vcpkg_port.cmake: runs packaging/vcpkg's portfile with stand-ins for the functions of vcpkg that it
+# calls (vcpkg itself needs its own registry), and checks what vcpkg checks of a package: files where its rules want
+# them, a copyright, a manifest that it reads, no path of the machine that built it, no empty folder. A project then
+# finds the package.
 cmake_minimum_required(VERSION 3.25)
 get_filename_component(root ${CMAKE_CURRENT_LIST_DIR}/../.. ABSOLUTE)
 set(PORT tiedlora)
@@ -13,7 +14,8 @@ function(run)
 endfunction()
 function(vcpkg_cmake_configure)
   cmake_parse_arguments(arg "" SOURCE_PATH OPTIONS ${ARGN})
-  run(${CMAKE_COMMAND} -S ${arg_SOURCE_PATH} -B ${DIR}/build -DCMAKE_INSTALL_PREFIX=${CURRENT_PACKAGES_DIR} ${arg_OPTIONS})
+  run(${CMAKE_COMMAND} -S ${arg_SOURCE_PATH} -B ${DIR}/build -DCMAKE_INSTALL_PREFIX=${CURRENT_PACKAGES_DIR}
+      ${arg_OPTIONS})
 endfunction()
 function(vcpkg_cmake_install)
   run(${CMAKE_COMMAND} --install ${DIR}/build)
@@ -24,8 +26,8 @@ function(vcpkg_cmake_config_fixup) # to share/PORT, one folder higher, and the f
   foreach(path IN LISTS files)
     file(READ ${path} text)
     string(REPLACE "/../../../\" ABSOLUTE" "/../../\" ABSOLUTE" text "${text}")
-    string(REGEX REPLACE "(get_filename_component\\(_IMPORT_PREFIX \"\\\${_IMPORT_PREFIX}\" PATH\\)\n)+"
-           "get_filename_component(_IMPORT_PREFIX \"\${_IMPORT_PREFIX}\" PATH)\nget_filename_component(_IMPORT_PREFIX \"\${_IMPORT_PREFIX}\" PATH)\n" text "${text}")
+    set(up "get_filename_component(_IMPORT_PREFIX \"\${_IMPORT_PREFIX}\" PATH)\n")
+    string(REPLACE "${up}${up}${up}" "${up}${up}" text "${text}")
     get_filename_component(name ${path} NAME)
     file(WRITE ${CURRENT_PACKAGES_DIR}/share/${PORT}/${name} "${text}")
   endforeach()
@@ -73,4 +75,5 @@ if(NOT name STREQUAL PORT OR NOT license STREQUAL MIT OR NOT version MATCHES "^[
   message(FATAL_ERROR "vcpkg.json: ${name} ${version}, ${license}")
 endif()
 
-run(${CMAKE_COMMAND} -S ${root}/tests/consumers/find_package -B ${DIR}/consumer -DCMAKE_PREFIX_PATH=${CURRENT_PACKAGES_DIR})
+run(${CMAKE_COMMAND} -S ${root}/tests/consumers/find_package -B ${DIR}/consumer
+    -DCMAKE_PREFIX_PATH=${CURRENT_PACKAGES_DIR})
