@@ -17,7 +17,7 @@
 #include <tiedlora/io.hpp>
 #include <tiedlora/tiedlora.hpp>
 #include <type_traits>  // is_same, type_identity
-#include <utility>      // move
+#include <utility>      // forward, move
 #include <variant>      // variant, visit
 #include <vector>       // vector
 
@@ -217,10 +217,15 @@ const tl::Layout& layout_of(const tl_adapter* adapter) {
   return *with_adapter(adapter, [](const auto& a) { return &a.layout(); });
 }
 
+// Not `new` at the border itself: clang-tidy sees a function that may not throw there.
+template <class Handle, class... Parts>
+Handle* new_handle(Parts&&... parts) {
+  return new Handle{std::forward<Parts>(parts)...};
+}
 template <class P>
 tl_adapter* new_adapter(tl::Adapter<P> adapter, tl::Provenance source = {}, std::string report = {}) {
   auto numbers = std::make_shared<tl::Adapter<P>>(std::move(adapter));
-  return new tl_adapter{std::move(numbers), std::move(source), std::move(report)};
+  return new_handle<tl_adapter>(std::move(numbers), std::move(source), std::move(report));
 }
 
 // body(set) with the set of the same type as the plan.
@@ -365,7 +370,10 @@ int tl_version() noexcept { return TL_VERSION; }
 const char* tl_kernel_isa() noexcept { return tl::kernel_isa(); }
 
 tl_status tl_modules_new(tl_modules** modules) noexcept {
-  return at_border([&] { place_for(modules, "modules") = new tl_modules; });
+  return at_border([&] {
+    tl_modules*& result = place_for(modules, "modules");  // before there is one to lose
+    result = new_handle<tl_modules>();
+  });
 }
 void tl_modules_free(tl_modules* modules) noexcept { delete modules; }
 tl_status tl_modules_add(tl_modules* modules, const char* name, int layer, const char* kind,
@@ -385,7 +393,7 @@ tl_status tl_modules_add(tl_modules* modules, const char* name, int layer, const
 tl_status tl_modules_of_model(const char* path, tl_modules** modules) noexcept {
   return at_border([&] {
     tl_modules*& result = place_for(modules, "modules");
-    result = new tl_modules{value_of(tl::try_model_modules(path_of(path)))};
+    result = new_handle<tl_modules>(value_of(tl::try_model_modules(path_of(path))));
   });
 }
 tl_index tl_modules_count(const tl_modules* modules) noexcept { return modules ? modules->list.size() : 0; }
@@ -457,7 +465,7 @@ tl_status tl_adapter_find(const tl_adapter* adapter, const char* name, tl_index*
 tl_status tl_adapter_modules(const tl_adapter* adapter, tl_modules** modules) noexcept {
   return at_border([&] {
     tl_modules*& result = place_for(modules, "modules");
-    result = new tl_modules{layout_of(adapter).modules()};
+    result = new_handle<tl_modules>(layout_of(adapter).modules());
   });
 }
 const char* tl_adapter_base_model(const tl_adapter* adapter) noexcept {
@@ -587,7 +595,7 @@ tl_status tl_set_new(const tl_modules* modules, tl_type type, tl_set** set) noex
     tl_set*& result = place_for(set, "set");
     const tl::ModuleList& list = given(modules, "modules").list;
     result = with_type(type, "the set", [&]<class P>(Type<P>) {
-      return new tl_set{std::make_unique<tl::AdapterSet<P>>(list)};
+      return new_handle<tl_set>(std::make_unique<tl::AdapterSet<P>>(list));
     });
   });
 }
@@ -622,7 +630,7 @@ tl_index tl_set_count(const tl_set* set) noexcept {
 tl_status tl_plan_new(const tl_set* set, tl_plan** plan) noexcept {
   return at_border([&] {
     tl_plan*& result = place_for(plan, "plan");
-    result = std::visit([]<class P>(const OwnSet<P>&) { return new tl_plan{tl::BatchPlan<P>()}; },
+    result = std::visit([]<class P>(const OwnSet<P>&) { return new_handle<tl_plan>(tl::BatchPlan<P>()); },
                         given(set, "set").adapters);
   });
 }
