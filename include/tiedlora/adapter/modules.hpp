@@ -62,6 +62,11 @@ class ModuleList {
 
     // A label the user wrote and one private to a kind never coincide: they differ in their first letter.
     const int input = intern(module.input.empty() ? "k" + module.kind : "i" + module.input);
+    const int kind = intern("k" + module.kind);
+    // Where memory runs out on the way, the list is as it was.
+    make_room(modules_);
+    make_room(labels_);
+    int& occurrences = occurrences_[pair_key(module.layer, kind)];
     const auto [reader, is_first] = first_reader_.try_emplace(pair_key(module.layer, input), size());
     if (!is_first) {
       const Module& other = modules_[static_cast<std::size_t>(reader->second)];
@@ -71,9 +76,10 @@ class ModuleList {
                                detail::in_quotes(other.name), " with ", other.in_features,
                                "; give it an input label (and kind) of its own")};
     }
-    const int kind = intern("k" + module.kind);
-    labels_.push_back({kind, input, occurrences_[pair_key(module.layer, kind)]++, reader->second});
+    Undo undo = {first_reader_, reader->first, is_first};
     index_by_name_.emplace(module.name, size());
+    undo.is_needed = false;
+    labels_.push_back({kind, input, occurrences++, reader->second});
     modules_.push_back(std::move(module));
     return size() - 1;
   }
@@ -124,6 +130,19 @@ class ModuleList {
   static std::uint64_t pair_key(int layer, int label) {
     return static_cast<std::uint64_t>(static_cast<std::uint32_t>(layer)) << 32 |
            static_cast<std::uint32_t>(label);
+  }
+  // Forgets a module's input again, unless it was added.
+  struct Undo {
+    std::unordered_map<std::uint64_t, Index>& first_reader;
+    std::uint64_t key;
+    bool is_needed;
+    ~Undo() {
+      if (is_needed) first_reader.erase(key);
+    }
+  };
+  template <class T>
+  static void make_room(std::vector<T>& of) {
+    if (of.size() == of.capacity()) of.reserve(2 * of.size() + 1);
   }
   int intern(const std::string& label) {
     return label_ids_.try_emplace(label, static_cast<int>(label_ids_.size())).first->second;

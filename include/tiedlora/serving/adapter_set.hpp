@@ -169,12 +169,12 @@ class AdapterSet {
     if (!placement) return placement.failure();
     if (next_ == std::numeric_limits<std::int32_t>::max()) return Failure{"an AdapterSet has run out of ids"};
     outdated.swap(published_);
-    const AdapterId number = next_++;
-    if (number % detail::residents_per_chunk == 0) chunks_.push_back({new_chunk(), 0, false});
+    const AdapterId number = next_;
+    if (chunk_of(number) == chunks_.size()) chunks_.push_back({new_chunk(), 0, false});
     OwnChunk& chunk = writable_chunk(number);
     chunk.residents->push_back(
         {*std::move(placement), std::move(owner), view.trainable().data(), view.frozen().data()});
-    ++chunk.count, ++count_;
+    ++next_, ++chunk.count, ++count_;  // where memory ran out, the set is as it was
     return first_id_ + number;
   }
 

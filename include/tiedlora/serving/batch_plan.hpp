@@ -5,7 +5,6 @@
 #include <cmath>      // isfinite
 #include <cstddef>    // size_t
 #include <span>       // span
-#include <string>     // string
 #include <tuple>      // tuple
 #include <utility>    // move
 #include <vector>     // vector
@@ -71,22 +70,26 @@ class BatchPlan {
 
   /// Makes the plan anew, in the memory that it has. After an Error it is of no tokens.
   void assign(AdapterSnapshot<P> snapshot, std::span<const TokenAdapter> tokens) {
+    Unfinished unfinished = {this};
     begin(std::move(snapshot), static_cast<Index>(tokens.size()));
     for (std::size_t t = 0; t < tokens.size(); ++t)
       push({static_cast<Index>(t), tokens[t].adapter, tokens[t].scale});
     finish();
+    unfinished.plan = nullptr;
   }
   void assign(AdapterSnapshot<P> snapshot, Index tokens, std::span<const AdapterUse> uses) {
+    Unfinished unfinished = {this};
     if (tokens < 0 || static_cast<std::size_t>(tokens) > uses_of_.max_size())
-      fail_empty(detail::message("a batch cannot have ", tokens, " tokens"));
+      detail::fail(detail::message("a batch cannot have ", tokens, " tokens"));
     begin(std::move(snapshot), tokens);
     for (const AdapterUse& use : uses) {
       if (use.token < 0 || use.token >= tokens)
-        fail_empty(detail::message("adapter ", detail::number_of(use.adapter), " is for token ", use.token,
-                                   " of a batch of ", tokens));
+        detail::fail(detail::message("adapter ", detail::number_of(use.adapter), " is for token ", use.token,
+                                     " of a batch of ", tokens));
       push(use);
     }
     finish();
+    unfinished.plan = nullptr;
   }
 
   const AdapterSnapshot<P>& snapshot() const { return snapshot_; }
@@ -128,10 +131,13 @@ class BatchPlan {
     float scale;
   };
 
-  [[noreturn]] void fail_empty(const std::string& message) {
-    begin({}, 0);
-    detail::fail(message);
-  }
+  // Makes a plan of no tokens of one that an Error, or the lack of memory, left half made.
+  struct Unfinished {
+    BatchPlan* plan;
+    ~Unfinished() {
+      if (plan) plan->begin({}, 0);
+    }
+  };
 
   void begin(AdapterSnapshot<P> snapshot, Index tokens) {
     snapshot_ = std::move(snapshot);
@@ -147,10 +153,10 @@ class BatchPlan {
   void push(const AdapterUse& use) {
     if (use.adapter == no_adapter) return;
     if (!std::isfinite(use.scale))
-      fail_empty(detail::message("token ", use.token, " has the scale ", use.scale));
+      detail::fail(detail::message("token ", use.token, " has the scale ", use.scale));
     const detail::Resident<P>* adapter = snapshot_.find(use.adapter);
     if (!adapter)
-      fail_empty(detail::message(
+      detail::fail(detail::message(
           "token ", use.token, " asks for an adapter that is not there: ", snapshot_.describe(use.adapter)));
     const Index pass = uses_of_[static_cast<std::size_t>(use.token)]++;
     uses_.push_back({pass, adapter, use.adapter, use.token, use.scale});
