@@ -4,7 +4,7 @@
 #include <vector>     // vector
 
 #include "checks/batch.hpp"
-#include "checks/forward.hpp"
+#include "checks/modules.hpp"
 #include "checks/optimizer.hpp"
 #include "commands.hpp"
 
@@ -14,6 +14,7 @@ std::vector<Check> all_checks() {
   using namespace checks;
   return {
       {"forward_of_modules_with_one_A", forward_of_modules_with_one_a},
+      {"shrink_backward_of_modules_with_one_A", shrink_backward_of_modules_with_one_a},
       {"graph_needs_its_workspace_before", graph_needs_its_workspace_before},
       {"batch_of_tenants_and_others", batch_of_tenants_and_others},
       {"batch_of_tenants", batch_of_tenants},

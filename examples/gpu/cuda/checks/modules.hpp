@@ -1,4 +1,4 @@
-// forward of modules with one A.
+// Modules with one A, and graphs.
 #pragma once
 
 #include <span>    // span
@@ -51,6 +51,37 @@ inline void forward_of_modules_with_one_a() {
       ys[m].require_equal("y" + tokens + ", module " + std::to_string(m), bound(rank, in), stream);
     }
     h.require_equal("h" + tokens, bound(1, in), stream);
+  }
+}
+
+/// More modules than a launch has room for: dA and dx are those of the sum of their dh.
+inline void shrink_backward_of_modules_with_one_a() {
+  constexpr Index in = 300, rank = 6, count = 20;
+  constexpr std::size_t modules = 6;
+  Dice dice(6);
+  const OwnStream stream;
+  const CudaBackend backend(stream);
+  const OnBoth a(dice, in, rank);
+  OnBoth x(dice, in, count);
+  std::vector<OnBoth> dhs;
+  for (std::size_t m = 0; m < modules; ++m) dhs.emplace_back(dice, rank, count);
+  std::vector<Tokens<const float>> dh_here, dh_there;
+  for (OnBoth& dh : dhs) dh_here.push_back(dh.here()), dh_there.push_back(dh.there());
+  const auto all = []<class T>(T* data) {
+    return std::vector<Factors<T>>(
+        modules, {.A = data, .a_stride = in, .rank = rank, .in_features = in, .out_features = 0});
+  };
+  for (const bool overwrite : {false, true}) {
+    OnBoth da(dice, in, rank), dx(dice, in, count);
+    const auto here = all(a.host.data()), there = all(static_cast<const float*>(a.device.data()));
+    const auto gradients_here = all(da.host.data()), gradients_there = all(da.device.data());
+    const CallOptions o = {.overwrite = overwrite};
+    tiedlora::shrink_backward(std::span<const Factors<const float>>(here), Tokens<const float>(x.here()),
+                              dh_here, gradients_here, dx.here(), o);
+    tiedlora::shrink_backward(backend, std::span<const Factors<const float>>(there),
+                              Tokens<const float>(x.there()), dh_there, gradients_there, dx.there(), o);
+    da.require_equal("dA", bound(count, modules), stream);
+    dx.require_equal("dx", bound(rank, modules), stream);
   }
 }
 
