@@ -20,6 +20,7 @@ std::vector<Check> all_checks() {
       {"batch_of_tenants", batch_of_tenants},
       {"batch_with_several_adapters_for_a_token", batch_with_several_adapters_for_a_token},
       {"batch_without_adapters", batch_without_adapters},
+      {"batch_of_more_features_than_a_block", batch_of_more_features_than_a_block},
       {"batch_is_sent_once_for_all_modules", batch_is_sent_once_for_all_modules},
       {"batch_of_more_pieces_than_65535", batch_of_more_pieces_than_65535},
       {"optimizer_steps_and_clips", [] { OptimizerCheck().steps_and_clips(); }},

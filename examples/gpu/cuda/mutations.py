@@ -35,7 +35,6 @@ MUTATIONS = [
     ("du forgets v", "kernels/gradient.cuh", "du += s[j] * mg", "du += mg"),
     ("16 bytes are loaded wherever they are", "kernels/numbers.cuh", "count >= 8 && is_aligned_to_16(from)", "count >= 8"),
     ("of modules with one A the last one's dh counts", "kernels/sum.cuh", "sum += dh", "sum = dh"),
-    ("the splits of a product add up another's", "kernels/shrink_few.cuh", "group * splits", "blockIdx.y * splits"),
     ("the last block does not wait for all", "kernels/product.cuh", "+ 1 == expected", "== 0"),
 ]
 

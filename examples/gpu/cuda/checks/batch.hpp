@@ -23,10 +23,10 @@ inline tiedlora::Scheme tenants_over_one_ab() {
 
 class BatchCheck {
  public:
-  static constexpr Index in = 67, out = 45, rank = 5;
+  static constexpr Index out = 45, rank = 5;
 
-  explicit BatchCheck(Index tokens, int layers = 2)
-      : tokens_(tokens), here_(host_modules(layers)), there_(here_.modules()) {}
+  explicit BatchCheck(Index tokens, int layers = 2, Index in = 67)
+      : tokens_(tokens), in_(in), here_(host_modules(layers, in)), there_(here_.modules()) {}
 
   /// So many adapters of one layout and one frozen array.
   void add_family(const tiedlora::Scheme& scheme, int size, Index rank_of_all = rank) {
@@ -71,7 +71,7 @@ class BatchCheck {
     DeviceBatch<float> batch(backend);
     const tiedlora::BatchPlan<float> plan(here_.snapshot(), tokens_, here);
     batch.assign(tiedlora::BatchPlan<float>(there_.snapshot(), tokens_, there));
-    OnBoth x(dice_, in, tokens_), h(dice_, rank, std::max<Index>(1, plan.size()));
+    OnBoth x(dice_, in_, tokens_), h(dice_, rank, std::max<Index>(1, plan.size()));
     for (const Index m : {Index{0}, Index{1}, here_.modules().size() - 1})
       for (const bool overwrite : {false, true}) {
         OnBoth y(dice_, here_.modules()[m].out_features, tokens_);
@@ -80,7 +80,7 @@ class BatchCheck {
         batch.shrink(m, Tokens<const float>(x.there()), h.there().tokens(0, plan.size()));
         batch.expand(m, Tokens<const float>(h.there().tokens(0, plan.size())), y.there(), o);
         y.require_equal("module " + std::to_string(m) + (overwrite ? ", overwritten" : ""),
-                        3 * bound(rank, in), stream);
+                        3 * bound(rank, in_), stream);
       }
   }
   /// Each token has an adapter or, seldom, none.
@@ -110,7 +110,7 @@ class BatchCheck {
   };
 
   /// q and k, which read one x, and down, which reads another.
-  static tiedlora::ModuleList host_modules(int layers) {
+  static tiedlora::ModuleList host_modules(int layers, Index in) {
     tiedlora::ModuleList modules;
     for (int layer = 0; layer < layers; ++layer)
       for (const char* kind : {"q", "k", "down"})
@@ -127,7 +127,7 @@ class BatchCheck {
       for (Index i = 0; i < map.rows(); ++i) map(i, j) = static_cast<float>(dice_.uniform());
   }
 
-  Index tokens_;
+  Index tokens_, in_;
   Dice dice_{1};
   std::vector<Array<float>> arrays_;  // on the device; they outlive the set
   tiedlora::AdapterSet<float> here_, there_;
@@ -153,6 +153,13 @@ inline void batch_with_several_adapters_for_a_token() {
   batch.check_with_several_adapters_for_a_token();
 }
 inline void batch_without_adapters() { BatchCheck(90).check({}); }
+
+/// Blocks share the sums of each adapter.
+inline void batch_of_more_features_than_a_block() {
+  BatchCheck batch(12, 1, shrink_few_shape::features + 76);
+  batch.add_family(tiedlora::schemes::lora(), 4);
+  batch.check_with_random_adapters();
+}
 
 /// 64 LoRAs: what goes to the device does not grow with the model.
 inline void batch_is_sent_once_for_all_modules() {
