@@ -32,7 +32,27 @@ expect() {
 }
 no_cuda='-- tiedlora: no nvcc, so no gpu_cuda' no_opencl='-- tiedlora: no OpenCL, so no gpu_opencl'
 
-expect 0 $'gpu_cuda: parity passed\ngpu_cuda: train passed\ngpu_opencl: parity passed\ngpu_opencl: train passed'
+sanitizer=$root/bin/compute-sanitizer
+if ! command -v compute-sanitizer && ! compgen -G '/usr/local/cuda*/bin/compute-sanitizer'; then
+  expect 0 $'gpu_cuda: parity passed\ngpu_cuda: parity not under compute-sanitizer: there is none'
+  expect 0 $'gpu_cuda: check passed\ngpu_cuda: check not under compute-sanitizer: there is none' check
+fi
+# It runs the program that it gets, and fails where the tool is $BAD_TOOL.
+cat >"$sanitizer" <<'END'
+#!/bin/sh
+[ "$2" != "${BAD_TOOL:-}" ] || exit 1
+echo "sanitized: $*"
+exec "$5" "$6"
+END
+chmod +x "$sanitizer"
+expect 0 $'gpu_cuda: parity passed\ngpu_cuda: parity under compute-sanitizer, memcheck: passed
+gpu_cuda: parity under compute-sanitizer, racecheck: passed\ngpu_cuda: check passed
+gpu_cuda: check under compute-sanitizer, memcheck: passed\ngpu_cuda: check under compute-sanitizer, racecheck: passed
+gpu_cuda: train passed\ngpu_opencl: parity passed\ngpu_opencl: train passed'
+expect 0 'sanitized: --tool memcheck --error-exitcode 1 build/demo/bin/gpu_cuda parity --cases 24' parity
+expect 0 'sanitized: --tool racecheck --error-exitcode 1 build/demo/bin/gpu_cuda check' check
+BAD_TOOL=racecheck expect 1 $'memcheck: passed\ngpu_cuda: check under compute-sanitizer, racecheck: FAILED' check
+expect 0 'gpu_opencl: no check' check
 expect 0 'gpu_opencl parity --cases 5' parity --cases 5
 expect 2 'script/gpu [(parity' --cases 5
 CONFIGURED=$no_cuda expect 0 $'gpu_cuda: not built: no nvcc, so no gpu_cuda\ngpu_opencl: parity passed'

@@ -2,7 +2,7 @@
 //
 // Few tokens (up to eight) go by vector kernels, more by tensor cores. A call is a launch or a few, without
 // synchronisation; calls of one backend go in the order of its stream. Results are the same bits every time.
-// Not done: slices, dropout, shrink_backward of several modules in one launch.
+// Not done: slices, dropout.
 #pragma once
 
 #include <algorithm>  // max, min
@@ -13,6 +13,7 @@
 
 #include "device.cuh"
 #include "kernels/forward_few.cuh"
+#include "kernels/sum.cuh"
 #include "launches.cuh"
 #include "memory.hpp"
 
@@ -27,8 +28,7 @@ Product<P> product_of_A(const Factors<const P>& f, Index tokens) {
           .stride = f.a_stride,
           .rank = static_cast<int>(f.rank),
           .features = static_cast<int>(f.in_features),
-          .count = static_cast<int>(tokens),
-          .wide = is_wide(f.A, f.a_stride)};
+          .count = static_cast<int>(tokens)};
 }
 /// B with its scales; of rank 0 without, since nothing times NaN is NaN.
 template <class P>
@@ -41,7 +41,6 @@ Product<P> product_of_B(const Factors<const P>& f, Index tokens, const CallOptio
           .rank = static_cast<int>(f.rank),
           .features = static_cast<int>(f.out_features),
           .count = static_cast<int>(tokens),
-          .wide = is_wide(f.B, f.b_stride),
           .overwrite = o.overwrite};
 }
 
@@ -78,18 +77,15 @@ class CudaBackend {
                            {.matrix = gradient.B,
                             .stride = gradient.b_stride,
                             .rank_scale = gradient.u,
-                            .feature_scale = gradient.v,
-                            .wide = is_wide(gradient.B, gradient.b_stride)},
+                            .feature_scale = gradient.v},
                            dh, o.token_scale);
   }
   template <class P, class X, class Dx>
   void shrink_backward(const Factors<const P>& f, const Tokens<const X>& x, const Tokens<const float>& dh,
                        const Factors<float>& gradient, const Tokens<Dx>& dx, const CallOptions& o) const {
     if (gradient.A && f.rank > 0)
-      launches_.outer_tokens(
-          product_of_A(f, x.count), dh, x,
-          {.matrix = gradient.A, .stride = gradient.a_stride, .wide = is_wide(gradient.A, gradient.a_stride)},
-          Tokens<float>(), nullptr);
+      launches_.outer_tokens(product_of_A(f, x.count), dh, x,
+                             {.matrix = gradient.A, .stride = gradient.a_stride}, Tokens<float>(), nullptr);
     if (dx.is_none()) return;
     Product<P> p = product_of_A(f, dx.count);
     p.overwrite = o.overwrite;
@@ -138,13 +134,45 @@ class CudaBackend {
         const std::size_t m = first + static_cast<std::size_t>(n);
         products.some[n] = product_of_B(modules[m], y[m].count, o);
         products.some[n].place = n;
-        inputs.of[n] = h[m], outputs.of[n] = y[m], outputs.wide[n] = is_wide(y[m]);
+        inputs.of[n] = h[m], outputs.of[n] = y[m];
         if (modules[m].rank > 0 || o.overwrite) features = std::max(features, products.some[n].features);
       }
       if (features > 0)
         launches_.expand_few(products, count, features, inputs, outputs, o.token_scale,
                              static_cast<const P* const*>(nullptr));
     });
+  }
+
+  /// Several modules with one x: those that share A and its gradient go through both once, with the sum of
+  /// their dh, so that x is read and dx read and written once for all of them.
+  template <class P, class X, class Dx>
+  void shrink_backward(std::span<const Factors<const P>> modules, const Tokens<const X>& x,
+                       std::span<const Tokens<const float>> dh, std::span<const Factors<float>> gradients,
+                       const Tokens<Dx>& dx, const CallOptions& o) const {
+    CallOptions options = o;
+    const auto share = [&](std::size_t a, std::size_t b) {
+      return modules[a].A == modules[b].A && modules[a].a_stride == modules[b].a_stride &&
+             modules[a].rank == modules[b].rank && gradients[a].A == gradients[b].A;
+    };
+    for (std::size_t m = 0; m < modules.size(); ++m) {
+      bool is_done = modules[m].rank == 0;
+      for (std::size_t before = 0; before < m; ++before) is_done = is_done || share(before, m);
+      if (is_done) continue;
+      Tokens<const float> sum = dh[m];
+      Inputs<float> terms = {.of = {sum}};
+      int count = 1;
+      for (std::size_t other = m + 1; other < modules.size(); ++other) {
+        if (!share(m, other)) continue;
+        if (count == most_modules) {
+          sum = terms.of[0] = sum_of(terms, count, modules[m].rank);
+          count = 1;
+        }
+        terms.of[count++] = dh[other];
+      }
+      if (count > 1) sum = sum_of(terms, count, modules[m].rank);
+      shrink_backward(modules[m], x, sum, gradients[m], dx, options);
+      options.overwrite = false;  // only the first sets dx
+    }
   }
 
   /// forward of modules with one A (same pointer, rank and x), in one launch where tokens are few: h is
@@ -170,6 +198,16 @@ class CudaBackend {
       body(first, static_cast<int>(std::min<std::size_t>(most_modules, count - first)));
   }
 
+  /// Good until the next sum: the stream keeps the order. (It may be its own first term.)
+  Tokens<const float> sum_of(const Inputs<float>& terms, int count, Index rank) const {
+    Tokens<float> to = {.width = rank, .count = terms.of[0].count, .stride = rank};
+    to.data = sums_.get(rank * to.count, 0, stream()).sums;
+    const Index blocks = (rank * to.count + sum_threads - 1) / sum_threads;
+    launch({{static_cast<unsigned>(std::max<Index>(blocks, 1)), 1, 1}, sum_threads, 0, stream()}, sum_kernel,
+           terms, count, to);
+    return Tokens<const float>(to);
+  }
+
   template <class P, class X, class Y>
   void forward_some(std::span<const Factors<const P>> modules, const Tokens<const X>& x,
                     std::span<const Tokens<Y>> y, const Tokens<float>& h, const CallOptions& o,
@@ -189,7 +227,7 @@ class CudaBackend {
     for (std::size_t m = 0; m < modules.size(); ++m) {
       products.some[m] = product_of_B(modules[m], x.count, o);
       products.some[m].place = static_cast<int>(m);
-      outputs.of[m] = y[m], outputs.wide[m] = is_wide(y[m]);
+      outputs.of[m] = y[m];
       pieces_of_expand += parts_of(modules[m].out_features, expand_few_shape::features);
     }
     const int pieces_of_shrink = parts_of(a.rank, shrink_few_shape::ranks) *
@@ -199,11 +237,12 @@ class CudaBackend {
         blocks_at_once(forward_few_kernel<P, X, Y>, threads, sizeof(Shared));  // of this device
     const int grid = std::min(work, at_once);
     launch({{at_least_one(grid), 1, 1}, threads, sizeof(Shared), stream(), true}, forward_few_kernel<P, X, Y>,
-           a, products, static_cast<int>(modules.size()), x, is_wide(x), h, outputs, o.token_scale,
+           a, products, static_cast<int>(modules.size()), x, h, outputs, o.token_scale,
            launches_.workspace(static_cast<Index>(pieces_of_shrink) * shrink_few_shape::sums, 0));
   }
 
   Launches launches_;
+  mutable Room sums_;  // of dh
 };
 
 }  // namespace gpu_cuda

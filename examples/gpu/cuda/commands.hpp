@@ -25,6 +25,15 @@ struct ParityTable {
 /// The parity kit, for every mixture of types in turn.
 void check_parity(std::size_t cases, std::uint64_t seed, const std::function<void(const ParityTable&)>& show);
 
+/// One of what the parity kit does not look at: forward of several modules, graphs, batches, the optimiser.
+struct Check {
+  std::string name;
+  std::function<void()> run;  ///< throws what is wrong
+};
+std::vector<Check> all_checks();
+/// Runs it; empty: all is right.
+std::string fault_of(const Check& check);
+
 /// The loss before each of the steps 0, …, last_step of the README's program, on the device.
 std::vector<double> train_on_device(const gpu::FourLayers& problem, int last_step);
 

@@ -1,18 +1,22 @@
 #!/usr/bin/env python3
 """Times of the same calls by others, in the columns of `gpu_cuda bench`: PyTorch with PEFT's LoRA formula (eager and
-torch.compile), two products by cuBLAS into memory allocated before, and Triton kernels as vLLM's shrink and expand are.
+torch.compile), products by cuBLAS into memory allocated before, and Triton kernels as vLLM's shrink and expand are.
 
     python3 compare.py --out others.csv            on a GPU, with torch (and triton)
-    python3 compare.py --device cpu --quick        only that everything runs
+    python3 compare.py --device cpu --quick        only that everything runs, and computes the same; the Triton kernels, too,
+                                                   with TRITON_INTERPRET=1
 """
 import argparse
 import csv
+import os
 import statistics
 import sys
 import time
 
-import torch
-
+try:
+    import torch
+except ImportError:
+    torch = None
 try:
     import triton
     import triton.language as tl
@@ -23,44 +27,43 @@ COLUMNS = "by,what,type,in,out,rank,tokens,tenants,factors,microseconds,gigabyte
 COLD_BYTES = 120e6  # as bench.cu
 
 
-class Lora(torch.nn.Module):
+def lora(x, y, a, b):
     """What PEFT computes beside the base layer: result + lora_B(lora_A(x)) * scaling."""
-
-    def __init__(self, size, rank, kind, device):
-        super().__init__()
-        self.A = torch.nn.Linear(size[0], rank, bias=False, device=device, dtype=kind)
-        self.B = torch.nn.Linear(rank, size[1], bias=False, device=device, dtype=kind)
-        torch.nn.init.normal_(self.B.weight)
-
-    def forward(self, x, y):
-        return y + self.B(self.A(x)) * 2.0
+    linear = torch.nn.functional.linear
+    return y + linear(linear(x, a), b) * 2.0
 
 
 def seconds_of(body, calls, device):
     """The median of a call, by events around a CUDA graph where it can be captured, else around the calls."""
-    for _ in range(3):
-        body()
     if device == "cpu":
+        body()
         begin = time.perf_counter()
         body()
         return (time.perf_counter() - begin) / calls
+    # autograd sums gradients in the stream in which it did so first: warm up in the one that is captured.
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            body()
     torch.cuda.synchronize()
     run = body
     try:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, stream=stream):
             body()
         run = graph.replay
     except RuntimeError as error:
         print(f"not captured: {error}", file=sys.stderr)
     times = []
-    for _ in range(15):
+    for n in range(18):
         begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         begin.record()
         run()
         end.record()
         end.synchronize()
-        times.append(begin.elapsed_time(end) * 1e-3 / calls)
+        if n >= 3:  # as bench.cu
+            times.append(begin.elapsed_time(end) * 1e-3 / calls)
     return statistics.median(times)
 
 
@@ -68,7 +71,7 @@ def alone(arguments, write):
     sizes = [(576, 576), (2048, 2048), (4096, 4096), (4096, 11008)]
     ranks, token_counts = [8, 16, 64], [1, 8, 64, 512, 4096]
     if arguments.quick:
-        sizes, ranks, token_counts = sizes[:1], [16], [1, 8]
+        sizes, ranks, token_counts = [(96, 64)], [16], [1, 8]
     for name in ["bfloat16", "float32"]:
         kind = getattr(torch, name)
         for size in sizes:
@@ -80,102 +83,166 @@ def alone(arguments, write):
                         case(arguments, write, name, kind, size, rank, tokens, cold, count)
 
 
+class Products:
+    """Forward and backward by cuBLAS, every product into memory that is there: the least that PyTorch can do."""
+
+    def __init__(self, x, y, dy, a, b):
+        self.x, self.y, self.dy, self.a, self.b = x.detach(), y.clone(), dy, a.detach(), b.detach()
+        self.h, self.dh = x.new_empty(x.shape[0], a.shape[0]), x.new_empty(x.shape[0], a.shape[0])
+        self.dx, self.da, self.db = torch.zeros_like(self.x), torch.zeros_like(self.a), torch.zeros_like(self.b)
+
+    def __call__(self, backward):
+        torch.mm(self.x, self.a.t(), out=self.h)
+        self.y.addmm_(self.h, self.b.t(), alpha=2.0)
+        if backward:
+            torch.mm(self.dy, self.b, out=self.dh)
+            self.dh.mul_(2.0)
+            self.db.addmm_(self.dy.t(), self.h, alpha=2.0)
+            self.da.addmm_(self.dh.t(), self.x)
+            self.dx.addmm_(self.dh, self.a)
+
+
 def case(arguments, write, name, kind, size, rank, tokens, cold, count):
     device = arguments.device
-    layers = [Lora(size, rank, kind, device) for _ in range(count)]
+
+    def random(*shape):
+        return torch.randn(*shape, device=device, dtype=kind)
+
+    factors = [(random(rank, size[0]).requires_grad_(), random(size[1], rank).requires_grad_()) for _ in range(count)]
     calls = max(count, 20)
-    x = torch.randn(tokens, size[0], device=device, dtype=kind, requires_grad=True)
-    y = torch.randn(tokens, size[1], device=device, dtype=kind)
-    dy = torch.randn_like(y)
-
-    def products(layer):  # cuBLAS, into memory that is there
-        h = torch.empty(tokens, rank, device=device, dtype=kind)
-
-        def call():
-            with torch.no_grad():
-                torch.mm(x, layer.A.weight.t(), out=h)
-                y.addmm_(h, layer.B.weight.t())
-
-        return call
-
-    compiled = torch.compile(lambda layer, x, y: layer(x, y)) if arguments.compile else None
-    makers = {"PyTorch eager": lambda layer: lambda: layer(x, y)}
-    if compiled:
-        makers["torch.compile"] = lambda layer: lambda: compiled(layer, x, y)
+    x = random(tokens, size[0]).requires_grad_()
+    y, dy = random(tokens, size[1]), random(tokens, size[1])
     row = dict(type=name.replace("32", ""), rank=rank, tokens=tokens, tenants=1, factors="cold" if cold else "hot")
     row["in"], row["out"] = size
 
-    def all_of(functions, backward):
+    functions = {"PyTorch eager": lora}
+    if arguments.compile:
+        torch.compiler.reset()  # else another shape makes it compile for all shapes, and after eight not at all
+        functions["torch.compile"] = torch.compile(lora, dynamic=False)
+    for by, function in functions.items():
+
+        def forward():
+            with torch.no_grad():
+                for n in range(calls):
+                    function(x, y, *factors[n % count])
+
+        def forward_and_backward():
+            for n in range(calls):
+                function(x, y, *factors[n % count]).backward(dy)
+
+        write(by=by, what="forward", seconds=seconds_of(forward, calls, device), **row)
+        write(by=by, what="forward+backward", seconds=seconds_of(forward_and_backward, calls, device), **row)
+
+    for backward, what in [(False, "forward"), (True, "forward+backward")]:
+        products = [Products(x, y, dy, a, b) for a, b in factors]
+
         def run():
             for n in range(calls):
-                out = functions[n % count]()
-                if backward:
-                    out.backward(dy)
+                products[n % count](backward)
 
-        return run
+        write(by="two products", what=what, seconds=seconds_of(run, calls, device), **row)
+    if arguments.quick:
+        check_products(x, y, dy, *factors[0])
 
-    for by, make in makers.items():
-        functions = [make(layer) for layer in layers]
-        for backward in [False, True]:
-            write(by=by, what="forward+backward" if backward else "forward",
-                  seconds=seconds_of(all_of(functions, backward), calls, device), **row)
-    functions = [products(layer) for layer in layers]
-    write(by="two products", what="forward", seconds=seconds_of(all_of(functions, False), calls, device), **row)
+
+def check_products(x, y, dy, a, b):
+    """That both ways compute the same, with the error of a bfloat16."""
+    for tensor in [x, a, b]:
+        tensor.grad = None
+    result = lora(x, y, a, b)
+    result.backward(dy)
+    products = Products(x, y, dy, a, b)
+    products(True)
+    for mine, autograds in [(products.y, result), (products.dx, x.grad), (products.da, a.grad), (products.db, b.grad)]:
+        error = (mine.float() - autograds.detach().float()).abs().max() / autograds.detach().float().abs().max()
+        if not error < 2.0**-5:
+            sys.exit(f"compare.py: products and autograd differ by {error}")
 
 
 if triton:
 
     @triton.jit
-    def lora_kernel(x, a, b, y, adapters, features, outputs, rank: tl.constexpr, block: tl.constexpr):
-        """A token and its adapter: h = A x, then y += B h, block by block."""
-        token = tl.program_id(0)
+    def shrink_kernel(x, a, h, adapters, features, rank: tl.constexpr, block: tl.constexpr, splits: tl.constexpr):
+        """h of a token += A x of its adapter, over a part of the features."""
+        token, split = tl.program_id(0), tl.program_id(1)
         adapter = tl.load(adapters + token)
         ranks = tl.arange(0, rank)
-        h = tl.zeros([rank], dtype=tl.float32)
-        for begin in range(0, features, block):
+        sums = tl.zeros([rank], dtype=tl.float32)
+        for begin in range(split * block, features, splits * block):
             i = begin + tl.arange(0, block)
             numbers = tl.load(x + token * features + i, mask=i < features, other=0).to(tl.float32)
             rows = tl.load(a + (adapter * rank + ranks[:, None]) * features + i[None, :],
                            mask=i[None, :] < features, other=0).to(tl.float32)
-            h += tl.sum(rows * numbers[None, :], 1)
-        for begin in range(0, outputs, block):
-            i = begin + tl.arange(0, block)
-            columns = tl.load(b + (adapter * rank + ranks[:, None]) * outputs + i[None, :],
-                              mask=i[None, :] < outputs, other=0).to(tl.float32)
-            to = y + token * outputs + i
-            before = tl.load(to, mask=i < outputs, other=0).to(tl.float32)
-            tl.store(to, (before + tl.sum(columns * h[:, None], 0)).to(y.dtype.element_ty), mask=i < outputs)
+            sums += tl.sum(rows * numbers[None, :], 1)
+        tl.atomic_add(h + token * rank + ranks, sums)
+
+    @triton.jit
+    def expand_kernel(h, b, y, adapters, features, rank: tl.constexpr, block: tl.constexpr):
+        """y of a token += B h of its adapter, for a block of the features; B is [features, rank], as in PEFT."""
+        token = tl.program_id(0)
+        adapter = tl.load(adapters + token)
+        ranks = tl.arange(0, rank)
+        i = tl.program_id(1) * block + tl.arange(0, block)
+        numbers = tl.load(h + token * rank + ranks)
+        rows = tl.load(b + (adapter * features + i[:, None]) * rank + ranks[None, :],
+                       mask=i[:, None] < features, other=0).to(tl.float32)
+        to = y + token * features + i
+        before = tl.load(to, mask=i < features, other=0).to(tl.float32)
+        tl.store(to, (before + tl.sum(rows * numbers[None, :], 1)).to(y.dtype.element_ty), mask=i < features)
+
+
+def lora_by_triton(x, a, b, h, y, adapters):
+    """x and y are [tokens, features], a [adapters, rank, features], b [adapters, features, rank], h floats."""
+    block, splits = 256, 8
+    tokens, rank = h.shape
+    h.zero_()
+    shrink_kernel[(tokens, splits)](x, a, h, adapters, x.shape[1], rank=rank, block=block, splits=splits)
+    expand_kernel[(tokens, triton.cdiv(y.shape[1], block))](h, b, y, adapters, y.shape[1], rank=rank, block=block)
 
 
 def tenants(arguments, write):
     width, rank, tokens, calls = 4096, 16, 64, 20
     if arguments.quick:
-        width = 256
+        width = 320
     kind, device = torch.bfloat16, arguments.device
     for count in [1, 8, 64]:
         x = torch.randn(tokens, width, device=device, dtype=kind)
         y = torch.randn(tokens, width, device=device, dtype=kind)
         a = torch.randn(count, rank, width, device=device, dtype=kind)
-        b = torch.randn(count, rank, width, device=device, dtype=kind)
+        b = torch.randn(count, width, rank, device=device, dtype=kind)
         row = dict(type="bfloat16", rank=rank, tokens=tokens, tenants=count, factors="hot")
         row["in"] = row["out"] = width
         each = tokens // count
 
+        def add_loop(y):
+            for n in range(count):
+                part = slice(n * each, (n + 1) * each)
+                y[part] += (x[part] @ a[n].t()) @ b[n].t()
+
         def loop():
             for _ in range(calls):
-                for n in range(count):
-                    part = slice(n * each, (n + 1) * each)
-                    y[part] += (x[part] @ a[n].t()) @ b[n]
+                add_loop(y)
 
         write(by="PyTorch eager", what="LoRAs of their own, a loop", seconds=seconds_of(loop, calls, device), **row)
-        if triton and device != "cpu":
-            adapters = torch.arange(tokens, device=device) % count
+        if not triton or device == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+            continue
+        adapters = torch.arange(tokens, device=device) // each
+        h = torch.empty(tokens, rank, device=device, dtype=torch.float32)
+        if arguments.quick:
+            by_loop, by_triton = torch.zeros_like(y), torch.zeros_like(y)
+            add_loop(by_loop)
+            lora_by_triton(x, a, b, h, by_triton, adapters)
+            error = (by_loop.float() - by_triton.float()).abs().max() / by_loop.float().abs().max()
+            if not error < 2.0**-5:
+                sys.exit(f"compare.py: Triton and the loop differ by {error}")
+            if device == "cpu":  # an interpreter has no times
+                continue
 
-            def kernel():
-                for _ in range(calls):
-                    lora_kernel[(tokens,)](x, a, b, y, adapters, width, width, rank=rank, block=512)
+        def kernels():
+            for _ in range(calls):
+                lora_by_triton(x, a, b, h, y, adapters)
 
-            write(by="Triton", what="LoRAs of their own", seconds=seconds_of(kernel, calls, device), **row)
+        write(by="Triton", what="LoRAs of their own", seconds=seconds_of(kernels, calls, device), **row)
 
 
 def main():
@@ -185,6 +252,9 @@ def main():
     parser.add_argument("--quick", action="store_true", help="few and small sizes")
     parser.add_argument("--no-compile", dest="compile", action="store_false", help="without torch.compile")
     arguments = parser.parse_args()
+    if not torch:
+        print("compare.py: needs PyTorch (pip install torch)", file=sys.stderr)
+        return 77
     if arguments.device == "cuda" and not torch.cuda.is_available():
         print("compare.py: PyTorch finds no CUDA device", file=sys.stderr)
         return 77

@@ -42,6 +42,10 @@ __device__ inline float half_to_float(std::uint32_t bits) {
   return __half2float(__ushort_as_half(static_cast<unsigned short>(bits)));
 }
 
+/// 16 bytes at a time, which must be aligned.
+__device__ inline uint4 load_16(const void* from) { return *static_cast<const uint4*>(from); }
+__device__ inline void store_16(void* to, uint4 value) { *static_cast<uint4*>(to) = value; }
+
 /// d += a b, 16×16 by 16×8, on the tensor cores. Of the warp's lane = 4 g + q:
 ///   a[0] (row g, columns 2q, 2q+1)   a[1] row g+8   a[2] columns 2q+8, 2q+9   a[3] both
 ///   b[0] (rows 2q, 2q+1, column g)   b[1] rows 2q+8, 2q+9

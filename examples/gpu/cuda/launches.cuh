@@ -1,9 +1,11 @@
 // The three products as launches: which kernel, how many blocks, how much workspace.
+//
+// What grows with the batch (tokens, pieces) is a grid's x, which has room for 2³¹ - 1 blocks; y and z, which
+// have for 65535, are features, ranks and shares.
 #pragma once
 
 #include <algorithm>  // clamp, max, min
 #include <cstddef>    // size_t
-#include <cstdint>    // uintptr_t
 
 #include "device.cuh"
 #include "kernels/expand_few.cuh"
@@ -18,16 +20,6 @@ namespace gpu_cuda {
 
 inline int parts_of(Index n, int of) { return static_cast<int>((n + of - 1) / of); }
 inline unsigned at_least_one(int n) { return static_cast<unsigned>(std::max(n, 1)); }
-
-/// Whether rows can be loaded 16 bytes at a time. Of pointers the host knows nothing.
-template <class T>
-bool is_wide(const T* data, Index stride) {
-  return reinterpret_cast<std::uintptr_t>(data) % 16 == 0 && stride * static_cast<Index>(sizeof(T)) % 16 == 0;
-}
-template <class T>
-bool is_wide(const Tokens<T>& tokens) {
-  return !tokens.pointers && is_wide(tokens.data, tokens.stride);
-}
 
 /// Of one stream. Token numbers are those of a product's range.
 class Launches {
@@ -52,9 +44,8 @@ class Launches {
     const Workspace room = splits == 1 ? Workspace()
                                        : room_.get(static_cast<Index>(groups) * tiles * splits * sums,
                                                    static_cast<Index>(groups) * tiles, stream_);
-    launch(
-        {{at_least_one(groups), at_least_one(tiles), at_least_one(splits)}, threads, sizeof(Shared), stream_},
-        shrink_many_kernel<P, X>, p, x, is_wide(x), h, token_scales, room);
+    launch({{at_least_one(groups * tiles), at_least_one(splits), 1}, threads, sizeof(Shared), stream_},
+           shrink_many_kernel<P, X>, p, x, h, token_scales, room);
   }
 
   template <class P, class X>
@@ -64,11 +55,11 @@ class Launches {
     const int groups = parts_of(largest_rank, shape::ranks),
               splits = std::max(1, parts_of(features, shape::features));
     const Index places = static_cast<Index>(groups) * count;
-    launch({{at_least_one(splits), at_least_one(groups), at_least_one(count)},
+    launch({{at_least_one(count), at_least_one(groups), at_least_one(splits)},
             shape::threads,
             sizeof(shape::Shared),
             stream_},
-           shrink_few_kernel<P, X>, products, x, is_wide(x), h, token_scales,
+           shrink_few_kernel<P, X>, products, x, h, token_scales,
            room_.get(places * splits * shape::sums, places, stream_));
   }
 
@@ -86,8 +77,7 @@ class Launches {
         products.some[0] = p;
         products.some[0].begin += t;
         products.some[0].count = std::min(few_tokens, p.count - t);
-        expand_few(products, 1, p.features, {.of = {h}}, Outputs<Y>{.of = {y}, .wide = {is_wide(y)}},
-                   token_scales, arrays);
+        expand_few(products, 1, p.features, {.of = {h}}, Outputs<Y>{.of = {y}}, token_scales, arrays);
       }
       return;
     }
@@ -98,19 +88,19 @@ class Launches {
             static_cast<unsigned>(warps * lanes),
             static_cast<std::size_t>(warps) * each,
             stream_},
-           expand_many_kernel<P, Y>, p, h, y, is_wide(y), tokens_per_block, token_scales, arrays);
+           expand_many_kernel<P, Y>, p, h, y, tokens_per_block, token_scales, arrays);
   }
 
   template <class P, class Y>
   void expand_few(const Products<P>& products, int count, int features, const Inputs<float>& h,
-                  const Outputs<Y>& y, const float* token_scales, const P* const* arrays, float scale = 1,
+                  const Outputs<Y>& y, const float* token_scales, const P* const* arrays,
                   bool overwrites = true) const {
     namespace shape = expand_few_shape;
-    launch({{at_least_one(parts_of(features, shape::features)), 1, at_least_one(count)},
+    launch({{at_least_one(count), at_least_one(parts_of(features, shape::features)), 1},
             shape::threads,
             sizeof(shape::Shared),
             stream_},
-           expand_few_kernel<P, Y>, products, h, y, token_scales, arrays, scale, overwrites);
+           expand_few_kernel<P, Y>, products, h, y, token_scales, arrays, overwrites);
   }
 
   template <class P, class X>
@@ -122,7 +112,7 @@ class Launches {
       using namespace outer_few_shape;
       const int tiles = std::max(1, parts_of(p.features, features)), groups = parts_of(p.rank, ranks);
       launch({{at_least_one(tiles), at_least_one(groups), 1}, threads, sizeof(Shared), stream_},
-             outer_few_kernel<P, X>, p, h, x, is_wide(x), gradient, dh, token_scales,
+             outer_few_kernel<P, X>, p, h, x, gradient, dh, token_scales,
              room_.get(tiles * floats_per_tile(p.rank) + static_cast<Index>(groups) * p.features, 1 + tiles,
                        stream_));
       return;
@@ -136,7 +126,7 @@ class Launches {
     const Sizes sizes(p.rank, p.features, p.count, shares);
     launch(
         {{at_least_one(tiles), at_least_one(groups), at_least_one(shares)}, threads, sizeof(Shared), stream_},
-        outer_many_kernel<P, X>, p, h, x, is_wide(x), gradient, dh, token_scales, tokens_per_block,
+        outer_many_kernel<P, X>, p, h, x, gradient, dh, token_scales, tokens_per_block,
         room_.get(sizes.g + sizes.dh + sizes.du, 1 + tiles + static_cast<Index>(shares) * groups, stream_));
   }
 

@@ -89,7 +89,7 @@ class Room {
       };
       outgrown_sums_.push_back(std::exchange(sums_, Array<float>(larger(sums_.size(), sums))));
       outgrown_tickets_.push_back(std::exchange(tickets_, Array<unsigned>(larger(tickets_.size(), tickets))));
-      set_bytes(tickets_.data(), 0, tickets_.size() * sizeof(unsigned), stream);
+      if (tickets_.size() > 0) set_bytes(tickets_.data(), 0, tickets_.size() * sizeof(unsigned), stream);
     }
     return {sums_.data(), tickets_.data()};
   }

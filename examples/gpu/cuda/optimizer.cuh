@@ -47,14 +47,14 @@ class DeviceTraining {
     using namespace statistics_shape;
     const auto count = static_cast<Index>(trainable_.size());
     launch({{blocks, 1, 1}, threads, sizeof(Shared), stream_}, gradient_statistics_kernel, gradients_.data(),
-           count, statistics_.data());
+           count, plan_.data(), max_norm, statistics_.data());
     constexpr unsigned threads_of_step = 256;
     launch({{static_cast<unsigned>((count + threads_of_step - 1) / threads_of_step), 1, 1},
             threads_of_step,
             0,
             stream_},
            adamw_kernel, plan_.data(), trainable_.data(), gradients_.data(), first_moment_.data(),
-           second_moment_.data(), count, max_norm, statistics_.data());
+           second_moment_.data(), count, statistics_.data());
   }
 
   /// Of the last update's gradients, before their scale.

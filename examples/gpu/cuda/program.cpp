@@ -29,6 +29,16 @@ int parity(std::size_t cases, std::uint64_t seed, std::ostream& out) {
   return passed ? examples::success : examples::failure;
 }
 
+int check(std::ostream& out) {
+  int failed = 0;
+  for (const Check& c : all_checks()) {
+    const std::string fault = fault_of(c);
+    out << fmt::format("{:<50} {}\n", c.name, fault.empty() ? "passed" : "FAILED: " + fault) << std::flush;
+    failed += fault.empty() ? 0 : 1;
+  }
+  return failed == 0 ? examples::success : examples::failure;
+}
+
 int train(std::ostream& out) {
   const gpu::FourLayers problem;
   const gpu::LossCurves curves = {train_on_device(problem, gpu::FourLayers::last_step),
@@ -62,6 +72,8 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
       ->check(examples::whole_from(0, 1'000'000'000))
       ->capture_default_str()
       ->type_name("N");
+  CLI::App* check_command = app.add_subcommand(
+      "check", "the rest against the CPU: forward of several modules, graphs, batches, the optimiser");
   CLI::App* train_command = app.add_subcommand(
       "train", "the README's four-layer program on the device and on the CPU, side by side");
   CLI::App* bench_command =
@@ -70,7 +82,7 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
   app.footer(
       "Exit codes: 0 all is right, 1 something is not, 2 wrong usage, 77 there is no device to run on.");
   return examples::run_command(app, argc, argv, out, err, [&]() -> int {
-    if (!*parity_command && !*train_command && !*bench_command) return examples::success;  // --help
+    if (app.get_subcommands().empty()) return examples::success;  // --help
     std::string why;
     const std::string device = find_device(why);
     if (device.empty()) {
@@ -83,6 +95,7 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
       return examples::success;
     }
     out << "device: " << device << std::endl;
+    if (*check_command) return check(out);
     return *parity_command ? parity(cases, seed, out) : train(out);
   });
 }

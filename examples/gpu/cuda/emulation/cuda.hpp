@@ -5,13 +5,15 @@
 #include <algorithm>   // max, min
 #include <cmath>       // isfinite, sqrt
 #include <cstddef>     // byte, size_t
-#include <cstdint>     // uint32_t
+#include <cstdint>     // uint32_t, uintptr_t
 #include <cstdlib>     // free, malloc
 #include <cstring>     // memcpy, memset
 #include <functional>  // function
 #include <stdexcept>   // runtime_error
 #include <string>      // string
+#include <tuple>       // apply, tuple
 #include <utility>     // move
+#include <vector>      // vector
 
 #include "fibers.hpp"
 #include "numbers.hpp"
@@ -59,6 +61,19 @@ T& shared_memory() {
   return *reinterpret_cast<T*>(cuda_emulation::Grid::get().block().memory());
 }
 
+inline uint4 load_16(const void* from) {
+  if (reinterpret_cast<std::uintptr_t>(from) % 16 != 0)
+    cuda_emulation::Grid::get().report("a load of 16 bytes that are not aligned");
+  uint4 value;
+  std::memcpy(&value, from, sizeof value);
+  return value;
+}
+inline void store_16(void* to, const uint4& value) {
+  if (reinterpret_cast<std::uintptr_t>(to) % 16 != 0)
+    cuda_emulation::Grid::get().report("a store of 16 bytes that are not aligned");
+  std::memcpy(to, &value, sizeof value);
+}
+
 inline std::uint32_t pack_bfloat16(float low, float high) {
   using cuda_emulation::to_bfloat16;
   return static_cast<std::uint32_t>(to_bfloat16(high)) << 16 | to_bfloat16(low);
@@ -96,16 +111,35 @@ struct Launch {
   Stream stream = 0;
   bool cooperative = false;
 };
+
+/// What a captured stream records, to run it later. What CUDA does not allow meanwhile throws, or spoils it.
+struct Recording {
+  std::vector<std::function<void()>> commands;
+  const char* error = nullptr;
+};
+inline Recording* recording = nullptr;
+inline void run_or_record(std::function<void()> command) {
+  if (recording)
+    recording->commands.push_back(std::move(command));
+  else
+    command();
+}
+inline void refuse_in_capture(const char* what) {
+  if (recording) throw std::runtime_error(std::string("CUDA: in a captured stream there is no ") + what);
+}
+
 template <class... Parameters, class... Arguments>
 void launch(const Launch& l, void (*kernel)(Parameters...), const Arguments&... arguments) {
-  cuda_emulation::Grid::get().run(l.grid, l.threads, l.shared_bytes, l.cooperative,
-                                  [&] { kernel(static_cast<Parameters>(arguments)...); });
+  static_assert((sizeof(Parameters) + ... + 0) <= 4096, "what a kernel's arguments have room for");
+  cuda_emulation::Grid::get().check(l.grid, l.threads, l.shared_bytes, l.cooperative);
+  run_or_record([l, kernel, values = std::tuple<Parameters...>(static_cast<Parameters>(arguments)...)] {
+    cuda_emulation::Grid::get().run(l.grid, l.threads, l.shared_bytes, l.cooperative,
+                                    [&] { std::apply(kernel, values); });
+  });
 }
-/// What a block can have at most on an H100.
-inline constexpr std::size_t emulated_shared_bytes = 227 * 1024;
 struct DeviceLimits {
   int multiprocessors = cuda_emulation::Grid::get().multiprocessors;
-  std::size_t shared_bytes = emulated_shared_bytes;
+  std::size_t shared_bytes = cuda_emulation::Grid::shared_bytes;
 };
 inline DeviceLimits device_limits() { return {}; }
 template <class... Parameters>
@@ -114,34 +148,49 @@ int blocks_at_once(void (*)(Parameters...), unsigned, std::size_t) {
 }
 
 inline void* device_allocate(std::size_t bytes) {
+  refuse_in_capture("allocation");
   void* const data = std::malloc(bytes ? bytes : 1);
   return std::memset(data, 0xff, bytes);  // NaN in every format
 }
-inline void device_free(void* data) { std::free(data); }
-inline void copy_to_device(const void* from, void* to, std::size_t bytes, Stream) {
-  std::memcpy(to, from, bytes);
+inline void device_free(void* data) {
+  if (recording) recording->error = "CUDA: memory was freed in a captured stream";
+  std::free(data);
 }
-inline void copy_to_host(const void* from, void* to, std::size_t bytes, Stream) {
-  std::memcpy(to, from, bytes);
+inline void copy(const void* from, void* to, std::size_t bytes) {
+  run_or_record([=] { std::memcpy(to, from, bytes); });
 }
-inline void copy_on_device(const void* from, void* to, std::size_t bytes, Stream) {
-  std::memcpy(to, from, bytes);
+inline void copy_to_device(const void* from, void* to, std::size_t bytes, Stream) { copy(from, to, bytes); }
+inline void copy_to_host(const void* from, void* to, std::size_t bytes, Stream) { copy(from, to, bytes); }
+inline void copy_on_device(const void* from, void* to, std::size_t bytes, Stream) { copy(from, to, bytes); }
+inline void set_bytes(void* to, int value, std::size_t bytes, Stream) {
+  run_or_record([=] { std::memset(to, value, bytes); });
 }
-inline void set_bytes(void* to, int value, std::size_t bytes, Stream) { std::memset(to, value, bytes); }
-inline bool is_capturing(Stream) { return false; }
-inline void synchronize(Stream) {}
+inline bool is_capturing(Stream) { return recording; }
+inline void synchronize(Stream) { refuse_in_capture("synchronisation"); }
 
 struct OwnStream {
   operator Stream() const { return 0; }
 };
-/// Runs its body each time.
 class Graph {
  public:
-  Graph(Stream, std::function<void()> body) : body_(std::move(body)) {}
-  void launch() const { body_(); }
+  template <class Body>
+  Graph(Stream, const Body& body) {
+    recording = &recorded_;
+    try {
+      body();
+    } catch (...) {
+      recording = nullptr;
+      throw;
+    }
+    recording = nullptr;
+    if (recorded_.error) throw std::runtime_error(recorded_.error);
+  }
+  void launch() const {
+    for (const auto& command : recorded_.commands) command();
+  }
 
  private:
-  std::function<void()> body_;
+  Recording recorded_;
 };
 /// No time passes: an emulation has none to show.
 struct Event {

@@ -2,8 +2,8 @@
 // seed shuffles. A barrier that a kernel lacks shows as a number that was not there yet: whoever goes first
 // runs to his next barrier, and shared memory is poison until it is written.
 //
-// What it shows: indices, tails, barriers, what a block reads of another's. What it does not: time, and what
-// a memory model or a cache may reorder.
+// What it shows: indices, tails, barriers, what a block reads of another's, launches that CUDA refuses, loads
+// of 16 bytes that are not aligned. What it does not: time, and what a memory model or a cache may reorder.
 #pragma once
 
 #include <setjmp.h>  // _setjmp, _longjmp: NOLINT(modernize-deprecated-headers), those switch without a system call
@@ -58,16 +58,30 @@ class Grid {
 
   std::uint64_t seed = 1;
   int multiprocessors = 4;
+  dim3 largest_grid = {2147483647, 65535, 65535};          ///< CUDA's; a test may lower it
+  static constexpr std::size_t shared_bytes = 227 * 1024;  ///< what a block can have on an H100
 
-  /// Runs the blocks one after another, or, for kernels with barriers across the grid, all at once.
-  void run(const dim3& blocks, unsigned threads, std::size_t shared_bytes, bool at_once,
-           const std::function<void()>& body) {
+  /// Throws where CUDA refuses a launch; one whose blocks wait for each other must fit on the device.
+  void check(const dim3& blocks, unsigned threads, std::size_t shared, bool at_once) const {
     if (threads == 0 || threads > 1024 || threads % warp_lanes != 0)
       throw std::runtime_error("a block has whole warps, and at most 1024 threads");
-    if (blocks.x == 0 || blocks.y == 0 || blocks.z == 0 || blocks.y > 65535 || blocks.z > 65535)
-      throw std::runtime_error("a grid has at least one block, and in y and z at most 65535");
+    if (blocks.x == 0 || blocks.y == 0 || blocks.z == 0)
+      throw std::runtime_error("a grid has at least one block");
+    if (blocks.x > largest_grid.x || blocks.y > largest_grid.y || blocks.z > largest_grid.z)
+      throw std::runtime_error("a grid has in y and z at most 65535 blocks, in x 2147483647");
+    if (shared > shared_bytes) throw std::runtime_error("more shared memory than a block can have");
+    if (at_once && static_cast<std::uint64_t>(blocks.x) * blocks.y * blocks.z >
+                       static_cast<std::uint64_t>(multiprocessors))
+      throw std::runtime_error("a cooperative launch of more blocks than run at once");
+  }
+  /// For a thread: its kernel goes on, and the launch throws at its end.
+  void report(const char* what) { reported_ = what; }
+
+  /// Runs the blocks one after another, or, for kernels with barriers across the grid, all at once.
+  void run(const dim3& blocks, unsigned threads, std::size_t shared, bool at_once,
+           const std::function<void()>& body) {
     gridDim = blocks, blockDim = {threads};
-    body_ = &body;
+    body_ = &body, reported_ = nullptr;
     std::vector<dim3> order;
     for (unsigned z = 0; z < blocks.z; ++z)
       for (unsigned y = 0; y < blocks.y; ++y)
@@ -75,7 +89,7 @@ class Grid {
     shuffle(order);
     const std::size_t together = at_once ? order.size() : 1;
     for (std::size_t first = 0; first < order.size(); first += together)
-      run_together(order.data() + first, together, threads, shared_bytes);
+      run_together(order.data() + first, together, threads, shared);
   }
 
   Block& block() { return *warps_[current_->warp].block; }
@@ -141,12 +155,12 @@ class Grid {
       if (fibers_[i]->waits == Wait::nothing) ready.push_back(fibers_[i].get());
   }
 
-  void run_together(const dim3* indices, std::size_t count, unsigned threads, std::size_t shared_bytes) {
+  void run_together(const dim3* indices, std::size_t count, unsigned threads, std::size_t shared) {
     std::vector<Block> blocks(count);
     warps_.clear();
     for (std::size_t b = 0; b < count; ++b) {
       blocks[b].index = indices[b];
-      blocks[b].shared.assign(shared_bytes + 2 * Block::guard, std::byte{0xff});  // NaN in every format
+      blocks[b].shared.assign(shared + 2 * Block::guard, std::byte{0xff});  // NaN in every format
       for (unsigned w = 0; w < threads / warp_lanes; ++w) warps_.push_back({&blocks[b]});
     }
     while (fibers_.size() < count * threads) fibers_.push_back(std::make_unique<Fiber>());
@@ -208,6 +222,7 @@ class Grid {
         if (block.shared[i] != std::byte{0xff} ||
             block.shared[block.shared.size() - 1 - i] != std::byte{0xff})
           fail("a write outside of shared memory");
+    if (reported_) fail(reported_);
   }
 
   [[noreturn]] void fail(const char* what) {
@@ -216,6 +231,7 @@ class Grid {
   }
 
   const std::function<void()>* body_ = nullptr;
+  const char* reported_ = nullptr;
   std::vector<std::unique_ptr<Fiber>> fibers_;
   std::vector<Warp> warps_;
   Fiber* current_ = nullptr;

@@ -4,6 +4,9 @@
 #include <bit>      // bit_cast
 #include <cstdint>  // uint16_t, uint32_t
 
+struct alignas(8) float2 {
+  float x, y;
+};
 struct alignas(8) uint2 {
   unsigned x, y;
 };

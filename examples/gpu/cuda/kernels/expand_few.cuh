@@ -18,7 +18,7 @@ struct Shared {
 /// The features of one block from `first` on; h(t, k) is q_k H[t][k]. The block's shared memory is free again
 /// after the next barrier.
 template <class P, class Y, class Hidden>
-__device__ inline void expand_few_block(const Product<P>& p, const Tokens<Y>& y, bool y_wide, int first,
+__device__ inline void expand_few_block(const Product<P>& p, const Tokens<Y>& y, int first,
                                         const float* token_scales, const P* const* arrays, const Hidden& h,
                                         expand_few_shape::Shared& shared) {
   using namespace expand_few_shape;
@@ -27,7 +27,7 @@ __device__ inline void expand_few_block(const Product<P>& p, const Tokens<Y>& y,
   float sums[few_tokens][8] = {};
 #pragma unroll 4
   for (int k = warp; k < p.rank; k += warps) {
-    const Eight<P> m = load(p.matrix + k * p.stride + i, p.features - i, p.wide);
+    const Eight<P> m = load(p.matrix + k * p.stride + i, p.features - i);
 #pragma unroll
     for (int t = 0; t < few_tokens; ++t) {
       if (t >= p.count) break;
@@ -47,7 +47,7 @@ __device__ inline void expand_few_block(const Product<P>& p, const Tokens<Y>& y,
   for (int t = warp; t < p.count; t += warps) {
     const int token = p.begin + t, left = p.features - i;
     const P* const scales = feature_scales(p, arrays, token);
-    const Eight<P> s = scales ? load(scales + i, left, false) : zeros<P>();
+    const Eight<P> s = scales ? load(scales + i, left) : zeros<P>();
     const float c = token_scale(token_scales, p.scale, token);
     float values[8] = {};
 #pragma unroll
@@ -58,26 +58,27 @@ __device__ inline void expand_few_block(const Product<P>& p, const Tokens<Y>& y,
     }
 #pragma unroll
     for (int j = 0; j < 8; ++j) values[j] *= c * (scales ? element(s, j) : 1.0f);
-    store(values, y[token] + i, left, y_wide, p.overwrite);
+    store(values, y[token] + i, left, p.overwrite);
   }
 }
 
-/// For a table that serves calls of several kinds: times `scale`; whether it overwrites at all.
+/// Grid: products, tiles of the features. For pieces, which serve calls of several kinds: whether they
+/// overwrite at all.
 template <class P, class Y>
 __global__ void __launch_bounds__(expand_few_shape::threads)
     expand_few_kernel(Products<P> products, Inputs<float> h, Outputs<Y> y, const float* token_scales,
-                      const P* const* arrays, float scale, bool overwrites) {
+                      const P* const* arrays, bool overwrites) {
   using namespace expand_few_shape;
-  Product<P> p = products[blockIdx.z];
-  p.scale *= scale, p.overwrite = p.overwrite && overwrites;
-  const int first = static_cast<int>(blockIdx.x) * features;
+  Product<P> p = products[blockIdx.x];
+  p.overwrite = p.overwrite && overwrites;
+  if (p.rank == 0 && !p.overwrite) return;
+  const int first = static_cast<int>(blockIdx.y) * features;
   if (first >= p.features) return;
   const Tokens<const float> hidden = h.of[p.place];
   const auto scaled = [&](int t, int k) {
     return hidden[p.begin + t][k] * scale_at(rank_scales(p, arrays, p.begin + t), k);
   };
-  expand_few_block(p, y.of[p.place], y.wide[p.place], first, token_scales, arrays, scaled,
-                   shared_memory<Shared>());
+  expand_few_block(p, y.of[p.place], first, token_scales, arrays, scaled, shared_memory<Shared>());
 }
 
 }  // namespace gpu_cuda

@@ -28,7 +28,7 @@ struct Shared {
 /// Grid: groups of features (32 for each warp), shares of the tokens.
 template <class P, class Y>
 __global__ void __launch_bounds__(expand_many_shape::most_warps* lanes)
-    expand_many_kernel(Product<P> p, Tokens<const float> h, Tokens<Y> y, bool y_wide, int tokens_per_block,
+    expand_many_kernel(Product<P> p, Tokens<const float> h, Tokens<Y> y, int tokens_per_block,
                        const float* token_scales, const P* const* arrays) {
   using namespace expand_many_shape;
   constexpr int pieces = piece_count<P>;
@@ -67,16 +67,18 @@ __global__ void __launch_bounds__(expand_many_shape::most_warps* lanes)
 #pragma unroll
         for (int w = 0; w < 4; ++w) {
           const int t = t0 + 16 * m + g + 8 * (w % 2), k = 16 * step + 2 * q + 8 * (w / 2);
-          float pair[2] = {0, 0};
-          if (t < end) {
-            const float* const row = h[p.begin + t];
-            const P* const scales = rank_scales(p, arrays, p.begin + t);
-#pragma unroll
-            for (int z = 0; z < 2; ++z)
-              if (k + z < p.rank) pair[z] = row[k + z] * scale_at(scales, k + z);
+          float2 pair = {0, 0};
+          if (t < end && k < p.rank) {
+            const bool is_last = k + 1 == p.rank;
+            const float* const row = h[p.begin + t] + k;
+            pair = is_last ? float2{*row, 0} : load_pair(row);
+            if (const P* const scales = rank_scales(p, arrays, p.begin + t)) {
+              pair.x *= static_cast<float>(scales[k]);
+              if (!is_last) pair.y *= static_cast<float>(scales[k + 1]);
+            }
           }
           std::uint32_t split_up[3];
-          split_pair(pair[0], pair[1], split_up);
+          split_pair(pair.x, pair.y, split_up);
           a[m][0][w] = split_up[0], a[m][1][w] = split_up[1], a[m][2][w] = split_up[2];
         }
 #pragma unroll
@@ -98,7 +100,7 @@ __global__ void __launch_bounds__(expand_many_shape::most_warps* lanes)
         const int t = t0 + 16 * m + 8 * lower + g;
         if (t >= end) continue;
         const P* const scales = feature_scales(p, arrays, p.begin + t);
-        const Eight<P> s = scales ? load(scales + i, left, false) : zeros<P>();
+        const Eight<P> s = scales ? load(scales + i, left) : zeros<P>();
         const float c = token_scale(token_scales, p.scale, p.begin + t);
         float values[8];
 #pragma unroll
@@ -106,7 +108,7 @@ __global__ void __launch_bounds__(expand_many_shape::most_warps* lanes)
 #pragma unroll
           for (int z = 0; z < 2; ++z)
             values[2 * n + z] = c * d[m][n][2 * lower + z] * (scales ? element(s, 2 * n + z) : 1.0f);
-        store(values, y[p.begin + t] + i, left, y_wide, p.overwrite);
+        store(values, y[p.begin + t] + i, left, p.overwrite);
       }
   }
 }

@@ -23,13 +23,13 @@ struct Shared {
 /// Grid: as many blocks as run at once, at most one for each piece of work. h: kept for backward.
 template <class P, class X, class Y>
 __global__ void __launch_bounds__(forward_few_shape::threads)
-    forward_few_kernel(Product<P> a, Products<P> modules, int module_count, Tokens<const X> x, bool x_wide,
+    forward_few_kernel(Product<P> a, Products<P> modules, int module_count, Tokens<const X> x,
                        Tokens<float> h, Outputs<Y> y, const float* token_scales, Workspace workspace) {
   auto& shared = shared_memory<forward_few_shape::Shared>();
   const int groups = (a.rank + shrink_few_shape::ranks - 1) / shrink_few_shape::ranks;
   const int splits = max(1, (a.features + shrink_few_shape::features - 1) / shrink_few_shape::features);
   for (int n = static_cast<int>(blockIdx.x); n < groups * splits; n += static_cast<int>(gridDim.x)) {
-    shrink_few_partial(a, x, x_wide, n / splits * shrink_few_shape::ranks, n % splits,
+    shrink_few_partial(a, x, n / splits * shrink_few_shape::ranks, n % splits,
                        workspace.sums + n * shrink_few_shape::sums, shared.shrink);
     __syncthreads();
   }
@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(forward_few_shape::threads)
     const int blocks = (p.features + expand_few_shape::features - 1) / expand_few_shape::features;
     for (; n < blocks; n += static_cast<int>(gridDim.x)) {
       expand_few_block(
-          p, y.of[p.place], y.wide[p.place], n * expand_few_shape::features, token_scales,
+          p, y.of[p.place], n * expand_few_shape::features, token_scales,
           static_cast<const P* const*>(nullptr),
           [&](int t, int k) { return shared.h[k][t] * scale_at(p.rank_scale, k); }, shared.expand);
       __syncthreads();

@@ -1,10 +1,11 @@
 // Eight numbers at a time: how they are loaded, stored and made into floats.
 //
-// Eight bfloat16 or half are one load of 16 bytes, eight floats two. Rows that are not aligned for that, and
-// the end of a row, go element by element.
+// Eight bfloat16 or half are one load of 16 bytes, eight floats two. What is not aligned for that, and the
+// end of a row, go element by element: each load looks at its address, so that views need no promise, a token
+// of one's own pointer is as fast as a row, and scales are as fast as rows.
 #pragma once
 
-#include <cstdint>      // uint16_t, uint32_t
+#include <cstdint>      // uint16_t, uint32_t, uintptr_t
 #include <type_traits>  // is_same
 
 #include <tiedlora/ops.hpp>
@@ -41,15 +42,20 @@ __device__ inline Eight<T> zeros() {
   return e;
 }
 
-/// The numbers [0, count) at `from`, zeros behind them; count may be less than none. `wide` promises 16-byte
-/// alignment. The branch is the same for nearly all threads of a warp.
 template <class T>
-__device__ inline Eight<T> load(const T* from, int count, bool wide) {
+__device__ inline bool is_aligned_to_16(const T* data) {
+  return reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
+}
+
+/// The numbers [0, count) at `from`, zeros behind them; count may be less than none. The branch is the same
+/// for nearly all threads of a warp.
+template <class T>
+__device__ inline Eight<T> load(const T* from, int count) {
   Eight<T> e = zeros<T>();
-  if (wide && count >= 8) {
+  if (count >= 8 && is_aligned_to_16(from)) {
 #pragma unroll
     for (int i = 0; i < static_cast<int>(sizeof(T)) / 2; ++i) {
-      const uint4 v = reinterpret_cast<const uint4*>(from)[i];
+      const uint4 v = load_16(reinterpret_cast<const char*>(from) + 16 * i);
       e.words[4 * i] = v.x, e.words[4 * i + 1] = v.y, e.words[4 * i + 2] = v.z, e.words[4 * i + 3] = v.w;
     }
     return e;
@@ -66,18 +72,24 @@ __device__ inline Eight<T> load(const T* from, int count, bool wide) {
   return e;
 }
 
+/// Two neighbours, in one load where they are aligned for that.
+__device__ inline float2 load_pair(const float* from) {
+  if (reinterpret_cast<std::uintptr_t>(from) % 8 == 0) return *reinterpret_cast<const float2*>(from);
+  return {from[0], from[1]};
+}
+
 /// to[0, count) = values, or += values; rounded once.
 template <class T>
-__device__ inline void store(const float (&values)[8], T* to, int count, bool wide, bool overwrite) {
+__device__ inline void store(const float (&values)[8], T* to, int count, bool overwrite) {
   float sums[8];
 #pragma unroll
   for (int i = 0; i < 8; ++i) sums[i] = values[i];
   if (!overwrite) {
-    const Eight<T> before = load(to, count, wide);
+    const Eight<T> before = load(to, count);
 #pragma unroll
     for (int i = 0; i < 8; ++i) sums[i] += element(before, i);
   }
-  if (wide && count >= 8) {
+  if (count >= 8 && is_aligned_to_16(to)) {
     Eight<T> e = zeros<T>();
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
@@ -90,8 +102,8 @@ __device__ inline void store(const float (&values)[8], T* to, int count, bool wi
     }
 #pragma unroll
     for (int i = 0; i < static_cast<int>(sizeof(T)) / 2; ++i)
-      reinterpret_cast<uint4*>(to)[i] = {e.words[4 * i], e.words[4 * i + 1], e.words[4 * i + 2],
-                                         e.words[4 * i + 3]};
+      store_16(reinterpret_cast<char*>(to) + 16 * i,
+               {e.words[4 * i], e.words[4 * i + 1], e.words[4 * i + 2], e.words[4 * i + 3]});
     return;
   }
 #pragma unroll

@@ -48,7 +48,7 @@ __device__ inline void pair_tokens(const Eight<X>& first, const Eight<X>& second
 /// Grid: tiles of features, groups of ranks, shares of the tokens. dh: none where it is not wanted.
 template <class P, class X>
 __global__ void __launch_bounds__(outer_many_shape::threads, 2)
-    outer_many_kernel(Product<P> p, Tokens<const float> h, Tokens<const X> x, bool x_wide, Gradient gradient,
+    outer_many_kernel(Product<P> p, Tokens<const float> h, Tokens<const X> x, Gradient gradient,
                       Tokens<float> dh, const float* token_scales, int tokens_per_block,
                       Workspace workspace) {
   using namespace outer_many_shape;
@@ -74,8 +74,7 @@ __global__ void __launch_bounds__(outer_many_shape::threads, 2)
 #pragma unroll
       for (int z = 0; z < 4; ++z) {
         const int t = t0 + 4 * q + z;
-        numbers[z] =
-            load(t < end ? x[t] + first + 8 * g : nullptr, t < end ? p.features - first - 8 * g : 0, x_wide);
+        numbers[z] = load(t < end ? x[t] + first + 8 * g : nullptr, t < end ? p.features - first - 8 * g : 0);
         weights[z] = t < end ? token_scale(token_scales, p.scale, t) : 0;
       }
 #pragma unroll
@@ -112,15 +111,14 @@ __global__ void __launch_bounds__(outer_many_shape::threads, 2)
 #pragma unroll
       for (int n = 0; n < 2; ++n) {
         const int t = t0 + 8 * n + g;
-        numbers[n] = load(t < end ? x[t] + i : nullptr, t < end ? left : 0, x_wide);
+        numbers[n] = load(t < end ? x[t] + i : nullptr, t < end ? left : 0);
       }
 #pragma unroll
       for (int m = 0; m < m_tiles; ++m) {
         if (first_rank + 16 * m >= p.rank) continue;
         const int k = first_rank + 16 * m + g;
-        const MatrixFragment<P> fragment(
-            load(p.matrix + k * p.stride + i, k < p.rank ? left : 0, p.wide),
-            load(p.matrix + (k + 8) * p.stride + i, k + 8 < p.rank ? left : 0, p.wide));
+        const MatrixFragment<P> fragment(load(p.matrix + k * p.stride + i, k < p.rank ? left : 0),
+                                         load(p.matrix + (k + 8) * p.stride + i, k + 8 < p.rank ? left : 0));
 #pragma unroll
         for (int n = 0; n < 2; ++n) shrink_step(d[m][n], fragment, numbers[n], p.feature_scale, s);
       }

@@ -27,25 +27,51 @@ struct Product {
   int place = 0;             ///< which of a launch's H and Y
   /// Of tenants over one M: where the scales begin in the array of a token's own; -1: they have none.
   Index own_rank_scale = -1, own_feature_scale = -1;
-  bool wide = false;  ///< matrix rows are aligned to 16 bytes
   bool overwrite = false;
 };
 
-/// Several at a time, one for each blockIdx.z: modules that read one x, or the adapters of a batch, in a
-/// table on the device.
+/// Some tokens of a batch that go through one adapter's M, or one that adapters share: the same for all
+/// modules of all layers.
+template <class P>
+struct Piece {
+  const P* trained = nullptr;  ///< the adapter's arrays
+  const P* frozen = nullptr;
+  int begin = 0, count = 0;  ///< the tokens
+  int layout = 0;            ///< which of the launch's products it is one of
+  bool overwrite = false;
+};
+/// Where all adapters of a layout have the M and the scales of a module, in their arrays; -1: ones, or each
+/// token's own.
+struct Offsets {
+  Index matrix = 0, rank_scale = -1, feature_scale = -1;
+  bool is_trained = false;  ///< M; the scales are frozen
+};
+
+/// Several at a time, one for each blockIdx.x: modules that read one x, or the pieces of a batch.
 inline constexpr int most_modules = 4;
 template <class P>
 struct Products {
-  const Product<P>* table = nullptr;
+  const Piece<P>* pieces = nullptr;  ///< on the device
   Product<P> some[most_modules] = {};
-  __device__ const Product<P>& operator[](unsigned z) const { return table ? table[z] : some[z]; }
+  Offsets offsets[most_modules] = {};  ///< of pieces
+
+  __device__ Product<P> operator[](unsigned n) const {
+    if (!pieces) return some[n];
+    const Piece<P> piece = pieces[n];
+    const Offsets at = offsets[piece.layout];
+    Product<P> p = some[piece.layout];
+    p.matrix = (at.is_trained ? piece.trained : piece.frozen) + at.matrix;
+    if (at.rank_scale >= 0) p.rank_scale = piece.frozen + at.rank_scale;
+    if (at.feature_scale >= 0) p.feature_scale = piece.frozen + at.feature_scale;
+    p.begin = piece.begin, p.count = piece.count, p.overwrite = piece.overwrite;
+    return p;
+  }
 };
 
 /// H and Y of the modules of a launch.
 template <class T>
 struct Operands {
   Tokens<T> of[most_modules] = {};
-  bool wide[most_modules] = {};  ///< tokens are aligned to 16 bytes
 };
 template <class T>
 using Outputs = Operands<T>;
@@ -81,7 +107,7 @@ __device__ inline float scale_at(const P* scales, int i) {
 /// s for eight features, zeros behind the last.
 template <class P>
 __device__ inline void load_scales(const Product<P>& p, int i, float (&s)[8]) {
-  const Eight<P> e = p.feature_scale ? load(p.feature_scale + i, p.features - i, false) : zeros<P>();
+  const Eight<P> e = p.feature_scale ? load(p.feature_scale + i, p.features - i) : zeros<P>();
 #pragma unroll
   for (int j = 0; j < 8; ++j) s[j] = p.feature_scale ? element(e, j) : 1.0f;
 }

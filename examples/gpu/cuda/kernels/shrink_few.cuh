@@ -20,9 +20,8 @@ struct Shared {
 
 /// This block's sums over its features: to[k][t].
 template <class P, class X>
-__device__ inline void shrink_few_partial(const Product<P>& p, const Tokens<const X>& x, bool x_wide,
-                                          int first_rank, int split, float* to,
-                                          shrink_few_shape::Shared& shared) {
+__device__ inline void shrink_few_partial(const Product<P>& p, const Tokens<const X>& x, int first_rank,
+                                          int split, float* to, shrink_few_shape::Shared& shared) {
   using namespace shrink_few_shape;
   const int lane = threadIdx.x % lanes, warp = threadIdx.x / lanes;
   const int i = split * features + static_cast<int>(threadIdx.x) * 8, left = p.features - i;
@@ -30,12 +29,12 @@ __device__ inline void shrink_few_partial(const Product<P>& p, const Tokens<cons
   Eight<P> m[ranks];
 #pragma unroll
   for (int k = 0; k < ranks; ++k)
-    m[k] = load(p.matrix + (first_rank + k) * p.stride + i, first_rank + k < p.rank ? left : 0, p.wide);
-  const Eight<P> s = p.feature_scale ? load(p.feature_scale + i, left, false) : zeros<P>();
+    m[k] = load(p.matrix + (first_rank + k) * p.stride + i, first_rank + k < p.rank ? left : 0);
+  const Eight<P> s = p.feature_scale ? load(p.feature_scale + i, left) : zeros<P>();
 #pragma unroll
   for (int t = 0; t < few_tokens; ++t) {
     if (t >= p.count) break;
-    const Eight<X> numbers = load(x[p.begin + t] + i, left, x_wide);
+    const Eight<X> numbers = load(x[p.begin + t] + i, left);
 #pragma unroll
     for (int j = 0; j < 8; ++j) {
       const float number = element(numbers, j) * (p.feature_scale ? element(s, j) : 1.0f);
@@ -69,20 +68,20 @@ __device__ inline float shrink_few_total(const float* partial, int splits, int k
   return sum;
 }
 
+/// Grid: products, groups of ranks, splits of the features.
 template <class P, class X>
 __global__ void __launch_bounds__(shrink_few_shape::threads, 4)
-    shrink_few_kernel(Products<P> products, Tokens<const X> x, bool x_wide, Outputs<float> h,
-                      const float* token_scales, Workspace workspace) {
+    shrink_few_kernel(Products<P> products, Tokens<const X> x, Outputs<float> h, const float* token_scales,
+                      Workspace workspace) {
   using namespace shrink_few_shape;
   auto& shared = shared_memory<Shared>();
-  const Product<P>& p = products[blockIdx.z];
-  const int first_rank = static_cast<int>(blockIdx.y) * ranks, splits = static_cast<int>(gridDim.x);
+  const Product<P> p = products[blockIdx.x];
+  const int first_rank = static_cast<int>(blockIdx.y) * ranks, splits = static_cast<int>(gridDim.z);
   if (first_rank >= p.rank) return;
-  const unsigned group = blockIdx.z * gridDim.y + blockIdx.y;
-  float* const partial = workspace.sums + static_cast<Index>(group) * splits * sums;
-  shrink_few_partial(p, x, x_wide, first_rank, static_cast<int>(blockIdx.x), partial + blockIdx.x * sums,
-                     shared);
-  if (!comes_last(workspace.tickets + group, gridDim.x, &shared.is_last)) return;
+  const Index group = static_cast<Index>(blockIdx.x) * gridDim.y + blockIdx.y;
+  float* const partial = workspace.sums + group * splits * sums;
+  shrink_few_partial(p, x, first_rank, static_cast<int>(blockIdx.z), partial + blockIdx.z * sums, shared);
+  if (!comes_last(workspace.tickets + group, gridDim.z, &shared.is_last)) return;
   const int k = threadIdx.x / few_tokens, t = threadIdx.x % few_tokens;
   if (k >= ranks || t >= p.count || first_rank + k >= p.rank) return;
   h.of[p.place][p.begin + t][first_rank + k] = token_scale(token_scales, p.scale, p.begin + t) *

@@ -1,7 +1,7 @@
 // shrink of many tokens on the tensor cores. X, which is most of the bytes, is read once for 32 ranks.
 //
 // A block has 32 tokens and 32 ranks: 2 × 4 tiles of 16 × 8 in every warp. Its eight warps share out the
-// features, and so do gridDim.z blocks where there are few tokens; sums meet in shared memory (32 KB), then
+// features, and so do gridDim.y blocks where there are few tokens; sums meet in shared memory (32 KB), then
 // in the workspace. M is read again by every block, from L2: 1/32 of X's bytes for each rank.
 #pragma once
 
@@ -19,17 +19,17 @@ struct Shared {
 };
 }  // namespace shrink_many_shape
 
-/// Grid: groups of ranks, tiles of tokens, splits of the features.
+/// Grid: tiles of tokens, each with its groups of ranks side by side; splits of the features.
 template <class P, class X>
 __global__ void __launch_bounds__(shrink_many_shape::threads, 1)
-    shrink_many_kernel(Product<P> p, Tokens<const X> x, bool x_wide, Tokens<float> h,
-                       const float* token_scales, Workspace workspace) {
+    shrink_many_kernel(Product<P> p, Tokens<const X> x, Tokens<float> h, const float* token_scales,
+                       Workspace workspace) {
   using namespace shrink_many_shape;
   auto& shared = shared_memory<Shared>();
   const int lane = threadIdx.x % lanes, warp = threadIdx.x / lanes, g = lane / 4, q = lane % 4;
-  const int first_rank = static_cast<int>(blockIdx.x) * ranks,
-            first_token = static_cast<int>(blockIdx.y) * tokens;
-  const int splits = static_cast<int>(gridDim.z);
+  const int groups = (p.rank + ranks - 1) / ranks, place = static_cast<int>(blockIdx.x);
+  const int first_rank = place % groups * ranks, first_token = place / groups * tokens;
+  const int split = static_cast<int>(blockIdx.y), splits = static_cast<int>(gridDim.y);
 
   const X* rows[n_tiles];
 #pragma unroll
@@ -40,8 +40,7 @@ __global__ void __launch_bounds__(shrink_many_shape::threads, 1)
   const bool is_scaled = p.feature_scale;
   float d[m_tiles][n_tiles][4] = {};
   const int step = step_features * warps * splits;
-  for (int first = (static_cast<int>(blockIdx.z) * warps + warp) * step_features; first < p.features;
-       first += step) {
+  for (int first = (split * warps + warp) * step_features; first < p.features; first += step) {
     const int i = first + 8 * q, left = p.features - i;
     Eight<P> m[m_tiles][2];
     Eight<X> numbers[n_tiles];
@@ -50,10 +49,10 @@ __global__ void __launch_bounds__(shrink_many_shape::threads, 1)
 #pragma unroll
       for (int lower = 0; lower < 2; ++lower) {
         const int k = first_rank + 16 * tile + 8 * lower + g;
-        m[tile][lower] = load(p.matrix + k * p.stride + i, k < p.rank ? left : 0, p.wide);
+        m[tile][lower] = load(p.matrix + k * p.stride + i, k < p.rank ? left : 0);
       }
 #pragma unroll
-    for (int n = 0; n < n_tiles; ++n) numbers[n] = load(rows[n] + i, rows[n] ? left : 0, x_wide);
+    for (int n = 0; n < n_tiles; ++n) numbers[n] = load(rows[n] + i, rows[n] ? left : 0);
     float s[8];
     load_scales(p, i, s);
 #pragma unroll
@@ -74,8 +73,6 @@ __global__ void __launch_bounds__(shrink_many_shape::threads, 1)
 #pragma unroll
       for (int e = 0; e < 4; ++e) shared.sums[warp][(tile * n_tiles + n) * 4 + e][lane] = d[tile][n][e];
   __syncthreads();
-  const int groups = static_cast<int>(gridDim.x);
-  const int place = static_cast<int>(blockIdx.y) * groups + static_cast<int>(blockIdx.x);
   float* const partial = workspace.sums + static_cast<Index>(place) * splits * sums;
   const auto write = [&](int n, float sum) {
     const int from = n % lanes, e = n / lanes % 4, n_tile = n / (lanes * 4) % n_tiles,
@@ -91,9 +88,9 @@ __global__ void __launch_bounds__(shrink_many_shape::threads, 1)
     if (splits == 1)
       write(n, sum);
     else
-      partial[static_cast<int>(blockIdx.z) * sums + n] = sum;
+      partial[split * sums + n] = sum;
   }
-  if (splits == 1 || !comes_last(workspace.tickets + place, gridDim.z, &shared.is_last)) return;
+  if (splits == 1 || !comes_last(workspace.tickets + place, gridDim.y, &shared.is_last)) return;
   for (int n = static_cast<int>(threadIdx.x); n < sums; n += threads) {
     float sum = 0;
     for (int z = 0; z < splits; ++z) sum += __ldcg(partial + z * sums + n);
