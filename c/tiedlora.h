@@ -153,6 +153,7 @@ TL_API tl_status tl_modules_add(tl_modules* modules, const char* name, int layer
 TL_API tl_status tl_modules_of_model(const char* path, tl_modules** modules) TL_NOEXCEPT;
 
 TL_API tl_index tl_modules_count(const tl_modules* modules) TL_NOEXCEPT; /* 0 of NULL */
+/* Its strings are valid until the next tl_modules_add to this list. */
 TL_API tl_status tl_modules_get(const tl_modules* modules, tl_index m, tl_module* module) TL_NOEXCEPT;
 
 /* ---- Adapters ---- */

@@ -124,9 +124,13 @@ Handle*& place_for(Handle** handle, const char* what) {
 template <class Struct>
 constexpr std::size_t first_size = sizeof(Struct);
 
+// More than any version's struct will have: a size that nobody set, and whose bytes are not the caller's to
+// read.
+inline constexpr std::size_t largest_size = 1024;
+
 template <class Struct>
 void check_size(std::size_t size, const char* what) {
-  if (size < first_size<Struct>)
+  if (size < first_size<Struct> || size > largest_size)
     tl::detail::fail(what, "->size is ", size, "; it must be sizeof the struct, at least ",
                      first_size<Struct>);
 }
@@ -149,6 +153,7 @@ void write_struct(Struct* to, Struct result, const char* what) {
   const std::size_t size = given(to, what).size;
   check_size<Struct>(size, what);
   result.size = size;
+  std::memset(static_cast<void*>(to), 0, size);  // what only a newer version fills
   std::memcpy(static_cast<void*>(to), &result, std::min(size, sizeof(Struct)));
 }
 
@@ -200,10 +205,7 @@ tl::CallOptions call_options(const tl_options* options) {
           .scratch = {static_cast<std::byte*>(o.scratch), o.scratch_bytes}};
 }
 
-std::filesystem::path path_of(const char* path) {
-  const std::string_view text = &given(path, "path");
-  return std::u8string(text.begin(), text.end());
-}
+std::filesystem::path path_of(const char* path) { return tl::detail::path_of_utf8(&given(path, "path")); }
 
 // ---- Handles ----
 
@@ -280,7 +282,7 @@ tl::Scheme scheme_named(std::string_view name) {
 template <class Report>
 std::string report_of(const Report& report, const std::filesystem::path& path, bool partial) {
   if (!report.unused.empty() && !partial)
-    throw FileFailure{message(in_quotes(path.string()), ": ", report.unused.size(),
+    throw FileFailure{message(in_quotes(tl::detail::utf8(path)), ": ", report.unused.size(),
                               " tensors cannot be applied, the first is ", in_quotes(report.unused.front()),
                               " (another base model? tl_load_options.partial loads the rest)")};
   std::string text;
@@ -300,9 +302,9 @@ tl::gguf::Naming naming_of(const tl_load_options& options, const std::filesystem
   const auto source = value_of(tl::gguf::try_source(value_of(tl::gguf::try_open(path))));
   const auto* architecture = tl::gguf::find_architecture(source.architecture);
   if (!architecture)
-    throw FileFailure{
-        message(in_quotes(path.string()), " is for the architecture ", in_quotes(source.architecture),
-                ", whose names in transformers are not known; load it with TL_GGUF_AS_IN_FILE")};
+    throw FileFailure{message(
+        in_quotes(tl::detail::utf8(path)), " is for the architecture ", in_quotes(source.architecture),
+        ", whose names in transformers are not known; load it with TL_GGUF_AS_IN_FILE")};
   const auto order =
       options.gguf == TL_GGUF_TRANSFORMERS ? tl::gguf::Order::hugging_face : tl::gguf::Order::gguf;
   return tl::gguf::naming_of(*architecture,
@@ -332,7 +334,7 @@ tl_adapter* load(const std::filesystem::path& path, const tl::ModuleList* module
   const tl::NativeLoadOptions native = {.modules = modules};
   const tl::NativeFile file = value_of(tl::try_open_native(path, native));
   auto adapter = tl::try_read_adapter<P>(file, native);
-  if (!adapter) throw FileFailure{message(in_quotes(path.string()), " ", adapter.error())};
+  if (!adapter) throw FileFailure{message(in_quotes(tl::detail::utf8(path)), " ", adapter.error())};
   tl::Provenance source = file.metadata.source;
   source.base_model = file.metadata.base_model;
   return new_adapter(*std::move(adapter), std::move(source));
@@ -347,7 +349,7 @@ void assign(tl_plan* plan, const tl_set* set, tl_index tokens, tl_index uses, co
   std::visit(
       [&]<class P>(tl::BatchPlan<P>& batch) {
         batch.assign({}, 0, {});  // of no tokens, unless all goes well
-        if (uses < 0) tl::detail::fail("a batch cannot have ", uses, " uses of adapters");
+        if (uses < 0) tl::detail::fail("a batch cannot have ", uses, " tokens or uses of adapters");
         if (uses > 0) given(adapters, "adapters");
         plan->uses.resize(static_cast<std::size_t>(uses));
         for (std::size_t i = 0; i < plan->uses.size(); ++i) plan->uses[i] = fill(i);
@@ -646,9 +648,9 @@ tl_status tl_plan_assign(tl_plan* plan, const tl_set* set, tl_index tokens, cons
 tl_status tl_plan_assign_uses(tl_plan* plan, const tl_set* set, tl_index tokens, tl_index uses,
                               const tl_index* token_of, const tl_id* adapters, const float* scales) noexcept {
   return at_border([&] {
-    if (uses > 0) given(token_of, "token_of");
-    assign(plan, set, tokens, uses, adapters,
-           [&](std::size_t i) { return tl::AdapterUse{token_of[i], adapters[i], scales ? scales[i] : 1}; });
+    assign(plan, set, tokens, uses, adapters, [&](std::size_t i) {
+      return tl::AdapterUse{(&given(token_of, "token_of"))[i], adapters[i], scales ? scales[i] : 1};
+    });
   });
 }
 tl_status tl_plan_room(const tl_plan* plan, tl_index* width, tl_index* count) noexcept {

@@ -151,9 +151,10 @@ int run_demo(int argc, char** argv, finetune::Communicator& processes) {
   app.add_flag("--smoke", smoke, "tiny sizes and a few steps, unless given: to see that everything works")
       ->group("Modes");
 
-  // What all processes know of, the first says.
-  std::ostream nowhere(nullptr);
-  return examples::run_command(app, argc, argv, std::cout, processes.is_first() ? std::cerr : nowhere, [&] {
+  const auto parse_and_run = [&](std::ostream& errors, const auto& work) {
+    return examples::run_command(app, argc, argv, std::cout, errors, work);
+  };
+  return finetune::run_if_all_parse(processes, std::cerr, parse_and_run, [&] {
     if (settings.sweep) finetune::use_sweep_defaults(settings, out->count() > 0);
     std::set<std::string> names;
     for (const std::string& rate : rates) {
@@ -161,7 +162,7 @@ int run_demo(int argc, char** argv, finetune::Communicator& processes) {
       if (const std::string name = rate.substr(0, rate.find('=')); !names.insert(name).second)
         throw std::invalid_argument("--learning-rate: " + name + " is there twice");
     }
-    return finetune::run_on_all(processes, [&] { return finetune::run_program(settings, processes); });
+    return finetune::run_program(settings, processes);
   });
 }
 

@@ -149,9 +149,10 @@ int run_program(Settings settings, Communicator& processes) {
   const double begin = seconds_now();
   settings.model.fused_qkv =
       std::find(settings.targets.begin(), settings.targets.end(), "qkv_proj") != settings.targets.end();
-  const std::vector<Contender> all = contenders(settings);  // names are checked before any work is done
+  std::vector<Contender> all;
   std::optional<FolderLock> lock;
   all_or_none(processes, [&] {
+    all = contenders(settings);  // names are checked before any work is done
     llama::modules(settings.model, settings.targets);
     check_exports(settings);
     check_processes(settings, processes);
@@ -168,7 +169,22 @@ int run_program(Settings settings, Communicator& processes) {
   stage("Text");
   TextData data;
   all_or_none(processes, [&] { data = read_text(settings); });
+  // Whatever decides how many steps, batches and numbers there are: processes that differ would wait for
+  // ever.
   check_same_run(processes, {{"kernels", std::string(tiedlora::kernel_isa())},
+                             {"model",
+                              {settings.model.layers, settings.model.width, settings.model.heads,
+                               settings.model.kv_heads, settings.model.feed_forward}},
+                             {"targets", settings.targets},
+                             {"schemes", settings.schemes},
+                             {"ranks", settings.ranks},
+                             {"seeds", settings.seeds},
+                             {"steps", {settings.base_steps, settings.steps}},
+                             {"minutes", settings.minutes},
+                             {"batch", {settings.batch, settings.length, settings.accumulate}},
+                             {"patience", settings.patience},
+                             {"windows", settings.windows},
+                             {"resume", settings.resume},
                              {"base text", fmt::format("{:016x}", data.base.hash)},
                              {"task text", fmt::format("{:016x}", data.task.hash)}});
   fmt::print("{}{}", split_table(data.base_corpus, data.base), split_table(data.task_corpus, data.task));

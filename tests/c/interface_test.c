@@ -224,8 +224,11 @@ static void batch(void) {
   REFUSED(TL_ERROR_ARGUMENT, "token 5 of a batch of 5",
           tl_plan_assign_uses(plan, set, TOKENS, 2, outside, twice, NULL));
   REFUSED(TL_ERROR_ARGUMENT, "adapters is NULL", tl_plan_assign(plan, set, TOKENS, NULL, NULL));
+  OK(tl_plan_assign_uses(plan, set, TOKENS, 2, token_of, twice, NULL));
   REFUSED(TL_ERROR_ARGUMENT, "token_of is NULL",
           tl_plan_assign_uses(plan, set, TOKENS, 2, NULL, twice, NULL));
+  OK(tl_plan_room(plan, &width, &room));
+  CHECK(room == 0); /* not the plan before */
   REFUSED(TL_ERROR_ARGUMENT, "-1", tl_plan_assign(plan, set, -1, adapters, NULL));
   REFUSED(TL_ERROR_ARGUMENT, "set is NULL", tl_plan_assign(plan, NULL, TOKENS, adapters, NULL));
   REFUSED(TL_ERROR_ARGUMENT, "plan is NULL", tl_plan_assign(NULL, set, TOKENS, adapters, NULL));

@@ -161,6 +161,19 @@ TEST(AtomicFile, WhatAKilledWriterLeftGoesWithTheNext) {
   EXPECT_TRUE(std::filesystem::exists(folder / ".y.0123456789ab.partial"));
 }
 
+#ifdef _WIN32
+TEST(AtomicFile, LeavesATargetThatIsReadOnly) {
+  const Folder folder;
+  write_text(folder / "x", "old");
+  std::filesystem::permissions(folder / "x", std::filesystem::perms::owner_read);
+  const Status done = try_write_file(folder / "x", "new");
+  std::filesystem::permissions(folder / "x", std::filesystem::perms::owner_all);
+  expect_failure(done, {"x\" cannot be written"});
+  EXPECT_EQ(read_text(folder / "x"), "old");
+  EXPECT_EQ(folder.entries(), 1);
+}
+#endif
+
 #ifndef _WIN32
 TEST(MappedFile, RefusesPipes) {
   const Folder folder;

@@ -56,6 +56,11 @@ void check_same_run(Communicator& processes, const nlohmann::ordered_json& key) 
         differing.push_back(fmt::format("{} differs from {} in \"{}\": {} instead of {}",
                                         processes.name(static_cast<int>(r)), processes.name(0), name,
                                         other.contains(name) ? other[name].dump() : "none", value.dump()));
+    for (const auto& [name, value] : other.items())
+      if (!first.contains(name))
+        differing.push_back(fmt::format("{} differs from {} in \"{}\": {} instead of none",
+                                        processes.name(static_cast<int>(r)), processes.name(0), name,
+                                        value.dump()));
   }
   if (differing.empty()) return;
   throw AgreedError(fmt::format(

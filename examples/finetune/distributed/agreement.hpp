@@ -3,7 +3,9 @@
 
 #include <cstdint>    // int64_t
 #include <exception>  // exception
+#include <ostream>    // ostream
 #include <span>       // span
+#include <sstream>    // ostringstream
 #include <stdexcept>  // invalid_argument, runtime_error
 #include <string>     // string
 
@@ -74,6 +76,28 @@ int run_on_all(Communicator& processes, const Work& work) {
   } catch (const std::exception& error) {
     end_all(processes, error.what());
   }
+}
+
+/// Parses a command line and works, on every process: parse_and_run(said, work) is examples::run_command with
+/// its errors to `said`. A process whose command line is wrong ends the others with what is wrong; or they
+/// would wait.
+template <class ParseAndRun, class Work>
+int run_if_all_parse(Communicator& processes, std::ostream& errors, const ParseAndRun& parse_and_run,
+                     const Work& work) {
+  if (processes.size() == 1) return parse_and_run(errors, work);
+  bool parsed = false;
+  std::ostringstream said;
+  const int status = parse_and_run(said, [&] {
+    parsed = true;
+    agree(processes, {});
+    return run_on_all(processes, work);
+  });
+  if (!parsed) {
+    const std::string text = said.str();
+    (void)problem_of([&] { agree(processes, {text.empty() ? "asks for help" : text, true}); });
+  }
+  if (processes.is_first()) errors << said.str();  // what all know of, the first says
+  return status;
 }
 
 /// Throws AgreedError, naming process and key, if not all have the same of what their bits depend on.

@@ -21,6 +21,7 @@ void allow_ranks() {
     setenv(name, "1", 1);
   setenv("OMPI_MCA_hwloc_base_binding_policy", "none", 1);
   setenv("LSAN_OPTIONS", "detect_leaks=0", 1);  // Open MPI has some
+  setenv("MPIEXEC_TIMEOUT", "300", 1);          // of processes that wait for each other
 }
 
 /// The arguments of mpirun for the same command line in each of several processes, or for one of each's own.
@@ -237,6 +238,26 @@ TEST_F(MpiTest, ErrorsAreSaidOnceWithWhoseTheyAre) {
   outcome = mpirun(ranks(2, {"eval", "--model", path("model.gguf"), "--data", path("chat.jsonl")}));
   EXPECT_EQ(outcome.status, 2);
   EXPECT_EQ(count_of(outcome.output, "finetune eval runs in one process"), 1u) << outcome.output;
+}
+
+// None may wait for one that has ended, nor take part in another sum.
+TEST_F(MpiTest, OtherCommandLinesAreNamed) {
+  Outcome outcome = mpirun(ranks(command_line("out"), command_line("out", {"--rank", "none"})));
+  EXPECT_NE(outcome.status, 0);
+  EXPECT_NE(outcome.output.find("finetune train: process 1 on "), std::string::npos) << outcome.output;
+  EXPECT_NE(outcome.output.find("--rank"), std::string::npos) << outcome.output;
+  outcome = mpirun(ranks(command_line("out", {"--rank", "none"}), command_line("out")));
+  EXPECT_NE(outcome.status, 0);
+  EXPECT_EQ(count_of(outcome.output, "--rank: "), 1u) << outcome.output;
+  outcome = mpirun(ranks(2, command_line("out", {"--rank", "none"})));
+  EXPECT_NE(outcome.status, 0);
+  EXPECT_EQ(count_of(outcome.output, "--rank: "), 1u) << outcome.output;
+  EXPECT_EQ(outcome.output.find("process 1 on"), std::string::npos) << outcome.output;
+
+  outcome = mpirun(ranks(command_line("out"), command_line("out", {"--fast-reduce"})));
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_NE(outcome.output.find("in \"fast_reduce\": 2 instead of none"), std::string::npos)
+      << outcome.output;
 }
 
 TEST_F(MpiTest, FastReduceTrains) {

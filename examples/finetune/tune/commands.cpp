@@ -85,14 +85,13 @@ int train_command(int argc, char** argv, Communicator& processes) {
       "last\ncheckpoint of a run that was killed. Exit status: 0 done, 1 failed, 2 wrong usage, 130 "
       "interrupted.\n"
       "mpirun -n 4 finetune train --accumulate 4 … divides the batches of each step among processes.");
-  // What all know of, the first says.
-  std::ostream nowhere(nullptr);
-  return examples::run_command(app, argc, argv, std::cout, processes.is_first() ? std::cerr : nowhere, [&] {
+  const auto parse_and_run = [&](std::ostream& errors, const auto& work) {
+    return examples::run_command(app, argc, argv, std::cout, errors, work);
+  };
+  return run_if_all_parse(processes, std::cerr, parse_and_run, [&] {
     products.say(o.model);
-    return run_on_all(processes, [&] {
-      all_or_none(processes, [&] { check_readable(o.model, o.data); });
-      return train(o, processes);
-    });
+    all_or_none(processes, [&] { check_readable(o.model, o.data); });
+    return train(o, processes);
   });
 }
 

@@ -168,11 +168,14 @@ inline bool replace(File file, const std::filesystem::path& temporary, const std
   };
   if (move(temporary, target)) return true;
   // Without POSIX's rules a target that is mapped can be renamed, but not replaced: it goes aside under the
-  // name of an abandoned file, which the next writer removes where this one cannot.
+  // name of an abandoned file, which the next writer removes where this one cannot. Not a read-only target,
+  // which nobody wants replaced.
+  const DWORD reason = ::GetLastError(), attributes = ::GetFileAttributesW(target.c_str());
+  const bool may_be_mapped = (reason == ERROR_USER_MAPPED_FILE || reason == ERROR_ACCESS_DENIED) &&
+                             attributes != INVALID_FILE_ATTRIBUTES && !(attributes & FILE_ATTRIBUTE_READONLY);
   std::filesystem::path aside = temporary;
   aside += temporary.extension();
-  const DWORD reason = ::GetLastError();
-  if (move(target, aside)) {
+  if (may_be_mapped && move(target, aside)) {
     if (move(temporary, target)) {
       ::DeleteFileW(aside.c_str());
       return true;
