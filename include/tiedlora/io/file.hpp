@@ -105,7 +105,7 @@ inline std::filesystem::path temporary_prefix(const std::filesystem::path& targe
   prefix += target.filename().native().substr(0, 200);
   return prefix += ".";
 }
-inline const std::filesystem::path temporary_suffix = ".partial";
+inline std::filesystem::path temporary_suffix() { return ".partial"; }
 
 /// A file beside the target that no other writer uses.
 inline std::filesystem::path temporary_name(const std::filesystem::path& target) {
@@ -114,19 +114,19 @@ inline std::filesystem::path temporary_name(const std::filesystem::path& target)
   for (int i = 0; i < 12; ++i) digits += "0123456789abcdefghijklmnopqrstuv"[random() % 32];
   std::filesystem::path name = temporary_prefix(target);
   name += digits;
-  name += temporary_suffix;
+  name += temporary_suffix();
   return target.parent_path() / name;
 }
 
 /// Removes temporary files of killed writers.
 inline void remove_abandoned(const std::filesystem::path& target) {
   const std::filesystem::path folder = target.has_parent_path() ? target.parent_path() : ".";
-  const std::filesystem::path prefix = temporary_prefix(target);
+  const std::filesystem::path prefix = temporary_prefix(target), suffix = temporary_suffix();
   std::error_code ignored;
   std::filesystem::directory_iterator entry(folder, ignored);
   for (; !ignored && entry != std::filesystem::directory_iterator(); entry.increment(ignored)) {
     const std::filesystem::path name = entry->path().filename();
-    if (name.native().starts_with(prefix.native()) && name.native().ends_with(temporary_suffix.native()))
+    if (name.native().starts_with(prefix.native()) && name.native().ends_with(suffix.native()))
       system::remove_abandoned(entry->path());
   }
 }
