@@ -252,23 +252,14 @@ tl_module describe(const tl::Module& module) {
 }
 
 tl::Scheme scheme_named(std::string_view name) {
-  namespace schemes = tl::schemes;
-  if (name == "lora") return schemes::lora();
-  if (name == "lora_fused") return schemes::lora_fused();
-  if (name == "vera") return schemes::vera();
-  if (name == "tl5") return schemes::tl5();
-  if (name == "tl6") return schemes::tl6();
-  if (name == "lora_fa") return schemes::lora_fa();
-  if (name == "share_lora_a") return schemes::share_lora_a();
-  if (name == "share_lora_b") return schemes::share_lora_b();
-  if (name == "share_lora_ab") return schemes::share_lora_ab();
+  if (const auto scheme = tl::schemes::named(name)) return *scheme;
   constexpr std::string_view grouped = "grouped:";
   if (name.starts_with(grouped)) {
     const std::string_view digits = name.substr(grouped.size());
     tl::Index layers = 0;
     for (const char digit : digits.substr(0, 9))
       layers = digit < '0' || digit > '9' ? -1 : 10 * layers + digit - '0';
-    if (layers > 0 && digits.size() < 10) return schemes::grouped(layers);
+    if (layers > 0 && digits.size() < 10) return tl::schemes::grouped(layers);
   }
   tl::detail::fail(
       message("scheme ", in_quotes(name),

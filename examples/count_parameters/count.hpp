@@ -8,8 +8,8 @@
 #include <vector>     // vector
 
 #include <fmt/format.h>
-#include <tiedlora/adapter/layout.hpp>  // Layout
-#include <tiedlora/adapter/scheme.hpp>  // Scheme, schemes
+#include <tiedlora/adapter/layout.hpp>        // Layout
+#include <tiedlora/adapter/scheme_names.hpp>  // Scheme, schemes
 
 #include "../numbers.hpp"  // to_whole, in_short
 #include "model.hpp"
@@ -19,19 +19,10 @@ namespace count_parameters {
 /// The scheme of that name; "grouped:4" is tl6 with A and B tied over each 4 consecutive layers. Throws
 /// invalid_argument, listing all, if there is none.
 inline tiedlora::Scheme scheme_named(const std::string& name) {
-  namespace schemes = tiedlora::schemes;
-  if (name == "lora") return schemes::lora();
-  if (name == "lora_fused") return schemes::lora_fused();
-  if (name == "vera") return schemes::vera();
-  if (name == "tl5") return schemes::tl5();
-  if (name == "tl6") return schemes::tl6();
-  if (name == "lora_fa") return schemes::lora_fa();
-  if (name == "share_lora_a") return schemes::share_lora_a();
-  if (name == "share_lora_b") return schemes::share_lora_b();
-  if (name == "share_lora_ab") return schemes::share_lora_ab();
+  if (const auto scheme = tiedlora::schemes::named(name)) return *scheme;
   if (name.starts_with("grouped:")) {
     const auto layers = examples::to_whole<int>(std::string_view(name).substr(name.find(':') + 1));
-    if (layers && *layers > 0) return schemes::grouped(*layers);
+    if (layers && *layers > 0) return tiedlora::schemes::grouped(*layers);
   }
   throw std::invalid_argument(
       fmt::format("--schemes: {} is none of lora, lora_fused, vera, tl5, tl6, lora_fa, share_lora_a, "

@@ -14,6 +14,7 @@
 #include <tiedlora/adapter/layout.hpp>     // Scheme, Index
 #include <tiedlora/adapter/optimizer.hpp>  // recommended_rates
 #include <tiedlora/adapter/scheme.hpp>
+#include <tiedlora/adapter/scheme_names.hpp>
 
 #include "../numbers.hpp"
 
@@ -37,27 +38,17 @@ inline tiedlora::Scheme tl6_by_kind() {
 
 /// A new scheme is one line here; its learning rates come from tiedlora::recommended_rates.
 inline const std::vector<std::pair<std::string, tiedlora::Scheme>>& named_schemes() {
-  namespace schemes = tiedlora::schemes;
-  static const std::vector<std::pair<std::string, tiedlora::Scheme>> named = {
-      {"lora", schemes::lora()},
-      {"lora_fused", schemes::lora_fused()},
-      {"vera", schemes::vera()},
-      {"tl5", schemes::tl5()},
-      {"tl6", schemes::tl6()},
-      {"lora_fa", schemes::lora_fa()},
-      {"share_lora_a", schemes::share_lora_a()},
-      {"share_lora_b", schemes::share_lora_b()},
-      {"share_lora_ab", schemes::share_lora_ab()},
-      {"tl6_u", tl6_with(true, false)},
-      {"tl6_v", tl6_with(false, true)},
-      {"tl6_kind", tl6_by_kind()},
-      {"grouped2", schemes::grouped(2)},
-      {"grouped3", schemes::grouped(3)},
-      {"grouped4", schemes::grouped(4)},
-      {"grouped5", schemes::grouped(5)},
-      {"grouped10", schemes::grouped(10)},
-      {"grouped15", schemes::grouped(15)},
-  };
+  static const auto named = [] {
+    namespace schemes = tiedlora::schemes;
+    std::vector<std::pair<std::string, tiedlora::Scheme>> all;
+    for (const auto& [name, scheme] : schemes::all_named()) all.emplace_back(name, scheme);
+    all.emplace_back("tl6_u", tl6_with(true, false));
+    all.emplace_back("tl6_v", tl6_with(false, true));
+    all.emplace_back("tl6_kind", tl6_by_kind());
+    for (const int layers : {2, 3, 4, 5, 10, 15})
+      all.emplace_back("grouped" + std::to_string(layers), schemes::grouped(layers));
+    return all;
+  }();
   return named;
 }
 
