@@ -52,11 +52,7 @@ void check_memory(const Settings& settings, const std::vector<Contender>& all, i
 void check_processes(const Settings& settings, const Communicator& processes) {
   if (processes.size() == 1) return;
   if (settings.sweep) throw std::invalid_argument("--sweep runs in one process; start it without mpirun");
-  if (settings.accumulate < processes.size())
-    throw std::invalid_argument(
-        fmt::format("--accumulate {}: a step has too few batches for {} processes; give --accumulate {} or "
-                    "more, with a smaller --batch (now {}) for steps of the same size",
-                    settings.accumulate, processes.size(), processes.size(), settings.batch));
+  check_batches(settings.accumulate, processes, "--batch", settings.batch);
 }
 
 /// The steps of an earlier run. What --minutes gives is measured anew each time, but a run that goes on must

@@ -47,20 +47,22 @@ void end_all(Communicator& processes, const std::string& problem) {
 }
 
 void check_same_run(Communicator& processes, const nlohmann::ordered_json& key) {
-  const std::vector<std::string> keys = processes.gather_texts(key.dump());
+  const std::vector<std::string> texts = processes.gather_texts(key.dump());
+  std::vector<nlohmann::ordered_json> keys;
+  for (const std::string& text : texts) keys.push_back(nlohmann::ordered_json::parse(text));
+  const nlohmann::ordered_json& first = keys[0];
+  const auto shown = [](const nlohmann::ordered_json& of, const std::string& name) {
+    return of.contains(name) ? of[name].dump() : "none";
+  };
   std::vector<std::string> differing;
   for (std::size_t r = 1; r < keys.size(); ++r) {
-    const auto first = nlohmann::ordered_json::parse(keys[0]), other = nlohmann::ordered_json::parse(keys[r]);
-    for (const auto& [name, value] : first.items())
-      if (!other.contains(name) || other[name] != value)
+    nlohmann::ordered_json all = first;  // the names that either has
+    all.update(keys[r]);
+    for (const auto& [name, value] : all.items())
+      if (shown(first, name) != shown(keys[r], name))
         differing.push_back(fmt::format("{} differs from {} in \"{}\": {} instead of {}",
                                         processes.name(static_cast<int>(r)), processes.name(0), name,
-                                        other.contains(name) ? other[name].dump() : "none", value.dump()));
-    for (const auto& [name, value] : other.items())
-      if (!first.contains(name))
-        differing.push_back(fmt::format("{} differs from {} in \"{}\": {} instead of none",
-                                        processes.name(static_cast<int>(r)), processes.name(0), name,
-                                        value.dump()));
+                                        shown(keys[r], name), shown(first, name)));
   }
   if (differing.empty()) return;
   throw AgreedError(fmt::format(

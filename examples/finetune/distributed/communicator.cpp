@@ -2,6 +2,9 @@
 
 #include <algorithm>  // any_of, copy
 #include <cstdlib>    // exit, getenv
+#include <stdexcept>  // invalid_argument
+
+#include <fmt/format.h>
 
 namespace finetune {
 
@@ -24,6 +27,15 @@ class SingleProcess final : public Communicator {
 };
 
 }  // namespace
+
+void check_batches(Index accumulate, const Communicator& processes, std::string_view size_option,
+                   Index size) {
+  if (accumulate < processes.size())
+    throw std::invalid_argument(
+        fmt::format("--accumulate {}: a step has too few batches for {} processes; give --accumulate {} or "
+                    "more, with a smaller {} (now {}) for steps of the same size",
+                    accumulate, processes.size(), processes.size(), size_option, size));
+}
 
 Communicator& single_process() {
   static SingleProcess process;

@@ -3,6 +3,7 @@
 
 #include <cstddef>      // byte
 #include <cstdint>      // uint64_t
+#include <limits>       // numeric_limits
 #include <memory>       // unique_ptr
 #include <span>         // span, as_writable_bytes
 #include <string>       // string
@@ -100,6 +101,23 @@ std::vector<double> computed_by_all(Communicator& processes, Index count, const 
   processes.all_gather(std::span(numbers), parts);
   return numbers;
 }
+
+/// The mean of loss(i) for i below `count`, each weighing weight(i), of which each process computes a part;
+/// added up in order, for the same bits with any number of processes. NaN where nothing weighs anything.
+template <class Weight, class Loss>
+double mean_by_all(Communicator& processes, Index count, const Weight& weight, const Loss& loss) {
+  const std::vector<double> parts = computed_by_all(
+      processes, count, [&](Index i) { return weight(i) > 0 ? loss(i) * double(weight(i)) : 0.0; });
+  double sum = 0, weights = 0;
+  for (Index i = 0; i < count; ++i) {
+    sum += parts[static_cast<std::size_t>(i)];
+    weights += double(weight(i));
+  }
+  return weights > 0 ? sum / weights : std::numeric_limits<double>::quiet_NaN();
+}
+
+/// Throws std::invalid_argument for a step of fewer batches than processes. `size_option` makes them smaller.
+void check_batches(Index accumulate, const Communicator& processes, std::string_view size_option, Index size);
 
 /// Where there is one process only.
 Communicator& single_process();

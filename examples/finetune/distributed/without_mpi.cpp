@@ -1,5 +1,4 @@
 // In place of mpi.cpp where there is no MPI.
-#include <cstdlib>    // getenv, strtol
 #include <stdexcept>  // runtime_error
 
 #include "communicator.hpp"

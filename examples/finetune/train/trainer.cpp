@@ -41,18 +41,10 @@ constexpr std::int64_t steps_between_comparisons = 100;
 
 double evaluate(Model& model, const Weights& weights, const Adapter* adapter, std::span<const Tokens> batches,
                 Communicator& processes) {
-  const auto bytes_of = [&](Index i) {
-    return static_cast<double>(batches[static_cast<std::size_t>(i)].count());
-  };
-  const std::vector<double> sums = computed_by_all(processes, std::ssize(batches), [&](Index i) {
-    return model.evaluate(weights, adapter, view(batches[static_cast<std::size_t>(i)])) * bytes_of(i);
-  });
-  double sum = 0, count = 0;
-  for (Index i = 0; i < std::ssize(batches); ++i) {
-    sum += sums[static_cast<std::size_t>(i)];
-    count += bytes_of(i);
-  }
-  return bits(sum / count);
+  const auto batch = [&](Index i) -> const Tokens& { return batches[static_cast<std::size_t>(i)]; };
+  return bits(mean_by_all(
+      processes, std::ssize(batches), [&](Index i) { return batch(i).count(); },
+      [&](Index i) { return model.evaluate(weights, adapter, view(batch(i))); }));
 }
 
 TrainingResult train_loop(Trainable& trainable, const TrainingPlan& plan, Communicator& processes) {

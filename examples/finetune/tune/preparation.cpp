@@ -19,11 +19,7 @@ namespace {
 
 std::unique_ptr<FolderLock> begin_folder(const TrainOptions& o, const Communicator& processes) {
   rates_of(o.tune);  // refuses what does not fit the scheme
-  if (o.tune.accumulate < processes.size())
-    throw std::invalid_argument(
-        fmt::format("--accumulate {}: a step has too few batches for {} processes; give --accumulate {} or "
-                    "more, with a smaller --batch-tokens (now {}) for steps of the same size",
-                    o.tune.accumulate, processes.size(), processes.size(), o.data.batch_tokens));
+  check_batches(o.tune.accumulate, processes, "--batch-tokens", o.data.batch_tokens);
   std::unique_ptr<FolderLock> lock;
   if (!processes.is_first()) return lock;
   examples::check_output_folder("--out", o.out);

@@ -94,10 +94,6 @@ std::int64_t count_steps(const TrainOptions& o, Preparation& run, double begin, 
   throw std::runtime_error(fmt::format("{}; the losses are in {}", text, (o.out / "metrics.csv").string()));
 }
 
-bool comes_to_nothing(const TrainingResult& result, bool measures) {
-  return result.interrupted && (measures ? result.best_step : result.steps) == 0;
-}
-
 /// Writes the files and says what became of the run, which began at `begin`.
 void finish(const TrainOptions& options, Preparation& run, const Adapter& adapter,
             const TrainingResult& result, double begin) {
@@ -112,7 +108,7 @@ void finish(const TrainOptions& options, Preparation& run, const Adapter& adapte
     fmt::print("Warning: {}. What follows is the adapter of step {}, the best until then.\n", advice,
                result.best_step);
   }
-  if (comes_to_nothing(result, measures)) {
+  if (result.interrupted && (measures ? result.best_step : result.steps) == 0) {
     fmt::print("Interrupted after {} steps{}, so no adapter was written: --resume goes on from here\n",
                result.steps, result.steps > 0 ? ", none of them better than the base" : "");
     return;

@@ -53,17 +53,10 @@ TrainingPlan plan_of(const TuneOptions& options, std::string title, std::int64_t
 
 double mean_loss(LanguageModel& model, const llama::Model<float>& weights, const Adapter* adapter,
                  std::span<const TokenBatch> batches, Communicator& processes) {
-  const std::vector<double> losses = computed_by_all(processes, std::ssize(batches), [&](Index i) {
-    const TokenBatch& batch = batches[static_cast<std::size_t>(i)];
-    return batch.counted > 0 ? model.evaluate(weights, adapter, view(batch)) : 0.0;
-  });
-  double sum = 0;
-  Index counted = 0;
-  for (std::size_t i = 0; i < batches.size(); ++i) {
-    sum += losses[i] * static_cast<double>(batches[i].counted);
-    counted += batches[i].counted;
-  }
-  return counted > 0 ? sum / static_cast<double>(counted) : not_measured;
+  const auto batch = [&](Index i) -> const TokenBatch& { return batches[static_cast<std::size_t>(i)]; };
+  return mean_by_all(
+      processes, std::ssize(batches), [&](Index i) { return batch(i).counted; },
+      [&](Index i) { return model.evaluate(weights, adapter, view(batch(i))); });
 }
 
 Tuner::Tuner(LanguageModel& model, const llama::Model<float>& weights, const TuneOptions& options,
