@@ -40,8 +40,9 @@ class Machine:
     """What cells are run with."""
 
     def __init__(self, finetune, model, data, threads):
-        """`data`: {task: {part: path}}."""
+        """`data`: {task: {part: path}}. `arithmetic`, {task: hash}, is added once it is probed."""
         self.finetune, self.model, self.data, self.threads = finetune, model, data, threads
+        self.arithmetic = {}
 
 
 def common_options(machine, settings):
@@ -172,7 +173,8 @@ class Running:
         }
         row |= {"scheme": candidate.scheme, "rank": candidate.rank, "targets": candidate.targets}
         row |= {name: number(self.settings[name]) for name in ("rate", "uv_rate", "b_rate") if name in self.settings}
-        row |= {name: self.settings[name] for name in ("data", "model", "arithmetic")}
+        row |= {name: self.settings[name] for name in ("data", "model")}
+        row["arithmetic"] = self.machine.arithmetic[self.cell.task]
         for name in ("cpu_seconds", "wall_seconds"):
             row[name] = f"{row[name]:.1f}"
         return row

@@ -37,7 +37,7 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One run. `settings` are all that decide its bits, and `key` is their hash."""
+    """One run. `settings` are all that decide its outcome but for rounding, and `key` is their hash."""
 
     stage: str  # "search" or "final"
     task: str
@@ -48,7 +48,7 @@ class Cell:
 
     @property
     def key(self):
-        text = json.dumps(["study 1", self.stage, *self.settings], separators=(",", ":"))
+        text = json.dumps(["study 2", self.stage, *self.settings], separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -108,7 +108,7 @@ class Plan:
         return rates
 
     def cell(self, stage, task, candidate, seed, point, fixed):
-        """`fixed`: {name: value} of what the machine adds: hashes of data, model and arithmetic."""
+        """`fixed`: {name: value} of what the machine adds: hashes of data and model."""
         settings = {
             "task": task,
             **fixed,

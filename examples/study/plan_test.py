@@ -43,7 +43,7 @@ tasks = ["code"]
 targets = "qkv"
 candidates = ["lora:1", "tl6:4", "vera:16"]
 """
-FIXED = {task: {"data": f"d-{task}", "model": "m", "arithmetic": "a"} for task in ("code", "docstring")}
+FIXED = {task: {"data": f"d-{task}", "model": "m"} for task in ("code", "docstring")}
 
 
 def finish(progress, cell, loss=2.0):
@@ -116,7 +116,7 @@ class PlanTest(unittest.TestCase):
             "final", task, candidate, seed, point, {**FIXED["code"], **fixed}
         ).key
         others = [key(task="docstring"), key(seed=2), key(point=(-23, -8, 0)), key(candidate=Candidate("tl6", 8, "qkv")),
-                  key(candidate=Candidate("tl6", 4, "all")), key(data="e"), key(model="n"), key(arithmetic="b")]  # fmt: skip
+                  key(candidate=Candidate("tl6", 4, "all")), key(data="e"), key(model="n")]  # fmt: skip
         for old, new in (
             ("steps = 10", "steps = 11"),
             ("0.01", "0.02"),

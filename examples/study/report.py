@@ -206,6 +206,24 @@ def cost_table(progress):
     return table(["", "trials", "diverged", "processor hours", "final runs", "diverged", "processor hours"], rows)
 
 
+def arithmetic_text(rows):
+    """How many kinds of rounding the results have; a task has one for each finetune, processor and library."""
+    kinds = {}
+    for row in rows:
+        kinds.setdefault(row["task"], {}).setdefault(row["arithmetic"], []).append(row)
+    mixed = [
+        f"{TITLES[task]} {' + '.join(str(len(runs)) for runs in of_task.values())}"
+        for task, of_task in kinds.items()
+        if len(of_task) > 1
+    ]
+    if not mixed:
+        return ""
+    return (
+        f"Runs were made on machines, or with versions, that round differently: {', '.join(mixed)}. Within one of these a "
+        "run repeats to the bit; between two it differs by rounding."
+    )
+
+
 def cut_section(progress, sections):
     lines = [f"- {one['what'][0].upper()}{one['what'][1:]}: {one['why']}." for one in progress.plan.cut]
     for of_task in sections:
@@ -234,7 +252,7 @@ def limits(plan, about):
 
 def make_page(plan, rows, about):
     """(the page, {name of a picture: (title, entries)})."""
-    fixed = {task: {name: made[name] for name in ("data", "model", "arithmetic")} for task, made in about.items()}
+    fixed = {task: {name: made[name] for name in ("data", "model")} for task, made in about.items()}
     progress = Progress(plan, fixed, rows)
     sections = {
         (task, targets): TaskResults(progress, task, targets) for targets in targets_of(plan) for task in plan.tasks
@@ -264,7 +282,7 @@ def make_page(plan, rows, about):
                       f"The base's test loss is {of_task.reference.base:.4f}.",
                       f"![frontier](results/{name})", task_table(of_task), verdict(of_task)]  # fmt: skip
     if about:
-        parts += ["## Data", data_table(about), "## What it cost", cost_table(progress)]
+        parts += ["## Data", data_table(about), "## What it cost", cost_table(progress), arithmetic_text(progress.results.values())]
     parts += ["## What was cut", cut_section(progress, sections.values()), "## Limits", limits(plan, about)]
     return "\n\n".join(part.strip() for part in parts if part) + "\n", drawn
 

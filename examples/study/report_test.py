@@ -39,6 +39,7 @@ def made_up(text=TEXT, losses=LOSSES, tasks=("code", "docstring")):
             name = (cell.candidate.scheme, cell.candidate.rank)
             away = sum(abs(p - s) for p, s in zip(cell.point, plan.start(cell.candidate)))
             row = {"stage": cell.stage, "task": cell.task, "seed": str(cell.seed), "status": "ok", "cpu_seconds": "90"}
+            row["arithmetic"] = "a"
             row |= {"trained": str(TRAINED[name]), "select_loss": str(2 + away / 99)}
             if cell.stage == "final":
                 row |= {"test_before": "2.6", "test_loss": str(losses[name][cell.seed - 1])}
@@ -46,6 +47,15 @@ def made_up(text=TEXT, losses=LOSSES, tasks=("code", "docstring")):
 
 
 class Report(unittest.TestCase):
+    def test_kinds_of_rounding_are_counted(self):
+        plan, progress = made_up()
+        page, _ = report.make_page(plan, progress.results, ABOUT)
+        self.assertNotIn("round differently", page)
+        runs = sum(row["task"] == "code" for row in progress.results.values())
+        next(row for row in progress.results.values() if row["task"] == "code")["arithmetic"] = "b"
+        page, _ = report.make_page(plan, progress.results, ABOUT)
+        self.assertIn(f"round differently: Code 1 + {runs - 1}.", page)
+
     def test_shares_and_pairs_by_hand(self):
         plan, progress = made_up()
         of_task = TaskResults(progress, "code", "qkv")

@@ -144,6 +144,21 @@ class Run(unittest.TestCase):
         self.assertEqual(status, 1)
         self.assertIn("manifest.json", said)
 
+    def test_goes_on_with_another_rounding_but_not_with_another_loss(self):
+        def rows_of(base_loss):
+            work = self.work(f"from {base_loss}")
+            row = {"key": "k", "task": "code", "status": "ok", "select_before": base_loss, "model": of_all["model"]}
+            results.append(work / "results.csv", row | {"data": of_all["data"], "arithmetic": "another"})
+            return self.finish(f"from {base_loss}", "--hours", "0.0001")
+
+        self.work("first")
+        self.finish("first", "--hours", "0.0001")
+        of_all = json.loads((self.folder / "first" / "manifest.json").read_text())["code"]
+        self.assertEqual(rows_of(2.501)[0], 130)  # the stub's base has 2.5
+        status, said = rows_of(2.51)
+        self.assertEqual(status, 1)
+        self.assertIn("On code the base model's loss is 2.500000 with this finetune, 2.510000 in the results (key k)", said)
+
     def test_what_is_not_there_is_named(self):
         self.work("wrong")
         status, said = self.finish("wrong", "--finetune", "/none/finetune")

@@ -27,6 +27,7 @@ from plan import Candidate, Plan, Progress
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PROBE = Candidate("tl6", 8, "all")  # which uses all four factors, at every module
+ROUNDING = 1e-3  # of a loss: products in bf16 round by 2^-9, and a loss is a mean over hundreds of tokens
 
 
 def find_model():
@@ -60,7 +61,8 @@ def make_data(work, names, eigen):
 
 def probe(work, plan, task, machine, inputs):
     """{"arithmetic": hash, …}: two steps of an adapter on the task. What they come to, to the bit, stands for all that
-    decides a run's bits beside its settings: finetune's version, compiler, processor and libraries."""
+    decides a run's bits beside its settings: finetune's version, compiler, processor and libraries. `base_loss`, of the
+    model alone on the select split, must be that of another arithmetic within rounding."""
     path = work / "probes" / f"{cells.file_hash(machine.finetune)}-{inputs['model']}-{inputs['data']}.json"
     if path.exists():
         return json.loads(path.read_text())
@@ -77,6 +79,7 @@ def probe(work, plan, task, machine, inputs):
     run = json.loads((folder / "run.json").read_text())
     found = {
         "arithmetic": cells.file_hash(folder / "adapter.safetensors"),
+        "base_loss": run["validation_loss_before"],
         "kernels": run["training"]["kernels"],
         "train_examples": run["data"]["training_examples"],
         "train_tokens": run["data"]["tokens"],
@@ -87,6 +90,18 @@ def probe(work, plan, task, machine, inputs):
     shutil.rmtree(folder)
     results.write_json(path, found)
     return found
+
+
+def check_base_loss(task, base_loss, rows):
+    """Ends the study where rows that are there already began from another loss: this finetune computes something else."""
+    for row in rows:
+        if row["task"] == task and row["status"] == "ok":
+            before = float(row["select_before"])
+            if abs(before - base_loss) > ROUNDING * before:
+                sys.exit(
+                    f"On {task} the base model's loss is {base_loss:.6f} with this finetune, {before:.6f} in the results "
+                    f"(key {row['key']}): more than rounding. Take the finetune they were made with, or another --work"
+                )
 
 
 def commit():
@@ -188,12 +203,16 @@ def run(options):
     data = make_data(work, plan.tasks, options.eigen)
     threads = max(1, (os.cpu_count() or 1) // options.jobs)
     machine = cells.Machine(options.finetune.resolve(), model, data, threads)
+    rows = results.read(work / "results.csv", mend=True).values()
     fixed, about = {}, {}
     for task in plan.tasks:
         made_of = json.loads((work / "data" / task / "manifest.json").read_text())
         inputs = {"data": results.hash_of(made_of["hashes"]), "model": cells.file_hash(model)}
         found = probe(work, plan, task, machine, inputs)
-        fixed[task] = {**inputs, "arithmetic": found["arithmetic"]}
+        fixed[task] = inputs
+        machine.arithmetic[task] = found["arithmetic"]
+        same_inputs = [row for row in rows if (row["data"], row["model"]) == (inputs["data"], inputs["model"])]
+        check_base_loss(task, found["base_loss"], same_inputs)
         about[task] = {**made_of, **found, **inputs}
     results.write_json(work / "manifest.json", about)
     return run_cells(plan, fixed, machine, work, options.jobs, options.hours)
