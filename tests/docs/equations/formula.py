@@ -1,7 +1,8 @@
 """Evaluates the formulas of docs/mathematics.md: the little LaTeX that they use, on exact numbers.
 
-Numbers are integers and Fractions, matrices lists of rows, vectors matrices of one column, and modules' operands lists of those. A name
-with letters for indices is an element, h_{kt}; without them it is the whole, H; with \\ell or a number it is a module's.
+Numbers are integers and fractions, matrices lists of rows, vectors matrices of one column, and the operands of modules lists
+of those. A name with letters for indices is an element, h_{kt}; without them it is the whole, H; with \\ell or a number it is
+that module's. What a name stands for is looked up as it is written first, γ_{r + 4}.
 """
 
 import fractions
@@ -10,12 +11,14 @@ import math
 import re
 
 TOKEN = re.compile(r"""
-    (?P<skip>\s+|\\q?quad|\\tag\{E\d+\}) | (?P<sign>\\mathrel\{\+\}=|[-+=/(),&]) | (?P<number>\d+) |
-    (?P<name>(?:\\mathrm\{d\}\s*|\\delta\s*|\\Delta\s*)?(?:[A-Za-z]|\\(?:theta|Phi|sigma|tau))'?) |
-    (?P<subscript>_(?:\{[a-z]+\}|\\ell|\w)) |
+    (?P<skip>\s+|\\quad\ .*) | (?P<sign>\\mathrel\{\+\}=|\\le\b|[-+=/(),&]) | (?P<number>\d+) |
+    (?P<name>(?:\\mathrm\{d\}\s*|\\(?:delta|Delta|hat|tilde|bar)\s+)*
+             (?:[A-Za-z]|\\(?:theta|Phi|alpha|eta|gamma|varepsilon|rho)(?![a-z]))'?) |
+    (?P<subscript>_(?:\{[^}]*\}|\\ell|\w)) |
     (?P<command>\^\\top|\\mathrm\{diag\}|\\mathbf\{1\}|\\(?:begin|end)\{bmatrix\}|\\[a-z]+) | (?P<brace>[{}])
 """, re.X)
-PREFIX = {r"\mathrm{d}": "d", r"\delta": "δ", r"\Delta": "Δ"}
+SHORT = {r"\mathrm{d}": "d", r"\delta": "δ", r"\Delta": "Δ", r"\hat": "^", r"\tilde": "~", r"\bar": "¯", r"\theta": "θ",
+         r"\Phi": "Φ", r"\alpha": "α", r"\eta": "η", r"\gamma": "γ", r"\varepsilon": "ε", r"\rho": "ρ"}
 ONES = object()
 
 
@@ -28,8 +31,8 @@ def tokens(text):
         at = match.end()
         if match.lastgroup == "name":
             name = match.group().replace(" ", "")
-            for prefix, short in PREFIX.items():
-                name = name.replace(prefix, short)
+            for long, short in SHORT.items():
+                name = name.replace(long, short)
             yield "name", name
         elif match.lastgroup != "skip":
             yield match.lastgroup, match.group()
@@ -85,10 +88,10 @@ class Parser:
         return self.tokens[0][1] in texts
 
     def chain(self):
-        """The sides of an equation."""
-        sides = [self.sum()]
-        while self.at("=", r"\mathrel{+}="):
-            self.next()
+        """The sides of an equation, or of an inequality."""
+        sides, self.is_bound = [self.sum()], False
+        while self.at("=", r"\mathrel{+}=", r"\le"):
+            self.is_bound = self.next() == r"\le"
             sides.append(self.sum())
         if self.at(","):
             self.next()
@@ -112,7 +115,7 @@ class Parser:
     def product(self):
         left = self.factor()
         while self.tokens[0][0] in ("name", "number") or self.at(
-                "(", "/", r"\sum", r"\frac", r"\lceil", r"\mathrm{diag}", r"\mathbf{1}", r"\begin{bmatrix}"):
+                "(", "/", r"\sum", r"\frac", r"\sqrt", r"\lceil", r"\lvert", r"\mathrm{diag}", r"\mathbf{1}", r"\begin{bmatrix}"):
             if self.at("/"):
                 self.next()
                 left = lambda v, i, a=left, b=self.factor(): fractions.Fraction(a(v, i)) / b(v, i)
@@ -144,16 +147,20 @@ class Parser:
             return self.group("(", ")")
         if text == r"\lceil":
             return lambda v, i, a=self.group(r"\lceil", r"\rceil"): math.ceil(a(v, i))
+        if text == r"\lvert":
+            return lambda v, i, a=self.group(r"\lvert", r"\rvert"): abs(a(v, i))
         if text == r"\begin{bmatrix}":
             return self.matrix()
-        self.next(r"\sum", r"\frac", r"\mathrm{diag}", r"\mathbf{1}")
+        self.next(r"\sum", r"\sqrt", r"\frac", r"\mathrm{diag}", r"\mathbf{1}")
         if text == r"\mathbf{1}":
             return lambda v, i: ONES
         if text == r"\mathrm{diag}":
             return lambda v, i, a=self.group("(", ")"): diagonal(a(v, i))
+        if text == r"\sqrt":
+            return lambda v, i, a=self.group("{", "}"): square_root(a(v, i))
         if text == r"\frac":
             return lambda v, i, a=self.group("{", "}"), b=self.group("{", "}"): fractions.Fraction(a(v, i)) / b(v, i)
-        over, body = self.subscript(), self.product()
+        over, body = letters_of(self.next()), self.product()
         self.bound |= set(over)
 
         def total(v, i):
@@ -164,19 +171,15 @@ class Parser:
             return result
         return total
 
-    def subscript(self):
-        """['k', 't'] of _{kt}, ['ℓ'] of _\\ell."""
-        return list(self.next()[1:].strip("{}").replace(r"\ell", "ℓ"))
-
     def name(self):
         name = self.next()
-        letters = self.subscript() if self.tokens[0][0] == "subscript" else []
+        subscript = self.next() if self.tokens[0][0] == "subscript" else ""
+        letters = letters_of(subscript)
         self.used |= set(letters)
 
         def value(v, i):
-            whole = name + "".join("_" + letter for letter in letters)
-            if whole in v:
-                return v[whole]
+            if name + subscript in v:
+                return v[name + subscript]
             result = v[name] if name in v else v[capital(name)]
             for letter in letters:
                 result = result[i[letter] if letter in i else int(letter) - 1]
@@ -195,6 +198,18 @@ class Parser:
         return lambda v, i: blocks([[b(v, i) for b in row] for row in rows])
 
 
+def letters_of(subscript):
+    """['k', 't'] of _{kt}, ['ℓ'] of _\\ell."""
+    return list(subscript[1:].strip("{}").replace(r"\ell", "ℓ"))
+
+
+def square_root(x):
+    root = fractions.Fraction(math.isqrt(x.numerator), math.isqrt(x.denominator))
+    if root**2 != x:
+        raise AssertionError(f"the root of {x} is not rational")
+    return root
+
+
 def capital(name):
     """Of which matrix dh is an element: dH."""
     return name[:-1] + name[-1].upper()
@@ -209,11 +224,12 @@ def scalar(text, values):
 
 
 class Formula:
-    """One formula of an equation: an assignment or a chain of equal sides."""
+    """One formula of an equation: an assignment, a chain of equal sides or a bound."""
 
     def __init__(self, text):
         parser = Parser(text)
         self.sides = parser.chain()
+        self.is_bound = parser.is_bound
         self.free = sorted((parser.used - parser.bound) & set("ijkt"))
 
     def define(self, values):
@@ -231,9 +247,9 @@ class Formula:
             values[left.name] = right(values, {})
 
     def holds(self, values):
-        """Whether all sides are equal, for every value of the indices that are free on the left."""
+        """Whether all sides are equal, or in order, for every value of the indices that are free."""
         for at in itertools.product(*(range(values["sizes"][letter]) for letter in self.free)):
             sides = [side(values, dict(zip(self.free, at))) for side in self.sides]
-            if any(side != sides[0] for side in sides):
+            if not (sides == sorted(sides) if self.is_bound else all(side == sides[0] for side in sides)):
                 return False
         return True
