@@ -3,7 +3,7 @@
 import itertools
 
 from equations.formula import scalar
-from equations.page import expect, formulas, page, table
+from equations.page import expect, formulas, prose, table
 
 class Number:
     """Counts multiplications, and the roundings that a term has passed through."""
@@ -113,7 +113,7 @@ def check_costs():
 def e38():
     numbers = {"n": 4096, "m": 12288, "r": 8, "T": 7}
     first, second = (side(numbers, {}) for side in formulas(38)[0].sides)
-    expect(first == second and f"{float(100 * first):.2f} % for LLaMA2-7B" in page, "the share of the arithmetic")
+    expect(first == second and f"{float(100 * first):.2f} % for LLaMA2-7B" in prose, "the share of the arithmetic")
     check_costs()
 
 

@@ -11,7 +11,7 @@ import math
 import re
 
 TOKEN = re.compile(r"""
-    (?P<skip>\s+|\\quad\ .*) | (?P<sign>\\mathrel\{\+\}=|\\le\b|[-+=/(),&]) | (?P<number>\d+) |
+    (?P<skip>\s+|\\thinspace|\\quad\ .*) | (?P<sign>\\mathrel\{\+\}=|\\le\b|[-+=/(),&]) | (?P<number>\d+) |
     (?P<name>(?:\\mathrm\{d\}\s*|\\(?:delta|Delta|hat|tilde|bar)\s+)*
              (?:[A-Za-z]|\\(?:theta|Phi|alpha|eta|gamma|varepsilon|rho)(?![a-z]))'?) |
     (?P<subscript>_(?:\{[^}]*\}|\\ell|\w)) |

@@ -3,7 +3,7 @@
 import itertools
 from fractions import Fraction
 
-from equations.formula import add, multiply
+from equations.formula import Formula, add, multiply
 from equations.page import (backward, define, dice, draw, expect, expect_gradients, formulas, forward, gradient, inner, loss,
                             module, slope)
 
@@ -133,7 +133,7 @@ def chain(shared, widths):
                              "Q": [identity(len(shared["B"]), m) for m in widths[1:]],
                              "sizes": {"ℓ": len(widths) - 1, "k": 2, "t": 3}}
     parts = {}
-    for formula in formulas(21)[:3]:
+    for formula in [*formulas(21)[:2], Formula(r"v_\ell = Q_\ell^\top v")]:
         formula.define(own := dict(values))
         parts[formula.sides[0].name] = own[formula.sides[0].name]
     modules, x = [], shared["X"]
@@ -159,7 +159,7 @@ def expect_tied_gradients(widths):
         dy = backward(one)["dX"]
     for name in ("A", "B", "v", "u"):
         values["d" + name] = [one["d" + name] for one in modules]
-    for formula in formulas(21)[3:]:
+    for formula in [*formulas(21)[2:], Formula(r"\mathrm{d}v = \sum_\ell Q_\ell \mathrm{d}v_\ell")]:
         total = dict(values)
         formula.define(total)
         name = formula.sides[0].name

@@ -10,6 +10,7 @@ from equations.formula import Formula
 
 root = pathlib.Path(__file__).resolve().parents[3]
 page = (root / "docs/mathematics.md").read_text(encoding="utf-8")
+prose = " ".join(page.split())
 equations = {int(number): text for number, text in re.findall(r'<a id="e(\d+)"></a>\n\n\$\$\n(.*)\n\$\$\n', page)}
 dice = random.Random(1)
 

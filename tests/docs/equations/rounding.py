@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from equations.cost import Loops
 from equations.formula import add, multiply, scalar
-from equations.page import backward, dice, draw, expect, formulas, inner, loss, module, page
+from equations.page import backward, dice, draw, expect, formulas, inner, loss, module, page, prose
 
 FLOAT, HALF, BFLOAT16 = 24, 11, 8  # significant bits
 
@@ -73,7 +73,7 @@ def e29():
         small = rounded(w * dice.uniform(-0.999, 0.999) * float(roundoff(bits)) / 2, FLOAT)
         expect(bits == FLOAT or merged(w, small, bits) == w, "a small change is lost")
     expect(0 < restored < 300, "some elements come back and some do not")
-    expect("a 512th" in page and roundoff(BFLOAT16) / 2 == Fraction(1, 512), "what bfloat16 loses")
+    expect("a 512th" in prose and roundoff(BFLOAT16) / 2 == Fraction(1, 512), "what bfloat16 loses")
 
 
 def probable(q, bits, lam=8):

@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 from equations.formula import scalar
-from equations.page import delta, draw, expect, formulas, module, page, table
+from equations.page import delta, draw, expect, formulas, module, prose, table
 
 def layers_of(modules, layers):
     return [(layer, kind, x, n, m) for layer in range(layers) for kind, x, n, m in modules]
@@ -54,7 +54,7 @@ def e23():
         ratio = Fraction(count(counts["`tl6`"], modules, r), count(counts["`lora_fused`"], modules, r))
         for side in formulas(23)[0].sides:
             expect(side(numbers, {}) == ratio, f"the ratio at rank {r}")
-        expect(percent is None or f"{float(100 * ratio):.1f}" == percent and f"{percent} %" in page, f"{percent} %")
+        expect(percent is None or f"{float(100 * ratio):.1f}" == percent and f"{percent} %" in prose, f"{percent} %")
 
 
 def as_lora(values):

@@ -6,7 +6,7 @@ import re
 from fractions import Fraction
 
 from equations.formula import multiply
-from equations.page import backward, delta, dice, draw, expect, formulas, inner, module, page, root
+from equations.page import backward, delta, dice, draw, expect, formulas, inner, module, prose, root
 
 def e30():
     lora, rslora, tied = (formula.sides[1] for formula in formulas(30))
@@ -60,6 +60,7 @@ def e32():
 def e33():
     values = backward(module() | {"B": [[0] * 2] * 4})
     *zero, dB = formulas(33)
+    formulas(15)[0].define(values)
     values["ΔW"] = delta(values)
     for formula in zero:
         name = formula.sides[0].name
@@ -111,8 +112,8 @@ def e35():
             state = [adamw(theta, g, mu, nu, step + 1, rate, decay, beta1, beta2, epsilon)
                      for (theta, mu, nu), g in zip(state, gradients)]
             after = tensors[f"{case}.f64.parameters"][step * size :]
-            # Ten roundings a step, of numbers of at most 2.
-            bound = 10 * (step + 1) * 2**-52
+            # Ten roundings a step on either side.
+            bound = 2 * 10 * (step + 1) * 2**-53 * max(map(abs, after[:size]))
             expect(all(abs(theta - given) < bound for (theta, *_), given in zip(state, after)), f"AdamW, {case}")
     for g in 1e-4, 1.0, -1e4:
         theta, *_ = adamw(0.0, g, 0.0, 0.0, 1, rate=1e-3)
@@ -130,7 +131,7 @@ def e36():
 
 def e37():
     expect(formulas(37)[0].holds({"η": Fraction(1, 7), "n": 12, "sizes": {}}), "the relative step")
-    says = re.findall(r"(\d+)(?: times)? at (?:a width of )?(\d+)", page.split('id="e37"')[1].split("*Measured")[0])
+    says = re.findall(r"(\d+)(?: times)? at (?:a width of )?(\d+)", prose.split('id="e37"')[1].split("*Measured")[0])
     expect(len(says) == 3, "three examples")
     for times, width in says:
         expect(round(math.sqrt(3 * int(width))) == int(times), f"{times} at {width}")
