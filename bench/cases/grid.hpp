@@ -8,7 +8,7 @@
 #include <vector>     // vector
 
 #include "baselines/limits.hpp"
-#include "baselines/peers.hpp"
+#include "baselines/linear_algebra.hpp"
 #include "baselines/traffic.hpp"
 #include "harness/plan.hpp"
 #include "harness/problem.hpp"
