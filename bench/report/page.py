@@ -52,8 +52,8 @@ class Page:
         ]  # fmt: skip
         return f"""{table(["compared with", "what", "times as fast"], rows, 2)}
 
-Medians, in float32; {about["machine"]["cpu"]}, {build["compiler"].replace("GNU", "GCC")} with AVX-512, one core unless it
-says two. What is slower than a baseline is in [limits.md](limits.md), what fell short of a target in
+Medians, in float32 but for llama.cpp's Q4_1; {about["machine"]["cpu"]}, {build["compiler"].replace("GNU", "GCC")} with AVX-512, one thread unless it
+says two; decoding in one and two. What is slower than a baseline is in [limits.md](limits.md), what fell short of a target in
 [Missed targets](#missed).
 
 ![How many times as fast as each baseline, every configuration](benchmarks/baselines.svg)
@@ -150,7 +150,7 @@ and backward. [By width and scheme](benchmarks/modules.md#pytorch-and-pefts-laye
         share = toy["lora: adapter's share of the time"]["ratio"]
         return f"""<a id="a-training-step"></a><a id="a-training-step-at-real-sizes"></a>
 
-## A LoRA training step: {self.real_ratio(names[0])} to {self.real_ratio(names[2])} times as fast as PEFT, in {self.real_ratio(memory[0])} of the memory
+## A LoRA training step: {self.real_ratio(names[0])} to {self.real_ratio(names[2])} times as fast as PEFT ({self.real_ratio(names[1])} to {self.real_ratio(names[3])} with AVX2), in {self.real_ratio(memory[0])} of the memory
 
 ![Time and peak memory of a training step beside transformers and PEFT](benchmarks/training.svg)
 
