@@ -98,7 +98,8 @@ def spread(values):
 def print_groups(changes, limit):
     line = "{:32} {:>5} {:>4} {:>6}   {:>21} {:>21} {:>21} {:>7}"
     percent = f"> {100 * (limit - 1):g} %"
-    print(line.format("after / before: medians", "T", "r", "count", "timed", "over the baselines", "baselines themselves", percent))
+    titles = ("count", "timed", "over the baselines", "baselines themselves", percent)
+    print(line.format("after / before: medians", "T", "r", *titles))
 
     def show(title, tokens, rank, part):
         normal = [c.normal for c in part if c.normal]
@@ -121,7 +122,8 @@ def print_groups(changes, limit):
 
 def print_slower(changes, limit):
     slower = sorted((c for c in changes if c.is_slower(limit)), key=lambda c: -(c.normal or c.raw))
-    print(f"\n{len(slower)} of {len(changes)} configurations are more than {100 * (limit - 1):g} % slower, timed or over the baselines")
+    share = f"{len(slower)} of {len(changes)} configurations"
+    print(f"\n{share} are more than {100 * (limit - 1):g} % slower, timed or over the baselines")
     if slower:
         print(f"{'':56} {'before':>10} {'after, us':>10} {'timed':>7} {'over the baselines':>19}")
     for c in slower:

@@ -28,12 +28,15 @@ def grid(results, group, build):
     return "\n\n".join(parts)
 
 
+RATIOS = {"tied_faster": "times as fast tied", "faster": "times as fast", "slower": "odd over round"}
+
+
 def ratios(results, group, times, ratios):
     """Times and ratios of every row of a group, builds side by side."""
     builds = [b for b in results.builds() if results.rows(group, b)]
     if not builds:
         return ""
-    columns = [*(f"{name}, µs" for name in times), *ratios]
+    columns = [*(f"{name}, µs" for name in times), *(RATIOS.get(ratio, ratio) for ratio in ratios)]
     rows = {}
     for row in results.rows(group):
         numbers = [f"{row[f'us.{t}'].median:.4g}" for t in times]
@@ -45,7 +48,8 @@ def ratios(results, group, times, ratios):
 
 def types(results, build):
     kinds = ("bfloat16", "half", "float_bfloat16", "float_half")
-    head = [f"configuration ({NAMES[build]})", "float, µs", *(f"× {kind}" for kind in kinds), "float is bound by"]
+    heads = ("bfloat16", "half", "bfloat16 activations", "half activations")
+    head = [f"configuration ({NAMES[build]})", "float, µs", *heads, "float is bound by"]
     rows = [
         [r.name, f"{r['us.float'].median:.4g}", *(r[f"x.{kind}"] for kind in kinds),
          "memory" if r["memory_bound"] else "arithmetic"]

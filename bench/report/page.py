@@ -52,8 +52,8 @@ class Page:
         ]  # fmt: skip
         return f"""{table(["compared with", "what", "times as fast"], rows, 2)}
 
-Medians, in float32 but for llama.cpp's Q4_1; {about["machine"]["cpu"]}, {build["compiler"].replace("GNU", "GCC")} with AVX-512, one thread unless it
-says two; decoding in one and two. What is slower than a baseline is in [limits.md](limits.md), what fell short of a target in
+Medians, in float32 but for llama.cpp's Q4_1; {about["machine"]["cpu"]}, {build["compiler"].replace("GNU", "GCC")} with AVX-512,
+one thread unless it says two; decoding in one and two. What is slower than a baseline is in [limits.md](limits.md), what fell short of a target in
 [Missed targets](#missed).
 
 ![How many times as fast as each baseline, every configuration](benchmarks/baselines.svg)
@@ -66,7 +66,8 @@ Each point is one configuration; boxes are medians and quartiles. Above 1 the li
         lines = [f"- {machine['cpu']}, {machine['cores']} cores, {machine['caches']}; measured on {machine['date']}"]
         for build in results.builds():
             b = about["builds"][build]
-            lines.append(f"- {NAMES[build]}: {b['compiler']}, `{b['flags'].strip()}`, kernels `{b['kernels']}`, {b['rounds']} rounds")
+            lines.append(f"- {NAMES[build]}: {b['compiler']}, `{b['flags'].strip()}`, kernels `{b['kernels']}`, "
+                         f"{b['rounds']} rounds")  # fmt: skip
         lines.append(f"- Eigen {baselines['eigen']}; {baselines['openblas']}")
         if "torch" in baselines:
             lines.append(f"- PyTorch {baselines['torch']}, PEFT {baselines['peft']}")
@@ -105,9 +106,11 @@ Medians over configurations are of those that somebody uses: forward of 1, 8, 64
                 body.append([f"{what}, {NAMES[build]}", *medians, f"{score.won} / {score.even} / {score.lost}",
                              f"{score.ratios[score.worst].median:.2f}, {words(score.worst)}"])  # fmt: skip
         head = ["median", *(f"T = {T}" for T in TOKENS), "won / even / lost", "worst"]
+        forward, backward = (self.median(scores.CAREFUL, what) for what in ("forward", "backward"))
+        plain, plain_backward = (self.median(scores.PLAIN, what) for what in ("forward", "backward"))
         return f"""<a id="eigen"></a>
 
-## {self.median(scores.CAREFUL, "forward")} times as fast as Eigen and OpenBLAS forward, {self.median(scores.CAREFUL, "backward")} backward, {body[0][1]} at one token
+## {forward} times as fast as Eigen and OpenBLAS forward, {backward} backward, {body[0][1]} at one token
 
 ![Times as fast as the better of careful Eigen and OpenBLAS, by tokens and rank](benchmarks/eigen.svg)
 
@@ -115,7 +118,8 @@ Medians over configurations are of those that somebody uses: forward of 1, 8, 64
 
 Against the better of the two in each configuration. The gain is largest at low ranks and many tokens, where the library has
 kernels of its own for few rows. One token is two matrix-vector products, which every BLAS does well: both sides read the factors
-once, and little is left to gain. Against the plain expression the medians are {self.median(scores.PLAIN, "forward")} and {self.median(scores.PLAIN, "backward")}. [Every configuration](benchmarks/modules.md)."""
+once, and little is left to gain. Against the plain expression the medians are {plain} and {plain_backward}.
+[Every configuration](benchmarks/modules.md)."""
 
     def pytorch(self):
         body = []
@@ -126,16 +130,17 @@ once, and little is left to gain. Against the plain expression the medians are {
                             if r.baseline == name and r.backward == backward and r.r == rank]  # fmt: skip
                     of_tokens = [[r["x.faster"].median for r in rows if r.T == T] for T in (1, 64, 512)]
                     body.append([title, what, rank, *(f"{statistics.median(values):.1f}" for values in of_tokens)])
+        forward, both = (self.median(scores.EAGER, what) for what in ("forward", "forward + backward"))
         return f"""<a id="pytorch"></a>
 
-## {self.median(scores.EAGER, "forward")} times as fast as PyTorch forward, {self.median(scores.EAGER, "forward + backward")} forward and backward
+## {forward} times as fast as PyTorch forward, {both} forward and backward
 
 ![Times as fast as PyTorch eager and PEFT's layer, by tokens and rank](benchmarks/pytorch.svg)
 
 {table(["median", "", "r", "T = 1", "T = 64", "T = 512"], body, 2)}
 
-With few tokens the cost of a call decides; at rank 64 both sides multiply near the processor's peak. Over all configurations PEFT's layer
-takes {self.median(scores.PEFT, "forward")} times as long forward and {self.median(scores.PEFT, "forward + backward")} forward
+With few tokens the cost of a call decides; at rank 64 both sides multiply near the processor's peak. Over all configurations
+PEFT's layer takes {self.median(scores.PEFT, "forward")} times as long forward and {self.median(scores.PEFT, "forward + backward")} forward
 and backward. [By width and scheme](benchmarks/modules.md#pytorch-and-pefts-layer)."""
 
     def training(self):
@@ -143,14 +148,15 @@ and backward. [By width and scheme](benchmarks/modules.md#pytorch-and-pefts-laye
                  "step, 4×128, two threads, AVX2", "step, 1×1024, two threads", "step, 4×128, two threads, both in bfloat16",
                  "step, 4×128, two threads, ours in float32, PyTorch in bfloat16",
                  "step, 1×1024, two threads, both with recomputation"]  # fmt: skip
-        memory = ["peak memory, float32 base, 4×128", "peak memory, q4_1 base, 4×128", "peak memory, the least on either side, 4×128"]
+        memory = [f"peak memory, {of}, 4×128" for of in ("float32 base", "q4_1 base", "the least on either side")]
         body = [[name, *(details.side(self.real[name], side) for side in ("ours", "theirs")), self.real_ratio(name)]
                 for name in [*names, *memory] if name in self.real]  # fmt: skip
         toy = {row["name"]: row for row in self.results.tables["train_step_table"]}
         share = toy["lora: adapter's share of the time"]["ratio"]
+        one, one_avx2, two, two_avx2, least = map(self.real_ratio, (*names[:4], memory[0]))
         return f"""<a id="a-training-step"></a><a id="a-training-step-at-real-sizes"></a>
 
-## A LoRA training step: {self.real_ratio(names[0])} to {self.real_ratio(names[2])} times as fast as PEFT ({self.real_ratio(names[1])} to {self.real_ratio(names[3])} with AVX2), in {self.real_ratio(memory[0])} of the memory
+## A LoRA training step: {one} to {two} times as fast as PEFT ({one_avx2} to {two_avx2} with AVX2), in {least} of the memory
 
 ![Time and peak memory of a training step beside transformers and PEFT](benchmarks/training.svg)
 
@@ -161,7 +167,8 @@ over ours, ratios of memory ours over theirs. In a toy of width 128 the adapter'
 fast as PEFT's. [All rows, the toy, and growth with layers, rank and tokens](benchmarks/training.md)."""
 
     def decoding(self):
-        bare, lora, added = (self.engine[what] for what in ("a token without adapter", "a token with LoRA", "what LoRA adds to a token"))
+        whats = ("a token without adapter", "a token with LoRA", "what LoRA adds to a token")
+        bare, lora, added = (self.engine[what] for what in whats)
         about, rows = self.results.about["engine"], self.results.engine
         overhead = lambda threads, adapter: float(rows["engine", threads, adapter]["overhead"])
         tl6 = statistics.median(overhead(n, f"tl6 {r}") / overhead(n, f"lora {r}") for n in (1, 2) for r in (8, 16, 32))
@@ -177,8 +184,8 @@ SmolLM2-135M (Q4_1), an adapter on all seven linear layers. The first row of a b
 the adapter adds to it, each program over itself in the same round; {about["rounds"]} rounds of {about["tokens"]} tokens
 ({about["machine"]}, kernels `{about["kernels"]}`). Without adapter `examples/engine` is {bare.figure.median:.2f} times as fast.
 Decoding is bound by memory: a LoRA of rank 32 in float is 39 MB beside the model's 96 MB, all read for every token, while the A
-and B of a tied adapter stay in cache: in the median TL6 adds {tl6:.2f} of what LoRA adds. What LoRA adds, in milliseconds, is {added.figure.median:.2f} times as much in llama.cpp
-in the median, and {added.ratios[added.worst].median:.2f} times at {added.worst}."""
+and B of a tied adapter stay in cache: in the median TL6 adds {tl6:.2f} of what LoRA adds. What LoRA adds,
+in milliseconds, is {added.figure.median:.2f} times as much in llama.cpp in the median, and {added.ratios[added.worst].median:.2f} times at {added.worst}."""
 
     def tying(self):
         body = []
@@ -186,9 +193,10 @@ in the median, and {added.ratios[added.worst].median:.2f} times at {added.worst}
             rows = [r for r in self.results.rows("layers", "gcc") if r.r == rank and r.layers in (1, 8, 32, 64)]
             decode = [r for r in self.results.rows("decode", "gcc") if r.r == rank and r.layers == 32]
             body.append([rank, *(f"{r['x.tied_faster'].median:.2f}" for r in rows + decode)])
+        high, low = (f"{self.layers[rank]['x.tied_faster'].median:.2f}" for rank in (32, 8))
         return f"""<a id="tying"></a>
 
-## Tying: {self.layers[32]["x.tied_faster"].median:.2f} times as fast as untied over 32 layers at rank 32, {self.layers[8]["x.tied_faster"].median:.2f} at rank 8
+## Tying: {high} times as fast as untied over 32 layers at rank 32, {low} at rank 8
 
 ![Time of a layer, tied and untied, against the number of layers](benchmarks/layers-gcc.svg)
 
@@ -203,14 +211,14 @@ caches held, and counts the adapters' time alone. [Both compilers](benchmarks/se
                 if r.d_in == 4096 and r.T == 64}  # fmt: skip
         counts = (1, 4, 16, 64)
         ranks = [rank for rank in (8, 32) if ("tenants", rank, 1, 1) in rows] or [16]  # --full has more ranks
+        pair = lambda row: f"{row['x.vs_one'].median:.2f} · {row['x.vs_loop'].median:.2f}×"
         body = [
-            ["shared" if kind == "tenants" else "own", rank,
-             *(f"{rows[kind, rank, n, 1]['x.vs_one'].median:.2f} · {rows[kind, rank, n, 1]['x.vs_loop'].median:.2f}×" for n in counts)]
+            ["shared" if kind == "tenants" else "own", rank, *(pair(rows[kind, rank, n, 1]) for n in counts)]
             for kind in ("tenants", "own") for rank in ranks
         ]  # fmt: skip
         tenants = {row.name: row for row in self.results.rows("tenants", "gcc")}
-        held = ", ".join(f"{details.bytes_text(1e4 * tenants[f'{key}/r:8']['heap'])} {title}"
-                         for key, title in (("lora", "with LoRA"), ("tl6", "with TL6"), ("u", "where only u is a tenant's own")))  # fmt: skip
+        kinds = {"lora": "with LoRA", "tl6": "with TL6", "u": "where only u is a tenant's own"}
+        held = ", ".join(f"{details.bytes_text(1e4 * tenants[f'{key}/r:8']['heap'])} {title}" for key, title in kinds.items())
         shared = rows["tenants", ranks[0], 64, 1]["x.vs_one"].median
         return f"""<a id="batches"></a>
 
@@ -300,7 +308,8 @@ Allocations by `operator new` and by `malloc`: {calls.seen}. Kept for backward b
                 "one token without u and v is two matrix-vector products: both sides read the factors once, what is left is the "
                 "call; Clang's loops are slower than GCC's",
                 "script/bench --filter '^grid/forward/.*/T:1$' --full"),
-            "median": ("at high ranks and many tokens all three run at the multiply-add peak", "script/bench --filter '^grid/' --full"),
+            "median": ("at high ranks and many tokens all three run at the multiply-add peak",
+                       "script/bench --filter '^grid/' --full"),
             "PyTorch r = 8": (f"the kernels are at {min(shares):.2f} to {max(shares):.2f} of the roofline there",
                               f"{pytorch} --filter '/r:8/T:512$'"),
             "PyTorch r = 64": ("both sides run at the multiply-add peak (PyTorch's products are oneMKL's)",
@@ -340,7 +349,7 @@ missed where one misses it. [All targets](benchmarks/targets.md), [known gaps an
 
 | page | what |
 |---|---|
-| [modules.md](benchmarks/modules.md) | one module: wins and losses, time against rank, tokens and width, every configuration of every build, PyTorch and PEFT |
+| [modules.md](benchmarks/modules.md) | one module: wins and losses, growth with rank, tokens and width, every configuration, PyTorch and PEFT |
 | [machine.md](benchmarks/machine.md) | bandwidths and roofline, the four stages, factors from memory, 16-bit types, odd widths, two threads |
 | [training.md](benchmarks/training.md) | a training step: the toy, growth, real sizes |
 | [serving.md](benchmarks/serving.md) | tied against untied, mixed batches, resident tenants |

@@ -59,7 +59,8 @@ class Report(unittest.TestCase):
         self.assertIn("1 of 3 below; worst 0.92 (0.90–0.96) at TL6, 64, r = 8, T = 8", verdict.seen)
 
     def test_verdicts_know_the_spread(self):
-        stands = [targets.standing(Value(*value), 1.3) for value in ((1.3, 1.4, 1.5), (1.2, 1.3, 1.4), (1.1, 1.2, 1.3), (1, 1.1, 1.2))]
+        values = ((1.3, 1.4, 1.5), (1.2, 1.3, 1.4), (1.1, 1.2, 1.3), (1, 1.1, 1.2))
+        stands = [targets.standing(Value(*value), 1.3) for value in values]
         self.assertEqual(stands, ["met", "met, within the spread", "missed, within the spread", "missed"])
 
     def test_names(self):

@@ -9,9 +9,12 @@ from markdown import details as folded
 BACK = "Part of [Benchmarks](../benchmarks.md), which says how all of it is measured."
 
 
+ALTS = {"growth": "Time against rank, tokens and width", "roofline": "Roofline", "layers": "Time of a layer, tied and untied"}
+
+
 def pictures(results, kind):
     shown = [build for build in results.builds() if (results.folder / f"{kind}-{build}.svg").exists()]
-    return "\n\n".join(f"{NAMES[build]}: ![{kind}]({kind}-{build}.svg)" for build in shown)
+    return "\n\n".join(f"{NAMES[build]}: ![{ALTS[kind]}, {NAMES[build]}]({kind}-{build}.svg)" for build in shown)
 
 
 def all_scores(results):

@@ -82,7 +82,7 @@ of the threads' time, averaged over threads and steps, from a stopwatch in each 
 
 - Without adapter, backward goes as far down as an adapter's would.
 - Parts below 0.1 % in every column are omitted.
-- With adapters on q, k and v, forward keeps only h, and backward recomputes the norm's output: that is the difference in the row of the norms.
+- With adapters on q, k and v, forward keeps only h, and backward recomputes the norm's output: the difference in the norms' row.
 - "Waiting" includes time in which another program held up a thread.
 
 {machine()}, {datetime.date.today()}; {result['compiler']}, {result['kernels']}. `script/bench` makes this page; to make it alone:
