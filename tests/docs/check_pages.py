@@ -21,9 +21,10 @@ def without_blocks(text):
 
 
 def anchors(page):
-    """As GitHub makes them of headings."""
-    headings = re.findall(r"^#+ (.*)$", without_blocks(page.read_text()), re.M)
-    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+    """As GitHub makes them of headings, and those that the page sets itself."""
+    text = without_blocks(page.read_text())
+    headings = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings} | set(re.findall(r'<a id="([\w-]+)">', text))
 
 
 def check_page(page):
