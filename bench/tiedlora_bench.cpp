@@ -1,5 +1,4 @@
-// tiedlora_bench: the library against its peers, against the machine and against itself. --help has the
-// options,
+// tiedlora_bench: the library against its baselines, the machine and itself. --help has the options,
 // --benchmark_list_tests names all measurements.
 #include <benchmark/benchmark.h>
 #include <cblas.h>
@@ -20,7 +19,8 @@
 
 int main(int argc, char** argv) {
   return bench::run_program(
-      argc, argv, "Measures the library against its peers, the machine and itself.", [](bench::Plan& plan) {
+      argc, argv, "Measures the library against its baselines, the machine and itself.",
+      [](bench::Plan& plan) {
         openblas_set_num_threads(1);
         benchmark::AddCustomContext("eigen",
                                     fmt::format("{}.{}.{}, {}", EIGEN_WORLD_VERSION, EIGEN_MAJOR_VERSION,

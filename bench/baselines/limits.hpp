@@ -1,5 +1,5 @@
-// What this core can do at best, with vectors as wide as the instruction set has them: multiply and add, read
-// memory, read and write it back.
+// The best this core can do with vectors as wide as the instruction set has them: multiply-add, read memory,
+// update memory (read and write back).
 #pragma once
 
 #include <cstddef>  // size_t

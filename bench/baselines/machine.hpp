@@ -1,4 +1,4 @@
-// The machine's own limits, for the tables; each cell of the grid measures its own once more.
+// The machine's own limits, for the tables; each configuration of the grid measures its own again.
 #pragma once
 
 #include <benchmark/benchmark.h>  // CPUInfo
@@ -16,12 +16,12 @@
 
 namespace bench {
 
-/// Reads and updates of a working set of so many bytes, in GB/s of memory read.
+/// Reads and updates of a working set of that many bytes, in GB/s of memory read.
 inline void measure_bandwidth(Report& report, std::size_t bytes, const Pace& pace) {
   Eigen::VectorXf memory = Eigen::VectorXf::Ones(static_cast<Index>(bytes / sizeof(float)));  // aligned
   const std::span<float> data(memory.data(), bytes / sizeof(float));
   const std::vector<Times> times =
-      race({contender("read", [=] { read(data); }), contender("update", [=] { update(data); })}, pace);
+      race({runner("read", [=] { read(data); }), runner("update", [=] { update(data); })}, pace);
   report.time("read", times[0]);
   report.time("update", times[1]);
   report.number("KiB", static_cast<double>(bytes) / 1024);
@@ -31,7 +31,7 @@ inline void measure_bandwidth(Report& report, std::size_t bytes, const Pace& pac
 
 inline void measure_peak(Report& report, const Pace& pace) {
   constexpr std::size_t calls = 10000;
-  const std::vector<Times> times = race({contender("fma", [] { multiply_add_loop(calls); })}, pace);
+  const std::vector<Times> times = race({runner("fma", [] { multiply_add_loop(calls); })}, pace);
   report.time("fma", times[0]);
   report.number("GFLOP_per_s", multiply_add_flops(calls) / quartiles(times[0]).median / 1e9);
 }

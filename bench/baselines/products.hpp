@@ -1,5 +1,5 @@
-// Matrix products as the careful peers use them: c = a b and c += a b, by Eigen or by OpenBLAS. Operands are
-// Eigen matrices, maps or transposes of them, of float.
+// Matrix products as the careful baselines use them: c = a b and c += a b, by Eigen or by OpenBLAS. Operands
+// are Eigen matrices, maps or transposes of them, of float.
 #pragma once
 
 #include <Eigen/Core>  // noalias

@@ -8,7 +8,7 @@
 
 namespace bench {
 
-/// The same data moved and nothing computed: plain reads of what is read, updates of what is updated.
+/// Moves the same data and computes nothing: plain reads of what is read, updates of what is updated.
 class Traffic {
  public:
   explicit Traffic(Problem& problem) : p_(problem), f_(p_.adapter.factors(0)), g_(p_.gradients.factors(0)) {}

@@ -1,4 +1,4 @@
-// The library alone, for a comparison with programs in other processes: bench/baselines/peers.py.
+// The library alone, for a comparison with programs in other processes: bench/baselines/pytorch.py.
 #pragma once
 
 #include <string>   // string
@@ -20,7 +20,7 @@ inline void measure_alone(Report& report, bool backward, const NamedScheme& sche
     tiedlora::forward(f, a.x, a.y, a.h);
     if (backward) tiedlora::backward(f, a.x, a.h, a.dy, g, a.dx);
   };
-  report.time("ours", race({contender("ours", call)}, pace)[0]);
+  report.time("ours", race({runner("ours", call)}, pace)[0]);
 }
 
 /// forward, and "both", which is forward and then backward.

@@ -86,7 +86,7 @@ class MixedBatch {
 inline void measure_batch(Report& report, const Shape& shape, Index adapters, bool tenants, int threads,
                           const Pace& pace) {
   MixedBatch batch(shape, adapters, tenants);
-  // Halves in one thread or in two.
+  // Both stages, in one thread or in two.
   const auto run = [&](TwoThreads* two, auto first, auto second) {
     if (!two) return (batch.*first)({0, 1}), (batch.*second)({0, 1});
     two->set_task([=, &batch](int ith) {
@@ -112,8 +112,8 @@ inline void measure_batch(Report& report, const Shape& shape, Index adapters, bo
 
   // The plan and the loop each after one that touches little of their memory.
   const std::vector<Times> times =
-      race({waiting_contender("batch", by_plan), waiting_contender("one", with_one),
-            waiting_contender("loop", by_loop), waiting_contender("plan", [&] { batch.make_plan(); })},
+      race({waiting_runner("batch", by_plan), waiting_runner("one", with_one),
+            waiting_runner("loop", by_loop), waiting_runner("plan", [&] { batch.make_plan(); })},
            pace);
   report.time("batch", times[0]);
   report.time("one", times[1]);

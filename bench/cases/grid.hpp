@@ -1,4 +1,4 @@
-// The grid: forward and backward of one module, the library against its peers and against the machine.
+// The grid: forward and backward of one module, the library against its baselines and the machine's limits.
 #pragma once
 
 #include <algorithm>  // max
@@ -8,7 +8,7 @@
 #include <vector>     // vector
 
 #include "baselines/limits.hpp"
-#include "baselines/peers.hpp"
+#include "baselines/linear_algebra.hpp"
 #include "baselines/traffic.hpp"
 #include "harness/plan.hpp"
 #include "harness/problem.hpp"
@@ -53,7 +53,7 @@ Outcome outcome(Problem& p, Contestant& contestant, bool backward) {
   return {a.dx, g.A(0), g.B(0), g.u(0), g.v(0)};
 }
 
-/// Whether two contenders compute the same. A result is a sum of n products of three to five numbers in
+/// Whether two runners compute the same. A result is a sum of n products of three to five numbers in
 /// [-1, 1); their magnitudes are 1/8 on average or less, so that those of one sum add up to n/8 and hardly
 /// ever to √n more. Rounding errors of a sum of n terms without order grow as √n ε (Higham and Mary 2019); a
 /// factor of 4 is for the sums nested in each other.
@@ -70,7 +70,7 @@ inline bool agree(const Outcome& a, const Outcome& b, const Shape& s, bool backw
   return true;
 }
 
-struct Cell {
+struct Configuration {
   std::string group;  ///< "grid" or "cold"
   bool backward;
   NamedScheme scheme;
@@ -82,46 +82,46 @@ struct Cell {
   }
 };
 
-/// Races ours, naive, eigen and openblas, and in the same rounds the two limits of which the roofline is
-/// made.
-inline void measure_cell(Report& report, const Cell& cell, const Pace& pace) {
-  Problem p(cell.scheme.make(), cell.shape, cell.copies);
+/// Races ours, naive, eigen and openblas and, in the same rounds, the two limits that make the roofline.
+inline void measure_configuration(Report& report, const Configuration& configuration, const Pace& pace) {
+  Problem p(configuration.scheme.make(), configuration.shape, configuration.copies);
   Ours ours(p);
   Naive naive(p);
   Careful<EigenProducts> eigen(p);
   Careful<OpenBlasProducts> openblas(p);
   Traffic traffic(p);
 
-  const Outcome expected = outcome(p, naive, cell.backward);
-  std::vector<Contender> contenders;
+  const Outcome expected = outcome(p, naive, configuration.backward);
+  std::vector<Runner> runners;
   const auto enter = [&](const char* name, auto& contestant) {
-    if (!agree(expected, outcome(p, contestant, cell.backward), cell.shape, cell.backward))
+    if (!agree(expected, outcome(p, contestant, configuration.backward), configuration.shape,
+               configuration.backward))
       report.refuse(std::string(name) + " and naive disagree");
-    contenders.push_back(cell.backward ? contender(name, [&] { contestant.backward(p.next()); })
-                                       : contender(name, [&] { contestant.forward(p.next()); }));
+    runners.push_back(configuration.backward ? runner(name, [&] { contestant.backward(p.next()); })
+                                             : runner(name, [&] { contestant.forward(p.next()); }));
   };
   enter("ours", ours);
   enter("naive", naive);
   enter("eigen", eigen);
   enter("openblas", openblas);
-  contenders.push_back(cell.backward ? contender("traffic", [&] { traffic.backward(p.next()); })
-                                     : contender("traffic", [&] { traffic.forward(p.next()); }));
+  runners.push_back(configuration.backward ? runner("traffic", [&] { traffic.backward(p.next()); })
+                                           : runner("traffic", [&] { traffic.forward(p.next()); }));
   constexpr std::size_t fma_calls = 1000;
-  contenders.push_back(contender("fma", [] { multiply_add_loop(fma_calls); }));
+  runners.push_back(runner("fma", [] { multiply_add_loop(fma_calls); }));
 
-  const std::vector<Times> times = race(contenders, pace);
-  const double flops = cell.backward ? p.backward_flops() : p.forward_flops();
+  const std::vector<Times> times = race(runners, pace);
+  const double flops = configuration.backward ? p.backward_flops() : p.forward_flops();
   Times roofline = times[4];
   for (std::size_t k = 0; k < roofline.size(); ++k)
     roofline[k] = std::max(roofline[k], flops * times[5][k] / multiply_add_flops(fma_calls));
-  for (std::size_t i = 0; i < 5; ++i) report.time(contenders[i].name, times[i]);
+  for (std::size_t i = 0; i < 5; ++i) report.time(runners[i].name, times[i]);
   report.time("roofline", roofline);
   report.ratio("share", roofline / times[0]);
   report.ratio("vs_naive", times[1] / times[0]);
   const bool eigen_is_best = quartiles(times[2]).median <= quartiles(times[3]).median;
   report.ratio("vs_peer", times[eigen_is_best ? 2 : 3] / times[0]);
   report.number("flops", flops);
-  report.number("bytes", traffic.bytes(cell.backward));
+  report.number("bytes", traffic.bytes(configuration.backward));
 }
 
 /// The core grid, and what --full adds to it: more shapes, other schemes, cold data.
@@ -132,11 +132,13 @@ inline void add_grid(Plan& plan) {
     for (const Index r : ranks)
       for (const Index T : tokens)
         for (const bool backward : {false, true}) {
-          Cell cell = {group, backward, scheme, {in, out, r, T}};
+          Configuration configuration = {group, backward, scheme, {in, out, r, T}};
           // No cache holds 160 MB.
-          if (group == "cold") cell.copies = static_cast<int>(1 + 160'000'000 / (16 * T * std::max(in, out)));
-          plan.add(cell.name(),
-                   [cell](Report& report, const Pace& pace) { measure_cell(report, cell, pace); });
+          if (group == "cold")
+            configuration.copies = static_cast<int>(1 + 160'000'000 / (16 * T * std::max(in, out)));
+          plan.add(configuration.name(), [configuration](Report& report, const Pace& pace) {
+            measure_configuration(report, configuration, pace);
+          });
         }
   };
   if (plan.extent == Extent::quick) {

@@ -1,5 +1,5 @@
-// What forward and backward are made of: their four halves as shares of the multiply-add peak, and shrink and
-// expand of one token whose factors come from memory, as in a decoder with plain LoRA.
+// The four stages of forward and backward as shares of the multiply-add peak, and shrink and expand of one
+// token whose factors come from memory, as in a decoder with plain LoRA.
 #pragma once
 
 #include <algorithm>  // max
@@ -15,7 +15,7 @@
 
 namespace bench {
 
-/// Per call, and the share of the peak at which the formula's products would take as long.
+/// Time per call, and the share of the peak at which the formula's products would take as long.
 inline void measure_halves(Report& report, const Shape& s, const Pace& pace) {
   Problem p(tl6.make(), s);
   Activations<float>& a = p.first();
@@ -24,11 +24,11 @@ inline void measure_halves(Report& report, const Shape& s, const Pace& pace) {
   Matrix<float> dh = filled<float>(s.rank, s.tokens, 8);
   constexpr std::size_t fma_calls = 1000;
   const std::vector<Times> times =
-      race({contender("shrink", [&] { tiedlora::shrink(f, a.x, a.h); }),
-            contender("expand", [&] { tiedlora::expand(f, a.h, a.y); }),
-            contender("expand_backward", [&] { tiedlora::expand_backward(f, a.h, a.dy, g, dh); }),
-            contender("shrink_backward", [&] { tiedlora::shrink_backward(f, a.x, dh, g, a.dx); }),
-            contender("fma", [] { multiply_add_loop(fma_calls); })},
+      race({runner("shrink", [&] { tiedlora::shrink(f, a.x, a.h); }),
+            runner("expand", [&] { tiedlora::expand(f, a.h, a.y); }),
+            runner("expand_backward", [&] { tiedlora::expand_backward(f, a.h, a.dy, g, dh); }),
+            runner("shrink_backward", [&] { tiedlora::shrink_backward(f, a.x, dh, g, a.dx); }),
+            runner("fma", [] { multiply_add_loop(fma_calls); })},
            pace);
   const char* names[] = {"shrink", "expand", "expand_backward", "shrink_backward"};
   const Index widths[] = {s.in, s.out, 2 * s.out, 2 * s.in};
@@ -48,19 +48,19 @@ inline void measure_distant(Report& report, Index d, Index rank, const Pace& pac
   const tiedlora::Adapter<float> adapter = make_adapter(make_layout(lora.make(), modules, {d, d, rank, 1}));
   Activations<float> a({d, d, rank, 1});
   const auto each = [&](const char* name, const auto& call) {
-    return contender(name, [&adapter, modules, call, next = Index{0}]() mutable {
+    return runner(name, [&adapter, modules, call, next = Index{0}]() mutable {
       call(adapter.factors(next));
       next = (next + 1) % modules;
     });
   };
   const auto numbers = [](const float* p, Index n) { return std::span(p, static_cast<std::size_t>(n)); };
-  const std::vector<Contender> contenders = {
+  const std::vector<Runner> runners = {
       each("shrink", [&](const auto& f) { tiedlora::shrink(f, a.x, a.h); }),
       each("read_A", [&](const auto& f) { read(numbers(f.A, f.rank * f.a_stride)); }),
       each("expand", [&](const auto& f) { tiedlora::expand(f, a.h, a.y); }),
       each("read_B", [&](const auto& f) { read(numbers(f.B, f.rank * f.b_stride)); })};
-  const std::vector<Times> times = race(contenders, pace);
-  for (std::size_t i = 0; i < times.size(); ++i) report.time(contenders[i].name, times[i]);
+  const std::vector<Times> times = race(runners, pace);
+  for (std::size_t i = 0; i < times.size(); ++i) report.time(runners[i].name, times[i]);
   report.ratio("shrink", times[1] / times[0]);
   report.ratio("expand", times[3] / times[2]);
 }

@@ -1,5 +1,5 @@
-// Decoding: one token through the adapters of many layers. Tied A and B are one copy, so they stay in the
-// cache from layer to layer; untied ones are new in every layer. The kernels and their calls are the same.
+// Decoding: one token through the adapters of many layers. Tied A and B are one copy and stay in cache
+// from layer to layer; untied ones are new in every layer. Kernels and calls are the same.
 #pragma once
 
 #include <benchmark/benchmark.h>  // DoNotOptimize, ClobberMemory
@@ -26,15 +26,15 @@ class Layers {
   std::size_t size() const { return factors_.size(); }
 
   /// The adapters alone, one after the other.
-  Contender alone(const std::string& name) {
-    return contender(name, [this] {
+  Runner alone(const std::string& name) {
+    return runner(name, [this] {
       for (std::size_t layer = 0; layer < size(); ++layer) forward(layer);
     });
   }
 
-  /// The adapters as they run in a decoder: before each, the base weights of its module are read and displace
-  /// what the cache held. Only the adapters' time counts.
-  Contender beside_weights(const std::string& name, std::span<const float> weights) {
+  /// The adapters as they run in a decoder: before each, the base weights of its module are read, which
+  /// displaces what the caches held. Only the adapters' time counts.
+  Runner beside_weights(const std::string& name, std::span<const float> weights) {
     return {name, [this, weights](long calls) {
               const std::size_t of_layer = weights.size() / size();
               double seconds = 0;
@@ -53,7 +53,7 @@ class Layers {
  private:
   tiedlora::Adapter<float> adapter_;
   std::vector<tiedlora::Factors<const float>> factors_;
-  Activations<float> a_;  ///< the same in all layers: in a decoder too they are small and stay in the cache
+  Activations<float> a_;  ///< the same in all layers: in a decoder too they are small and stay in cache
 };
 
 inline void report_layers(Report& report, const std::vector<Times>& times) {

@@ -1,4 +1,4 @@
-// memory_bench: how much memory calls take, and tenants. Counts every allocation of the process, by operator
+// memory_bench: how much memory calls and tenants take. Counts every allocation of the process, by operator
 // new and by malloc and its relatives, which is why it is a program of its own.
 #include <benchmark/benchmark.h>
 #include <malloc.h>

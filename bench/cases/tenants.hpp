@@ -1,5 +1,5 @@
-// What a resident tenant of a LLaMA2-7B takes: by the counts of its Layout, and in the heap and the resident
-// set of this process.
+// Memory of a resident tenant of LLaMA2-7B: by the counts of its Layout, and in this process's heap and
+// resident set.
 #pragma once
 
 #include <malloc.h>  // mallinfo2, malloc_trim

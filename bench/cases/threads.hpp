@@ -1,4 +1,4 @@
-// One module in two threads against one: forward by slices of each half, backward by blocks of tokens.
+// One module in two threads against one: forward by slices of each stage, backward by blocks of tokens.
 #pragma once
 
 #include <string>   // string
@@ -62,7 +62,7 @@ inline void measure_threads(Report& report, bool backward, const Shape& s, const
   if (expected != outcome([&] { threads.run(); })) Report::refuse("two threads and one give different bits");
 
   const std::vector<Times> times =
-      race({waiting_contender("one", one), waiting_contender("two", [&] { threads.run(); })}, pace);
+      race({waiting_runner("one", one), waiting_runner("two", [&] { threads.run(); })}, pace);
   report.time("one", times[0]);
   report.time("two", times[1]);
   report.ratio("faster", times[0] / times[1]);

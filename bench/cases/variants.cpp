@@ -1,5 +1,5 @@
-// The library against itself: narrow types against float, odd widths against round ones. A file of its own
-// because the kernels for all types take the compiler long.
+// The library against itself: 16-bit types against float, odd widths against round ones. A file of its own
+// because the kernels for all types compile slowly.
 #include "cases/variants.hpp"
 
 #include <Eigen/Core>  // bfloat16, half
@@ -27,12 +27,12 @@ class Variant {
         gradients_(adapter_.layout()),
         a_(s) {}
 
-  Contender contender(const std::string& name, bool backward) {
+  Runner runner(const std::string& name, bool backward) {
     const auto f = std::as_const(adapter_).factors(0);
     const auto g = gradients_.factors(0);
     if (backward)
-      return bench::contender(name, [this, f, g] { tiedlora::backward(f, a_.x, a_.h, a_.dy, g, a_.dx); });
-    return bench::contender(name, [this, f] { tiedlora::forward(f, a_.x, a_.y, a_.h); });
+      return bench::runner(name, [this, f, g] { tiedlora::backward(f, a_.x, a_.h, a_.dy, g, a_.dx); });
+    return bench::runner(name, [this, f] { tiedlora::forward(f, a_.x, a_.y, a_.h); });
   }
 
  private:
@@ -54,12 +54,11 @@ void measure_types(Report& report, bool backward, const Shape& s, const Pace& pa
   Traffic traffic(problem);
   constexpr std::size_t fma_calls = 1000;
   const std::vector<Times> times = race(
-      {whole.contender("float", backward), brain.contender("bfloat16", backward),
-       halved.contender("half", backward), mixed.contender("float_bfloat16", backward),
-       mixed_half.contender("float_half", backward),
-       contender("traffic",
-                 [&] { backward ? traffic.backward(problem.first()) : traffic.forward(problem.first()); }),
-       contender("fma", [] { multiply_add_loop(fma_calls); })},
+      {whole.runner("float", backward), brain.runner("bfloat16", backward), halved.runner("half", backward),
+       mixed.runner("float_bfloat16", backward), mixed_half.runner("float_half", backward),
+       runner("traffic",
+              [&] { backward ? traffic.backward(problem.first()) : traffic.forward(problem.first()); }),
+       runner("fma", [] { multiply_add_loop(fma_calls); })},
       pace);
   const char* names[] = {"float", "bfloat16", "half", "float_bfloat16", "float_half"};
   for (std::size_t i = 0; i < std::size(names); ++i) report.time(names[i], times[i]);
@@ -69,11 +68,11 @@ void measure_types(Report& report, bool backward, const Shape& s, const Pace& pa
   report.number("memory_bound", quartiles(times[5]).median > arithmetic ? 1 : 0);
 }
 
-/// A width that is no multiple of the vector against the next that is.
+/// A width that is not a multiple of the vector against the next one that is.
 void measure_widths(Report& report, bool backward, Index odd, Index round, Index rank, Index tokens,
                     const Pace& pace) {
   Variant<float> a({odd, odd, rank, tokens}), b({round, round, rank, tokens});
-  const std::vector<Times> times = race({a.contender("odd", backward), b.contender("round", backward)}, pace);
+  const std::vector<Times> times = race({a.runner("odd", backward), b.runner("round", backward)}, pace);
   report.time("odd", times[0]);
   report.time("round", times[1]);
   report.ratio("slower", times[0] / times[1]);

@@ -1,4 +1,4 @@
-// Narrow types against float, odd widths against round ones.
+// 16-bit types against float, odd widths against round ones.
 #pragma once
 
 #include "harness/plan.hpp"

@@ -20,11 +20,11 @@ struct Plan {
   Extent extent = Extent::core;
   Pace pace;
   bool alone = false;               ///< only the library, for another process to compare with
-  std::regex filter{""};            ///< of names; what it does not find is left out
+  std::regex filter{""};            ///< of names; measurements that it does not match are left out
   std::ptrdiff_t measurements = 0;  ///< added so far
 
-  /// Registers measure(Report&, const Pace&), unless filtered out. What it throws is shown in its row and
-  /// fails the run.
+  /// Registers measure(Report&, const Pace&), unless filtered out. An exception is shown in its row and fails
+  /// the run.
   template <class Measure>
   void add(const std::string& name, const Measure& measure) {
     if (!std::regex_search(name, filter)) return;

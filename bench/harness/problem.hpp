@@ -47,7 +47,7 @@ inline tiedlora::Layout make_layout(const tiedlora::Scheme& scheme, Index layers
   return tiedlora::Layout(modules, scheme, shape.rank);
 }
 
-/// Numbers in [-1, 1), the same in every run. None is so small that sums become denormal and slow.
+/// Numbers in [-1, 1), the same in every run, none so small that sums become denormal and slow.
 template <class Range>
 void fill(Range&& values, std::uint32_t seed) {
   std::uint32_t state = seed * 2654435761u + 1u;
@@ -65,7 +65,7 @@ Matrix<T> filled(Index rows, Index columns, std::uint32_t seed) {
   return matrix;
 }
 
-/// An adapter in which no factor is zero, as in the midst of training.
+/// An adapter in which no factor is zero, as during training.
 inline tiedlora::Adapter<float> make_adapter(const tiedlora::Layout& layout) {
   tiedlora::Adapter<float> adapter(layout);
   adapter.initialize(1);
@@ -86,10 +86,10 @@ struct Activations {
   Matrix<float> h;
 };
 
-/// Everything that one cell of the grid works on. Contenders take turns on the very same memory.
+/// Everything that one configuration of the grid works on. All runners work on the same memory in turn.
 class Problem {
  public:
-  /// `copies` of the activations, used one after the other: more than the caches hold means cold data.
+  /// `copies` of the activations, used in turn: more of them than the caches hold make the data cold.
   Problem(const tiedlora::Scheme& scheme, const Shape& s, int copies = 1)
       : shape(s),
         layout(make_layout(scheme, 1, s)),

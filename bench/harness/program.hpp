@@ -1,4 +1,4 @@
-// What the programs here have in common: options, what they say of themselves, the run.
+// What the programs here share: options, the context they report, the run.
 #pragma once
 
 #include <benchmark/benchmark.h>
@@ -20,7 +20,7 @@
 
 namespace bench {
 
-/// Measures what `add` adds to the plan. Returns the exit status: 1 where something was not measured.
+/// Measures what `add` adds to the plan. Returns the exit status: 1 if a measurement failed.
 template <class Add>
 int run_program(int argc, char** argv, const std::string& what, const Add& add) {
   CLI::App app(what);
@@ -28,14 +28,14 @@ int run_program(int argc, char** argv, const std::string& what, const Add& add) 
   bool quick = false, full = false;
   std::string filter;
   double milliseconds = 1e3 * plan.pace.seconds_per_turn;
-  app.add_flag("--quick", quick, "A part of it");
+  app.add_flag("--quick", quick, "A subset of the configurations");
   app.add_flag("--full", full, "More shapes, other schemes, cold data");
   app.add_flag("--alone", plan.alone, "Only the library, for comparison with another process");
-  app.add_option("--filter", filter, "Only what this regular expression finds the name of");
+  app.add_option("--filter", filter, "Only measurements whose name this regular expression matches");
   app.add_option("--rounds", plan.pace.rounds, "Rounds of each race")
       ->check(examples::positive_count())
       ->capture_default_str();
-  app.add_option("--turn", milliseconds, "Milliseconds of one contender in one round")
+  app.add_option("--turn", milliseconds, "Milliseconds that the library or a baseline runs in a round")
       ->check(examples::number_from(1e-3, 1e6))
       ->capture_default_str();
   app.allow_extras();

@@ -1,7 +1,7 @@
-// Times several contenders against each other, in rounds: in each round everyone runs for a few milliseconds.
-// What disturbs the machine for longer than a round then falls on all of them, and a ratio is taken within a
-// round. Google Benchmark's own repetitions, interleaved or not, keep no such pairs, which is why the loop is
-// here and each race is one benchmark of one iteration.
+// Times several runners against each other in rounds: in each round every runner runs for a few milliseconds.
+// A disturbance that outlasts a round hits all of them alike, and ratios are taken within a round. Google
+// Benchmark's repetitions, interleaved or not, keep no such pairs; hence the loop here, and each race is one
+// benchmark of one iteration.
 #pragma once
 
 #include <benchmark/benchmark.h>  // ClobberMemory
@@ -27,22 +27,22 @@ inline double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-struct Contender {
+/// The library or a baseline, as it takes its turns.
+struct Runner {
   std::string name;
-  std::function<double(long)> seconds;  ///< of so many calls
+  std::function<double(long)> seconds;  ///< of that many calls
 };
 
-/// Time that this thread ran: unlike the clock on the wall it stands still while another program has the
-/// core.
+/// CPU time of this thread: unlike wall-clock time it stops while another program has the core.
 inline double thread_seconds() {
   timespec t = {};
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
   return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
 
-/// A contender that repeats `call`, a function without arguments, in this thread alone.
+/// A runner that repeats `call`, a function without arguments, in this thread alone.
 template <class Call>
-Contender contender(std::string name, Call call) {
+Runner runner(std::string name, Call call) {
   return {std::move(name), [call](long calls) mutable {
             const double start = thread_seconds();
             for (long i = 0; i < calls; ++i) {
@@ -53,9 +53,9 @@ Contender contender(std::string name, Call call) {
           }};
 }
 
-/// The same by the clock on the wall, for what waits for other threads.
+/// The same in wall-clock time, for calls that wait for other threads.
 template <class Call>
-Contender waiting_contender(std::string name, Call call) {
+Runner waiting_runner(std::string name, Call call) {
   return {std::move(name), [call](long calls) mutable {
             const Clock::time_point start = Clock::now();
             for (long i = 0; i < calls; ++i) call();
@@ -87,8 +87,8 @@ inline Times operator/(const Times& a, const Times& b) {
   return ratio;
 }
 
-/// Calls that fill one turn. The first call is not timed: it touches memory for the first time.
-inline long calls_per_turn(const Contender& c, const Pace& pace) {
+/// Calls that fill one turn. The first call is not timed: it touches its memory for the first time.
+inline long calls_per_turn(const Runner& c, const Pace& pace) {
   c.seconds(1);
   for (long calls = 1;; calls *= 4) {
     const double seconds = c.seconds(calls);
@@ -97,16 +97,15 @@ inline long calls_per_turn(const Contender& c, const Pace& pace) {
   }
 }
 
-/// One row for each contender. Before each turn one call that does not count brings the contender's data into
-/// the caches.
-inline std::vector<Times> race(const std::vector<Contender>& contenders, const Pace& pace) {
+/// One row per runner. Before each turn, an untimed call brings the runner's data into the caches.
+inline std::vector<Times> race(const std::vector<Runner>& runners, const Pace& pace) {
   std::vector<long> calls;
-  for (const Contender& c : contenders) calls.push_back(calls_per_turn(c, pace));
-  std::vector<Times> times(contenders.size());
+  for (const Runner& c : runners) calls.push_back(calls_per_turn(c, pace));
+  std::vector<Times> times(runners.size());
   for (int round = 0; round < pace.rounds; ++round)
-    for (std::size_t i = 0; i < contenders.size(); ++i) {
-      contenders[i].seconds(1);
-      times[i].push_back(contenders[i].seconds(calls[i]) / static_cast<double>(calls[i]));
+    for (std::size_t i = 0; i < runners.size(); ++i) {
+      runners[i].seconds(1);
+      times[i].push_back(runners[i].seconds(calls[i]) / static_cast<double>(calls[i]));
     }
   return times;
 }

@@ -1,5 +1,5 @@
-// What a measurement leaves: medians and quartiles as counters of Google Benchmark, for its JSON and for the
-// table on the screen.
+// The figures of a measurement: medians and quartiles as counters of Google Benchmark, for its JSON and for
+// the table on the screen.
 #pragma once
 
 #include <benchmark/benchmark.h>

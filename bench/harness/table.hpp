@@ -1,4 +1,4 @@
-// The screen: one row for each measurement, as it is done, and on stderr how long the rest will take.
+// The table on the screen: one row per measurement as it completes, and on stderr the time left.
 #pragma once
 
 #include <benchmark/benchmark.h>

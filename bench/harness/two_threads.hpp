@@ -1,4 +1,4 @@
-// The calling thread and one more on a core of its own, as an engine runs a layer.
+// The calling thread and a second one on its own core, as an engine runs a layer.
 #pragma once
 
 #include <atomic>      // atomic
@@ -11,11 +11,11 @@
 
 namespace bench {
 
-/// Waiting spins: an engine's threads wait a microsecond for each other many times in a layer.
+/// Waiting spins: an engine's threads wait about a microsecond for each other many times per layer.
 class TwoThreads {
  public:
   /// The calling thread is pinned to the first core that this program may use, see run_program; the other
-  /// gets the second. Throws where there is one only.
+  /// gets the second. Throws if there is only one.
   TwoThreads() {
     if (allowed_cores().size() < 2) throw std::runtime_error("not measured: needs two cores");
     worker_ = std::thread([this] {
@@ -68,8 +68,7 @@ class TwoThreads {
   }
 
   std::function<void(int)> task_;
-  // In cache lines of their own: what one thread writes would slow down the other's reading of its
-  // neighbours.
+  // Each in its own cache line, against false sharing.
   alignas(64) std::atomic<unsigned> tasks_ = 0;
   alignas(64) std::atomic<unsigned> arrived_ = 0;
   alignas(64) std::atomic<unsigned> generation_ = 0;

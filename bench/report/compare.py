@@ -2,13 +2,13 @@
 
     python3 bench/report/compare.py [--filter REGEX] [--slower PERCENT] BEFORE.json... -- AFTER.json...
 
-For each group of cells (forward or backward, T, rank) the ratio after / before as a median with its quartiles over the
-cells, twice: as it was timed, and divided by the same ratio of the peers, whose code did not change. The peers are careful
-Eigen and OpenBLAS (their geometric mean) in the rounds of the same run, so what the second figure has lost is the machine:
-another clock, other programs in the third cache. Where the two figures disagree, believe the second; where the peers moved by
-more than a few per cent, measure again. Then every cell that is more than 10 % slower in either figure.
+For each group of configurations (forward or backward, T, rank) the ratio after / before as a median with quartiles over the
+configurations, twice: as timed, and divided by the same ratio of the baselines, whose code did not change. The baselines are
+careful Eigen and OpenBLAS (their geometric mean) in the rounds of the same run, so the second figure is free of what the
+machine did: another clock, other programs in the L3. Where the two disagree, believe the second; where the baselines moved by
+more than a few per cent, measure again. Then every configuration that is more than 10 % slower in either figure.
 
-Several files for a side, best taken in turns (before, after, before, after), are merged: each cell's median counts.
+Several files for a side, best taken in turns (before, after, before, after), are merged: each configuration's median counts.
 
     program=build/bench/gcc/bin/tiedlora_bench
     $program --filter '^grid/.*/r:(4|8|64)/T:(8|64|512)$' --benchmark_out=before-1.json
@@ -22,17 +22,17 @@ import re
 import statistics
 import sys
 
-PEERS = ("eigen", "openblas")
-READERS = ("read_A", "read_B")  # the control where no peer takes part
-OTHERS = {*PEERS, *READERS, "naive", "roofline", "traffic", "fma"}  # whose times are not the library's
+BASELINES = ("eigen", "openblas")
+READERS = ("read_A", "read_B")  # the control where no baseline takes part
+OTHERS = {*BASELINES, *READERS, "naive", "roofline", "traffic", "fma"}  # whose times are not the library's
 SUFFIX = "/iterations:1/manual_time"
 
 
-class Cell:
+class Timing:
     """One time of the library's in one measurement, over all files of a side."""
 
     def __init__(self):
-        self.times, self.relative = [], []  # microseconds, and over the peers of the same run
+        self.times, self.relative = [], []  # microseconds, and over the baselines of the same run
 
     def add(self, time, control):
         self.times.append(time)
@@ -41,14 +41,14 @@ class Cell:
 
 
 def control_of(times):
-    """The geometric mean of the peers; None where nobody else was timed."""
-    values = [times[name] for name in PEERS if name in times] or [times[name] for name in READERS if name in times]
+    """The geometric mean of the baselines; None where nobody else was timed."""
+    values = [times[name] for name in BASELINES if name in times] or [times[name] for name in READERS if name in times]
     return math.exp(statistics.fmean(map(math.log, values))) if values else None
 
 
 def read_side(paths, pattern):
-    """({name: Cell}, a line that says what was read)."""
-    cells, builds = {}, {}
+    """({name: Timing}, a line that says what was read)."""
+    timings, builds = {}, {}
     for path in paths:
         document = json.loads(path.read_text())
         context = document["context"]
@@ -60,13 +60,13 @@ def read_side(paths, pattern):
             times = {key[3:]: value for key, value in entry.items() if key.startswith("us.") and key.count(".") == 1}
             own = [key for key in times if key not in OTHERS]
             for key in own:
-                cell = name if own == ["ours"] else f"{name} {key}"
-                cells.setdefault(cell, Cell()).add(times[key], control_of(times))
-    return cells, f"{len(paths)} file{'s' * (len(paths) > 1)}: {'; '.join(builds)}"
+                title = name if own == ["ours"] else f"{name} {key}"
+                timings.setdefault(title, Timing()).add(times[key], control_of(times))
+    return timings, f"{len(paths)} file{'s' * (len(paths) > 1)}: {'; '.join(builds)}"
 
 
 class Change:
-    """A cell in both sides: after over before."""
+    """A configuration in both sides: after over before."""
 
     def __init__(self, name, before, after):
         self.name = name
@@ -98,15 +98,16 @@ def spread(values):
 def print_groups(changes, limit):
     line = "{:32} {:>5} {:>4} {:>6}   {:>21} {:>21} {:>21} {:>7}"
     percent = f"> {100 * (limit - 1):g} %"
-    print(line.format("after / before: medians", "T", "r", "cells", "timed", "over the peers", "peers themselves", percent))
+    titles = ("count", "timed", "over the baselines", "baselines themselves", percent)
+    print(line.format("after / before: medians", "T", "r", *titles))
 
     def show(title, tokens, rank, part):
         normal = [c.normal for c in part if c.normal]
-        peers = [c.raw / c.normal for c in part if c.normal]
+        baselines = [c.raw / c.normal for c in part if c.normal]
         slower = sum(c.is_slower(limit) for c in part)
         number = lambda value: value if value >= 0 else ""
         print(line.format(title, number(tokens), number(rank), len(part), spread([c.raw for c in part]), spread(normal),
-                          spread(peers), slower or ""))  # fmt: skip
+                          spread(baselines), slower or ""))  # fmt: skip
 
     groups, kinds = {}, {}
     for change in changes:
@@ -121,12 +122,13 @@ def print_groups(changes, limit):
 
 def print_slower(changes, limit):
     slower = sorted((c for c in changes if c.is_slower(limit)), key=lambda c: -(c.normal or c.raw))
-    print(f"\n{len(slower)} of {len(changes)} cells are more than {100 * (limit - 1):g} % slower, timed or over the peers")
+    share = f"{len(slower)} of {len(changes)} configurations"
+    print(f"\n{share} are more than {100 * (limit - 1):g} % slower, timed or over the baselines")
     if slower:
-        print(f"{'':56} {'before':>10} {'after, us':>10} {'timed':>7} {'over the peers':>15}")
+        print(f"{'':56} {'before':>10} {'after, us':>10} {'timed':>7} {'over the baselines':>19}")
     for c in slower:
         normal = f"{c.normal:.2f}" if c.normal else "-"
-        print(f"{c.name:56} {c.before:10.4g} {c.after:10.4g} {c.raw:7.2f} {normal:>15}")
+        print(f"{c.name:56} {c.before:10.4g} {c.after:10.4g} {c.raw:7.2f} {normal:>19}")
 
 
 def main():
@@ -137,7 +139,7 @@ def main():
     )
     parser.add_argument("before", nargs="+", type=pathlib.Path, metavar="BEFORE.json")
     parser.add_argument("--filter", default="", metavar="REGEX", help="only the measurements that it finds")
-    parser.add_argument("--slower", type=float, default=10, metavar="PERCENT", help="which cells are listed")
+    parser.add_argument("--slower", type=float, default=10, metavar="PERCENT", help="which configurations are listed")
     arguments = parser.parse_args(words[:cut])
     after_paths = [pathlib.Path(word) for word in words[cut + 1 :]]
     if not after_paths:
@@ -149,7 +151,7 @@ def main():
     print(f"before: {read_before}\nafter:  {read_after}")
     changes = [Change(name, before[name], after[name]) for name in before if name in after]
     if alone := len(before) + len(after) - 2 * len(changes):
-        print(f"left out: {alone} cells of one side only")
+        print(f"left out: {alone} configurations of one side only")
     if not changes:
         sys.exit("no measurement is in both sides")
     print()

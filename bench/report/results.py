@@ -1,4 +1,4 @@
-"""Reads what the programs of this folder wrote: a list of rows for each group of measurements."""
+"""Reads docs/benchmarks: about.json, and a list of rows for each CSV file."""
 
 import csv
 import json
@@ -6,8 +6,13 @@ import pathlib
 import re
 import statistics
 
-BUILDS = ("gcc", "clang19", "avx2", "sse2")  # NAME.json each
-NATIVE = BUILDS[:2]  # for this machine: peers choose their kernels at run time, so that the others are no contest
+BUILDS = ("gcc", "clang19", "avx2", "sse2")
+NATIVE = BUILDS[:2]  # OpenBLAS picks its kernels at run time, so that only builds for this machine's best meet it on even terms
+# What tiedlora_bench and memory_bench measure, then bench/baselines/pytorch.py: NAME.csv each.
+GROUPS = ("machine", "grid", "cold", "halves", "distant", "types", "widths", "threads", "layers", "decode", "batch", "kept",
+          "allocations", "tenants", "pytorch")  # fmt: skip
+TABLES = ("train_step_table", "train_step_real", "train_step_memory")  # text as it is printed
+AXES = ("layers", "rank", "tokens")  # train_step_AXIS.csv
 
 
 class Value:
@@ -27,11 +32,13 @@ class Value:
 
 
 class Row:
-    """One measurement: `name` without its group, `columns` as they stand in the JSON, and the numbers of the name."""
+    """One measurement: `name` without its group, `columns` of numbers, and the numbers of the name."""
 
     def __init__(self, build, name, columns):
         self.build, self.name, self.columns = build, name, columns
-        self.backward = name.startswith("backward") or name.startswith("both")
+        self.baseline = name.split("/")[0] if re.match("eager|peft", name) else None
+        case = name.removeprefix(f"{self.baseline}/")
+        self.backward = case.startswith(("backward", "both"))
         for key, value in re.findall(r"(\w+):(\d+)", name):
             setattr(self, key, int(value))
         if match := re.search(r"(\d+)x(\d+)", name):
@@ -39,7 +46,7 @@ class Row:
 
     @property
     def is_target(self):
-        """Whether targets and the count of cells won and lost look at it: forward as in decoding, in mixed batches and
+        """Whether targets and the count of wins and losses look at it: forward as in decoding, in mixed batches and
         in prompts, backward of as many tokens as anybody trains with, ranks that are in use."""
         return 4 <= self.r <= 64 and (self.T >= 8 if self.backward else self.T in (1, 8, 64, 512))
 
@@ -49,61 +56,50 @@ class Row:
         return self.columns[key]
 
 
+def words(name):
+    """A configuration's name as a reader says it: 'LoRA, 4096, r = 64, T = 1'."""
+    schemes = {"lora": "LoRA", "vera": "VeRA", "tl5": "TL5", "tl6": "TL6"}
+    said = {"eager": None, "peft": None, "forward": None, "backward": None, "both": None, **schemes}
+    parts = []
+    for part in name.split("/"):
+        if match := re.fullmatch(r"(\d+)x(\d+)", part):
+            parts.append(match[1] if match[1] == match[2] else f"{match[1]} → {match[2]}")
+        else:
+            parts.append(said.get(part, part.replace(":", " = ")))
+    return ", ".join(part for part in parts if part)
+
+
 class Results:
-    """`rows(group, build)` of everything in a folder; `contexts[build]` is what a program says of its machine and
-    itself."""
+    """`rows(group, build)` of a folder; `about` says of what machine, programs and versions, `tables` are printed as they are."""
 
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
-        self.contexts, self.groups, self.errors = {}, {}, []
-        for build in BUILDS:
-            self._read(build, self.folder / f"{build}.json")
-            self._read(build, self.folder / f"{build}-memory.json")
-        self.peers = None
-        if (self.folder / "peers.json").exists():
-            self.peers = json.loads((self.folder / "peers.json").read_text())
-            self.groups["peers"] = [self._peer_row(row) for row in self.peers["rows"]]
+        self.about = json.loads((self.folder / "about.json").read_text())
+        self.groups = {name: [self._row(row) for row in self._read(name)] for name in GROUPS}
+        self.tables = {name: self._read(name) for name in TABLES}
+        self.engine = {(row["program"], int(row["threads"]), row["adapter"]): row for row in self._read("engine")}
+        self.growth = {axis: self._numbers(f"train_step_{axis}") for axis in AXES}
+        self.steps = self._read("train_step")
 
     def rows(self, group, build=None):
         return [row for row in self.groups.get(group, []) if build in (None, row.build)]
 
     def builds(self):
-        return [build for build in BUILDS if build in self.contexts]
+        return [build for build in BUILDS if build in self.about["builds"]]
 
-    def write_csv(self, folder):
-        """One file for each group, numbers with 4 digits."""
-        folder.mkdir(parents=True, exist_ok=True)
-        for group, rows in self.groups.items():
-            keys = list(dict.fromkeys(key for row in rows for key in row.columns))
-            with (folder / f"{group}.csv").open("w", newline="") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(["build", "name", *keys])
-                for row in rows:
-                    numbers = (f"{row.columns[key]:.4g}" if key in row.columns else "" for key in keys)
-                    writer.writerow([row.build, row.name, *numbers])
+    def native_builds(self):
+        return [build for build in self.builds() if build in NATIVE]
 
-    def _read(self, build, path):
+    def _read(self, name):
+        path = self.folder / f"{name}.csv"
         if not path.exists():
-            return
-        document = json.loads(path.read_text())
-        self.contexts.setdefault(build, {}).update(document["context"])
-        known = {"real_time", "cpu_time", "iterations", "threads", "repetitions", "repetition_index"}
-        known |= {"family_index", "per_family_instance_index"}
-        for entry in document["benchmarks"]:
-            group, name = entry["name"].removesuffix("/iterations:1/manual_time").split("/", 1)
-            if entry.get("error_occurred"):
-                self.errors.append(f"{group}/{name}, {build}: {entry['error_message'].removeprefix('not measured: ')}")
-                continue
-            columns = {k: v for k, v in entry.items() if isinstance(v, (int, float)) and k not in known}
-            self.groups.setdefault(group, []).append(Row(build, name, columns))
+            return []
+        with path.open(newline="") as file:
+            return list(csv.DictReader(file))
 
-    def _peer_row(self, row):
-        columns = {}
-        ratios = [theirs / ours for ours, theirs in zip(row["us.ours"], row["us.theirs"])]
-        for key, values in {"us.ours": row["us.ours"], "us.theirs": row["us.theirs"], "x.faster": ratios}.items():
-            value = Value.of(values)
-            columns |= {key: value.median, f"{key}.q1": value.q1, f"{key}.q3": value.q3}
-        peer, direction, rest = row["name"].split("/", 2)
-        result = Row("gcc", f"{direction}/{rest}", columns)
-        result.name, result.peer = row["name"], peer
-        return result
+    def _numbers(self, name):
+        return [{key: float(value) for key, value in row.items()} for row in self._read(name)]
+
+    def _row(self, row):
+        build, name = row.pop("build"), row.pop("name")
+        return Row(build, name, {key: float(text) for key, text in row.items() if text})

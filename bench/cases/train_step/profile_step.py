@@ -13,9 +13,10 @@ import platform
 import statistics
 import subprocess
 
+# (--model, title, sizes, further options, rounds)
 MODELS = [
-    ("toy", "the toy of docs/benchmarks.md: width 128, 8 layers, 16×128 tokens, rank 8 on q, k, v", [], 20),
-    ("135m", "the sizes of SmolLM2-135M: width 576, 30 layers, vocabulary 49152, 4×128 tokens, rank 8 on q, k, v",
+    ("toy", "Toy", "Width 128, 8 layers, 16×128 tokens, rank 8 on q, k, v", [], 20),
+    ("135m", "SmolLM2-135M's sizes", "Width 576, 30 layers, vocabulary 49152, 4×128 tokens, rank 8 on q, k, v",
      ["--sequences", "4"], 4),
 ]  # fmt: skip
 VARIANTS = {"none": "without adapter", "lora": "LoRA", "tl6": "TL6"}
@@ -43,6 +44,11 @@ def table(result, threads):
     return "\n".join(lines)
 
 
+def adapters_share(profile):
+    """Per cent of the threads' time."""
+    return 100 * sum(seconds for part, seconds in profile.items() if part.startswith("adapters")) / sum(profile.values())
+
+
 def machine():
     with open("/proc/cpuinfo") as file:
         names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
@@ -59,23 +65,27 @@ def main():
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])
 
     sections = []
-    for model, title, options, rounds in MODELS:
+    for model, title, sizes, options, rounds in MODELS:
         if model not in arguments.models.split(","):
             continue
         for threads in sorted({1, arguments.threads}):
             result = run(arguments.program.resolve(), model, options, rounds, threads)
+            shares = ", ".join(
+                f"{adapters_share(result['variants'][name]['profile']):.1f} % with {VARIANTS[name]}" for name in ("lora", "tl6")
+            )
             threads_text = "one thread" if threads == 1 else f"{threads} threads"
-            sections.append(f"## {model}, {threads_text}\n\n{title[0].upper()}{title[1:]}.\n\n{table(result, threads)}")
-    text = f"""# Where a training step goes
+            sections.append(f"## {title}, {threads_text}: adapters take {shares}\n\n{sizes}.\n\n{table(result, threads)}")
+    text = f"""# Where a training step's time goes
 
-A step of examples/llama with frozen float weights: forward, backward, AdamW. Each thread has a stopwatch that
-LLAMA_PROFILE compiles in; the numbers are milliseconds of a step and shares of the threads' time, averaged over
-threads and steps. Without adapter, backward goes as far down as the adapter's would. What is below 0.1 % everywhere is
-left out. Adapters on q, k and v make forward keep h alone, and backward make the norm's output again: that is the
-difference in the row of the norms. A thread that waits while the other works, or that another program holds up,
-counts as waiting.
+One step of examples/llama with frozen float weights: forward, backward, AdamW. The figures are milliseconds per step and shares
+of the threads' time, averaged over threads and steps, from a stopwatch in each thread that LLAMA_PROFILE compiles in.
 
-{machine()}, {datetime.date.today()}; {result['compiler']}, {result['kernels']}. Made by script/bench, or alone by
+- Without adapter, backward goes as far down as an adapter's would.
+- Parts below 0.1 % in every column are omitted.
+- With adapters on q, k and v, forward keeps only h, and backward recomputes the norm's output: the difference in the norms' row.
+- "Waiting" includes time in which another program held up a thread.
+
+{machine()}, {datetime.date.today()}; {result['compiler']}, {result['kernels']}. `script/bench` makes this page; to make it alone:
 
     cmake --preset bench && cmake --build --preset bench --target train_step_profile
     python3 bench/cases/train_step/profile_step.py

@@ -4,7 +4,8 @@
 
 A race is some programs whose processes alternate, each on the same weights and tokens; memory is the peak of a process
 that does nothing else. Each race's numbers stay in OUT/train_step_real.json, so that a machine that is quiet for
-minutes at a time can do one after the other; the table, OUT/train_step_real.md, is of all that are there.
+minutes at a time can do one after the other; the tables, OUT/train_step_real.csv and train_step_memory.csv, are of all that
+are there. bench/report makes a page of them.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import sys
 import tempfile
 
 from compare import MIB, TORCH, machine
-from real_table import LEAN, OURS, RACES, THEIRS, page
+from real_table import LEAN, OURS, RACES, THEIRS, write
 
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 SIZES = {"vocabulary": 49152, "width": 576, "layers": 30, "heads": 9, "kv_heads": 3, "feed_forward": 1536,
@@ -27,7 +28,7 @@ AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE
 
 
 class Programs:
-    """Commands of the contenders, whose names say what they are."""
+    """Commands of the programs, whose names say what they are."""
 
     def __init__(self, arguments, folder):
         self.arguments, self.folder = arguments, folder
@@ -41,10 +42,10 @@ class Programs:
             run([self.arguments.bench, "--model", "135m", "--sequences", sequences, "--length", length, "--variants",
                  "none", "--warm-up", 1, "--rounds", 0, "--export", self.folder / name])  # fmt: skip
 
-    def measure(self, contender, shape, threads, variants, rank, rounds):
-        """The JSON object that the contender prints."""
+    def measure(self, side, shape, threads, variants, rank, rounds):
+        """The JSON object that the program prints."""
         sequences, length = SHAPES[shape]
-        words = contender.split()
+        words = side.split()
         env = AVX2 if words[0] == "avx2" else {}
         words = words[1:] if env else words
         common = ["--threads", threads, "--variants", variants, "--rounds", rounds, "--warm-up", 1]
@@ -73,21 +74,21 @@ def run(command, env=None, threads=2):
 
 
 def race(programs, name, alternations, rounds):
-    """contender: {variant: median seconds of each process}, shares likewise; and the first losses."""
-    shape, threads, variants, rank, contenders = RACES[name]
-    result = {contender: {"share": [], "steps": rounds} for contender in contenders}
+    """program: {variant: median seconds of each process}, shares likewise; and the first losses."""
+    shape, threads, variants, rank, sides = RACES[name]
+    result = {side: {"share": [], "steps": rounds} for side in sides}
     for turn in range(alternations):
-        for contender in contenders:
-            told = programs.measure(contender, shape, threads, variants, rank, rounds)
+        for side in sides:
+            told = programs.measure(side, shape, threads, variants, rank, rounds)
             seconds = {variant: told["variants"][variant]["seconds"] for variant in variants.split(",")}
             for variant, values in seconds.items():
-                result[contender].setdefault(variant, []).append(statistics.median(values))
-            result[contender]["loss"] = told["variants"][variants.split(",")[-1]]["loss"]
+                result[side].setdefault(variant, []).append(statistics.median(values))
+            result[side]["loss"] = told["variants"][variants.split(",")[-1]]["loss"]
             if "none" in seconds:
                 adapter = variants.split(",")[-1]
                 share = [with_ / without - 1 for with_, without in zip(seconds[adapter], seconds["none"])]
-                result[contender]["share"].append(statistics.median(share))
-            print(f"{name} {turn + 1}/{alternations} {contender}: " + ", ".join(
+                result[side]["share"].append(statistics.median(share))
+            print(f"{name} {turn + 1}/{alternations} {side}: " + ", ".join(
                 f"{variant} {statistics.median(values) * 1e3:.0f} ms" for variant, values in seconds.items()),
                 flush=True)  # fmt: skip
     check_losses(name, result)
@@ -97,22 +98,22 @@ def race(programs, name, alternations, rounds):
 def check_losses(name, result):
     """Adapters begin as zero: in float32 all begin with one loss."""
     first = next(iter(result.values()))["loss"]
-    for contender, values in result.items():
-        exact = "float32" in contender or contender in ("f32", "avx2 f32", "f32 recompute")
+    for side, values in result.items():
+        exact = "float32" in side or side in ("f32", "avx2 f32", "f32 recompute")
         if abs(values["loss"] - first) > (1e-4 if exact else 0.05):
-            sys.exit(f"{name}: the first loss of {contender} is {values['loss']}, not {first}")
+            sys.exit(f"{name}: the first loss of {side} is {values['loss']}, not {first}")
 
 
 def memory(programs):
-    """shape: {contender: bytes}, of LoRA with rank 8 on all seven."""
+    """shape: {program: bytes}, of LoRA with rank 8 on all seven."""
     result = {}
     for shape in SHAPES:
         result[shape] = {}
-        for contender in [*OURS, *THEIRS, *LEAN.values()]:
-            told = programs.measure(contender, shape, 2, "lora", 8, 1)
-            result[shape][contender] = told["peak_rss_bytes"]
+        for side in [*OURS, *THEIRS, *LEAN.values()]:
+            told = programs.measure(side, shape, 2, "lora", 8, 1)
+            result[shape][side] = told["peak_rss_bytes"]
             result[shape]["imports"] = told.get("imports_rss_bytes", 0)
-            print(f"{shape} {contender}: {told['peak_rss_bytes'] / MIB:.0f} MiB", flush=True)
+            print(f"{shape} {side}: {told['peak_rss_bytes'] / MIB:.0f} MiB", flush=True)
     return result
 
 
@@ -170,9 +171,7 @@ def main():
             else:
                 data[name] = race(programs, name, 1 if name == "choices" else alternations, rounds)
             results.write_text(json.dumps(data, indent=1))
-    text = page(data)
-    (arguments.out / "train_step_real.md").write_text(text)
-    print(text)
+    print("\n".join(" ".join(cells) for cells in write(data, arguments.out)))
 
 
 if __name__ == "__main__":

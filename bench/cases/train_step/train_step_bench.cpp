@@ -1,7 +1,7 @@
 // train_step_bench: times steps of fine-tuning adapters on a frozen transformer beside steps without one.
 //
-// The variants take turns step by step, so that another program's load falls on all of them alike. Prints a
-// JSON object; compare.py puts it beside PyTorch.
+// The variants take turns step by step, so that another program's load hits all of them alike. Prints a JSON
+// object, which compare.py sets beside PyTorch's.
 #include <sys/resource.h>  // getrusage
 
 #include <CLI/CLI.hpp>
@@ -101,7 +101,7 @@ class Base {
 };
 
 #ifdef LLAMA_PROFILE
-/// Floating-point operations a second of one core while all that the pool has are at it.
+/// FLOP/s of one core while all cores of the pool are busy.
 double peak(llama::ThreadPool& pool) {
   constexpr std::size_t calls = 400000;
   std::vector<double> rounds;
@@ -111,7 +111,7 @@ double peak(llama::ThreadPool& pool) {
   return bench::multiply_add_flops(calls) / rounds[4];
 }
 
-/// Seconds of a step by what they went to, summed over threads.
+/// Seconds of a step by part, summed over threads.
 Json profile(llama::ThreadPool& pool, train_step::TrainStep& step, int rounds) {
   using llama::Stopwatch;
   std::vector<Stopwatch::Seconds> threads(static_cast<std::size_t>(pool.size()));
@@ -204,7 +204,7 @@ int main(int argc, char** argv) {
       ->check(CLI::IsMember({"f32", "q8_0", "q4_1"}));
   app.add_option("--products", settings.products, "operands of products with the frozen weights")
       ->check(CLI::IsMember({"f32", "bf16"}));
-  app.add_flag("--recompute", recompute, "keep the inputs of layers only and compute the rest again");
+  app.add_flag("--recompute", recompute, "keep only the layers' inputs and recompute the rest");
   app.add_option("--targets", problem.targets, "adapted modules; all: the seven of a layer")->delimiter(',');
   app.add_option("--sequences", problem.sequences)->check(examples::whole_from(1, 65536));
   app.add_option("--length", problem.length, "tokens of a sequence")->check(examples::whole_from(1, 65536));

@@ -66,8 +66,8 @@ class CpuBackend {
     reference::shrink_backward(f, x, dh, gradient, dx, o);
   }
 
-  /// Several modules with one x: the part of x that is in the nearest caches serves all of them, and modules
-  /// that share A go through it once.
+  /// Several modules with one x: each block of x serves all of them while it is in L2, and modules that share
+  /// A shrink once.
   template <class P, class X>
   void shrink(std::span<const Factors<const P>> modules, const Tokens<const X>& x,
               std::span<const Tokens<accumulator_t<P>>> h, const CallOptions& o) const {

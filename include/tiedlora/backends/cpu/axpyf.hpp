@@ -1,7 +1,7 @@
-// Sums of few rows: the rows stay in registers while one output after the other goes past, so that products,
-// loads and stores come evenly mixed. (A tile of the micro-kernel of sums has all its stores at its end: for
-// few rows they take as long as its products, and the processor does not look far enough ahead to do both at
-// once.) Many outputs, or those that share cache sets, go past rows in L1 instead, some at a time.
+// Sums of few rows: the rows stay in registers while the outputs stream past one by one, which interleaves
+// products, loads and stores evenly. (A tile of the micro-kernel of sums issues all its stores at its end;
+// with few rows they take as long as its products, and the out-of-order window is too short to overlap the
+// two.) Many outputs, or outputs that share cache sets, stream past rows in L1 instead, a few at a time.
 #pragma once
 
 #include "blocking.hpp"
@@ -14,8 +14,8 @@ namespace cpu {
 inline namespace TIEDLORA_ISA {
 
 /// out_j += Σ_p c_j[p] (w ∘ row_p), or out_j = …, for `row_count` <= R rows and `count` outputs over n
-/// features. w, which all outputs have in common, goes into the rows once, but not into the zeros of rows
-/// that are not there, for it may be infinite. c has R coefficients for each output, zeros for those rows.
+/// features. w, common to all outputs, is folded into the rows once, but not into the zeros of missing rows:
+/// w may be infinite. c has R coefficients per output, zeros for missing rows.
 template <unsigned R, class In, class Out, class P>
 TIEDLORA_KERNEL void axpyf_in_registers(const In* const* rows, Index row_count, const float* c,
                                         Out* const* outs, Index count, const IntoTokens<P> into, Index n) {
@@ -54,9 +54,8 @@ TIEDLORA_KERNEL void axpyf_in_registers(const In* const* rows, Index row_count, 
   }
 }
 
-/// out_j += Σ_p c_j[p] row_p, or out_j = …, for R rows and J outputs over n features. Bits as those of
-/// axpyf_in_registers without w. Meanwhile what lies so far `ahead` of these outputs is brought into L2; 0:
-/// nothing.
+/// out_j += Σ_p c_j[p] row_p, or out_j = …, for R rows and J outputs over n features. Bit-identical to
+/// axpyf_in_registers without w. Meanwhile prefetches into L2 what lies `ahead` of these outputs; 0: nothing.
 template <unsigned R, unsigned J, class In, class Out>
 TIEDLORA_KERNEL void axpyf(const In* const* rows, const float* c, Out* const* outs, bool overwrite, Index n,
                            Index ahead) {

@@ -1,4 +1,4 @@
-// Epilogues of the micro-kernel of sums: what becomes of a tile once it is complete.
+// Epilogues of the micro-kernel of sums: what is done with a tile once it is complete.
 #pragma once
 
 #include "../../views/config.hpp"
@@ -9,10 +9,10 @@ TIEDLORA_BEGIN_NAMESPACE
 namespace cpu {
 inline namespace TIEDLORA_ISA {
 
-// What becomes of the sums is a type: fetch_ahead<M>(out, at) before a tile of M vectors of the outputs, and
-// finish(acc, io, out, at), which may change the sums and says whether to store them; `out` and feature `at`
-// are where the tile is, io is an Access. What varies within a type costs a branch for each tile, always the
-// same: a template for each case would be most of what this library takes to compile.
+// An epilogue is a type: fetch_ahead<M>(out, at) runs before a tile of M vectors of the outputs, and
+// finish(acc, io, out, at) may change the sums and says whether to store them; `out` and feature `at` locate
+// the tile, io is an Access. Variation within a type costs one branch per tile, always taken the same way: a
+// template per case would dominate this library's compile time.
 
 /// acc[j][m] = value(j, m · lanes, acc[j][m])
 template <unsigned J, unsigned M, class Value>
@@ -27,15 +27,14 @@ TIEDLORA_INLINE void prefetch_tile(const T* row) {
   TIEDLORA_UNROLL for (unsigned m = 0; m < M; m += vectors_per_line) prefetch(row + (2 * M + m) * lanes);
 }
 
-/// One weight for each feature of each output: the same for all tokens, or each token's own (tenants).
+/// One weight per feature of each output: the same for all tokens, or each token's own (tenants).
 template <class P>
 struct Weights {
-  const P* common = nullptr;  ///< null: ones
-  const P* const* arrays =
-      nullptr;  ///< by token: an array in which its weights begin at `offset`; null: common
+  const P* common = nullptr;         ///< null: ones
+  const P* const* arrays = nullptr;  ///< by token: an array whose weights begin at `offset`; null: common
   Index offset = 0;
 
-  /// Of output t.
+  /// The weights of output t.
   const P* of(Index t) const { return arrays ? arrays[t] + offset : common; }
   /// From output t and that feature on.
   Weights from(Index t, Index feature) const {
@@ -48,8 +47,8 @@ template <class P>
 struct IntoTokens {
   Weights<P> w;
   bool overwrite;
-  bool far;        ///< outputs come from beyond L2: fetch them ahead
-  Index next = 0;  ///< from one output to the next; 0: unknown
+  bool far;        ///< outputs come from beyond L2: prefetch them
+  Index next = 0;  ///< distance from one output to the next; 0: unknown
 
   template <unsigned M, unsigned J, class Out>
   TIEDLORA_INLINE void fetch_ahead(Out* const (&out)[J], Index at) const {

@@ -1,5 +1,5 @@
-// Sums of rows into tokens: expand, and dx of shrink_backward. Which micro-kernel runs depends on how many
-// rows there are and how many tokens; each of them adds in the same order.
+// Sums of rows into tokens: expand, and dx of shrink_backward. The micro-kernel depends on the number of rows
+// and tokens; all of them add in the same order.
 #pragma once
 
 #include "../../views/factors.hpp"
@@ -41,16 +41,17 @@ struct TokenSums {
   Fill fill;
 };
 
-/// Whether to pack rows of tokens or of factors in a call of so many tokens: to widen them once, or out of
-/// each other's way. (With 32 registers one line of a row lasts long enough to fetch the next from L2.)
+/// Whether a call with that many tokens packs its rows (of factors, or of tokens): to widen them once, or so
+/// that they do not evict each other. (With 32 registers one line of a row lasts long enough to prefetch the
+/// next from L2.)
 template <class T>
 bool packs_rows(const T* const* rows, Index count, Index tokens) {
   if (count <= few_ranks || tokens < pack_tokens) return false;
   return is_narrow<T> || (!many_registers && share_cache_sets(count, bytes_apart(rows[0], rows[1])));
 }
 
-/// body(c, outs, first, tokens) for some tokens after the other: R coefficients of each, zeros for the rows
-/// that are not there, and where each has that feature.
+/// Calls body(c, outs, first, tokens) for groups of tokens: R coefficients for each, zeros for missing rows,
+/// and the address of that feature in each.
 template <unsigned R, class P, class Y, class Fill, class Body>
 TIEDLORA_INLINE void for_few_outputs(const TokenSums<P, Y, Fill>& to, Index rows, Index feature,
                                      const Body& body) {
@@ -65,7 +66,7 @@ TIEDLORA_INLINE void for_few_outputs(const TokenSums<P, Y, Fill>& to, Index rows
   }
 }
 
-/// sum_panel_into_tokens for `count` <= few_ranks rows, which wait in registers.
+/// sum_panel_into_tokens for `count` <= few_ranks rows, which stay in registers.
 template <class Row, class P, class Y, class Fill>
 void few_rows_into_tokens(const Row* const* rows, Index count, const TokenSums<P, Y, Fill>& to, Index feature,
                           Index n) {
@@ -83,7 +84,7 @@ void few_rows_into_tokens(const Row* const* rows, Index count, const TokenSums<P
   });
 }
 
-/// The same with packed rows, w folded in, past which some tokens go side by side.
+/// The same with packed rows, w folded in, past which several tokens stream side by side.
 template <class Row, class P, class Y, class Fill>
 void few_rows_into_tokens_side_by_side(const Row* const* rows, Index count, const TokenSums<P, Y, Fill>& to,
                                        Index feature, Index n) {
@@ -110,8 +111,9 @@ void few_rows_into_tokens_side_by_side(const Row* const* rows, Index count, cons
   });
 }
 
-/// Whether tokens should go side by side past packed rows, or past rows in registers: where there are enough
-/// of them to pack for, or where they share cache sets, and where the rows are the same for all of them.
+/// Whether tokens stream side by side past packed rows, rather than one by one past rows in registers: where
+/// there are enough of them to pay for packing, or they share cache sets, and the rows are the same for all
+/// of them.
 template <class P, class Y, class Fill>
 bool go_side_by_side(const TokenSums<P, Y, Fill>& to) {
   const Tokens<Y>& out = to.out;
@@ -131,8 +133,8 @@ void many_rows_into_token(const Row* const* rows, Index count, const float* c, c
   add_weighted(sums, w, out, n, overwrite);
 }
 
-/// The sums of `count` <= sums_kc rows on n features, from `feature` of the outputs on and from where the
-/// rows point.
+/// The sums of `count` <= sums_kc rows over n features, starting at `feature` of the outputs and at the rows'
+/// pointers.
 template <class Row, class P, class Y, class Fill>
 void sum_panel_into_tokens(const Row* const* rows, Index count, const TokenSums<P, Y, Fill>& to,
                            Index feature, Index n) {
@@ -157,8 +159,8 @@ void sum_panel_into_tokens(const Row* const* rows, Index count, const TokenSums<
   });
 }
 
-/// The same for more rows than a panel holds: an output is rounded once, so the sums wait in float. rows(k,
-/// m, feature, p) says where the rows [k, k + m) have that feature.
+/// The same for more rows than a panel holds: an output is rounded once, so the sums are kept in float.
+/// rows(k, m, feature, p) writes the addresses of that feature in the rows [k, k + m).
 template <class P, class Y, class Rows, class Fill>
 void sum_panels_into_tokens(const Rows& rows, Index rank, const TokenSums<P, Y, Fill>& to, Index feature,
                             Index n) {
@@ -179,8 +181,8 @@ void sum_panels_into_tokens(const Rows& rows, Index rank, const TokenSums<P, Y, 
   }
 }
 
-/// The sums of any number of rows on a range of features. rows(k, n, feature, p) says where the rows [k, k +
-/// n) have that feature.
+/// The sums of any number of rows over a range of features. rows(k, n, feature, p) writes the addresses of
+/// that feature in the rows [k, k + n).
 template <class P, class Y, class Rows, class Fill>
 void sum_into_tokens(const Rows& rows, Index rank, const TokenSums<P, Y, Fill>& to, Range features) {
   const P* row[sums_kc];
@@ -208,7 +210,7 @@ void sum_into_tokens(const Rows& rows, Index rank, const TokenSums<P, Y, Fill>& 
   }
 }
 
-/// What column k of B is multiplied with for token t, c_t u_k h_t[k], for k from `first` on.
+/// The coefficient of column k of B for token t, c_t u_k h_t[k], for k from `first` on.
 template <class P>
 TIEDLORA_INLINE void fill_expand(const Factors<const P>& f, const Tokens<const float>& h,
                                  const CallOptions& o, Index t, Index first, Index n, float* out) {
@@ -239,7 +241,7 @@ void expand(const Factors<const P>& f, const Tokens<const float>& h, const Token
       o);
 }
 
-/// The same for tokens of many adapters that have B in common and differ in u and v.
+/// The same for tokens of many adapters that share B and differ in u and v.
 template <class P, class Y>
 void expand(const Factors<const P>& f, const Tenants<P>& tenants, const Tokens<const float>& h,
             const Tokens<Y>& y, const CallOptions& o) {

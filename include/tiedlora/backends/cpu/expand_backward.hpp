@@ -13,8 +13,8 @@ namespace cpu {
 inline namespace TIEDLORA_ISA {
 
 /// d_t = c_t dh_t, du += Σ_t h_t ∘ d_t, dh_t = u ∘ d_t for `count` <= dh_tokens tokens and n ranks. du may be
-/// null. All of dh is loaded before any is stored: where ranks are few, one vector reaches into the next
-/// token, and a load from behind part of a vector waits until that has been written to L1.
+/// null. All of dh is loaded before any of it is stored: at low ranks a vector spans into the next token, and
+/// a load that spans a masked store stalls, since store-to-load forwarding fails.
 template <class P>
 void finish_dh(const float* const* h, const P* u, const float* c, float* du, float* const* dh, Index count,
                Index n) {
@@ -31,13 +31,13 @@ void finish_dh(const float* const* h, const P* u, const float* c, float* du, flo
   });
 }
 
-/// dh has no memory where neither it nor du is wanted.
+/// dh is null where neither it nor du is wanted.
 template <class P, class Dy>
 void expand_backward(const Factors<const P>& f, const Tokens<const float>& h, const Tokens<const Dy>& dy,
                      const Factors<float>& gradient, const Tokens<float>& dh, const CallOptions& o) {
   const bool wants_dh = !dh.is_none();
-  // Both passes over a block of dy: d = Bᵀ (v ∘ dy), and with S = c u ∘ h the sums G = dy Sᵀ, dB += v ∘ G,
-  // dv += Σ_k B_k ∘ G_k. The first reads it from afar, row by row, for the second.
+  // Two passes over a block of dy: d = Bᵀ (v ∘ dy), then with S = c u ∘ h the sums G = dy Sᵀ, dB += v ∘ G, dv
+  // += Σ_k B_k ∘ G_k. The first reads the block from beyond L2, row by row, for the second.
   const bool folds_rows = dy.count >= smaller(pack_tokens, f.rank);
   const IntoRanks<P> all = {gradient.B, gradient.b_stride, f.v, f.B, f.b_stride, gradient.v};
   for (Index i = 0; i < f.out_features; i += backward_features) {

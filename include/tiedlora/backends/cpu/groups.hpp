@@ -1,4 +1,4 @@
-// Rows and tokens in groups of the sizes that micro-kernels are compiled for.
+// Rows and tokens in groups of the sizes for which micro-kernels are compiled.
 #pragma once
 
 #include <type_traits>  // integral_constant
@@ -27,8 +27,8 @@ TIEDLORA_INLINE void with_size(Index size, const Body& body) {
   body(std::integral_constant<unsigned, Most>());
 }
 
-/// Calls body(size, first) for n things in as few groups of at most Most as there can be, of sizes that
-/// differ by one at most: none is left alone, with nothing to share a load with.
+/// Calls body(size, first) for n things in the fewest groups of at most Most, whose sizes differ by at most
+/// one: none is left alone, with no other to share a load with.
 template <unsigned Most, class Body>
 TIEDLORA_INLINE void in_balanced_groups(Index n, const Body& body) {
   const Index groups = (n + Index{Most} - 1) / Index{Most};
@@ -53,7 +53,7 @@ TIEDLORA_INLINE void with_few_rows(Index rows, const Body& body) {
   body(std::integral_constant<unsigned, Most>());
 }
 
-/// Outputs of sum_tile in groups, by how many rows are summed.
+/// Outputs of sum_tile in groups whose size depends on the number of rows summed.
 template <class Body>
 TIEDLORA_INLINE void in_output_groups(Index outputs, Index rows, const Body& body) {
   if (rows >= many_rows)

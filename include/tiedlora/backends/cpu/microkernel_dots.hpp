@@ -1,4 +1,4 @@
-// A block of dot products: some rows of A against some tokens of x.
+// A block of dot products: MR rows of A × NR tokens of x.
 #pragma once
 
 #include "blocking.hpp"
@@ -14,10 +14,10 @@ template <class P>
 struct DotRows {
   const P* data;
   Index row;
-  Index ahead = 0;  ///< from a token to the one to fetch meanwhile
+  Index ahead = 0;  ///< distance from a token to the one to prefetch meanwhile
 };
 
-/// out[k] (+)= the sum of all chains and lanes of row k and token t. Chains come in powers of two.
+/// out[k] (+)= the sum of all chains and lanes of row k and token t. The number of chains is a power of two.
 template <unsigned K, unsigned chains, unsigned T>
 TIEDLORA_INLINE void finish_dots(const Vector (&acc)[K][chains][T], unsigned t, float* out, bool add) {
   Vector all[K];
@@ -41,8 +41,8 @@ TIEDLORA_INLINE void finish_dots(const Vector (&acc)[K][chains][T], unsigned t, 
 }
 
 /// out[t][first + k] (+)= Σ_i a[k][i] x[t][i] for K rows of a and T tokens over n features. The order of each
-/// sum follows from K and n alone. While it `fetches`, the features rows.ahead of these tokens' are brought
-/// into L2.
+/// sum follows from K and n alone. If it `fetches`, it prefetches into L2 the features that lie rows.ahead of
+/// these tokens'.
 template <unsigned K, unsigned T, bool fetches, class P, class X>
 TIEDLORA_KERNEL void dot_microkernel(const DotRows<P>& rows, const X* const* x, Index n, float* const* out,
                                      Index first, bool add) {

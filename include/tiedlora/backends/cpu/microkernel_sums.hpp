@@ -1,4 +1,4 @@
-// A block of sums of rows: G[j] = Σ_p c[p][j] row[p], feature by feature, and what is done with it.
+// A block of sums of rows, G[j] = Σ_p c[p][j] row[p] feature by feature, and its epilogue.
 #pragma once
 
 #include "blocking.hpp"
@@ -9,9 +9,9 @@ TIEDLORA_BEGIN_NAMESPACE
 namespace cpu {
 inline namespace TIEDLORA_ISA {
 
-/// The rows that are summed, and the coefficient of row p in output j: c[p + j · c_stride], or with a
-/// c_stride of 1 those of all J outputs side by side, c[p · J + j]. If it `fetches`, what lies so far `ahead`
-/// of these rows is brought into L2 meanwhile.
+/// The rows to sum, and the coefficient of row p in output j: c[p + j · c_stride] or, with a c_stride of 1,
+/// those of all J outputs side by side, c[p · J + j]. If it `fetches`, what lies `ahead` of these rows is
+/// prefetched into L2 meanwhile.
 template <class In, Index c_stride, bool fetches = false>
 struct SumRows {
   const In* const* rows;
@@ -32,7 +32,7 @@ TIEDLORA_INLINE void sum_tile(const SumRows<In, c_stride, fetches>& in, Out* con
   const float* c = in.c;
   for (Index p = 0; p < in.count; ++p, c += c_stride == 1 ? J : 1) {
     const In* row = in.rows[p] + at;
-    // The next stripe of this row: too far away for the hardware to see that it will be wanted.
+    // The next stripe of this row: too far away for the hardware prefetcher.
     if constexpr (many_registers && whole && (J > 4 || (J == 4 && c_stride == 1))) {
       TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m) prefetch(row + (M + m) * lanes);
     }
@@ -46,7 +46,7 @@ TIEDLORA_INLINE void sum_tile(const SumRows<In, c_stride, fetches>& in, Out* con
     TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m)
         acc[j][m] = multiply_add(b[m], c[static_cast<Index>(j) * c_stride], acc[j][m]);
   }
-  // All loads before all stores: rows a power of two apart look alike to the store buffer.
+  // All loads before all stores: rows a power of two apart would alias (4K aliasing).
   TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) to[j] = opaque(to[j]);
   if (!into.finish(acc, io, to, at)) return;
   TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) TIEDLORA_UNROLL for (unsigned m = 0; m < M; ++m)
@@ -59,7 +59,7 @@ TIEDLORA_KERNEL void sum_microkernel(const SumRows<In, c_stride, fetches>& from,
                                      const Into into, Index n) {
   const SumRows<In, c_stride, fetches> in = from;
   constexpr unsigned M = sum_vectors<J>;
-  Out* out[J];  // here no store can change them
+  Out* out[J];  // a local copy: no store can change it
   TIEDLORA_UNROLL for (unsigned j = 0; j < J; ++j) out[j] = outs[j];
   Index i = 0;
   for (; i + static_cast<Index>(M * lanes) <= n; i += M * lanes) sum_tile<J, M, true>(in, out, into, i, 0);

@@ -1,5 +1,5 @@
-// Packing: rows as floats side by side, to widen their numbers or fold weights into them once for many uses,
-// or to put rows where they do not drive each other out of L1. The one way in which anything is copied here.
+// Packing: rows as floats side by side, to widen them or fold weights into them once for many uses, or to
+// place rows where they do not evict each other from L1. Nothing else here copies.
 #pragma once
 
 #include "blocking.hpp"
@@ -10,7 +10,7 @@ TIEDLORA_BEGIN_NAMESPACE
 namespace cpu {
 inline namespace TIEDLORA_ISA {
 
-/// From one packed row of n features to the next: an odd number of lines, so that rows lie spread over L1.
+/// The stride of packed rows of n features: an odd number of lines, so that rows spread over the sets of L1.
 constexpr Index packed_stride(Index n) { return ((n + 15) / 16 | 1) * 16; }
 
 /// out[i] = c · weight[i] · in[i]; without weight c · in[i].
@@ -21,9 +21,9 @@ TIEDLORA_INLINE void scale(const T* in, const P* weight, float c, float* out, In
   });
 }
 
-/// Packs the first n features of `count` rows, times w (null: ones), at to, to + stride, …, and says in
-/// `packed` where each of them is. Reads each row in a long run, as the prefetcher likes it, and fetches the
-/// row after the next, which no prefetcher can know.
+/// Packs the first n features of `count` rows, times w (null: ones), at to, to + stride, …, and writes their
+/// addresses to `packed`. Reads each row in one long run, which suits the prefetcher, and prefetches the row
+/// after the next, which the hardware cannot predict.
 template <class T, class P>
 void pack_rows(const T* const* rows, Index count, const P* w, Index n, float* to, Index stride,
                const float** packed) {

@@ -1,7 +1,7 @@
 // shrink on micro-kernels: the same sums as reference.hpp in another, equally fixed order.
 //
 // The order of every sum follows from the module's shape alone, not from the number of tokens or the slice: T
-// tokens at once give the bits of T single tokens.
+// tokens at once are bit-identical to T single tokens.
 #pragma once
 
 #include <cstddef>  // size_t
@@ -31,10 +31,10 @@ struct Matrix {
   const P* row(Index k) const { return data + k * stride; }
 };
 
-/// h[t][k] (+)= row_k · x[t] for the ranks of a range and `count` tokens, over n <= dots_kc features
-/// from where rows and x point. Weights are folded into the rows or into the tokens: whatever there is less
-/// of in the whole call. All tokens go past one group of rows after the other; `next` is from one to the next
-/// if they come from afar (0: they do not), for the first group to fetch them.
+/// h[t][k] (+)= row_k · x[t] for a range of ranks and `count` tokens, over n <= dots_kc features from where
+/// rows and x point. Weights are folded into the rows or into the tokens, whichever are fewer in the whole
+/// call. All tokens stream past one group of rows after another. `next` is the distance between tokens if
+/// they come from beyond L2 (else 0), so that the first group prefetches them.
 template <class P, class X>
 void dot_block(const Matrix<P>& rows, bool folds_rows, Range ranks, const X* const* x, Index next,
                float* const* h, Index count, Index n, bool add) {
@@ -62,7 +62,7 @@ void dot_block(const Matrix<P>& rows, bool folds_rows, Range ranks, const X* con
     else
       in_groups<dots_mr>(ranks.begin, ranks.end, tiles);
   };
-  // Four rows and six tokens at one place of L1 are more than the eight lines that it has there.
+  // Four rows and six tokens in one set of L1 exceed its eight ways.
   const auto collides = [&] {
     return many_registers && shares_cache_set(rows.stride * static_cast<Index>(sizeof(P))) &&
            shares_cache_set(bytes_apart(x[0], rows.data)) && shares_cache_set(bytes_apart(x[0], x[1]));
@@ -87,8 +87,8 @@ void dot_block(const Matrix<P>& rows, bool folds_rows, Range ranks, const X* con
   }
 }
 
-/// h = A x for several modules that read the same x: the part of x that is in the nearest caches serves all
-/// of them, and those whose A is that of another get its h.
+/// h = A x for several modules that read the same x: each block of x is used by all of them while it is in
+/// L2, and modules that share A get its h.
 template <class P, class X>
 void shrink(std::span<const Factors<const P>> modules, const Tokens<const X>& x,
             std::span<const Tokens<float>> h, const CallOptions& o) {
@@ -110,7 +110,7 @@ void shrink(std::span<const Factors<const P>> modules, const Tokens<const X>& x,
       }
     }
   }
-  // A slice copies what it has written itself.
+  // A slice copies only what it has written itself.
   for (std::size_t m = 0; m < modules.size(); ++m) {
     if (modules[m].rank == 0) continue;
     const std::size_t first = first_with_same_A(modules, m);

@@ -1,4 +1,5 @@
-// shrink_backward on micro-kernels, of several modules with one x: each block of x and dx serves all of them.
+// shrink_backward on micro-kernels, for several modules with one x: each block of x and dx serves all of
+// them.
 #pragma once
 
 #include <cstddef>  // size_t
@@ -24,7 +25,7 @@ TIEDLORA_INLINE void fill_dh(const Modules& modules, const Dhs& dh, std::size_t 
       for (Index i = 0; i < n; ++i) c[i] += dh[other][t][k + i];
 }
 
-/// dA += dh xᵀ for every gradient of an A that is there; each block of x serves all of them.
+/// dA += dh xᵀ for every gradient of an A that is wanted; each block of x serves all of them.
 template <class P, class X>
 void add_gradients_of_A(const Tokens<const X>& x, std::span<const Tokens<const float>> dh,
                         std::span<const Factors<float>> gradients) {
@@ -50,8 +51,8 @@ void add_gradients_of_A(const Tokens<const X>& x, std::span<const Tokens<const f
 template <class P, class Dx>
 void add_dx(std::span<const Factors<const P>> modules, std::span<const Tokens<const float>> dh,
             const Tokens<Dx>& dx, bool overwrite) {
-  // body(m, k, n, at) for the part [k, k + n) of each A that falls into the ranks [first, first + count) of
-  // all, at their place `at` there.
+  // Calls body(m, k, n, at) for the part [k, k + n) of each A that falls into the ranks [first, first +
+  // count) of all of them, with its position `at` in that range.
   const auto for_parts = [&](Index first, Index count, const auto& body) {
     Index begin = 0;
     for (std::size_t m = 0; m < modules.size(); ++m) {
@@ -76,7 +77,7 @@ void add_dx(std::span<const Factors<const P>> modules, std::span<const Tokens<co
   sum_into_tokens<P>(rows, rank, TokenSums<P, Dx, decltype(fill)>{dx, overwrite, {}, fill}, {0, dx.width});
 }
 
-/// Both; x or dx may have no memory.
+/// Both; x or dx may be null.
 template <class P, class X, class Dx>
 void shrink_backward(std::span<const Factors<const P>> modules, const Tokens<const X>& x,
                      std::span<const Tokens<const float>> dh, std::span<const Factors<float>> gradients,

@@ -1,5 +1,5 @@
-// One vector of floats, as wide as the instruction set has them: compiler vector extensions, so one source
-// for all.
+// One vector of floats, as wide as the instruction set has them: compiler vector extensions, one source for
+// all instruction sets.
 #pragma once
 
 #include <bit>      // bit_cast
@@ -15,21 +15,21 @@
 #if defined(__aarch64__)
 #include <arm_neon.h>
 #elif defined(__AVX__)
-#include <immintrin.h>  // masked loads and stores, products and sums in one
+#include <immintrin.h>  // masked loads and stores, fused multiply-add
 #endif
 
-// A function of its own for each tile. GCC 12 re-loads a tile's operands inside the loop, at half the speed,
-// unless its induction variables are left alone. Structures come by reference, to be copied there: by value
-// the compilers move them through memory sixteen bytes at a time, which the processor cannot take from the
-// smaller stores that made them, so that a tile waits until the one before it has left.
-// (What becomes of sums comes by value: of a reference GCC 12 makes a loop that takes a sixth longer.)
+// Each tile is a function of its own. GCC 12 re-loads a tile's operands inside the loop, at half the speed,
+// unless its induction-variable pass is off. Structures are passed by reference and copied inside: by value
+// the compilers move them through memory sixteen bytes at a time, and since they were written in smaller
+// pieces, store-to-load forwarding fails: a tile stalls until the previous one has drained. (Epilogues are
+// passed by value: by reference, GCC 12 makes a loop that takes a sixth longer.)
 #if defined(__clang__)
 #define TIEDLORA_KERNEL __attribute__((noinline))
 #else
 #define TIEDLORA_KERNEL __attribute__((noinline, optimize("no-ivopts", "no-tree-slp-vectorize")))
 #endif
 #define TIEDLORA_INLINE inline __attribute__((always_inline))
-#if defined(__CUDACC__)  // whose front end does not know the pragma: fast CPU code belongs in a .cpp file
+#if defined(__CUDACC__)  // whose front end lacks the pragma: fast CPU code belongs in a .cpp file
 #define TIEDLORA_UNROLL
 #else
 #define TIEDLORA_UNROLL _Pragma("GCC unroll 32")
@@ -54,14 +54,14 @@ inline constexpr bool many_registers = true;
 inline constexpr bool many_registers = false;
 #endif
 
-/// 64 bytes, the cache line of all these machines.
+/// The cache line of all these machines is 64 bytes.
 inline constexpr unsigned vectors_per_line = 16 / lanes;
 
 using Vector = float __attribute__((vector_size(lanes * sizeof(float))));
 using Vector4 = float __attribute__((vector_size(16)));
 using Vector8 = float __attribute__((vector_size(32)));
 
-/// What lies at p, wherever that is.
+/// The value at p, of any alignment.
 template <class T>
 TIEDLORA_INLINE T read(const void* p) {
   T value;
@@ -76,7 +76,7 @@ TIEDLORA_INLINE void write(void* p, T value) {
 TIEDLORA_INLINE Vector load(const float* p) { return read<Vector>(p); }
 TIEDLORA_INLINE void store(float* p, Vector v) { write(p, v); }
 
-/// v, loaded once: GCC would load an operand from memory again for each product that it goes into.
+/// v, kept in a register: GCC would load an operand from memory again for each product that uses it.
 TIEDLORA_INLINE Vector in_register(Vector v) {
 #if defined(__x86_64__) && !defined(__clang__)
   __asm__("" : "+v"(v));
@@ -84,8 +84,8 @@ TIEDLORA_INLINE Vector in_register(Vector v) {
   return v;
 }
 
-/// p, of which the compiler knows no more: GCC would keep p + 64, p + 128, … for each output of a tile, far
-/// more than it has registers for.
+/// p, opaque to the compiler: GCC would keep p + 64, p + 128, … for each output of a tile, far more than it
+/// has registers for.
 template <class T>
 TIEDLORA_INLINE T* opaque(T* p) {
 #if !defined(__clang__)
@@ -94,11 +94,12 @@ TIEDLORA_INLINE T* opaque(T* p) {
   return p;
 }
 
-/// All lanes the same.
+/// x in all lanes.
 TIEDLORA_INLINE Vector broadcast(float x) { return x - Vector{}; }
 
-/// a b + c, rounded once where the instruction set can. Said outright, for GCC splits some such sums in two
-/// when it tunes for a Zen (chains of one accumulator), and then a tail has other bits than a whole vector.
+/// a b + c, rounded once where the instruction set has a fused multiply-add. Explicit, because GCC splits
+/// some such sums when it tunes for Zen (chains of one accumulator), and then the tail of a row would differ
+/// in its bits from a whole vector.
 TIEDLORA_INLINE Vector multiply_add(Vector a, Vector b, Vector c) {
 #if defined(__AVX512F__)
   return _mm512_fmadd_ps(a, b, c);
@@ -114,7 +115,7 @@ TIEDLORA_INLINE Vector multiply_add(Vector a, Vector b, Vector c) {
 TIEDLORA_INLINE Vector multiply_add(Vector a, float b, Vector c) { return multiply_add(a, broadcast(b), c); }
 
 #if !defined(__AVX__)
-/// Copies the first n <= 4 numbers in pieces of fixed size: the compilers make no calls of that.
+/// Copies the first n <= 4 numbers in pieces of fixed size, which compilers do not turn into calls.
 TIEDLORA_INLINE void copy_part(const float* from, float* to, Index n) {
   if (n == 4) return write(to, read<Vector4>(from));
   if (n & 2) write(to, read<std::uint64_t>(from));
@@ -135,7 +136,7 @@ TIEDLORA_INLINE Vector load_part(const float* p, Index n) {
   return load(buffer);
 #endif
 }
-/// Stores the first n <= lanes elements. (Masked stores of AVX take AMD's cores forty operations.)
+/// Stores the first n <= lanes elements. (AVX's masked stores are forty micro-operations on AMD's cores.)
 TIEDLORA_INLINE void store_part(float* p, Vector v, Index n) {
 #if defined(__AVX512F__)
   _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1u), v);
@@ -152,7 +153,7 @@ TIEDLORA_INLINE void store_part(float* p, Vector v, Index n) {
 #endif
 }
 
-/// Adds halves until four lanes are left.
+/// Adds the upper half to the lower until four lanes are left.
 TIEDLORA_INLINE Vector4 fold(Vector4 v) { return v; }
 #if defined(__AVX__)
 TIEDLORA_INLINE Vector4 fold(Vector8 v) {
@@ -166,8 +167,8 @@ TIEDLORA_INLINE Vector4 fold(Vector v) {
 }
 #endif
 
-/// For each four lanes a0 + a2, b0 + b2, a1 + a3, b1 + b3. (GCC 12 warns of the plain intrinsics of AVX-512,
-/// in its own header.)
+/// In each group of four lanes: a0 + a2, b0 + b2, a1 + a3, b1 + b3. (GCC 12 warns about AVX-512's plain
+/// intrinsics, in its own header.)
 TIEDLORA_INLINE Vector add_halves(Vector a, Vector b) {
 #if defined(__AVX512F__)
   return _mm512_maskz_unpacklo_ps(0xffff, a, b) + _mm512_maskz_unpackhi_ps(0xffff, a, b);
@@ -177,7 +178,7 @@ TIEDLORA_INLINE Vector add_halves(Vector a, Vector b) {
   return __builtin_shufflevector(a, b, 0, 4, 1, 5) + __builtin_shufflevector(a, b, 2, 6, 3, 7);
 #endif
 }
-/// For each four lanes a0 + a2, a1 + a3, b0 + b2, b1 + b3.
+/// In each group of four lanes: a0 + a2, a1 + a3, b0 + b2, b1 + b3.
 TIEDLORA_INLINE Vector add_pairs(Vector a, Vector b) {
 #if defined(__AVX512F__)
   return _mm512_maskz_shuffle_ps(0xffff, a, b, 0x44) + _mm512_maskz_shuffle_ps(0xffff, a, b, 0xee);
@@ -188,20 +189,20 @@ TIEDLORA_INLINE Vector add_pairs(Vector a, Vector b) {
 #endif
 }
 
-/// The sums of all lanes of four vectors: of each four lanes (0 + 2) + (1 + 3), then halves until four lanes
-/// are left. Fewest shuffles.
+/// The sums of all lanes of four vectors: in each group of four lanes (0 + 2) + (1 + 3), then halves until
+/// four lanes are left. The fewest shuffles.
 TIEDLORA_INLINE Vector4 sums(Vector a, Vector b, Vector c, Vector d) {
   return fold(add_pairs(add_halves(a, b), add_halves(c, d)));
 }
 
-/// The sum of all lanes, in one fixed order whoever asks.
+/// The sum of all lanes, always in the same order.
 TIEDLORA_INLINE float sum(Vector v) {
   const Vector4 a = fold(v);
   return (a[0] + a[2]) + (a[1] + a[3]);
 }
 
 TIEDLORA_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
-/// Into L2: what comes from beyond it does not have to wait for a place in the first.
+/// Into L2 only: data from beyond L2 need not wait for a place in L1.
 TIEDLORA_INLINE void prefetch_from_afar(const void* p) { __builtin_prefetch(p, 0, 2); }
 
 }  // namespace TIEDLORA_ISA

@@ -25,11 +25,11 @@ using FormatOf = FormatConstant<ScalarTraits<T>::format>;
 
 using Mask = std::int32_t __attribute__((vector_size(lanes * sizeof(std::int32_t))));
 
-/// a > b, lane by lane, of numbers below 2^31: what instruction sets compare are signed numbers.
+/// a > b, lane by lane, for numbers below 2^31: instruction sets compare signed numbers.
 TIEDLORA_INLINE Mask greater(Bits a, std::int32_t b) { return std::bit_cast<Mask>(a) > b; }
 
-/// Sixteen bits to thirty-two and back, for numbers below 2^16. GCC 12 takes many instructions to convert
-/// vectors of integers.
+/// 16 bits to 32 and back, for numbers below 2^16. GCC 12 takes many instructions to convert vectors of
+/// integers.
 #if defined(__AVX512F__)
 TIEDLORA_INLINE Bits to_32_bits(NarrowBits n) {
   return std::bit_cast<Bits>(_mm512_maskz_cvtepu16_epi32(0xffff, std::bit_cast<__m256i>(n)));
@@ -54,7 +54,7 @@ TIEDLORA_INLINE NarrowBits to_16_bits(Bits b) { return __builtin_convertvector(b
 // bfloat16: the upper half of a float.
 TIEDLORA_INLINE Vector widen(NarrowBits n, Bfloat16) { return std::bit_cast<Vector>(to_32_bits(n) << 16); }
 #if defined(__AVX512BF16__)
-/// Numbers below 2^-126 become zero, as the instruction has it.
+/// Numbers below 2^-126 become zero, as the instruction flushes them.
 TIEDLORA_INLINE NarrowBits narrow(Vector v, Bfloat16) {
   return std::bit_cast<NarrowBits>(_mm512_cvtneps_pbh(v));
 }
@@ -88,10 +88,11 @@ TIEDLORA_INLINE NarrowBits narrow(Vector v, Binary16) {
   return std::bit_cast<NarrowBits>(vcvt_f16_f32(std::bit_cast<float32x4_t>(v)));
 }
 #else
-// half by integers: 5 bits of exponent with bias 15 and 10 of mantissa, against 8 with bias 127 and 23.
+// half in integer arithmetic: 5 bits of exponent with bias 15 and 10 of mantissa, against 8 with bias 127 and
+// 23.
 TIEDLORA_INLINE Vector widen(NarrowBits n, Binary16) {
   const Bits bits = to_32_bits(n), magnitude = (bits & 0x7fffu) << 13;
-  // The product with 2^112 moves the bias, of subnormal numbers too.
+  // Multiplying by 2^112 moves the bias, for subnormal numbers too.
   const Vector scaled = std::bit_cast<Vector>(magnitude) * 0x1p112f;
   const Bits special = greater(magnitude, (0x7c00 << 13) - 1) ? Bits{} + 0x7f800000u : Bits{};
   return std::bit_cast<Vector>(std::bit_cast<Bits>(scaled) | special | ((bits & 0x8000u) << 16));
@@ -99,7 +100,7 @@ TIEDLORA_INLINE Vector widen(NarrowBits n, Binary16) {
 TIEDLORA_INLINE NarrowBits narrow(Vector v, Binary16) {
   const Bits bits = std::bit_cast<Bits>(v), magnitude = bits & 0x7fffffffu;
   const Bits normal = (magnitude - (112u << 23) + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
-  // Below 2^-14 halves lie 2^-24 apart, as floats do from 0.5 on: adding 0.5 rounds there.
+  // Below 2^-14 halves are spaced 2^-24 apart, as floats are from 0.5 on: adding 0.5 rounds there.
   const Bits small = std::bit_cast<Bits>(std::bit_cast<Vector>(magnitude) + 0.5f) - 0x3f000000u;
   const Bits large = Bits{} + 0x7c00u;  // from 65520 on
   const Bits nan = 0x7e00u | ((magnitude >> 13) & 0x3ffu);
@@ -121,8 +122,8 @@ TIEDLORA_INLINE void store(T* p, Vector v) {
   write(p, narrow(v, FormatOf<T>()));
 }
 
-/// The first n <= 4 numbers of 16 bits in one word, and back: through memory of other widths the processor
-/// would have to wait for its own stores.
+/// The first n <= 4 numbers of 16 bits in one word, and back: through memory in other widths store-to-load
+/// forwarding would fail.
 TIEDLORA_INLINE std::uint64_t load_word(const void* from, Index n) {
   const auto* p = static_cast<const unsigned char*>(from);
   if (n >= 4) return read<std::uint64_t>(p);
@@ -153,7 +154,7 @@ TIEDLORA_INLINE void store_part(T* p, Vector v, Index n) {
       store_word(p + i, words[i / 4], n - i);
 }
 
-/// Moves vectors: whole ones, or the first `part` numbers of one.
+/// Loads and stores vectors: whole ones, or the first `part` numbers of one.
 template <bool whole>
 struct Access {
   Index part = lanes;
@@ -174,7 +175,7 @@ struct Access {
   }
 };
 
-/// Calls body(access, i) for one vector of n numbers after the other, the last perhaps in part.
+/// Calls body(access, i) for one vector of n numbers after another, the last one perhaps partial.
 template <class Body>
 TIEDLORA_INLINE void in_vectors(Index n, const Body& body) {
   Index i = 0;
@@ -182,7 +183,7 @@ TIEDLORA_INLINE void in_vectors(Index n, const Body& body) {
   if (i < n) body(Access<false>{n - i}, i);
 }
 
-/// The same as body(chain, access, i), the chains in turn.
+/// The same with body(chain, access, i), the chains in turn.
 template <unsigned chains, class Body>
 TIEDLORA_INLINE void in_chains(Index n, const Body& body) {
   Index i = 0;

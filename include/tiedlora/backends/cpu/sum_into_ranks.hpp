@@ -13,9 +13,9 @@ TIEDLORA_BEGIN_NAMESPACE
 namespace cpu {
 inline namespace TIEDLORA_ISA {
 
-/// G_k = Σ_t c_t[k] row_t on n features for some ranks k, and what `into` makes of them. c has the
-/// coefficients of one group of ranks after the other. `next` is from one row to the next if they come from
-/// afar (0: they do not), for the first group to fetch as many behind these.
+/// G_k = Σ_t c_t[k] row_t over n features for some ranks k, handed to the epilogue `into`. c has the
+/// coefficients of one group of ranks after another. `next` is the distance between rows if they come from
+/// beyond L2 (else 0), so that the first group prefetches as many rows behind these.
 template <class X, class P>
 void sum_panel_into_ranks(const X* const* rows, Index next, Index count, const float* c, Index ranks,
                           const IntoRanks<P>& into, Index n) {

@@ -1,4 +1,4 @@
-// Where tokens lie, and how far they come.
+// Addresses of tokens, and whether they come from beyond L2.
 #pragma once
 
 #include <cstddef>  // size_t
@@ -11,7 +11,7 @@ TIEDLORA_BEGIN_NAMESPACE
 namespace cpu {
 inline namespace TIEDLORA_ISA {
 
-/// The first of the modules whose A is that of module m: they share h. Or of gradients.
+/// The first module whose A is that of module m: the two share h. Likewise for gradients.
 template <class Modules>
 std::size_t first_with_same_A(const Modules& modules, std::size_t m) {
   std::size_t first = 0;
@@ -19,7 +19,7 @@ std::size_t first_with_same_A(const Modules& modules, std::size_t m) {
   return first;
 }
 
-/// Where feature `feature` of the tokens [first, first + count) lies.
+/// The addresses of feature `feature` in the tokens [first, first + count).
 template <class T>
 TIEDLORA_INLINE void point_at(const Tokens<T>& x, Index first, Index count, Index feature, T** out) {
   if (x.pointers || x.rows) {
@@ -30,14 +30,14 @@ TIEDLORA_INLINE void point_at(const Tokens<T>& x, Index first, Index count, Inde
   }
 }
 
-/// Whether tokens are taken to come from beyond L2, by the size of all of them.
+/// Whether tokens are assumed to come from beyond L2, by their size in total.
 template <class T>
 bool from_afar(const Tokens<T>& x) {
   return x.count * x.width * static_cast<Index>(sizeof(T)) > far_bytes;
 }
 
-/// From one token to the next where they come from afar, for the next ones to be fetched; 0: they do not, or
-/// are not equally far apart.
+/// The distance from one token to the next where they come from beyond L2, for prefetching; 0 where they do
+/// not, or are not equally spaced.
 template <class T>
 Index next_from_afar(const Tokens<T>& x) {
   return from_afar(x) && !x.pointers && !x.rows ? x.stride : 0;

@@ -1,5 +1,5 @@
-// What the library is measured against: the expressions an Eigen user writes, and the same mathematics done
-// with care on the matrix products of Eigen or of OpenBLAS.
+// Baselines: the expressions that an Eigen user writes, and the same mathematics done with care on the matrix
+// products of Eigen or of OpenBLAS.
 #pragma once
 
 #include <Eigen/Core>  // MatrixXf, VectorXf
@@ -11,7 +11,7 @@
 
 namespace bench {
 
-/// The formula and its textbook derivatives, as expressions; temporaries come as Eigen makes them.
+/// The formula and its textbook derivatives as expressions, with whatever temporaries Eigen makes.
 class Naive {
  public:
   explicit Naive(Problem& problem) : p_(problem) {}
@@ -55,8 +55,8 @@ class Naive {
   float s_ = static_cast<float>(p_.layout.scaling(0));
 };
 
-/// The same with care: scratch is allocated once, nothing aliases, u and s ride on the small r×T panel, and v
-/// on whatever has fewer numbers: B where tokens are many, dy or the product where they are few.
+/// The same with care: scratch is allocated once, nothing aliases, u and s are folded into the small r×T
+/// panel, and v into the smaller operand: B where tokens are many, dy or the product where they are few.
 template <class Products>
 class Careful {
  public:

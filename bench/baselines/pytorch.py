@@ -1,8 +1,8 @@
 """The library beside PyTorch eager and PEFT's layers, forward and forward + backward, one thread, float32.
 
-    .venv/bin/python bench/baselines/peers.py [--program build/bench/gcc/bin/tiedlora_bench] [--out FILE]
+    .venv/bin/python bench/baselines/pytorch.py [--program build/bench/gcc/bin/tiedlora_bench] [--out FILE]
 
-OUT is build/bench/results/peers.json unless it is named.
+OUT is build/bench/results/pytorch.json unless it is named.
 
 Processes of both alternate. Within a process a measurement is the median of some turns; OUT keeps one number for each
 process, and a ratio is taken between processes that ran one after the other.
@@ -57,8 +57,8 @@ def peft_layer(torch, scheme, width, rank, base_output):
     return layer, factors
 
 
-def contenders(torch, width, rank, tokens):
-    """(name, forward(), both()) of every peer; refuses where PEFT and the formula disagree."""
+def baselines(torch, width, rank, tokens):
+    """(name, forward(), both()) of every baseline; refuses where PEFT and the formula disagree."""
     x, y, dy = (torch.rand(tokens, width) * 2 - 1 for _ in range(3))
     x_trained = x.clone().requires_grad_()
     result = []
@@ -105,7 +105,7 @@ def seconds_per_call(call, turns, turn_seconds):
 
 
 def measure(pattern):
-    """One process of PyTorch: prints JSON of microseconds by peer and cell."""
+    """One process of PyTorch: prints JSON of microseconds by baseline and configuration."""
     import torch
 
     torch.set_num_threads(1)
@@ -114,13 +114,13 @@ def measure(pattern):
     for width in WIDTHS:
         for rank in RANKS:
             for tokens in TOKENS:
-                cell = f"{width}x{width}/r:{rank}/T:{tokens}"
-                if not re.search(pattern, cell):
+                configuration = f"{width}x{width}/r:{rank}/T:{tokens}"
+                if not re.search(pattern, configuration):
                     continue
-                for name, forward, both in contenders(torch, width, rank, tokens):
-                    peer, scheme = name.split("/")
+                for name, forward, both in baselines(torch, width, rank, tokens):
+                    baseline, scheme = name.split("/")
                     for direction, call in (("forward", forward), ("both", both)):
-                        times[f"{peer}/{direction}/{scheme}/{cell}"] = 1e6 * seconds_per_call(call, 5, 5e-3)
+                        times[f"{baseline}/{direction}/{scheme}/{configuration}"] = 1e6 * seconds_per_call(call, 5, 5e-3)
     import peft
 
     print(json.dumps({"torch": torch.__version__, "peft": peft.__version__, "us": times}))
@@ -140,9 +140,9 @@ def run_ours(program, pattern):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", type=pathlib.Path, default="build/bench/gcc/bin/tiedlora_bench")
-    parser.add_argument("--out", type=pathlib.Path, default="build/bench/results/peers.json")
+    parser.add_argument("--out", type=pathlib.Path, default="build/bench/results/pytorch.json")
     parser.add_argument("--alternations", type=int, default=5, help="processes of each side")
-    parser.add_argument("--filter", default="", help="regular expression of cells such as 576x576/r:8/T:64")
+    parser.add_argument("--filter", default="", help="regular expression of configurations such as 576x576/r:8/T:64")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
@@ -151,8 +151,8 @@ def main():
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # the core that our program takes, for both
     ours, theirs = {}, {}
     for i in range(arguments.alternations):
-        for cell, us in run_ours(arguments.program.resolve(), arguments.filter).items():
-            ours.setdefault(cell, []).append(us)
+        for name, us in run_ours(arguments.program.resolve(), arguments.filter).items():
+            ours.setdefault(name, []).append(us)
         process = subprocess.run(
             [sys.executable, __file__, "--measure", "--filter", arguments.filter],
             check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
