@@ -1,5 +1,5 @@
 """Whether the pages are true of the tree: every relative link leads to a file and a heading, every path and header
-that a page names exists, and headers include what docs/architecture.md says that their folder may.
+that a page names exists, headers include what docs/architecture.md says that their folder may, and the glossary is in order.
 
     python3 tests/docs/check_pages.py
 """
@@ -74,9 +74,20 @@ def check_includes():
                 faults.append(f"{header.relative_to(root)}: includes Eigen; {folder} may not")
 
 
+def check_glossary():
+    terms = re.findall(r'^<a id="([\w-]+)"></a>\*\*(.+?)\*\*: ', (root / "docs/glossary.md").read_text(), re.M)
+    names = [name.lower() for _, name in terms]
+    if not names or names != sorted(names):
+        faults.append("docs/glossary.md: the terms are not in alphabetical order")
+    for anchor, name in terms:
+        if anchor != re.sub(r"\W+", "-", name.lower().replace("×", "")):
+            faults.append(f"docs/glossary.md: {name} has the anchor {anchor}")
+
+
 pages = [f for f in files if f.suffix == ".md"]
 for page in sorted(pages):
     check_page(page)
 check_includes()
+check_glossary()
 print("\n".join(faults) or f"{len(pages)} pages hold")
 sys.exit(1 if faults else 0)

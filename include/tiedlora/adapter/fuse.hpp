@@ -66,7 +66,8 @@ struct Dense {
 };
 
 /// The factors of a regrouped module under the adapter's own scheme: A and u of its parts, which must have
-/// them and the scaling in common, B and v one part's behind the other's. Nothing where they have not.
+/// them and the scaling in common, B and v one part's behind the other's (docs/mathematics.md, E26). Nothing
+/// where they have not.
 template <class Acc, class Source>
 std::optional<Dense<Acc>> try_same_form(const Source& adapter, const std::vector<RowsOf>& rows) {
   const auto first = adapter.factors(rows.front().module);
@@ -91,7 +92,8 @@ std::optional<Dense<Acc>> try_same_form(const Source& adapter, const std::vector
 }
 
 /// The same as plain LoRA of scaling 1: the ranks of parts with the same A are one, those of others stand
-/// side by side, B = s · diag(v) B diag(u) of a part in its rows and zero in the others.
+/// side by side, B = s · diag(v) B diag(u) of a part in its rows and zero in the others (docs/mathematics.md,
+/// E27).
 template <class Acc, class Source>
 Dense<Acc> as_lora(const Source& adapter, const std::vector<RowsOf>& rows) {
   Dense<Acc> result;

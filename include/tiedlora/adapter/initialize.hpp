@@ -1,4 +1,4 @@
-// How an adapter starts, and which starts are refused.
+// How an adapter starts, and which starts are refused: docs/mathematics.md, E33 and E34.
 #pragma once
 
 #include <cmath>    // sqrt
@@ -15,7 +15,8 @@
 TIEDLORA_BEGIN_NAMESPACE
 
 /// A Failure unless an adapter that starts so can be trained: something is trained, no frozen factor is zero,
-/// and at most one factor is zero (the gradient of every factor is a product of all others).
+/// and at most one factor is zero (the gradient of every factor is a product of all others:
+/// docs/mathematics.md, E33).
 inline Status try_require_trainable(const Scheme& scheme) {
   int trained = 0, zeros = 0;
   for (const FactorId id : all_factors) {
@@ -54,7 +55,7 @@ inline void require_zero_start(const Scheme& scheme) {
 }
 
 namespace detail {
-// Row length of one copy of a factor: the fan_in of kaiming and torch_vera.
+// Row length of one copy of a factor: the fan_in of kaiming and torch_vera (f in docs/mathematics.md, E34).
 inline Index fan_in(const Layout::Group& group, FactorId id) {
   return id == FactorId::A ? group.features : id == FactorId::B ? group.rank : 1;
 }

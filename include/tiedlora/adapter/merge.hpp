@@ -63,7 +63,7 @@ void check_weight(const Factors<P>& f, const Weight<W>& w) {
   if (f.rank > 0 && (!f.A || !f.B)) fail("module \"", f.name ? f.name : "?", "\": A or B has no memory");
 }
 
-// w += factor · ΔW, each element rounded once to the weight's type.
+// w += factor · ΔW, each element rounded once to the weight's type: docs/mathematics.md, E28.
 template <class P, class W>
 void add_delta(const Factors<P>& f, const Weight<W>& w, double factor) {
   using Acc = accumulator_t<P>;
@@ -88,14 +88,15 @@ void add_delta(const Factors<P>& f, const Weight<W>& w, double factor) {
 
 }  // namespace detail
 
-/// W += scale · ΔW with ΔW = s · diag(v) B diag(u) A, in any storage order and type; every element is rounded
-/// once. Throws Error, naming the module, if the shapes differ.
+/// W += scale · ΔW with ΔW = s · diag(v) B diag(u) A (docs/mathematics.md, E1), in any storage order and
+/// type; every element is rounded once. Throws Error, naming the module, if the shapes differ.
 template <class P, class W>
 void merge(const Factors<P>& f, W&& w, double scale = 1) {
   detail::add_delta(f, detail::weight_view(std::forward<W>(w)), scale);
 }
 
-/// W -= scale · ΔW. Rounding keeps this from restoring W exactly; where that matters use MergedWeight.
+/// W -= scale · ΔW. Rounding keeps this from restoring W exactly (docs/mathematics.md, E29); where that
+/// matters use MergedWeight.
 template <class P, class W>
 void unmerge(const Factors<P>& f, W&& w, double scale = 1) {
   detail::add_delta(f, detail::weight_view(std::forward<W>(w)), -scale);
@@ -149,8 +150,8 @@ struct Weighted {
 };
 
 /// Σ weight · adapter as one plain LoRA of scaling 1, exact but for rounding each product once: ranks are
-/// concatenated, A = [A_1; A_2; …], B = [w_1 s_1 diag(v_1) B_1 diag(u_1), …]. In the accumulator type. Throws
-/// Error unless all are for the same modules.
+/// concatenated, A = [A_1; A_2; …], B = [w_1 s_1 diag(v_1) B_1 diag(u_1), …] (docs/mathematics.md, E25). In
+/// the accumulator type. Throws Error unless all are for the same modules.
 template <class Source>
 auto combine(std::span<const Weighted<Source>> parts) {
   using Acc = accumulator_t<typename Source::Scalar>;
@@ -200,9 +201,9 @@ auto combine(std::initializer_list<Weighted<Source>> parts) {
   return combine(std::span<const Weighted<Source>>(parts.begin(), parts.size()));
 }
 
-/// The same function as plain LoRA, which every consumer reads: A_l = A, B_l = s · diag(v_l) B diag(u_l),
-/// scaling 1, in the accumulator type. A is copied as it is, so that modules that share A have equal rows in
-/// it.
+/// The same function as plain LoRA, which every consumer reads: A_l = A, B_l = s · diag(v_l) B diag(u_l)
+/// (docs/mathematics.md, E24), scaling 1, in the accumulator type. A is copied as it is, so that modules that
+/// share A have equal rows in it.
 template <class Source>
 auto to_lora(const Source& adapter) {
   return combine({Weighted<Source>{&adapter, 1}});

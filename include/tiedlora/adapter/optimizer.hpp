@@ -1,4 +1,5 @@
-// AdamW over the flat array, with rates per factor; gradient norm and clipping.
+// AdamW over the flat array, with rates per factor; gradient norm and clipping. Why factors want rates of
+// their own: docs/mathematics.md, E35 to E37.
 #pragma once
 
 #include <algorithm>    // min
@@ -81,7 +82,8 @@ inline double clip_factor(double norm, double max_norm) { return std::min(1.0, m
 /// the layers apart, need a far higher rate than the A and B that all layers push at once; with one rate for
 /// all, tying stays well below LoRA. The numbers are the optima of the example's sweep at rank 16
 /// (examples/finetune/results/sweep.csv): a start for a sweep of your own, since other models, texts and
-/// ranks have others (LoRA's rises as its rank falls).
+/// ranks have others (LoRA's rises as its rank falls). What theory says of it, and what is conjecture:
+/// docs/mathematics.md, E32, E36 and E37.
 inline LearningRates recommended_rates(const Scheme& scheme) {
   const bool trains_matrices = scheme.A.trained || scheme.B.trained;
   const bool trains_vectors = (scheme.u && scheme.u->trained) || (scheme.v && scheme.v->trained);
@@ -129,7 +131,8 @@ struct AdamWStep {
 /// The same as what is done with each number p, its moments m and v and its gradient g:
 ///   g' = gradient_scale g
 ///   m = beta1 m + rest1 g'     v = beta2 v + rest2 g'²     p = keep p - rate m / (root √v + epsilon)
-/// Plain and trivially copyable, in the type T of the parameters.
+/// which is docs/mathematics.md, E35, with what does not depend on the number taken out. Plain and trivially
+/// copyable, in the type T of the parameters.
 template <class T>
 struct AdamWConstants {
   T gradient_scale, beta1, rest1, beta2, rest2, keep, rate, root, epsilon;

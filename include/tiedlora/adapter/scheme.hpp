@@ -1,5 +1,6 @@
 // How an adapter is tied: a scheme says for each factor A, B, u, v what it is shared by, whether it is
-// trained and how it starts.
+// trained and how it starts. What a tied gradient is, and how many parameters a scheme trains:
+// docs/mathematics.md, E20 and E22.
 #pragma once
 
 #include <cmath>     // sqrt
@@ -11,8 +12,8 @@
 
 TIEDLORA_BEGIN_NAMESPACE
 
-/// The four factors of y += s · diag(v) · B · diag(u) · A · x, in the order in which they stand in the flat
-/// arrays.
+/// The four factors of y += s · diag(v) · B · diag(u) · A · x (docs/mathematics.md, E2), in the order in
+/// which they stand in the flat arrays.
 enum class FactorId : std::uint8_t { A, B, v, u };
 inline constexpr FactorId all_factors[] = {FactorId::A, FactorId::B, FactorId::v, FactorId::u};
 constexpr const char* to_string(FactorId id) {
@@ -33,7 +34,8 @@ inline constexpr Index all_layers = std::numeric_limits<Index>::max();  ///< one
 
 /// Tying on both axes. `layers` consecutive layers (by their order in the module list) share one copy;
 /// modules without a layer are a group of their own. Where shapes differ the largest is stored and each
-/// module takes the first in_features columns of A and the first out_features rows of B, as VeRA does.
+/// module takes the first in_features columns of A and the first out_features rows of B, as VeRA does
+/// (docs/mathematics.md, E21).
 struct Tying {
   Index layers = each_layer;  ///< each_layer, a number g for groups of g, or all_layers
   Across modules = Across::module;
@@ -55,8 +57,9 @@ namespace init {
 constexpr Init constant(double value) { return {Init::Kind::constant, value, 0}; }
 constexpr Init zeros() { return constant(0); }
 constexpr Init ones() { return constant(1); }
-/// Uniform in ±gain·√(3 / fan_in); fan_in is the length of a row: in_features for A, rank for B, 1 for u and
-/// v. The default gain is that of torch's kaiming_uniform_(a=√5), PEFT's choice for A: ±1/√in_features.
+/// Uniform in ±gain·√(3 / fan_in) (docs/mathematics.md, E34); fan_in is the length of a row: in_features for
+/// A, rank for B, 1 for u and v. The default gain is that of torch's kaiming_uniform_(a=√5), PEFT's choice
+/// for A: ±1/√in_features.
 inline Init kaiming(double gain = std::sqrt(1.0 / 3.0)) { return {Init::Kind::kaiming, gain, 0}; }
 /// Normal with mean 0, from integers alone: the sum of twelve uniform numbers (so at most 6 standard
 /// deviations).
@@ -101,8 +104,8 @@ struct Scheme {
   }
 };
 
-/// The methods of the literature. A new relative is one such function; counts, training and files follow from
-/// it.
+/// The methods of the literature, with their counts in the table below docs/mathematics.md, E22. A new
+/// relative is one such function; counts, training and files follow from it.
 namespace schemes {
 inline constexpr Tying own = {each_layer, Across::module};
 

@@ -10,6 +10,8 @@
 //   d = Bᵀ e           du += h ∘ d            dh = u ∘ d
 //   dA += dh (mask ∘ x)ᵀ                      dx += mask ∘ Aᵀ dh
 //
+// Derived in docs/mathematics.md, E2 to E14, with the mask in E17.
+//
 // Every function works token by token, so T tokens at once give the bits of T calls of one token each; sums
 // run over features in blocks, then over ranks, in that fixed order. Operands have been checked (ops/).
 #pragma once
@@ -76,7 +78,7 @@ void store(const Acc* values, Index n, bool overwrite, T* to) {
                       : static_cast<T>(static_cast<Sum>(to[i]) + static_cast<Sum>(values[i]));
 }
 
-/// h = A·(mask ∘ x)
+/// h = A·(mask ∘ x): docs/mathematics.md, E3 and E17.
 template <class P, class X, class Acc>
 void shrink(const Factors<P>& f, const Tokens<const X>& x, const Tokens<Acc>& h, const CallOptions& o) {
   const auto [tokens, ranks] = detail::shares_of_shrink(x.count, f.rank, o.slice);
@@ -91,7 +93,7 @@ void shrink(const Factors<P>& f, const Tokens<const X>& x, const Tokens<Acc>& h,
   }
 }
 
-/// y += c ∘ v ∘ B·(u ∘ h)
+/// y += c ∘ v ∘ B·(u ∘ h): docs/mathematics.md, E4.
 template <class P, class Acc, class Y>
 void expand(const Factors<P>& f, const Tokens<const Acc>& h, const Tokens<Y>& y, const CallOptions& o) {
   const auto [tokens, features] = detail::shares_of_expand(y.count, f.out_features, o.slice);
@@ -112,7 +114,7 @@ void expand(const Factors<P>& f, const Tokens<const Acc>& h, const Tokens<Y>& y,
   }
 }
 
-/// dh = u ∘ d, dB += e (u ∘ h)ᵀ, du += h ∘ d, dv += c dy ∘ B (u ∘ h)
+/// dh = u ∘ d, dB += e (u ∘ h)ᵀ, du += h ∘ d, dv += c dy ∘ B (u ∘ h): docs/mathematics.md, E7 to E12.
 /// dh has no memory where neither it nor du is wanted.
 template <class P, class Acc, class Dy>
 void expand_backward(const Factors<P>& f, const Tokens<const Acc>& h, const Tokens<const Dy>& dy,
@@ -146,7 +148,8 @@ void expand_backward(const Factors<P>& f, const Tokens<const Acc>& h, const Toke
   }
 }
 
-/// dA += dh (mask ∘ x)ᵀ and dx += mask ∘ Aᵀ dh; x has no memory where A is frozen, dx where it is not wanted.
+/// dA += dh (mask ∘ x)ᵀ and dx += mask ∘ Aᵀ dh: docs/mathematics.md, E13, E14 and E17.
+/// x has no memory where A is frozen, dx where it is not wanted.
 template <class P, class X, class Acc, class Dx>
 void shrink_backward(const Factors<P>& f, const Tokens<const X>& x, const Tokens<const Acc>& dh,
                      const Factors<Acc>& gradient, const Tokens<Dx>& dx, const CallOptions& o) {
