@@ -4,7 +4,7 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 set(tiedlora_package_dir ${CMAKE_INSTALL_DATADIR}/cmake/tiedlora) # share/, not lib/: nothing in it depends on the machine
-set(tiedlora_c_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/tiedlora) # for tiedlora::c (c/CMakeLists.txt), which does
+set(tiedlora_c_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/tiedlora) # for tiedlora::c and tiedlora::dispatch, which do
 
 install(TARGETS tiedlora EXPORT tiedloraTargets FILE_SET HEADERS)
 install(EXPORT tiedloraTargets NAMESPACE tiedlora:: DESTINATION ${tiedlora_package_dir})

@@ -41,16 +41,16 @@ endfunction()
 tiedlora_add_test_headers(tiedlora_test_headers ${tiedlora_test_options})
 tiedlora_add_test_headers(tiedlora_kernel_test_headers ${tiedlora_kernel_test_options})
 
-# tiedlora_test(name source... [LABEL label]): one GoogleTest program, each of its tests known to ctest as name.Suite.Test,
-# where the name is without its _tests.
+# tiedlora_test(name source... [LABEL label] [OPTIMISED]): one GoogleTest program, each of its tests known to ctest as
+# name.Suite.Test, where the name is without its _tests. OPTIMISED: it computes a lot, as those with the label `kernels` do.
 # Helpers are included as "support/….hpp"; TIEDLORA_GOLDEN_DIR is the folder of committed reference values.
 function(tiedlora_test name)
-  cmake_parse_arguments(arg "" LABEL "" ${ARGN})
+  cmake_parse_arguments(arg OPTIMISED LABEL "" ${ARGN})
   add_executable(${name} ${arg_UNPARSED_ARGUMENTS})
   target_link_libraries(${name} PRIVATE tiedlora_development tiedlora_kernel_instances GTest::gtest_main)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   target_compile_definitions(${name} PRIVATE TIEDLORA_GOLDEN_DIR="${PROJECT_SOURCE_DIR}/tests/golden")
-  if(arg_LABEL STREQUAL "kernels")
+  if(arg_OPTIMISED OR arg_LABEL STREQUAL "kernels")
     target_compile_options(${name} PRIVATE ${tiedlora_kernel_test_options})
     target_precompile_headers(${name} REUSE_FROM tiedlora_kernel_test_headers)
   else()

@@ -1,0 +1,146 @@
+// tiedlora::dispatch: every set of kernels that this processor runs computes what the reference loops
+// compute, under the host's names for its types.
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <tiedlora/dispatch.hpp>
+#include <tiedlora/tiedlora.hpp>
+#include <tiedlora/verify/parity.hpp>
+
+#include "support/errors.hpp"
+#include "support/models.hpp"
+
+namespace tiedlora_test {
+namespace {
+
+using Eigen::bfloat16, Eigen::half;
+using tiedlora::DispatchBackend;
+namespace dispatch = tiedlora::dispatch;
+
+static_assert(tiedlora::Backend<DispatchBackend, float>);
+static_assert(tiedlora::Backend<DispatchBackend, float, half>);
+static_assert(tiedlora::Backend<DispatchBackend, bfloat16, float>);
+static_assert(tiedlora::Backend<DispatchBackend, half>);
+static_assert(!tiedlora::Backend<DispatchBackend, double>);
+static_assert(!tiedlora::Backend<DispatchBackend, half, bfloat16>);
+
+template <class P, class X>
+void expect_parity() {
+  for (const dispatch::KernelSet* set : dispatch::sets()) {
+    const auto report = tiedlora::verify::parity<P, X>(DispatchBackend(*set), {.cases = 60, .seed = 11});
+    EXPECT_TRUE(report.passed()) << set->isa << "\n" << report.table();
+  }
+}
+
+TEST(Dispatch, EverySetComputesWhatTheReferenceDoes) {
+  expect_parity<float, float>();
+  expect_parity<half, half>();
+  expect_parity<bfloat16, float>();
+}
+
+// Every pair of types leads to kernels of that pair: activations of another type would be read as numbers of
+// other sizes or formats. Sums of three products of small integers are exact in all of them.
+template <class P, class X>
+void expect_exact() {
+  using Matrix = Eigen::Matrix<X, Eigen::Dynamic, Eigen::Dynamic>;
+  tiedlora::Adapter<float> whole(tiedlora::Layout(one_kind(1, 3, 2), tiedlora::schemes::lora(), 1));
+  for (float& number : whole.trainable()) number = 2;
+  const auto adapter = whole.cast<P>();
+  for (const dispatch::KernelSet* set : dispatch::sets()) {
+    SCOPED_TRACE(set->isa);
+    const DispatchBackend backend(*set);
+    const Matrix x = Matrix::Constant(3, 5, X(3.0f));
+    Matrix y = Matrix::Constant(2, 5, X(1.0f)), dx = Matrix::Constant(3, 5, X(1.0f));
+    Eigen::MatrixXf h(1, 5);
+    tiedlora::Gradients<float> gradients(adapter.layout());
+    tiedlora::forward(backend, adapter.factors(0), x, y, h);
+    EXPECT_EQ(h, Eigen::MatrixXf::Constant(1, 5, 18));
+    EXPECT_EQ(y.template cast<float>(), Eigen::MatrixXf::Constant(2, 5, 37));
+    tiedlora::backward(backend, adapter.factors(0), x, h, Matrix(Matrix::Constant(2, 5, X(1.0f))),
+                       gradients.factors(0), dx);
+    EXPECT_EQ(dx.template cast<float>(), Eigen::MatrixXf::Constant(3, 5, 9));
+    EXPECT_EQ(gradients.A(0), Eigen::MatrixXf::Constant(1, 3, 5 * 4 * 3));
+    EXPECT_EQ(gradients.B(0), Eigen::MatrixXf::Constant(2, 1, 5 * 18));
+    // Where A is frozen x may be none, which has no type of its own.
+    tiedlora::Factors<float> frozen = gradients.factors(0);
+    frozen.A = nullptr;
+    tiedlora::backward(backend, adapter.factors(0), tiedlora::none, h,
+                       Matrix(Matrix::Constant(2, 5, X(1.0f))), frozen, dx);
+    EXPECT_EQ(dx.template cast<float>(), Eigen::MatrixXf::Constant(3, 5, 17));
+    tiedlora::backward(backend, adapter.factors(0), x, h, Matrix(Matrix::Constant(2, 5, X(1.0f))),
+                       gradients.factors(0));
+    EXPECT_EQ(gradients.A(0), Eigen::MatrixXf::Constant(1, 3, 2 * 5 * 4 * 3));
+  }
+}
+
+TEST(Dispatch, EveryPairOfTypesHasItsKernels) {
+  expect_exact<float, float>();
+  expect_exact<float, half>();
+  expect_exact<float, bfloat16>();
+  expect_exact<half, float>();
+  expect_exact<half, half>();
+  expect_exact<bfloat16, float>();
+  expect_exact<bfloat16, bfloat16>();
+}
+
+TEST(Dispatch, RefusesInputsAndGradientsOfTwoTypes) {
+  tiedlora::Adapter<float> adapter(tiedlora::Layout(one_kind(1, 3, 2), tiedlora::schemes::lora(), 1));
+  tiedlora::Gradients<float> gradients(adapter.layout());
+  const Eigen::MatrixXf x(3, 5), dh(1, 5);
+  Eigen::Matrix<half, Eigen::Dynamic, Eigen::Dynamic> dx(3, 5);
+  expect_error(
+      [&] {
+        tiedlora::shrink_backward(DispatchBackend(), adapter.factors(0), x, dh, gradients.factors(0), dx);
+      },
+      {"dispatched kernels have x and dx of one type"});
+}
+
+TEST(Dispatch, TakesTheBestSetAndNamesThoseThatItHas) {
+  EXPECT_EQ(dispatch::sets().back()->isa, DispatchBackend().isa());
+  EXPECT_EQ(&dispatch::set(dispatch::best().isa), &dispatch::best());
+  expect_error([] { dispatch::set("avx1024"); },
+               {"no kernels for \"avx1024\" on this processor; it runs ", dispatch::best().isa});
+  // What the compiler of this unit may assume of the processor, the processor has.
+  EXPECT_NO_THROW(dispatch::set(dispatch::sets().front()->isa));
+#if defined(__x86_64__)
+  EXPECT_STREQ(dispatch::sets().front()->isa, "sse2");
+#if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+  EXPECT_NO_THROW(dispatch::set("avx2_fma_f16c"));
+#endif
+#endif
+}
+
+// The reference loops, which dropout takes, convert number by number.
+template <class Ours, class Eigens>
+void expect_same_conversions() {
+  for (std::uint32_t bits = 0; bits < 0x10000; ++bits) {
+    Ours ours;
+    ours.bits = static_cast<std::uint16_t>(bits);
+    const auto number = static_cast<float>(ours);
+    const auto expected = static_cast<float>(std::bit_cast<Eigens>(ours.bits));
+    if (std::isnan(expected)) {
+      ASSERT_TRUE(std::isnan(number)) << bits;
+      ASSERT_TRUE(std::isnan(static_cast<float>(Ours(number)))) << bits;
+      continue;
+    }
+    ASSERT_EQ(std::bit_cast<std::uint32_t>(number), std::bit_cast<std::uint32_t>(expected)) << bits;
+    // The number itself, those beside it, and the middle between it and the next, which goes to the even one.
+    const auto next = static_cast<float>(std::bit_cast<Eigens>(static_cast<std::uint16_t>(bits + 1)));
+    const float middle = std::isfinite(next) && std::isfinite(number) ? 0.5f * number + 0.5f * next : number;
+    for (const float value : {number, middle, std::nextafter(middle, number), std::nextafter(middle, next)}) {
+      if (std::isnan(value)) continue;
+      ASSERT_EQ(Ours(value).bits, std::bit_cast<std::uint16_t>(Eigens(value))) << bits << " " << value;
+    }
+  }
+  ASSERT_EQ(Ours(1e30f * 1e10f).bits, std::bit_cast<std::uint16_t>(Eigens(INFINITY)));
+  ASSERT_EQ(Ours(65520.0f).bits, std::bit_cast<std::uint16_t>(Eigens(65520.0f)));
+}
+
+TEST(Dispatch, ConvertsAsEigenDoes) {
+  expect_same_conversions<dispatch::Half, half>();
+  expect_same_conversions<dispatch::BFloat16, bfloat16>();
+}
+
+}  // namespace
+}  // namespace tiedlora_test
