@@ -45,7 +45,7 @@ def check_page(page):
     if page.name == "CHANGELOG.md":  # which names what is gone
         return
     for path in re.findall(r"<(tiedlora/[\w/]+\.hpp)>", text):
-        if not (root / "include" / path).exists():
+        if not any((root / folder / path).exists() for folder in ("include", "dispatch")):
             fault(f"no header <{path}>")
     # Commands and paths from the root, in code blocks too, but for placeholders in capitals.
     for path in re.findall(rf"(?<![\w./-])((?:bench|cmake|docs|examples|include|tests)/[\w./-]+\.(?:{suffixes})|script/[a-z_]+)\b", text):
