@@ -1,5 +1,5 @@
-// The library against itself: 16-bit types against float, odd widths against round ones. A file of its own
-// because the kernels for all types compile slowly.
+// The library against itself: 16-bit types against float, odd widths against round ones, dispatched kernels
+// against those of this build. A file of its own because the kernels for all types take the compiler long.
 #include "cases/variants.hpp"
 
 #include <Eigen/Core>  // bfloat16, half
@@ -10,6 +10,7 @@
 
 #include "baselines/limits.hpp"
 #include "baselines/traffic.hpp"
+#include "cases/dispatch.hpp"
 #include "harness/plan.hpp"
 #include "harness/problem.hpp"
 #include "harness/race.hpp"
@@ -104,6 +105,7 @@ void add_variants(Plan& plan) {
                      measure_widths(report, backward, odd, round, r, T, pace);
                    });
         }
+  add_dispatch(plan);
 }
 
 }  // namespace bench

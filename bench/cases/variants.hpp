@@ -1,4 +1,4 @@
-// 16-bit types against float, odd widths against round ones.
+// 16-bit types against float, odd widths against round ones, dispatched kernels against those of this build.
 #pragma once
 
 #include "harness/plan.hpp"
