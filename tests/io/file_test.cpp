@@ -14,13 +14,6 @@ namespace {
 
 using namespace tiedlora;
 
-#ifdef _WIN32
-constexpr std::string_view not_there =
-    "ound";  // "File not found", "cannot find the path": as the version has it
-#else
-constexpr std::string_view not_there = "No such file";
-#endif
-
 std::string_view text_of(const MappedFile& file) {
   return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
 }

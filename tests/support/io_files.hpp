@@ -14,6 +14,14 @@
 
 namespace tiedlora_test {
 
+/// Part of the system's reason where there is no such file. Windows: "File not found", "cannot find the
+/// path", as the version has it.
+#ifdef _WIN32
+inline constexpr std::string_view not_there = "ound";
+#else
+inline constexpr std::string_view not_there = "No such file";
+#endif
+
 /// A folder of the test's own, gone at its end.
 class Folder {
  public:

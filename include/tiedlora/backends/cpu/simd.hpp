@@ -8,7 +8,7 @@
 
 #include "../../views/config.hpp"
 
-#if !defined(__GNUC__)
+#if !defined(__GNUC__) && !defined(__clang__)  // clang-cl has the one and not the other
 #error "tiedlora needs a compiler with GNU vector extensions: GCC 12 or Clang 14, or later ones"
 #endif
 

@@ -158,8 +158,14 @@ inline bool rename_as_posix(File file, const std::wstring& target) {
 }
 
 /// Puts the temporary file in the target's place, the data first. The file stays open, for no other process
-/// to take it for an abandoned one.
+/// to take it for an abandoned one. A read-only target stays: asked here, since not every version of the
+/// calls below refuses it.
 inline bool replace(File file, const std::filesystem::path& temporary, const std::filesystem::path& target) {
+  const DWORD attributes = ::GetFileAttributesW(target.c_str());
+  if (attributes != INVALID_FILE_ATTRIBUTES && (attributes & FILE_ATTRIBUTE_READONLY)) {
+    ::SetLastError(ERROR_ACCESS_DENIED);
+    return false;
+  }
   if (!::FlushFileBuffers(file)) return false;
   std::error_code error;
   if (rename_as_posix(file, openable(std::filesystem::absolute(target, error)).native())) return true;
@@ -168,11 +174,9 @@ inline bool replace(File file, const std::filesystem::path& temporary, const std
   };
   if (move(temporary, target)) return true;
   // Without POSIX's rules a target that is mapped can be renamed, but not replaced: it goes aside under the
-  // name of an abandoned file, which the next writer removes where this one cannot. Not a read-only target,
-  // which nobody wants replaced.
-  const DWORD reason = ::GetLastError(), attributes = ::GetFileAttributesW(target.c_str());
-  const bool may_be_mapped = (reason == ERROR_USER_MAPPED_FILE || reason == ERROR_ACCESS_DENIED) &&
-                             attributes != INVALID_FILE_ATTRIBUTES && !(attributes & FILE_ATTRIBUTE_READONLY);
+  // name of an abandoned file, which the next writer removes where this one cannot.
+  const DWORD reason = ::GetLastError();
+  const bool may_be_mapped = reason == ERROR_USER_MAPPED_FILE || reason == ERROR_ACCESS_DENIED;
   std::filesystem::path aside = temporary;
   aside += temporary.extension();
   if (may_be_mapped && move(target, aside)) {
