@@ -125,7 +125,7 @@ class Findings {
   template <class T>
   void expect_unchanged(const char* call, const char* operand, GuardedRows<T>& rows,
                         const char* fault = "changed its input ") {
-    rows.fetch();
+    rows.fetch_nearby();
     if (rows.unchanged()) return;
     rows.restore();  // the next call is judged on its own
     add(call, operand, std::string(fault) + operand);

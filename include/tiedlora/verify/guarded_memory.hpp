@@ -2,7 +2,7 @@
 // is read there by mistake spoils the result, what is written there shows.
 #pragma once
 
-#include <algorithm>    // max, max_element, sort
+#include <algorithm>    // fill_n, max, min, max_element, sort
 #include <cstddef>      // byte, size_t
 #include <cstdint>      // uint16_t, uint32_t, uint64_t
 #include <cstring>      // memcmp, memcpy, memset
@@ -93,8 +93,9 @@ class Allocation {
       memory_->upload(static_cast<const void*>(values.data() + begin), static_cast<void*>(data() + begin),
                       bytes_of(end - begin));
   }
-  void download(std::vector<T>& values) const {
-    if (!values.empty()) memory_->download(data_, static_cast<void*>(values.data()), bytes_of(values.size()));
+  /// The first so many elements.
+  void download(std::vector<T>& values, std::size_t size) const {
+    if (size > 0) memory_->download(data_, static_cast<void*>(values.data()), bytes_of(size));
   }
 
  private:
@@ -213,17 +214,16 @@ class GuardedRows {
   void restore() { data_.upload(before_); }
 
   /// Fetches what the memory holds now, for the functions below.
-  void fetch() {
-    if (now_.empty()) now_ = before_;
-    data_.download(now_);
-  }
+  void fetch() { fetch(before_.size()); }
+  /// The rows and the margin around them, which is enough to see whether an input was changed.
+  void fetch_nearby() { fetch(nearby()); }
   Matrix values() const {
     Matrix result(width_, count_);
     for (Index t = 0; t < count_; ++t)
       for (Index i = 0; i < width_; ++i) result(i, t) = to_double(now_[place(t) + index(i)]);
     return result;
   }
-  bool unchanged() const { return same(now_, before_, 0, static_cast<Index>(before_.size())); }
+  bool unchanged() const { return same(now_, before_, 0, static_cast<Index>(nearby())); }
   /// Whether there is still what a call has to set.
   bool is_unwritten(Index i, Index t) const {
     const T unwritten = Poison<T>::unwritten();
@@ -263,6 +263,11 @@ class GuardedRows {
  private:
   Index first_feature() const { return view_ == View::cut_pointers ? 3 : 0; }
 
+  void fetch(std::size_t size) {
+    if (now_.size() < size) now_.resize(size);
+    data_.download(now_, size);
+  }
+  std::size_t nearby() const { return std::min(before_.size(), index(first_ + end_ + first_)); }
   static std::size_t index(Index i) { return static_cast<std::size_t>(i); }
   std::size_t place(Index t) const { return index(first_ + slots_[index(t)] * stride_); }
 
@@ -311,7 +316,7 @@ class GuardedRows {
   Index stride_, first_;
   std::vector<Index> slots_;
   Index end_;                    // of the last row
-  std::vector<T> before_, now_;  // the whole allocation
+  std::vector<T> before_, now_;  // the whole allocation, and what was fetched of it
   Allocation<T> data_;
   Allocation<Index> rows_;
   Allocation<T*> pointers_;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>    // mismatch
+#include <cmath>        // isfinite
 #include <cstddef>      // size_t
 #include <cstdint>      // uint64_t
 #include <cstdio>       // snprintf
@@ -73,7 +74,8 @@ struct ParityFailure {
     if (feature >= 0)
       t += message("\n  ", operand, "(feature ", feature,
                    operand == "dA" || operand == "dB" ? ", rank " : ", token ", token, ") is ", actual,
-                   ", expected ", expected, " within ", bound);
+                   ", expected ", expected);
+    if (feature >= 0 && std::isfinite(expected)) t += message(" within ", bound);
     if (!likely.empty()) t += "\n  likely: " + likely;
     if (!only_with.empty()) t += "\n  only with: " + only_with;
     t += "\n  smallest case: " + where + "\n  found in: " + found_in;
@@ -305,7 +307,7 @@ const char* type_name() {
 /// Poison as far as any row of a case leads by the stride of any of its operands.
 inline Surroundings surroundings_of(const ParityCase& c, Index margin) {
   using tiedlora::detail::larger;
-  return {margin, larger(c.rank, 2 * c.tokens) + 1, larger(larger(c.in, c.out), c.rank) + 9};
+  return {margin, larger(c.rank, c.tokens) + 1, larger(larger(c.in, c.out), c.rank) + 9};
 }
 
 /// Runs these cases by a backend for parameters P, x in X, y and dy in Y and dx in Dx.

@@ -101,12 +101,18 @@ class ParitySampler {
     return result;
   }
 
+  static std::vector<std::string> with_all(std::vector<std::string> choices, std::size_t more) {
+    choices.insert(choices.end(), more, "ABuv");
+    return choices;
+  }
+
   std::uint64_t seed_;
   Dice dice_;
   Deck<Index> in_, out_;
   Deck<Index> slices_{{1, 2, 3, 5}};
   Deck<double> dropout_{{0, 0, 0, 0, 0, 0, 0, 0.3}};
-  Deck<std::string> present_{subsets("AB", "uv")}, trained_{subsets("", "ABuv")};
+  // All of them more often than one in so many, lest du and dv be checked seldom.
+  Deck<std::string> present_{with_all(subsets("AB", "uv"), 2)}, trained_{with_all(subsets("", "ABuv"), 8)};
   Deck<Spoilt> spoilt_{{Spoilt::A, Spoilt::B, Spoilt::u, Spoilt::v, Spoilt::x, Spoilt::dy}};
 };
 
