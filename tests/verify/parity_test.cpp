@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "support/fake_device.hpp"
+#include "support/full_backend.hpp"
 #include "support/kernel_instances.hpp"
 #include "support/plain_backend.hpp"
 
@@ -55,20 +56,67 @@ TEST(Parity, AllOperandsLieInTheBackendsMemory) {
   EXPECT_EQ(FakeDevice::live, 0);
 }
 
+const verify::ParityRow* row_of(const verify::Parity& report, const std::string& check) {
+  const auto row = std::find_if(report.rows.begin(), report.rows.end(),
+                                [&](const verify::ParityRow& r) { return r.check == check; });
+  return row == report.rows.end() ? nullptr : &*row;
+}
+
+constexpr const char* of_all[] = {"shrink: h",
+                                  "expand: y",
+                                  "expand_backward: dh",
+                                  "expand_backward: dB",
+                                  "expand_backward: du",
+                                  "expand_backward: dv",
+                                  "shrink_backward: dA",
+                                  "shrink_backward: dx",
+                                  "finite differences: dA",
+                                  "beside NaN or infinity: y",
+                                  "zero times NaN or infinity: y",
+                                  "zero times NaN or infinity: dA",
+                                  "no tokens",
+                                  "rank 0"};
+constexpr const char* optional[] = {"shrink in slices: h",
+                                    "expand in slices: y",
+                                    "shrink of modules: h",
+                                    "expand of modules: y",
+                                    "expand_backward of modules: dh",
+                                    "expand_backward of modules: dB",
+                                    "expand_backward of modules: du",
+                                    "expand_backward of modules: dv",
+                                    "shrink_backward of modules: dx",
+                                    "shrink_backward of modules: dA",
+                                    "expand of tenants: y"};
+
+void expect_checked(const verify::Parity& report, const char* check) {
+  const verify::ParityRow* row = row_of(report, check);
+  ASSERT_NE(row, nullptr) << check << "\n" << report.table();
+  EXPECT_GT(row->checked, 0) << check;
+  EXPECT_LT(row->worst, 1) << check;
+  EXPECT_NE(report.table().find(check), std::string::npos);
+}
+
 TEST(Parity, TheTableSaysWhatWasCheckedAndHowNear) {
-  const verify::Parity report = verify::parity(PlainModules{}, quick());
-  for (const char* check : {"shrink: h", "expand: y", "expand_backward: dh", "expand_backward: dB",
-                            "expand_backward: du", "expand_backward: dv", "shrink_backward: dA",
-                            "shrink_backward: dx", "shrink of modules: h", "shrink_backward of modules: dx",
-                            "finite differences: dA", "beside NaN or infinity: y", "no tokens", "rank 0"}) {
-    const auto row = std::find_if(report.rows.begin(), report.rows.end(),
-                                  [&](const verify::ParityRow& r) { return r.check == check; });
-    ASSERT_NE(row, report.rows.end()) << check << "\n" << report.table();
-    EXPECT_GT(row->checked, 0) << check;
-    EXPECT_LT(row->worst, 1) << check;
-    EXPECT_NE(report.table().find(check), std::string::npos);
-  }
+  const verify::Parity report = verify::parity(FullBackend{}, quick());
+  EXPECT_TRUE(report.passed()) << report.table();
+  for (const char* check : of_all) expect_checked(report, check);
+  for (const char* check : optional) expect_checked(report, check);
   EXPECT_EQ(report.first_failure(), nullptr);
+  EXPECT_EQ(report.table().rfind("parameters in float, x in float, y in float, dx in float: 118 cases\n", 0),
+            0u)
+      << report.table();
+}
+
+TEST(Parity, TheTableSaysWhatABackendDoesNotOffer) {
+  const verify::Parity report = verify::parity(Plain{}, quick());
+  for (const char* check : of_all) expect_checked(report, check);
+  for (const char* check : optional) {
+    const verify::ParityRow* row = row_of(report, check);
+    ASSERT_NE(row, nullptr) << check;
+    EXPECT_FALSE(row->is_offered) << check;
+    EXPECT_EQ(row->checked, 0) << check;
+  }
+  EXPECT_NE(report.table().find("not offered by the backend"), std::string::npos);
 }
 
 }  // namespace

@@ -1,13 +1,18 @@
 // The parity kit: each wrong backend is caught in the call and operand where it is wrong, and nowhere before.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
+#include <memory>
+#include <ostream>
+#include <span>
 #include <string>
 #include <tiedlora/eigen.hpp>
 #include <tiedlora/ops.hpp>
 #include <tiedlora/verify.hpp>
 #include <vector>
 
+#include "support/full_backend.hpp"
 #include "support/kernel_instances.hpp"
 #include "support/plain_backend.hpp"
 
@@ -304,38 +309,6 @@ TEST(ParityOfWrongBackends, DxIsNotSetWhereTheRankIsZero) {
   EXPECT_NE(report.failures[0].where.find("rank 0"), std::string::npos);
 }
 
-struct SharesAWrongly : PlainModules {
-  using PlainModules::shrink_backward;
-  void shrink_backward(std::span<const F> modules, const In& x, std::span<const In> dh,
-                       std::span<const Factors<float>> g, const Out& dx, O o) const {
-    std::vector<F> different;  // A; of those that are the same only the first is gone through
-    std::vector<In> their_dh;
-    std::vector<Factors<float>> their_g;
-    for (std::size_t m = 0; m < modules.size(); ++m) {
-      if (std::any_of(different.begin(), different.end(), [&](const F& f) { return f.A == modules[m].A; }))
-        continue;
-      different.push_back(modules[m]), their_dh.push_back(dh[m]), their_g.push_back(g[m]);
-    }
-    PlainModules::shrink_backward(different, x, their_dh, their_g, dx, o);
-  }
-};
-TEST(ParityOfWrongBackends, ASharedAIsUsedOnce) {
-  const verify::Parity report = verify::parity(SharesAWrongly{}, quick());
-  ASSERT_FALSE(report.failures.empty());
-  for (const verify::ParityFailure& failure : report.failures)
-    EXPECT_EQ(failure.call, "shrink_backward of modules") << failure.text();
-}
-
-// Every slice does all of the work.
-struct RunsEverySliceInFull : Plain {
-  static constexpr bool runs_slices = true;
-};
-TEST(ParityOfWrongBackends, SlicesOverlap) {
-  const verify::Parity report = verify::parity(RunsEverySliceInFull{}, quick());
-  ASSERT_FALSE(report.failures.empty());
-  EXPECT_EQ(report.failures[0].call + ": " + report.failures[0].operand, "expand in slices: y");
-}
-
 // As sums by atomic additions do.
 struct ChangesItsMind : Plain {
   inline static int calls = 0;
@@ -354,6 +327,534 @@ TEST(ParityOfWrongBackends, DifferentBitsAreReportedAndMayBeForbidden) {
   options.require_determinism = true;
   EXPECT_FALSE(parity_of(Erased(ChangesItsMind{}), options).passed());
 }
+
+// Slips of one function, the others being right. `likely` and `only_with` are what the explanation names.
+struct Slip {
+  const char* name;
+  void (*make)(Erased& backend);
+  Fault caught;
+};
+void PrintTo(const Slip& slip, std::ostream* out) { *out << slip.name; }
+
+// Whether the report says this. At the first case that fails it may say something else of the same slip.
+template <class B>
+void expect_named(const B& backend, const Fault& expected) {
+  verify::Parity report;
+  for (const bool stop_at_first : {true, false}) {
+    report = verify::parity(backend, {.cases = 40, .stop_at_first = stop_at_first});
+    for (const verify::ParityFailure& failure : report.failures)
+      if (failure.call == expected.call && failure.operand == expected.operand &&
+          failure.fault == expected.fault &&
+          (failure.likely + failure.extent).find(expected.likely) != std::string::npos &&
+          failure.only_with.find(expected.only_with) != std::string::npos) {
+        // Only what computes this operand is to blame.
+        for (const verify::ParityFailure& other : report.failures)
+          EXPECT_TRUE(other.call == expected.call || other.call == "forward" || other.call == "backward" ||
+                      other.call == "finite differences")
+              << other.text();
+        return;
+      }
+  }
+  ADD_FAILURE() << report.table();
+}
+
+class Slips : public testing::TestWithParam<Slip> {};
+TEST_P(Slips, IsNamed) {
+  Erased backend{Plain()};
+  GetParam().make(backend);
+  expect_named(backend, GetParam().caught);
+}
+
+using F = Plain::F;
+using In = Plain::In;
+using Out = Plain::Out;
+using G = Factors<float>;
+using O = CallOptions;
+const Plain right = {};
+
+constexpr const char *not_written = "was not written", *wrong = "is wrong",
+                     *skips_zeros = "skips zeros, but 0 times a NaN or an infinity is NaN";
+
+// The right formula with a branch: what `skips` says is left out of the sum.
+template <class Skips>
+void expand_but(const F& f, const In& h, const Out& y, const O& o, const Skips& skips) {
+  for (Index t = 0; t < y.count; ++t)
+    for (Index j = 0; j < f.out_features; ++j) {
+      float sum = 0;
+      for (Index k = 0; k < f.rank; ++k) {
+        const float b = f.B[k * f.b_stride + j], uh = Plain::u(f, k) * h[t][k];
+        if (!skips(b, uh)) sum += b * uh;
+      }
+      sum *= Plain::c(f, o, t) * Plain::v(f, j);
+      y[t][j] = o.overwrite ? sum : y[t][j] + sum;
+    }
+}
+float rounded(float value) { return static_cast<float>(static_cast<Eigen::bfloat16>(value)); }
+
+const Slip slips[] = {
+    // Nothing is there yet.
+    {"ShrinkIsEmpty",
+     [](Erased& b) { b.shrink = [](const F&, const In&, const Out&, const O&) {}; },
+     {"shrink", "h", not_written, "all of it"}},
+    {"ExpandIsEmpty",
+     [](Erased& b) { b.expand = [](const F&, const In&, const Out&, const O&) {}; },
+     {"expand", "y", not_written}},
+    {"ExpandBackwardIsEmpty",
+     [](Erased& b) {
+       b.expand_backward = [](const F&, const In&, const In&, const G&, const Out&, const O&) {};
+     },
+     {"expand_backward", "dh", not_written}},
+    {"ShrinkBackwardIsEmpty",
+     [](Erased& b) {
+       b.shrink_backward = [](const F&, const In&, const In&, const G&, const Out&, const O&) {};
+     },
+     {"shrink_backward", "dA", not_written}},
+    // Tails.
+    {"TailOfTheOutputs",
+     [](Erased& b) {
+       b.expand = [](F f, const In& h, const Out& y, const O& o) {
+         f.out_features -= f.out_features % 4;
+         right.expand(f, h, y, o);
+       };
+     },
+     {"expand", "y", not_written, "the last "}},
+    {"TailOfTheTokens",
+     [](Erased& b) {
+       b.shrink = [](const F& f, const In& x, const Out& h, const O& o) {
+         right.shrink(f, x.tokens(0, x.count - x.count % 4), h, o);
+       };
+     },
+     {"shrink", "h", not_written, " tokens"}},
+    {"TailOfTheTokensOfAGradient",
+     [](Erased& b) {
+       b.shrink_backward = [](const F& f, const In& x, const In& dh, const G& g, const Out& dx, const O& o) {
+         right.shrink_backward(f, x, dh, {}, dx, o);
+         const Index count = dh.count > 1 ? dh.count - 1 : dh.count;
+         right.shrink_backward(f, x, dh.tokens(0, count), g, {}, o);
+       };
+     },
+     {"shrink_backward", "dA", wrong, "the last token is left out"}},
+    {"LastRankOfDx",
+     [](Erased& b) {
+       b.shrink_backward = [](F f, const In& x, const In& dh, const G& g, const Out& dx, const O& o) {
+         right.shrink_backward(f, x, dh, g, {}, o);
+         if (f.rank > 1) --f.rank;
+         if (!dx.is_none()) right.shrink_backward(f, x, dh, {}, dx, o);
+       };
+     },
+     {"shrink_backward", "dx", wrong, "the last rank is left out"}},
+    // Where numbers lie. Some of these write far from where they should.
+    {"StrideOfDbIsBs",
+     [](Erased& b) {
+       b.expand_backward = [](const F& f, const In& h, const In& dy, G g, const Out& dh, const O& o) {
+         g.b_stride = f.b_stride;
+         right.expand_backward(f, h, dy, g, dh, o);
+       };
+     },
+     {"expand_backward", "dB", wrong, "stride is ignored, or another operand's is used"}},
+    {"StrideOfDaIsAs",
+     [](Erased& b) {
+       b.shrink_backward = [](const F& f, const In& x, const In& dh, G g, const Out& dx, const O& o) {
+         g.a_stride = f.a_stride;
+         right.shrink_backward(f, x, dh, g, dx, o);
+       };
+     },
+     {"shrink_backward", "dA", wrong, "stride is ignored, or another operand's is used"}},
+    {"StrideOfDaIsBs",
+     [](Erased& b) {
+       b.shrink_backward = [](const F& f, const In& x, const In& dh, G g, const Out& dx, const O& o) {
+         g.a_stride = f.b_stride;
+         right.shrink_backward(f, x, dh, g, dx, o);
+       };
+     },
+     {"shrink_backward", "dA", "wrote outside dA", "behind"}},
+    {"StrideOfDbIsAs",
+     [](Erased& b) {
+       b.expand_backward = [](const F& f, const In& h, const In& dy, G g, const Out& dh, const O& o) {
+         g.b_stride = f.a_stride;
+         right.expand_backward(f, h, dy, g, dh, o);
+       };
+     },
+     {"expand_backward", "dB", "wrote outside dB", "behind"}},
+    {"HIsTransposed",
+     [](Erased& b) {
+       b.shrink = [](const F& f, const In& x, const Out& h, const O& o) {
+         std::vector<float> sums(static_cast<std::size_t>(f.rank * h.count));
+         right.shrink(f, x, {.data = sums.data(), .width = f.rank, .count = h.count, .stride = f.rank}, o);
+         for (Index t = 0; t < h.count; ++t)
+           for (Index k = 0; k < f.rank; ++k)
+             h.data[k * h.stride + t] = sums[static_cast<std::size_t>(t * f.rank + k)];
+       };
+     },
+     {"shrink", "h", "wrote outside h"}},
+    {"RowsOfYAreIgnored",
+     [](Erased& b) {
+       b.expand = [](const F& f, const In& h, Out y, const O& o) {
+         y.rows = nullptr;
+         right.expand(f, h, y, o);
+       };
+     },
+     {"expand", "y", "wrote outside y", "y's rows are ignored", "y gathered by rows"}},
+    {"PointersOfXAreIgnored",
+     [](Erased& b) {
+       b.shrink = [](const F& f, In x, const Out& h, const O& o) {
+         x.pointers = nullptr;
+         right.shrink(f, x, h, o);
+       };
+     },
+     {"shrink", "h", "is not finite: memory outside of an operand was read, or what was to be overwritten",
+      "x's pointers are ignored", "x by pointers"}},
+    {"PointersOfDxAreIgnored",
+     [](Erased& b) {
+       b.shrink_backward = [](const F& f, const In& x, const In& dh, const G& g, Out dx, const O& o) {
+         dx.pointers = nullptr;
+         right.shrink_backward(f, x, dh, g, dx, o);
+       };
+     },
+     {"shrink_backward", "dx", "wrote outside dx", "dx's pointers are ignored", "dx by pointers"}},
+    {"FirstFeatureIsIgnored",
+     [](Erased& b) {
+       b.expand_backward = [](const F& f, const In& h, In dy, const G& g, const Out& dh, const O& o) {
+         dy.first_feature = 0;
+         right.expand_backward(f, h, dy, g, dh, o);
+       };
+     },
+     {"expand_backward", "dh",
+      "is not finite: memory outside of an operand was read, or what was to be overwritten",
+      "dy's first_feature is ignored", "dy by pointers with a first_feature"}},
+    {"TheGapIsWritten",
+     [](Erased& b) {
+       b.expand = [](const F& f, const In& h, const Out& y, const O& o) {
+         right.expand(f, h, y, o);
+         if (y.rows || y.pointers) return;
+         for (Index t = 0; t < y.count; ++t)
+           for (Index j = y.width; j < y.stride; ++j) y[t][j] = 0;
+       };
+     },
+     {"expand", "y", "wrote outside y", "", "y padded"}},
+    {"ARowTooManyIsRead",
+     [](Erased& b) {
+       b.shrink = [](const F& f, In x, const Out& h, const O& o) {
+         std::vector<float> sums(static_cast<std::size_t>(f.rank * (x.count + 1)));
+         right.shrink(f, x, h, o);
+         ++x.count;
+         right.shrink(f, x, {.data = sums.data(), .width = f.rank, .count = x.count, .stride = f.rank}, o);
+         for (Index k = 0; k < f.rank && h.count > 0; ++k)
+           h[0][k] += 0 * sums[static_cast<std::size_t>(h.count * f.rank + k)];
+       };
+     },
+     {"shrink", "h", "is not finite: memory outside of an operand was read, or what was to be overwritten",
+      "memory outside of an operand was read"}},
+    // What is there before the call.
+    {"YIsTimesZeroUnderOverwrite",
+     [](Erased& b) {
+       b.expand = [](const F& f, const In& h, const Out& y, O o) {
+         for (Index t = 0; t < y.count; ++t)  // as beta of a gemm
+           for (Index j = 0; j < y.width; ++j) y[t][j] *= o.overwrite ? 0.0f : 1.0f;
+         o.overwrite = false;
+         right.expand(f, h, y, o);
+       };
+     },
+     {"expand", "y", "is not finite: memory outside of an operand was read, or what was to be overwritten",
+      "what was to be overwritten was read", "overwrite"}},
+    {"DhIsAddedTo",
+     [](Erased& b) {
+       b.expand_backward = [](const F& f, const In& h, const In& dy, const G& g, const Out& dh, const O& o) {
+         std::vector<float> was;
+         for (Index t = 0; !dh.is_none() && t < dh.count; ++t) was.insert(was.end(), dh[t], dh[t] + f.rank);
+         right.expand_backward(f, h, dy, g, dh, o);
+         for (Index t = 0; !dh.is_none() && t < dh.count; ++t)
+           for (Index k = 0; k < f.rank; ++k) dh[t][k] += was[static_cast<std::size_t>(t * f.rank + k)];
+       };
+     },
+     {"expand_backward", "dh",
+      "is not finite: memory outside of an operand was read, or what was to be overwritten",
+      "what was to be overwritten was read"}},
+    {"DuIsOverwritten",
+     [](Erased& b) {
+       b.expand_backward = [](const F& f, const In& h, const In& dy, const G& g, const Out& dh, const O& o) {
+         if (g.u) std::fill_n(g.u, f.rank, 0.0f);
+         right.expand_backward(f, h, dy, g, dh, o);
+       };
+     },
+     {"expand_backward", "du", "does not accumulate"}},
+    // The formula.
+    {"ScalesAreAppliedTwice",
+     [](Erased& b) {
+       b.expand = [](F f, const In& h, const Out& y, O o) {
+         f.scaling *= f.scaling, o.scale *= o.scale;
+         right.expand(f, h, y, o);
+       };
+     },
+     {"expand", "y", wrong, "is applied twice"}},
+    {"TokenScaleOfTheFirstToken",
+     [](Erased& b) {
+       b.expand = [](const F& f, const In& h, const Out& y, O o) {
+         const std::vector<float> first(static_cast<std::size_t>(y.count),
+                                        o.token_scale ? o.token_scale[0] : 0);
+         if (o.token_scale) o.token_scale = first.data();
+         right.expand(f, h, y, o);
+       };
+     },
+     {"expand", "y", wrong, "token_scale is that of the call's first token", "token_scale"}},
+    {"DbForgetsU",
+     [](Erased& b) {
+       b.expand_backward = [](F f, const In& h, const In& dy, G g, const Out& dh, const O& o) {
+         const G all = g;
+         g.B = nullptr;
+         right.expand_backward(f, h, dy, g, dh, o);
+         f.u = nullptr;
+         right.expand_backward(f, h, dy, {.B = all.B, .b_stride = all.b_stride}, {}, o);
+       };
+     },
+     {"expand_backward", "dB", wrong, "u is not applied"}},
+    {"DuHasU",
+     [](Erased& b) {
+       b.expand_backward = [](const F& f, const In& h, const In& dy, G g, const Out& dh, const O& o) {
+         float* const du = g.u;
+         g.u = nullptr;
+         right.expand_backward(f, h, dy, g, dh, o);
+         for (Index t = 0; du && t < dh.count; ++t)
+           for (Index k = 0; k < f.rank; ++k) du[k] += h[t][k] * dh[t][k];
+       };
+     },
+     {"expand_backward", "du", wrong, "u is applied, which has no place in it"}},
+    {"DvHasV",
+     [](Erased& b) {
+       b.expand_backward = [](const F& f, const In& h, const In& dy, G g, const Out& dh, const O& o) {
+         float* const dv = g.v;
+         g.v = nullptr;
+         right.expand_backward(f, h, dy, g, dh, o);
+         std::vector<float> sums(static_cast<std::size_t>(f.out_features));
+         right.expand_backward(f, h, dy, {.v = sums.data()}, {}, o);
+         for (Index j = 0; dv && j < f.out_features; ++j)
+           dv[j] += sums[static_cast<std::size_t>(j)] * Plain::v(f, j);
+       };
+     },
+     {"expand_backward", "dv", wrong, "v is applied, which has no place in it"}},
+    {"SumsInBfloat16",
+     [](Erased& b) {
+       b.shrink = [](const F& f, const In& x, const Out& h, const O&) {
+         for (Index t = 0; t < x.count; ++t)
+           for (Index k = 0; k < f.rank; ++k) {
+             float sum = 0;
+             for (Index i = 0; i < f.in_features; ++i)
+               sum = rounded(sum + rounded(f.A[k * f.a_stride + i] * x[t][i]));
+             h[t][k] = sum;
+           }
+       };
+     },
+     {"shrink", "h", wrong, "rounded to 16 bits"}},
+    // Branches that skip zeros.
+    {"ZerosOfB",
+     [](Erased& b) {
+       b.expand = [](const F& f, const In& h, const Out& y, const O& o) {
+         expand_but(f, h, y, o, [](float of_b, float) { return of_b == 0; });
+       };
+     },
+     {"expand", "y", skips_zeros, "", "zeros in B"}},
+    {"ZerosOfUTimesH",
+     [](Erased& b) {
+       b.expand = [](const F& f, const In& h, const Out& y, const O& o) {
+         expand_but(f, h, y, o, [](float, float uh) { return uh == 0; });
+       };
+     },
+     {"expand", "y", skips_zeros, "", "zeros in "}},
+    {"ZerosOfV",
+     [](Erased& b) {
+       b.expand = [](const F& f, const In& h, const Out& y, const O& o) {
+         std::vector<std::vector<float>> was;
+         for (Index t = 0; t < y.count; ++t) was.emplace_back(y[t], y[t] + y.width);
+         right.expand(f, h, y, o);
+         for (Index t = 0; t < y.count; ++t)
+           for (Index j = 0; j < y.width; ++j)
+             if (f.v && f.v[j] == 0)
+               y[t][j] = o.overwrite ? 0 : was[static_cast<std::size_t>(t)][static_cast<std::size_t>(j)];
+       };
+     },
+     {"expand", "y", skips_zeros, "", "zeros in v"}},
+    {"ScaleOfZeroReturnsEarly",
+     [](Erased& b) {
+       b.expand = [](const F& f, const In& h, const Out& y, const O& o) {
+         if (o.scale != 0) return right.expand(f, h, y, o);
+         for (Index t = 0; t < y.count && o.overwrite; ++t) std::fill_n(y[t], y.width, 0.0f);
+       };
+     },
+     {"expand", "y", skips_zeros, "", "scale 0"}},
+    {"TokensOfScaleZeroAreSkipped",
+     [](Erased& b) {
+       b.expand_backward = [](const F& f, const In& h, const In& dy, const G& g, const Out& dh, const O& o) {
+         for (Index t = 0; t < dy.count; ++t) {
+           O of_token = o;
+           if (o.token_scale) of_token.token_scale = o.token_scale + t;
+           const Out to = dh.is_none() ? dh : dh.tokens(t, 1);
+           if (!o.token_scale || o.token_scale[t] != 0)
+             right.expand_backward(f, h.tokens(t, 1), dy.tokens(t, 1), g, to, of_token);
+           else if (!dh.is_none())
+             std::fill_n(to[0], f.rank, 0.0f);
+         }
+       };
+     },
+     {"expand_backward", "dh", skips_zeros, "", "token_scale 0"}},
+    {"ZerosOfX",
+     [](Erased& b) {
+       b.shrink = [](const F& f, const In& x, const Out& h, const O&) {
+         for (Index t = 0; t < x.count; ++t)
+           for (Index k = 0; k < f.rank; ++k) {
+             float sum = 0;
+             for (Index i = 0; i < f.in_features; ++i)
+               if (x[t][i] != 0) sum += f.A[k * f.a_stride + i] * x[t][i];
+             h[t][k] = sum;
+           }
+       };
+     },
+     {"shrink", "h", skips_zeros, "", "zeros in x"}},
+    {"ZerosOfDh",
+     [](Erased& b) {
+       b.shrink_backward = [](const F& f, const In& x, const In& dh, const G& g, const Out& dx, const O& o) {
+         right.shrink_backward(f, x, dh, {}, dx, o);
+         for (Index t = 0; g.A && t < dh.count; ++t)
+           for (Index k = 0; k < f.rank; ++k)
+             for (Index i = 0; i < f.in_features && dh[t][k] != 0; ++i)
+               g.A[k * g.a_stride + i] += dh[t][k] * x[t][i];
+       };
+     },
+     {"shrink_backward", "dA", skips_zeros, "", "NaN in x, zeros in dy"}},
+};
+INSTANTIATE_TEST_SUITE_P(All, Slips, testing::ValuesIn(slips),
+                         [](const auto& instance) { return std::string(instance.param.name); });
+
+// A buffer that is cleared now and then only.
+TEST(ParityOfWrongBackends, WhatComesAndGoesIsSaidTo) {
+  Erased backend{Plain()};
+  backend.shrink = [calls = std::make_shared<int>(0)](const F& f, const In& x, const Out& h, const O& o) {
+    right.shrink(f, x, h, o);
+    if (h.count > 0 && ++*calls % 11 == 0) h[0][0] += 1;
+  };
+  const verify::Parity report = parity_of(backend);
+  ASSERT_FALSE(report.passed());
+  EXPECT_NE(report.table().find("a race, or a call leaves something to the next"), std::string::npos)
+      << report.table();
+}
+
+// Slips in what a backend need not have.
+struct OptionalSlip {
+  const char* name;
+  void (*make)(FullBackend& backend);
+  Fault caught;
+};
+void PrintTo(const OptionalSlip& slip, std::ostream* out) { *out << slip.name; }
+
+class OptionalSlips : public testing::TestWithParam<OptionalSlip> {};
+TEST_P(OptionalSlips, IsNamed) {
+  FullBackend backend;
+  GetParam().make(backend);
+  expect_named(backend, GetParam().caught);
+}
+
+template <class T>
+using Many = std::span<const T>;
+
+const OptionalSlip optional_slips[] = {
+    {"SlicesAreIgnored",
+     [](FullBackend& b) {
+       b.one.expand = [](const F& f, In h, Out y, O o) {
+         o.slice = {};
+         FullBackend::One().expand(f, h, y, o);
+       };
+     },
+     {"expand in slices", "y", "differs from that of one slice"}},
+    {"DropoutIsIgnored",
+     [](FullBackend& b) {
+       b.one.shrink = [](const F& f, In x, Out h, O o) {
+         o.dropout.probability = 0;
+         FullBackend::One().shrink(f, x, h, o);
+       };
+     },
+     {"shrink", "h", wrong, "dropout is not applied"}},
+    {"DropoutOfEveryTokenIsTheFirsts",
+     [](FullBackend& b) {
+       b.one.shrink_backward = [](const F& f, In x, In dh, const G& g, Out dx, O o) {
+         o.dropout.first_token = 0;
+         FullBackend::One().shrink_backward(f, x, dh, g, dx, o);
+       };
+     },
+     {"shrink_backward", "dx", wrong, "dropout forgets first_token"}},
+    {"OnlyOneOfTheModulesThatShareAGradientOfA",
+     [](FullBackend& b) {
+       b.many.shrink_backward = [](Many<F> f, In x, Many<In> dh, Many<G> g, Out dx, O o) {
+         std::vector<F> different;
+         std::vector<In> their_dh;
+         std::vector<G> their_g;
+         for (std::size_t m = 0; m < f.size(); ++m) {
+           if (std::any_of(different.begin(), different.end(), [&](const F& d) { return d.A == f[m].A; }))
+             continue;
+           different.push_back(f[m]), their_dh.push_back(dh[m]), their_g.push_back(g[m]);
+         }
+         FullBackend::Modules().shrink_backward(different, x, their_dh, their_g, dx, o);
+       };
+     },
+     {"shrink_backward of modules", "dx", wrong}},
+    {"SharedDuIsWrittenByTheLast",
+     [](FullBackend& b) {
+       b.many.expand_backward = [](Many<F> f, Many<In> h, Many<In> dy, Many<G> g, Many<Out> dh, O o) {
+         std::vector<std::vector<float>> was;
+         for (std::size_t m = 0; m < f.size(); ++m)
+           was.emplace_back(g[m].u, g[m].u + (g[m].u ? f[m].rank : 0));
+         for (std::size_t m = 0; m < f.size(); ++m) {
+           if (f[m].rank == 0) continue;
+           if (g[m].u) std::copy(was[m].begin(), was[m].end(), g[m].u);
+           FullBackend::One().expand_backward(f[m], h[m], dy[m], g[m], dh[m], o);
+         }
+       };
+     },
+     {"expand_backward of modules", "du", wrong}},
+    {"YOfAModuleOfRankZeroIsNotSet",
+     [](FullBackend& b) {
+       b.many.expand = [](Many<F> f, Many<In> h, Many<Out> y, O o) {
+         for (std::size_t m = 0; m < f.size(); ++m)
+           if (f[m].rank > 0) FullBackend::One().expand(f[m], h[m], y[m], o);
+       };
+     },
+     {"expand of modules", "y", not_written}},
+    {"ModulesHaveTheFirstOnesU",
+     [](FullBackend& b) {
+       b.many.expand = [](Many<F> f, Many<In> h, Many<Out> y, O o) {
+         std::vector<F> wrong_ones(f.begin(), f.end());
+         for (F& m : wrong_ones)
+           if (m.rank == f[1].rank && m.u) m.u = f[1].u;
+         FullBackend::Modules().expand(wrong_ones, h, y, o);
+       };
+     },
+     {"expand of modules", "y", wrong}},
+    {"TenantsHaveWhatIsCommon",
+     [](FullBackend& b) {
+       b.for_tenants = [](const F& f, const Tenants<float>&, In h, Out y, O o) {
+         FullBackend::One().expand(f, h, y, o);
+       };
+     },
+     {"expand of tenants", "y", wrong}},
+    {"TenantsAreThatOfTheFirstToken",
+     [](FullBackend& b) {
+       b.for_tenants = [](const F& f, const Tenants<float>& tenants, In h, Out y, O o) {
+         F own = f;
+         if (y.count > 0 && tenants.u >= 0) own.u = tenants.arrays[0] + tenants.u;
+         if (y.count > 0 && tenants.v >= 0) own.v = tenants.arrays[0] + tenants.v;
+         FullBackend::One().expand(own, h, y, o);
+       };
+     },
+     {"expand of tenants", "y", wrong}},
+    {"TenantsForgetTheirScale",
+     [](FullBackend& b) {
+       b.for_tenants = [](const F& f, const Tenants<float>& tenants, In h, Out y, O o) {
+         o.token_scale = nullptr;
+         FullBackend().for_tenants(f, tenants, h, y, o);
+       };
+     },
+     {"expand of tenants", "y", wrong}},
+};
+INSTANTIATE_TEST_SUITE_P(All, OptionalSlips, testing::ValuesIn(optional_slips),
+                         [](const auto& instance) { return std::string(instance.param.name); });
 
 }  // namespace
 }  // namespace tiedlora_test

@@ -3,7 +3,8 @@
 // bounds that follow from rounding alone. For kernels of one's own, on a GPU too; no test framework needed.
 #pragma once
 
-#include <algorithm>    // stable_sort
+#include <algorithm>    // mismatch
+#include <cmath>        // isfinite
 #include <cstddef>      // size_t
 #include <cstdint>      // uint64_t
 #include <cstdio>       // snprintf
@@ -13,6 +14,7 @@
 #include <span>         // span
 #include <string>       // string
 #include <string_view>  // string_view
+#include <type_traits>  // is_same
 #include <utility>      // move
 #include <vector>       // vector
 
@@ -28,6 +30,7 @@
 #include "parity_run.hpp"
 #include "parity_sampler.hpp"
 #include "parity_shared_input.hpp"
+#include "parity_tenants.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
 namespace verify {
@@ -37,19 +40,21 @@ struct ParityOptions {
   std::uint64_t seed = 1;
   bool require_determinism = false;  ///< the same call twice has to give the same bits
   bool stop_at_first = false;        ///< at the first case that fails
-  /// Elements of poison on either side of every operand; 0 for memory that guards itself.
+  /// Elements of poison on either side of every operand, at least: behind it they go as far as any stride of
+  /// the case leads. 0 for memory that guards itself.
   Index margin = 128;
   /// Told every case before it runs: a kernel that crashes takes the report with it.
   std::function<void(const std::string& text)> before_case = {};
 };
 
-/// One operand of one call, over all cases. Those without tokens or ranks share a row each, and those with
-/// numbers that are not finite one for each operand.
+/// One operand of one call, over all cases. Those without tokens or ranks share a row each; those with
+/// numbers that are not finite, and those with zeros beside them, have one for each operand.
 struct ParityRow {
   std::string check;  ///< "expand: y"
   Index checked = 0, failed = 0;
   double worst = 0;        ///< error in units of its bound: above 1 it is not explained by rounding
   std::string where = {};  ///< the case of that
+  bool is_offered = true;  ///< whether the backend has this call, which it need not
 };
 
 /// A fault, in a case as small as was found.
@@ -58,6 +63,7 @@ struct ParityFailure {
   std::string fault = {};                 ///< "does not accumulate"
   std::string where = {}, found_in = {};  ///< the smallest case, and the one that first showed it
   std::string likely = {};                ///< a slip that gives these numbers; empty: none that is known
+  std::string extent = {};                ///< which numbers of found_in: "the last 3 of 7 features"
   std::string only_with = {};             ///< what the smallest case cannot do without; empty: nothing
   Index feature = -1, token = -1;
   double expected = 0, actual = 0, bound = 0;
@@ -68,10 +74,13 @@ struct ParityFailure {
     if (feature >= 0)
       t += message("\n  ", operand, "(feature ", feature,
                    operand == "dA" || operand == "dB" ? ", rank " : ", token ", token, ") is ", actual,
-                   ", expected ", expected, " within ", bound);
+                   ", expected ", expected);
+    if (feature >= 0 && std::isfinite(expected)) t += message(" within ", bound);
     if (!likely.empty()) t += "\n  likely: " + likely;
     if (!only_with.empty()) t += "\n  only with: " + only_with;
-    return t + "\n  smallest case: " + where + "\n  found in: " + found_in + "\n";
+    t += "\n  smallest case: " + where + "\n  found in: " + found_in;
+    if (!extent.empty()) t += "\n    there: " + extent;
+    return t + "\n";
   }
 };
 
@@ -81,7 +90,10 @@ struct Parity {
   std::vector<ParityFailure> failures;  ///< empty: passed
   bool deterministic = true;            ///< two runs gave the same bits
   bool determinism_required = false;
+  std::string differs_in = {};  ///< where they did not, first: call, operand and case
   std::uint64_t seed = 0;
+  std::string types = {};  ///< of parameters, x, y and dx
+  std::size_t cases = 0;   ///< that were run
 
   bool passed() const { return failures.empty() && (deterministic || !determinism_required); }
   /// The first in the order of the data: what goes wrong in shrink spoils what follows it.
@@ -90,17 +102,21 @@ struct Parity {
   /// A table to print.
   std::string table() const {
     char line[160];
-    std::string text;
+    std::string text = tiedlora::detail::message(types, ": ", cases, " cases\n");
     std::snprintf(line, sizeof line, "%-42s %6s %7s %13s   %s\n", "check", "checks", "failed",
                   "error / bound", "largest in");
     text += line;
     for (const ParityRow& row : rows) {
-      std::snprintf(line, sizeof line, "%-42s %6td %7td %13.3g   ", row.check.c_str(), row.checked,
-                    row.failed, row.worst);
+      if (row.checked > 0)
+        std::snprintf(line, sizeof line, "%-42s %6td %7td %13.3g   ", row.check.c_str(), row.checked,
+                      row.failed, row.worst);
+      else
+        std::snprintf(line, sizeof line, "%-42s %s", row.check.c_str(),
+                      row.is_offered ? "not checked: no case has it" : "not offered by the backend");
       text += line + row.where + "\n";
     }
     text += deterministic ? "deterministic: two runs gave the same bits\n"
-                          : "not deterministic: two runs gave different bits\n";
+                          : "not deterministic: two runs gave different bits, first in " + differs_in + "\n";
     for (const ParityFailure& failure : failures) text += "\n" + failure.text();
     return text + (passed() ? "passed" : "FAILED") + tiedlora::detail::message(", seed ", seed, "\n");
   }
@@ -117,10 +133,21 @@ class ParityRunner {
     std::function<std::string(const ParityCase&, const Finding&)> likely_slips;
     bool runs_slices, masks_x;
   };
+  /// Rows of what a backend need not have.
+  struct Optional {
+    bool is_offered;
+    const char* call;
+    std::vector<const char*> operands;
+  };
 
-  ParityRunner(Calls calls, const ParityOptions& options) : calls_(std::move(calls)), options_(options) {
-    parity_.seed = options.seed;
+  ParityRunner(Calls calls, const ParityOptions& options, std::string types,
+               const std::vector<Optional>& optional)
+      : calls_(std::move(calls)), options_(options) {
+    parity_.seed = options.seed, parity_.types = std::move(types);
     parity_.determinism_required = options.require_determinism;
+    for (const Optional& o : optional)
+      for (const char* operand : o.operands)
+        row(std::string(o.call) + ": " + operand).is_offered = o.is_offered;
   }
 
   void run(ParityCase c) {
@@ -130,8 +157,9 @@ class ParityRunner {
     const CaseResult result = of(c);
     add(c, result);
     // NaNs may differ in their payload.
-    if (++runs_ % 4 == 0 && result.findings.empty() && c.spoilt == Spoilt::nothing)
-      parity_.deterministic = parity_.deterministic && of(c).bits == result.bits;
+    if (++parity_.cases % 4 == 0 && result.findings.empty() && c.spoilt == Spoilt::nothing &&
+        parity_.deterministic)
+      compare_bits(c, result, of(c));
   }
 
   void add(const ParityCase& c, const CaseResult& result) {
@@ -156,17 +184,46 @@ class ParityRunner {
     return calls_.run(c);
   }
 
+  void compare_bits(const ParityCase& c, const CaseResult& a, const CaseResult& b) {
+    if (a.bits == b.bits) return;
+    parity_.deterministic = false;
+    const auto differ = std::mismatch(a.bits.begin(), a.bits.end(), b.bits.begin(), b.bits.end()).first;
+    const auto place = static_cast<std::size_t>(differ - a.bits.begin());
+    for (const Comparison& comparison : a.comparisons)
+      if (place < comparison.end_of_bits) {
+        parity_.differs_in = comparison.call + ": " + comparison.operand + ", " + c.text();
+        return;
+      }
+  }
+
   ParityRow& row_of(const std::string& call, const std::string& operand, const ParityCase& c) {
-    const std::string check = c.rank == 0                   ? "rank 0"
-                              : c.tokens == 0               ? "no tokens"
-                              : c.spoilt != Spoilt::nothing ? "beside NaN or infinity: " + operand
-                                                            : call + ": " + operand;
+    return row(c.rank == 0                   ? "rank 0"
+               : c.tokens == 0               ? "no tokens"
+               : !c.zeros.empty()            ? "zero times NaN or infinity: " + operand
+               : c.spoilt != Spoilt::nothing ? "beside NaN or infinity: " + operand
+                                             : call + ": " + operand);
+  }
+  ParityRow& row(const std::string& check) {
     for (ParityRow& row : parity_.rows)
       if (row.check == check) return row;
     // In the order of the data.
     const auto place = [](const std::string& text) {
-      static constexpr std::string_view order[] = {
-          "shrink:", "expand:", "expand_backward:", "shrink_backward:", "forward:", "backward:", "finite"};
+      static constexpr std::string_view order[] = {"shrink:",
+                                                   "expand:",
+                                                   "expand_backward:",
+                                                   "shrink_backward:",
+                                                   "forward:",
+                                                   "backward:",
+                                                   "shrink in slices",
+                                                   "expand in slices",
+                                                   "shrink of modules",
+                                                   "expand of modules",
+                                                   "expand_backward of modules",
+                                                   "shrink_backward of modules",
+                                                   "expand of tenants",
+                                                   "finite",
+                                                   "beside",
+                                                   "zero times"};
       std::size_t n = 0;
       while (n < std::size(order) && text.compare(0, order[n].size(), order[n]) != 0) ++n;
       return n;
@@ -192,28 +249,40 @@ class ParityRunner {
           return &other;
       return nullptr;
     };
-    const std::string likely = slips_of(c, finding);
-    const ParityCase smallest =
-        simplest_failing(c, [&](const ParityCase& simpler) { return same(of(simpler)) != nullptr; });
-    const CaseResult result = of(smallest);
-    if (const Finding* found = same(result)) finding = *found;  // else it fails now and then
+    const std::string extent = finding.extent;
+    std::string likely = slips_of(c, finding);
+    const bool comes_and_goes = !same(of(c));
+    const ParityCase smallest = comes_and_goes ? c : simplest_failing(c, [&](const ParityCase& simpler) {
+      return same(of(simpler)) != nullptr;
+    });
+    if (!comes_and_goes) {
+      const CaseResult result = of(smallest);
+      if (const Finding* found = same(result)) finding = *found;
+      if (likely.empty()) likely = slips_of(smallest, finding);
+      if (likely.empty()) likely = slips_of_views(smallest.features());
+      if (likely.empty()) likely = finding.hint;
+    } else {
+      likely = "the same case is right when it is run again: a race, or a call leaves something to the next";
+    }
     ParityFailure failure = {.call = finding.call,
                              .operand = finding.operand,
                              .fault = finding.fault,
                              .where = smallest.text(),
                              .found_in = c.text(),
-                             .likely = likely.empty() ? slips_of(smallest, finding) : likely,
+                             .likely = likely,
+                             .extent = extent,
                              .feature = finding.feature,
                              .token = finding.token,
                              .expected = finding.expected,
                              .actual = finding.actual,
                              .bound = finding.bound};
+    if (comes_and_goes) return failure;
     for (const std::string& feature : smallest.features())
       failure.only_with += (failure.only_with.empty() ? "" : ", ") + feature;
     return failure;
   }
   std::string slips_of(const ParityCase& c, const Finding& finding) const {
-    return finding.call.find("modules") != std::string::npos ? "" : calls_.likely_slips(c, finding);
+    return finding.call.find(" of ") != std::string::npos ? "" : calls_.likely_slips(c, finding);
   }
 
   static constexpr std::size_t most_failures = 12;  // explained: a backend that is all wrong has hundreds
@@ -221,29 +290,62 @@ class ParityRunner {
   Calls calls_;
   ParityOptions options_;
   Parity parity_;
-  Index runs_ = 0;
 };
+
+template <class T>
+const char* type_name() {
+  switch (ScalarTraits<T>::format) {
+    case Format::binary16:
+      return "half";
+    case Format::bfloat16:
+      return "bfloat16";
+    default:
+      return std::is_same_v<T, float> ? "float" : std::is_same_v<T, double> ? "double" : "a type of its own";
+  }
+}
+
+/// Poison as far as any row of a case leads by the stride of any of its operands.
+inline Surroundings surroundings_of(const ParityCase& c, Index margin) {
+  using tiedlora::detail::larger;
+  return {margin, larger(c.rank, c.tokens) + 1, larger(larger(c.in, c.out), c.rank) + 9};
+}
 
 /// Runs these cases by a backend for parameters P, x in X, y and dy in Y and dx in Dx.
 template <class P = float, class X = P, class Y = X, class Dx = X, class B>
 Parity parity(const B& backend, std::span<const ParityCase> cases, const ParityOptions& options = {}) {
   tiedlora::detail::require_backend<B, P, X, Y>();
   tiedlora::detail::require_backend<B, P, Dx, Y>();
+  using Modules = SharedInputRun<P, X, Y, Dx, B>;
+  using ForTenants = TenantsRun<P, Y, B>;
+  constexpr bool slices = tiedlora::detail::runs_slices<B>();
   const Memory memory = memory_of(backend);
   const auto run = [&](const ParityCase& c) {
-    CaseResult result = ParityRun<P, X, Y, Dx, B>(backend, memory, c, options.margin).run();
-    if (c.shared_x && c.rank > 0)
-      result.append(SharedInputRun<P, X, Dx, B>(backend, memory, c, options.margin).run());
+    const Surroundings around = surroundings_of(c, options.margin);
+    CaseResult result = ParityRun<P, X, Y, Dx, B>(backend, memory, c, around).run();
+    if constexpr (Modules::is_offered)
+      if (c.shared_x && c.rank > 0) result.append(Modules(backend, memory, c, around).run());
+    if constexpr (ForTenants::is_offered)
+      if (c.tenants && c.rank > 0) result.append(ForTenants(backend, memory, c, around).run());
     return result;
   };
+  using tiedlora::detail::message;
   ParityRunner runner({.run = run,
                        .likely_slips =
                            [](const ParityCase& c, const Finding& finding) {
                              return likely_slips<accumulator_t<P>>(c, draw_numbers<P, X, Y, Dx>(c), finding);
                            },
-                       .runs_slices = tiedlora::detail::runs_slices<B>(),
+                       .runs_slices = slices,
                        .masks_x = tiedlora::detail::masks_x<B>()},
-                      options);
+                      options,
+                      message("parameters in ", type_name<P>(), ", x in ", type_name<X>(), ", y in ",
+                              type_name<Y>(), ", dx in ", type_name<Dx>()),
+                      {{slices, "shrink in slices", {"h"}},
+                       {slices, "expand in slices", {"y"}},
+                       {Modules::shrinks, "shrink of modules", {"h"}},
+                       {Modules::expands, "expand of modules", {"y"}},
+                       {Modules::expands_backward, "expand_backward of modules", {"dh", "dB", "du", "dv"}},
+                       {Modules::shrinks_backward, "shrink_backward of modules", {"dx", "dA"}},
+                       {ForTenants::is_offered, "expand of tenants", {"y"}}});
   for (const ParityCase& c : cases) runner.run(c);
   const ParityCase derivative = derivative_case(options.seed);
   runner.add(derivative, compare_with_differences<P, X, Y, Dx>(derivative, run(derivative)));

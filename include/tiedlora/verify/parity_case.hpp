@@ -34,19 +34,27 @@ struct ParityCase {
   bool wants_dx = true;
   View x = View::dense, h = View::dense, y = View::dense;  ///< where tokens lie
   View dx = View::dense, dh = View::dense, dy = View::dense;
-  View factors = View::dense;  ///< dense or padded: rows of A, columns of B and of their gradients
-  bool overwrite = false;      ///< y and dx
-  double scaling = 1;          ///< the module's
-  double scale = 1;            ///< the call's
+  View factors = View::dense;    ///< dense or padded: rows of A, columns of B
+  View gradients = View::dense;  ///< likewise of dA and dB: their strides are their own
+  bool overwrite = false;        ///< y and dx
+  double scaling = 1;            ///< the module's
+  double scale = 1;              ///< the call's
   bool token_scale = false;
   double dropout = 0;       ///< probability; for backends that mask x
   Index slices = 1;         ///< for backends that run in slices
   bool shared_x = false;    ///< also as several modules with one x, for backends that have these calls
+  bool tenants = false;     ///< also for tenants, likewise
   bool wide_range = false;  ///< numbers of very different sizes
   Spoilt spoilt = Spoilt::nothing;
   double spoiling_value = std::numeric_limits<double>::quiet_NaN();
-  std::uint64_t seed = 0;  ///< of all numbers, paddings and gathered rows
+  /// What is zero, all of it: A, B, u, v, x and with it h, y for dy, s for the call's scale, t for
+  /// token_scale. A spoilt number is the exception. What it is multiplied with is zero then, and the product
+  /// is a NaN.
+  std::string zeros = "";
+  static constexpr const char* all_zeros = "stAuvBxy";  ///< what causes others to be zero comes first
+  std::uint64_t seed = 0;                               ///< of all numbers, paddings and gathered rows
 
+  bool is_zero(char operand) const { return zeros.find(operand) != std::string::npos; }
   bool has(char factor) const { return present.find(factor) != std::string::npos; }
   bool trains(char factor) const { return has(factor) && trained.find(factor) != std::string::npos; }
   bool needs_dh() const { return trains('A') || trains('u') || wants_dx; }
@@ -67,23 +75,31 @@ struct ParityCase {
       if (is_there) result.push_back(what);
     };
     const auto view = [&](const char* operand, View v) {
-      static const char* const names[] = {"", " padded", " gathered by rows", " by pointers"};
+      static const char* const names[] = {"", " padded", " gathered by rows", " by pointers",
+                                          " by pointers with a first_feature"};
       add(v != View::dense, std::string(operand) + names[static_cast<std::size_t>(v)]);
     };
     view("x", x), view("h", h), view("y", y), view("dx", dx), view("dh", dh), view("dy", dy);
-    view("A and B", factors);
+    view("A and B", factors), view("dA and dB", gradients);
     add(!wants_dx, "without dx");
     add(overwrite, "overwrite");
     add(scaling != 1, message("scaling ", scaling));
-    add(scale != 1, message("scale ", scale));
-    add(token_scale, "token_scale");
+    add(scale != 1 && !is_zero('s'), message("scale ", scale));
+    add(token_scale && !is_zero('t'), "token_scale");
     add(dropout != 0, message("dropout ", dropout));
     add(slices != 1, message(slices, " slices"));
-    add(shared_x, "modules with one x");
+    add(shared_x, "modules with one x"), add(tenants, "tenants");
     add(wide_range, "numbers of a wide range");
     static const char* const operands[] = {"", "A", "B", "u", "v", "x", "dy"};
     add(spoilt != Spoilt::nothing,
         message(std::isnan(spoiling_value) ? "NaN in " : "infinity in ", operands[static_cast<int>(spoilt)]));
+    add(zeros == all_zeros, "zeros in all else");
+    for (const char operand : zeros == all_zeros ? "" : zeros)
+      result.push_back(operand == 's'   ? "scale 0"
+                       : operand == 't' ? "token_scale 0"
+                       : operand == 'y' ? "zeros in dy"
+                       : operand == 'x' ? "zeros in x and h"
+                                        : std::string("zeros in ") + operand);
     return result;
   }
 };
@@ -108,6 +124,16 @@ struct Numbers {
             .dropout = dropout};
   }
 };
+
+/// Those that a case has as zeros.
+inline void set_zeros(const ParityCase& c, Numbers& n) {
+  const auto clear = [&](char operand, Matrix& m) {
+    if (c.is_zero(operand)) m = Matrix(m.rows, m.columns);
+  };
+  clear('A', n.A), clear('B', n.B), clear('u', n.u), clear('v', n.v), clear('x', n.x), clear('y', n.dy);
+  if (c.is_zero('s')) n.scale = 0;
+  if (c.is_zero('t')) n.token_scale.assign(n.token_scale.size(), 0);
+}
 
 /// The numbers of a case, as parameters P, x in X, y and dy in Y, and dx in Dx can hold them.
 template <class P, class X, class Y, class Dx>
@@ -137,6 +163,7 @@ Numbers draw_numbers(const ParityCase& c) {
   if (c.token_scale)
     for (Index t = 0; t < c.tokens; ++t) n.token_scale.push_back(static_cast<float>(dice.uniform()));
   n.dropout = {.probability = c.dropout, .seed = c.seed, .step = 2, .input = 3, .first_token = 4};
+  set_zeros(c, n);
   if (c.spoilt != Spoilt::nothing) {
     Matrix* const operands[] = {nullptr, &n.A, &n.B, &n.u, &n.v, &n.x, &n.dy};
     std::vector<double>& values = operands[static_cast<int>(c.spoilt)]->values;

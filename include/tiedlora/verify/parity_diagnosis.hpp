@@ -19,7 +19,8 @@ TIEDLORA_BEGIN_NAMESPACE
 namespace verify {
 inline namespace TIEDLORA_ISA {
 
-/// Cases a little simpler than this one, the greatest steps first.
+/// Cases a little simpler than this one, the greatest steps first; views before sizes, or one token would
+/// hide which view it is.
 inline std::vector<ParityCase> simpler_cases(const ParityCase& c) {
   std::vector<ParityCase> result;
   const auto with = [&](auto member, const auto& value) {
@@ -27,19 +28,25 @@ inline std::vector<ParityCase> simpler_cases(const ParityCase& c) {
     result.push_back(c);
     result.back().*member = value;
   };
+  for (const auto view : {&ParityCase::x, &ParityCase::h, &ParityCase::y, &ParityCase::dx, &ParityCase::dh,
+                          &ParityCase::dy, &ParityCase::factors, &ParityCase::gradients}) {
+    with(view, View::dense);
+    if (c.*view > View::padded) with(view, View::padded);
+    if (c.*view == View::cut_pointers) with(view, View::pointers);
+  }
   for (const auto size : {&ParityCase::tokens, &ParityCase::rank, &ParityCase::in, &ParityCase::out})
     if (c.*size > 1) with(size, Index(1)), with(size, c.*size / 2);
-  for (const auto view : {&ParityCase::x, &ParityCase::h, &ParityCase::y, &ParityCase::dx, &ParityCase::dh,
-                          &ParityCase::dy, &ParityCase::factors}) {
-    with(view, View::dense);
-    if (c.*view == View::gathered || c.*view == View::pointers) with(view, View::padded);
-  }
-  for (const auto flag :
-       {&ParityCase::token_scale, &ParityCase::overwrite, &ParityCase::wide_range, &ParityCase::shared_x})
+  for (const auto flag : {&ParityCase::token_scale, &ParityCase::overwrite, &ParityCase::wide_range,
+                          &ParityCase::shared_x, &ParityCase::tenants})
     with(flag, false);
   with(&ParityCase::wants_dx, true);
   with(&ParityCase::scale, 1.0), with(&ParityCase::scaling, 1.0), with(&ParityCase::dropout, 0.0);
   with(&ParityCase::slices, Index(1)), with(&ParityCase::spoilt, Spoilt::nothing);
+  for (const char operand : c.zeros) {
+    std::string fewer = c.zeros;
+    fewer.erase(fewer.find(operand), 1);
+    with(&ParityCase::zeros, fewer);
+  }
   for (const char factor : {'A', 'B', 'u', 'v'}) {
     const auto without = [&](std::string factors) {
       if (const std::size_t place = factors.find(factor); place != std::string::npos) factors.erase(place, 1);
@@ -74,12 +81,18 @@ ParityCase simplest_failing(ParityCase c, const Fails& fails) {
 struct Slip {
   const char* text;
   void (*make)(const ParityCase& c, Numbers& n);
+  std::string_view operands = {};  ///< of these results; empty: of any
 };
 inline void clear_rank(Matrix& m, Index k) {
   for (Index i = 0; i < m.rows; ++i) m(i, k) = 0;
 }
 inline void clear_feature(Matrix& m, Index i) {
   for (Index j = 0; j < m.columns; ++j) m(i, j) = 0;
+}
+/// Every column of m, or the one of n, times these.
+inline void multiply(Matrix& m, const Matrix& by) {
+  for (Index j = 0; j < m.columns; ++j)
+    for (Index i = 0; i < m.rows; ++i) m(i, j) *= by(i, 0);
 }
 /// The same memory read as if the other index ran first.
 inline void read_transposed(Matrix& m) {
@@ -120,8 +133,51 @@ inline constexpr Slip slips[] = {
        for (Matrix* m : {&n.x, &n.dy, &n.given_h, &n.given_dh})
          if (c.tokens > 0) clear_rank(*m, c.tokens - 1);
      }},
+    {"the module's scaling is applied twice", [](const ParityCase&, Numbers& n) { n.scaling *= n.scaling; }},
+    {"the options' scale is applied twice", [](const ParityCase&, Numbers& n) { n.scale *= n.scale; }},
+    {"token_scale is applied twice",
+     [](const ParityCase&, Numbers& n) {
+       for (float& scale : n.token_scale) scale *= scale;
+     }},
+    {"scaling, scale and token_scale are applied twice",
+     [](const ParityCase&, Numbers& n) {
+       n.scaling *= n.scaling, n.scale *= n.scale;
+       for (float& scale : n.token_scale) scale *= scale;
+     }},
+    {"token_scale is that of the call's first token, for all tokens",
+     [](const ParityCase&, Numbers& n) {
+       if (!n.token_scale.empty()) n.token_scale.assign(n.token_scale.size(), n.token_scale[0]);
+     }},
+    {"u is applied twice", [](const ParityCase&, Numbers& n) { multiply(n.given_h, n.u); }, "y dB dv"},
+    {"u is applied twice", [](const ParityCase&, Numbers& n) { multiply(n.u, n.u); }, "dh"},
+    {"u is applied, which has no place in it",
+     [](const ParityCase&, Numbers& n) { multiply(n.given_h, n.u); }, "du"},
+    {"v is applied twice", [](const ParityCase&, Numbers& n) { multiply(n.v, n.v); }, "y dh dB du"},
+    {"v is applied, which has no place in it", [](const ParityCase&, Numbers& n) { multiply(n.dy, n.v); },
+     "dv"},
     {"dropout is not applied", [](const ParityCase&, Numbers& n) { n.dropout.probability = 0; }},
+    {"dropout forgets first_token", [](const ParityCase&, Numbers& n) { n.dropout.first_token = 0; }},
+    {"dropout forgets step", [](const ParityCase&, Numbers& n) { n.dropout.step = 0; }},
+    {"dropout forgets input", [](const ParityCase&, Numbers& n) { n.dropout.input = 0; }},
+    {"dropout sets to zero, but does not scale the rest",
+     [](const ParityCase& c, Numbers& n) {
+       const double keep = 1 - c.dropout;
+       for (Matrix* m : {&n.x, &n.A})
+         for (double& value : m->values) value *= keep;
+     },
+     "h dA dx"},
 };
+
+/// Whether these would be the numbers found, but for rounding and for so much of their magnitudes.
+inline bool explains(const Matrix& numbers, const Finding& finding, double relative) {
+  if (numbers.values.size() != finding.values.values.size()) return false;
+  for (std::size_t i = 0; i < numbers.values.size(); ++i) {
+    const double error = std::abs(numbers.values[i] - finding.values.values[i]),
+                 magnitude = finding.magnitude.values[i] + std::abs(numbers.values[i]);
+    if (!(error <= finding.tolerance(numbers.values[i], magnitude) + relative * magnitude)) return false;
+  }
+  return true;
+}
 
 /// The texts of the slips that give the numbers found, where the right formula does not.
 template <class Acc>
@@ -142,19 +198,37 @@ std::string likely_slips(const ParityCase& c, const Numbers& before, const Findi
   };
   std::string text;
   for (const Slip& slip : slips) {
+    if (!slip.operands.empty() && slip.operands.find(finding.operand) == std::string_view::npos) continue;
     Numbers n = before;
     n.given_h = right.given_h, n.given_dh = right.given_dh;
     slip.make(c, n);
     compute_by_reference<Acc>(c, n, finding.call != "forward" && finding.call != "backward");
     const Matrix& slipped = result(n);
-    bool fits = slipped.values.size() == finding.values.values.size();
-    for (std::size_t i = 0; fits && i < slipped.values.size(); ++i) {
-      const double error = std::abs(slipped.values[i] - finding.values.values[i]);
-      fits = error <=
-             finding.tolerance(slipped.values[i], finding.magnitude.values[i] + std::abs(slipped.values[i]));
-    }
-    if (fits) text += (text.empty() ? "" : "; or ") + std::string(slip.text);
+    if (explains(slipped, finding, 0)) text += (text.empty() ? "" : "; or ") + std::string(slip.text);
   }
+  // A rounding to the 8 bits of a bfloat16, at most.
+  const bool sums_are_short = c.rank * tiedlora::detail::larger(c.in, c.out) * c.tokens <= 8;
+  if (text.empty() && sums_are_short && explains(result(right), finding, 0x1p-7))
+    text = "something on the way is rounded to 16 bits, or to tf32";
+  return text;
+}
+
+/// What the views tell that a fault is bound to. `features` is what the smallest case cannot do without.
+inline std::string slips_of_views(const std::vector<std::string>& features) {
+  static constexpr struct {
+    const char *view, *slip;
+  } views[] = {{" padded", "'s stride is ignored, or another operand's is used"},
+               {" gathered by rows", "'s rows are ignored"},
+               {" by pointers", "'s pointers are ignored"},
+               {" by pointers with a first_feature", "'s first_feature is ignored"}};
+  std::string text;
+  for (const std::string& feature : features)
+    for (const auto& [view, slip] : views) {
+      const std::string_view ending = view;
+      const std::size_t place = feature.find(ending);
+      if (place == std::string::npos || place + ending.size() != feature.size()) continue;
+      text += (text.empty() ? "" : "; or ") + feature.substr(0, place) + slip;
+    }
   return text;
 }
 

@@ -54,13 +54,13 @@ class ParitySampler {
                     .present = present_.draw(dice_),
                     .trained = trained_.draw(dice_)};
     c.wants_dx = dice_.integer(0, 3) != 0;
-    for (View* view : {&c.x, &c.h, &c.y, &c.dx, &c.dh, &c.dy}) *view = static_cast<View>(dice_.integer(0, 3));
-    c.factors = dice_.coin() ? View::dense : View::padded;
+    for (View* view : {&c.x, &c.h, &c.y, &c.dx, &c.dh, &c.dy}) *view = static_cast<View>(dice_.integer(0, 4));
+    for (View* view : {&c.factors, &c.gradients}) *view = dice_.coin() ? View::dense : View::padded;
     c.overwrite = dice_.coin(), c.token_scale = dice_.coin();
     c.scaling = dice_.coin() ? 1.5 : 1, c.scale = dice_.coin() ? 0.625 : 1;
-    c.dropout = dice_.integer(0, 9) == 0 ? 0.3 : 0;
+    c.dropout = dropout_.draw(dice_);
     c.slices = slices_.draw(dice_);
-    c.shared_x = dice_.integer(0, 3) == 0;
+    c.shared_x = dice_.integer(0, 3) == 0, c.tenants = dice_.integer(0, 3) == 0;
     c.wide_range = dice_.integer(0, 7) == 0;
     c.seed = ++seed_;
     return c;
@@ -85,6 +85,14 @@ class ParitySampler {
     return c;
   }
 
+  /// The same where all that meets it is zero: it must reach the product all the same.
+  ParityCase spoilt_beside_zeros(ParityCase c) {
+    c = spoilt(std::move(c));
+    c.trained = "ABuv", c.wants_dx = c.token_scale = true;
+    c.zeros = ParityCase::all_zeros;
+    return c;
+  }
+
  private:
   static std::vector<std::string> subsets(const std::string& always, const std::string& letters) {
     std::vector<std::string> result = {always};
@@ -93,22 +101,31 @@ class ParitySampler {
     return result;
   }
 
+  static std::vector<std::string> with_all(std::vector<std::string> choices, std::size_t more) {
+    choices.insert(choices.end(), more, "ABuv");
+    return choices;
+  }
+
   std::uint64_t seed_;
   Dice dice_;
   Deck<Index> in_, out_;
   Deck<Index> slices_{{1, 2, 3, 5}};
-  Deck<std::string> present_{subsets("AB", "uv")}, trained_{subsets("", "ABuv")};
+  Deck<double> dropout_{{0, 0, 0, 0, 0, 0, 0, 0.3}};
+  // All of them more often than one in so many, lest du and dv be checked seldom.
+  Deck<std::string> present_{with_all(subsets("AB", "uv"), 2)}, trained_{with_all(subsets("", "ABuv"), 8)};
   Deck<Spoilt> spoilt_{{Spoilt::A, Spoilt::B, Spoilt::u, Spoilt::v, Spoilt::x, Spoilt::dy}};
 };
 
-/// What parity() runs by default: so many cases, then a fifth as many with a NaN or an infinity, some without
-/// tokens, some without features (a share of a module that is cut into more parts than it has features) and
-/// some of rank 0.
+/// What parity() runs by default: so many cases, then a fifth as many with a NaN or an infinity, half as many
+/// of those beside zeros, some without tokens, some without features (a share of a module that is cut into
+/// more parts than it has features) and some of rank 0.
 inline std::vector<ParityCase> usual_cases(std::uint64_t seed, std::size_t count) {
   ParitySampler sampler(seed);
   std::vector<ParityCase> cases = sampler.draw_all(usual_tokens(), usual_ranks(), count);
   for (const ParityCase& c : sampler.draw_all(range(1, 17), range(1, 17), count / 5 + 12))
     cases.push_back(sampler.spoilt(c));
+  for (const ParityCase& c : sampler.draw_all(range(1, 17), range(1, 17), count / 10 + 12))
+    cases.push_back(sampler.spoilt_beside_zeros(c));
   for (const Index rank : {1, 3, 8, 16}) cases.push_back(sampler.draw(0, rank));
   for (Index ParityCase::* const width : {&ParityCase::in, &ParityCase::out})
     for (const Index tokens : {1, 9}) {

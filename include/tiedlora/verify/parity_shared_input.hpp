@@ -27,166 +27,379 @@ template <class B, class P, class X>
 concept ShrinksModules = requires(const B& b, std::span<const Factors<const P>> modules, Tokens<const X> x,
                                   std::span<const Tokens<accumulator_t<P>>> h,
                                   const CallOptions& o) { b.shrink(modules, x, h, o); };
+template <class B, class P, class Y>
+concept ExpandsModules = requires(
+    const B& b, std::span<const Factors<const P>> modules, std::span<const Tokens<const accumulator_t<P>>> h,
+    std::span<const Tokens<Y>> y, const CallOptions& o) { b.expand(modules, h, y, o); };
+template <class B, class P, class Y>
+concept ExpandsModulesBackward = requires(
+    const B& b, std::span<const Factors<const P>> modules, std::span<const Tokens<const accumulator_t<P>>> h,
+    std::span<const Tokens<const Y>> dy, std::span<const Factors<accumulator_t<P>>> gradients,
+    std::span<const Tokens<accumulator_t<P>>> dh,
+    const CallOptions& o) { b.expand_backward(modules, h, dy, gradients, dh, o); };
 template <class B, class P, class X, class Dx>
 concept ShrinksModulesBackward = requires(
     const B& b, std::span<const Factors<const P>> modules, Tokens<const X> x,
     std::span<const Tokens<const accumulator_t<P>>> dh, std::span<const Factors<accumulator_t<P>>> gradients,
     Tokens<Dx> dx, const CallOptions& o) { b.shrink_backward(modules, x, dh, gradients, dx, o); };
 
-/// Four modules: two share A and its gradient, one has an A of its own and another rank, one is not adapted.
-template <class P, class X, class Dx, class B>
+/// Five modules, one more than kernels take at once: up to three share A and its gradient, and B, u and v and
+/// theirs; one has an A of its own and another rank; one is not adapted.
+template <class P, class X, class Y, class Dx, class SomeBackend>
 class SharedInputRun {
   using Acc = accumulator_t<P>;
 
  public:
-  SharedInputRun(const B& backend, const Memory& memory, const ParityCase& c, Index margin)
+  static constexpr bool shrinks = ShrinksModules<SomeBackend, P, X>,
+                        expands = ExpandsModules<SomeBackend, P, Y>,
+                        expands_backward = ExpandsModulesBackward<SomeBackend, P, Y>,
+                        shrinks_backward = ShrinksModulesBackward<SomeBackend, P, X, Dx>;
+  static constexpr bool is_offered = shrinks || expands || expands_backward || shrinks_backward;
+
+  SharedInputRun(const SomeBackend& backend, const Memory& memory, const ParityCase& c, Surroundings around)
       : backend_(backend),
         memory_(memory),
+        around_(around),
         c_(c),
-        margin_(margin),
         dice_(c.seed + 2),
         findings_(c),
-        x_(memory, c.in, c.tokens, c.x, margin, dice_),
-        of_x_(c.in, c.tokens),
-        of_dx_(c.in, c.tokens) {
-    draw<X>(of_x_), draw<Dx>(of_dx_);
-    x_.set(of_x_);
-    for (const Index rank : {c.rank, c.rank / 2 + 1}) {
-      As_.push_back({.values = Matrix(c.in, rank), .gradient = Matrix(c.in, rank)});
-      draw<P>(As_.back().values), draw<Acc>(As_.back().gradient);
-      As_.back().rows = std::make_unique<GuardedRows<P>>(memory, c.in, rank, c.factors, margin, dice_);
-      As_.back().rows->set(As_.back().values);
+        x_(*this, drawn<X>(c.in, c.tokens, 'x', Spoilt::x), c.x),
+        dx_(drawn<Dx>(c.in, c.tokens)),
+        token_scale_(*this, drawn<float>(c.token_scale ? c.tokens : 0, 1, 't'), View::dense) {
+    scales_.assign(token_scale_.values.values.begin(), token_scale_.values.values.end());
+    const Index rank = c.rank, other_rank = c.rank / 2 + 1;
+    for (const Index r : {rank, other_rank}) {
+      const bool first = As_.empty();
+      As_.push_back({.A = {*this, drawn<P>(c.in, r, 'A', first ? Spoilt::A : Spoilt::nothing), c.factors},
+                     .dA = drawn<Acc>(c.in, r)});
     }
-    for (const int a : {dice_.coin() ? -1 : 0, 0, -1, 1}) {
-      const Index rank = a < 0 ? 0 : of(a).values.columns;
-      Module m = {.a = a, .f = {.rank = rank, .in_features = c.in, .out_features = 1, .name = "case"}};
-      if (a >= 0) m.f.A = of(a).rows->data(), m.f.a_stride = of(a).rows->stride();
-      m.dh = Matrix(rank, c.tokens);
-      draw<Acc>(m.dh);
-      m.dh_rows = std::make_unique<GuardedRows<Acc>>(memory, rank, c.tokens, c.dh, margin, dice_);
-      m.dh_rows->set(m.dh);
-      modules_.push_back(std::move(m));
+    const Index other_out = c.out / 2 + 1;
+    const auto add_B = [&](Index out, Index r) {
+      const bool first = Bs_.empty();
+      const auto spoilt = [&](Spoilt operand) { return first ? operand : Spoilt::nothing; };
+      Bs_.push_back({.B = {*this, drawn<P>(out, r, 'B', spoilt(Spoilt::B)), c.factors},
+                     .u = {*this, drawn<P>(r, 1, 'u', spoilt(Spoilt::u)), View::dense},
+                     .v = {*this, drawn<P>(out, 1, 'v', spoilt(Spoilt::v)), View::dense},
+                     .dB = drawn<Acc>(out, r),
+                     .du = drawn<Acc>(r, 1),
+                     .dv = drawn<Acc>(out, 1)});
+    };
+    add_B(c.out, rank), add_B(other_out, rank), add_B(other_out, other_rank);
+    const struct {
+      int A, B;
+    } own[] = {{dice_.coin() ? -1 : 0, 0}, {0, dice_.coin() ? 0 : 1}, {-1, 1}, {1, 2}, {0, 0}};
+    for (const auto& [a, b] : own) {
+      const Index r = a < 0 ? 0 : As_[index(a)].A.values.columns, out = Bs_[index(b)].B.values.rows;
+      const bool spoils = a == 0;
+      modules_.push_back(
+          {.a = a,
+           .b = b,
+           .h = {*this, drawn<Acc>(r, c.tokens, 'x', spoils ? Spoilt::x : Spoilt::nothing), c.h},
+           .dh = {*this, drawn<Acc>(r, c.tokens, 'y', spoils ? Spoilt::dy : Spoilt::nothing), c.dh},
+           .dy = {*this, drawn<Y>(out, c.tokens, 'y', spoils ? Spoilt::dy : Spoilt::nothing), c.dy},
+           .y = drawn<Y>(out, c.tokens)});
+      factors_.push_back(factors(modules_.back()));
     }
-    for (const Module& m : modules_) factors_.push_back(m.f);
   }
 
   CaseResult run() {
-    if constexpr (ShrinksModules<B, P, X>) shrink();
-    if constexpr (ShrinksModulesBackward<B, P, X, Dx>) shrink_backward();
+    if constexpr (shrinks) shrink();
+    if constexpr (expands) expand();
+    if constexpr (expands_backward) expand_backward();
+    if constexpr (shrinks_backward) shrink_backward();
     return findings_.result();
   }
 
  private:
-  struct Module {
-    int a;  ///< which A: -1 none
-    Factors<const P> f;
-    Matrix dh = {};
-    std::unique_ptr<GuardedRows<Acc>> dh_rows = nullptr;
+  /// An operand: what it holds, and that in the backend's memory.
+  template <class T>
+  struct Operand {
+    Operand(SharedInputRun& run, Matrix m, View view)
+        : values(std::move(m)),
+          rows(std::make_unique<GuardedRows<T>>(run.memory_, values.rows, values.columns, view,
+                                                values.columns == 1 ? run.around_.of_vector() : run.around_,
+                                                run.dice_)) {
+      rows->set(values);
+    }
+    Matrix values;
+    std::unique_ptr<GuardedRows<T>> rows;
   };
   struct OneA {
-    Matrix values, gradient;
-    std::unique_ptr<GuardedRows<P>> rows = nullptr;
+    Operand<P> A;
+    Matrix dA;
   };
-  OneA& of(int a) { return As_[static_cast<std::size_t>(a)]; }
+  struct OneB {
+    Operand<P> B, u, v;
+    Matrix dB, du, dv;
+  };
+  struct Module {
+    int a, b;  ///< which A: -1 not adapted
+    Operand<Acc> h, dh;
+    Operand<Y> dy;
+    Matrix y;  ///< before the call
+  };
+  /// What a call writes: numbers by the loops, their sums of magnitudes, and the memory.
+  template <class T>
+  struct Result {
+    Result(SharedInputRun& run, const Matrix& was, View view, bool is_set)
+        : before(was),
+          exact(is_set ? Matrix(was.rows, was.columns) : was),
+          magnitude(absolute(exact)),
+          rows(std::make_unique<GuardedRows<T>>(run.memory_, was.rows, was.columns, view, run.around_,
+                                                run.dice_)) {
+      if (!is_set) rows->set(was);
+    }
+    Matrix before, exact, magnitude;
+    std::unique_ptr<GuardedRows<T>> rows;
+  };
+
+  static constexpr Index most_that_share = 3;
+  static std::size_t index(int i) { return static_cast<std::size_t>(i); }
 
   template <class T>
-  void draw(Matrix& m) {
-    for (double& value : m.values) value = dice_.uniform();
+  Matrix drawn(Index rows, Index columns, char zero = ' ', Spoilt spoilt = Spoilt::nothing) {
+    Matrix m(rows, columns);
+    for (double& value : m.values) value = c_.is_zero(zero) ? 0 : dice_.uniform();
     m.round<T>();
+    const auto size = static_cast<Index>(m.values.size());
+    if (spoilt != Spoilt::nothing && spoilt == c_.spoilt && size > 0)
+      m.values[static_cast<std::size_t>(dice_.integer(0, size - 1))] = c_.spoiling_value;
+    return m;
   }
-  CallOptions options() const {
-    return {.overwrite = c_.overwrite, .dropout = {.probability = c_.dropout, .seed = c_.seed}};
+  CallOptions options(const float* token_scale) const {
+    return {.scale = c_.is_zero('s') ? 0 : c_.scale,
+            .token_scale = c_.token_scale ? token_scale : nullptr,
+            .overwrite = c_.overwrite,
+            .dropout = {.probability = c_.dropout, .seed = c_.seed}};
   }
-  static Factors<const double> loops(const Matrix& A) {
+  /// For the backend, and for the loops.
+  CallOptions options() const { return options(token_scale_.rows->data()); }
+  CallOptions options_of_loops() const { return options(scales_.data()); }
+  CallOptions magnitudes_of_loops() {
+    magnitudes_ = scales_;
+    for (float& value : magnitudes_) value = std::abs(value);
+    return options(magnitudes_.data());
+  }
+
+  Factors<const P> factors(const Module& m) const {
+    const OneB& b = Bs_[index(m.b)];
+    Factors<const P> f = {.scaling = static_cast<Acc>(c_.scaling),
+                          .in_features = c_.in,
+                          .out_features = b.B.values.rows,
+                          .name = "case"};
+    if (m.a < 0) return f;
+    const OneA& a = As_[index(m.a)];
+    f.rank = a.A.values.columns;
+    f.A = a.A.rows->data(), f.a_stride = a.A.rows->stride();
+    f.B = b.B.rows->data(), f.b_stride = b.B.rows->stride();
+    if (c_.has('u')) f.u = b.u.rows->data();
+    if (c_.has('v')) f.v = b.v.rows->data();
+    return f;
+  }
+  Factors<const double> loops_of_A(const Matrix& A) const {
     return {.A = A.values.data(), .a_stride = A.rows, .rank = A.columns, .in_features = A.rows};
   }
-  void shrink() {
-    std::vector<std::unique_ptr<GuardedRows<Acc>>> rows;
-    std::vector<Tokens<Acc>> h;
-    for (const Module& m : modules_) {
-      rows.push_back(std::make_unique<GuardedRows<Acc>>(memory_, m.f.rank, c_.tokens, c_.h, margin_, dice_));
-      h.push_back(m.a < 0 ? Tokens<Acc>() : rows.back()->tokens());
-    }
-    backend_.shrink(std::span<const Factors<const P>>(factors_), Tokens<const X>(x_.tokens()),
-                    std::span<const Tokens<Acc>>(h), options());
-    for (std::size_t m = 0; m < modules_.size(); ++m) {
-      if (modules_[m].a < 0) continue;
-      const Matrix& A = of(modules_[m].a).values;
-      Matrix exact(A.columns, c_.tokens), magnitude = exact;
-      reference::shrink(loops(A), std::as_const(of_x_).tokens(), exact.tokens(), options());
-      const Matrix abs_A = absolute(A), abs_x = absolute(of_x_);
-      reference::shrink(loops(abs_A), abs_x.tokens(), magnitude.tokens(), options());
-      findings_.compare<Acc>("shrink of modules", "h", *rows[m], exact, magnitude, c_.in);
-    }
-    expect_inputs_unchanged("shrink of modules");
+  Factors<const double> loops_of_B(const Matrix& B, const Matrix& u, const Matrix& v) const {
+    return {.B = B.values.data(),
+            .b_stride = B.rows,
+            .u = c_.has('u') ? u.values.data() : nullptr,
+            .v = c_.has('v') ? v.values.data() : nullptr,
+            .scaling = c_.scaling,
+            .rank = B.columns,
+            .out_features = B.rows};
   }
 
-  void shrink_backward() {
-    // Exactly: dx over all modules, and both gradients. `sums` has absolute values.
-    Matrix dx = c_.overwrite ? Matrix(c_.in, c_.tokens) : of_dx_, dx_sums = absolute(dx);
-    std::vector<Matrix> dA, dA_sums;
-    for (const OneA& A : As_) dA.push_back(A.gradient), dA_sums.push_back(absolute(A.gradient));
-    CallOptions add = options();
-    add.overwrite = false;
-    Index ranks = 0;
-    const auto by_reference = [&](const Matrix& A, const Matrix& x, const Matrix& dh, Matrix& gradient,
-                                  Matrix& to) {
-      const Factors<double> g = {.A = gradient.values.data(), .a_stride = c_.in};
-      reference::shrink_backward(loops(A), x.tokens(), dh.tokens(), g, to.tokens(), add);
-    };
+  void shrink() {
+    const char* const call = "shrink of modules";
+    std::vector<Result<Acc>> results;
+    std::vector<Tokens<Acc>> h;
     for (const Module& m : modules_) {
-      if (m.a < 0) continue;
-      const auto a = static_cast<std::size_t>(m.a);
-      by_reference(As_[a].values, of_x_, m.dh, dA[a], dx);
-      by_reference(absolute(As_[a].values), absolute(of_x_), absolute(m.dh), dA_sums[a], dx_sums);
-      ranks += m.f.rank;
+      results.emplace_back(*this, m.h.values, c_.h, true);
+      h.push_back(m.a < 0 ? Tokens<Acc>() : results.back().rows->tokens());
     }
-
-    std::vector<std::unique_ptr<GuardedRows<Acc>>> gradients;
-    for (const OneA& A : As_) {
-      gradients.push_back(
-          std::make_unique<GuardedRows<Acc>>(memory_, c_.in, A.values.columns, c_.factors, margin_, dice_));
-      gradients.back()->set(A.gradient);
+    backend_.shrink(modules(), x(), std::span<const Tokens<Acc>>(h), options());
+    for (std::size_t m = 0; m < modules_.size(); ++m) {
+      if (modules_[m].a < 0) continue;
+      const Matrix &A = As_[index(modules_[m].a)].A.values, abs_A = absolute(A), abs_x = absolute(x_.values);
+      reference::shrink(loops_of_A(A), std::as_const(x_.values).tokens(), results[m].exact.tokens(),
+                        options_of_loops());
+      reference::shrink(loops_of_A(abs_A), abs_x.tokens(), results[m].magnitude.tokens(), options_of_loops());
+      compare(call, "h", results[m], c_.in, true);
     }
-    std::vector<Factors<Acc>> g;
-    std::vector<Tokens<const Acc>> dh;
-    for (const Module& m : modules_) {
-      g.push_back({.rank = m.f.rank, .in_features = c_.in, .out_features = 1, .name = "case"});
-      dh.push_back(m.a < 0 ? Tokens<const Acc>() : Tokens<const Acc>(m.dh_rows->tokens()));
-      if (m.a < 0 || !c_.trains('A')) continue;
-      const GuardedRows<Acc>& rows = *gradients[static_cast<std::size_t>(m.a)];
-      g.back().A = rows.data(), g.back().a_stride = rows.stride();
-    }
-    GuardedRows<Dx> dx_rows(memory_, c_.in, c_.tokens, c_.dx, margin_, dice_);
-    if (!c_.overwrite) dx_rows.set(of_dx_);
-    const char* const call = "shrink_backward of modules";
-    backend_.shrink_backward(std::span<const Factors<const P>>(factors_),
-                             c_.trains('A') ? Tokens<const X>(x_.tokens()) : Tokens<const X>(),
-                             std::span<const Tokens<const Acc>>(dh), std::span<const Factors<Acc>>(g),
-                             c_.wants_dx ? dx_rows.tokens() : Tokens<Dx>(), options());
-    if (c_.wants_dx)  // who goes from module to module rounds it after each
-      findings_.compare<Acc>(call, "dx", dx_rows, dx, dx_sums, ranks, c_.overwrite ? nullptr : &of_dx_, 3);
-    if (c_.trains('A'))
-      for (std::size_t a = 0; a < As_.size(); ++a)
-        findings_.compare<Acc>(call, "dA", *gradients[a], dA[a], dA_sums[a], 2 * c_.tokens, &As_[a].gradient);
     expect_inputs_unchanged(call);
   }
 
-  void expect_inputs_unchanged(const char* call) {
-    findings_.expect_unchanged(call, "x", x_);
-    for (OneA& A : As_) findings_.expect_unchanged(call, "A", *A.rows);
-    for (Module& m : modules_) findings_.expect_unchanged(call, "dh", *m.dh_rows);
+  void expand() {
+    const char* const call = "expand of modules";
+    std::vector<Result<Y>> results;
+    std::vector<Tokens<Y>> y;
+    std::vector<Tokens<const Acc>> h;
+    for (const Module& m : modules_) {
+      results.emplace_back(*this, m.y, c_.y, c_.overwrite);
+      y.push_back(results.back().rows->tokens()), h.push_back(tokens_or_none(m, m.h));
+    }
+    backend_.expand(modules(), std::span<const Tokens<const Acc>>(h), std::span<const Tokens<Y>>(y),
+                    options());
+    for (std::size_t i = 0; i < modules_.size(); ++i) {
+      const Module& m = modules_[i];
+      if (m.a >= 0) {
+        const OneB& b = Bs_[index(m.b)];
+        const Matrix abs_B = absolute(b.B.values), abs_u = absolute(b.u.values), abs_v = absolute(b.v.values),
+                     abs_h = absolute(m.h.values);
+        CallOptions add = options_of_loops();
+        add.overwrite = false;
+        reference::expand(loops_of_B(b.B.values, b.u.values, b.v.values), m.h.values.tokens(),
+                          results[i].exact.tokens(), add);
+        add.token_scale = magnitudes_of_loops().token_scale;
+        reference::expand(loops_of_B(abs_B, abs_u, abs_v), abs_h.tokens(), results[i].magnitude.tokens(),
+                          add);
+      }
+      compare(call, "y", results[i], c_.rank, c_.overwrite);
+    }
+    expect_inputs_unchanged(call);
   }
 
-  const B& backend_;
+  void expand_backward() {
+    const char* const call = "expand_backward of modules";
+    struct Gradients {
+      Result<Acc> dB, du, dv;
+    };
+    std::vector<Gradients> gradients;
+    for (const OneB& b : Bs_)
+      gradients.push_back({.dB = {*this, b.dB, c_.gradients, false},
+                           .du = {*this, b.du, View::dense, false},
+                           .dv = {*this, b.dv, View::dense, false}});
+    std::vector<Result<Acc>> results;
+    std::vector<Tokens<Acc>> dh;
+    std::vector<Tokens<const Acc>> h;
+    std::vector<Tokens<const Y>> dy;
+    std::vector<Factors<Acc>> g;
+    for (const Module& m : modules_) {
+      results.emplace_back(*this, m.dh.values, c_.dh, true);
+      dh.push_back(m.a < 0 ? Tokens<Acc>() : results.back().rows->tokens());
+      h.push_back(tokens_or_none(m, m.h)), dy.push_back(m.dy.rows->tokens());
+      g.push_back(gradient(m));
+      if (m.a < 0) continue;
+      const Gradients& to = gradients[index(m.b)];
+      if (c_.trains('B')) g.back().B = to.dB.rows->data(), g.back().b_stride = to.dB.rows->stride();
+      if (c_.trains('u')) g.back().u = to.du.rows->data();
+      if (c_.trains('v')) g.back().v = to.dv.rows->data();
+    }
+    backend_.expand_backward(modules(), std::span<const Tokens<const Acc>>(h),
+                             std::span<const Tokens<const Y>>(dy), std::span<const Factors<Acc>>(g),
+                             std::span<const Tokens<Acc>>(dh), options());
+    const CallOptions exact = options_of_loops(), magnitudes = magnitudes_of_loops();
+    for (std::size_t i = 0; i < modules_.size(); ++i) {
+      const Module& m = modules_[i];
+      if (m.a < 0) continue;
+      const OneB& b = Bs_[index(m.b)];
+      Gradients& to = gradients[index(m.b)];
+      const auto by_loops = [&](Matrix Result<Acc>::* kind, const Matrix& B, const Matrix& u, const Matrix& v,
+                                const Matrix& h_values, const Matrix& dy_values, const CallOptions& o) {
+        const Factors<double> sums = {.B = (to.dB.*kind).values.data(),
+                                      .b_stride = B.rows,
+                                      .u = (to.du.*kind).values.data(),
+                                      .v = (to.dv.*kind).values.data()};
+        reference::expand_backward(loops_of_B(B, u, v), h_values.tokens(), dy_values.tokens(), sums,
+                                   (results[i].*kind).tokens(), o);
+      };
+      by_loops(&Result<Acc>::exact, b.B.values, b.u.values, b.v.values, m.h.values, m.dy.values, exact);
+      by_loops(&Result<Acc>::magnitude, absolute(b.B.values), absolute(b.u.values), absolute(b.v.values),
+               absolute(m.h.values), absolute(m.dy.values), magnitudes);
+      compare(call, "dh", results[i], c_.out, true);
+    }
+    const Index tokens = most_that_share * c_.tokens;
+    for (Gradients& to : gradients) {
+      if (c_.trains('B')) compare(call, "dB", to.dB, tokens, false);
+      if (c_.trains('u')) compare(call, "du", to.du, c_.out + tokens, false);
+      if (c_.trains('v')) compare(call, "dv", to.dv, c_.rank + tokens, false);
+    }
+    expect_inputs_unchanged(call);
+  }
+
+  void shrink_backward() {
+    const char* const call = "shrink_backward of modules";
+    Result<Dx> dx(*this, dx_, c_.dx, c_.overwrite);
+    std::vector<Result<Acc>> gradients;
+    for (const OneA& A : As_) gradients.emplace_back(*this, A.dA, c_.gradients, false);
+    std::vector<Factors<Acc>> g;
+    std::vector<Tokens<const Acc>> dh;
+    CallOptions add = options_of_loops();
+    add.overwrite = false;
+    Index ranks = 0;
+    for (const Module& m : modules_) {
+      g.push_back(gradient(m)), dh.push_back(tokens_or_none(m, m.dh));
+      if (m.a < 0) continue;
+      ranks += g.back().rank;
+      const Matrix &A = As_[index(m.a)].A.values, abs_A = absolute(A), abs_x = absolute(x_.values),
+                   abs_dh = absolute(m.dh.values);
+      Result<Acc>& to = gradients[index(m.a)];
+      if (c_.trains('A')) g.back().A = to.rows->data(), g.back().a_stride = to.rows->stride();
+      const auto sums = [&](Matrix& gradient) {
+        return Factors<double>{.A = gradient.values.data(), .a_stride = c_.in};
+      };
+      reference::shrink_backward(loops_of_A(A), std::as_const(x_.values).tokens(), m.dh.values.tokens(),
+                                 sums(to.exact), dx.exact.tokens(), add);
+      reference::shrink_backward(loops_of_A(abs_A), abs_x.tokens(), abs_dh.tokens(), sums(to.magnitude),
+                                 dx.magnitude.tokens(), add);
+    }
+    backend_.shrink_backward(modules(), c_.trains('A') ? x() : Tokens<const X>(),
+                             std::span<const Tokens<const Acc>>(dh), std::span<const Factors<Acc>>(g),
+                             c_.wants_dx ? dx.rows->tokens() : Tokens<Dx>(), options());
+    // Who goes from module to module rounds dx after each.
+    if (c_.wants_dx) compare(call, "dx", dx, ranks, c_.overwrite, 4);
+    if (c_.trains('A'))
+      for (Result<Acc>& to : gradients) compare(call, "dA", to, most_that_share * c_.tokens, false);
+    expect_inputs_unchanged(call);
+  }
+
+  std::span<const Factors<const P>> modules() const { return factors_; }
+  Tokens<const X> x() const { return x_.rows->tokens(); }
+  Tokens<const Acc> tokens_or_none(const Module& m, const Operand<Acc>& operand) const {
+    return m.a < 0 ? Tokens<const Acc>() : Tokens<const Acc>(operand.rows->tokens());
+  }
+  /// Of nothing yet.
+  Factors<Acc> gradient(const Module& m) const {
+    const Factors<const P> f = factors(m);
+    return {.scaling = f.scaling,
+            .rank = f.rank,
+            .in_features = f.in_features,
+            .out_features = f.out_features,
+            .name = "case"};
+  }
+
+  template <class T>
+  void compare(const char* call, const char* operand, Result<T>& result, Index roundings, bool is_set,
+               Index stores = 1) {
+    findings_.compare<Acc>(call, operand, *result.rows, result.exact, result.magnitude, roundings,
+                           is_set ? nullptr : &result.before, stores);
+  }
+  void expect_inputs_unchanged(const char* call) {
+    findings_.expect_unchanged(call, "x", *x_.rows);
+    if (c_.token_scale) findings_.expect_unchanged(call, "token_scale", *token_scale_.rows);
+    for (OneA& A : As_) findings_.expect_unchanged(call, "A", *A.A.rows);
+    for (OneB& b : Bs_) {
+      findings_.expect_unchanged(call, "B", *b.B.rows);
+      findings_.expect_unchanged(call, "u", *b.u.rows), findings_.expect_unchanged(call, "v", *b.v.rows);
+    }
+    for (Module& m : modules_) {
+      findings_.expect_unchanged(call, "h", *m.h.rows), findings_.expect_unchanged(call, "dh", *m.dh.rows);
+      findings_.expect_unchanged(call, "dy", *m.dy.rows);
+    }
+  }
+
+  const SomeBackend& backend_;
   const Memory& memory_;
+  Surroundings around_;
   ParityCase c_;
-  Index margin_;
   Dice dice_;
   Findings findings_;
-  GuardedRows<X> x_;
-  Matrix of_x_, of_dx_;
+  Operand<X> x_;
+  Matrix dx_;  // before the call
+  Operand<float> token_scale_;
+  std::vector<float> scales_, magnitudes_;
   std::vector<OneA> As_;
+  std::vector<OneB> Bs_;
   std::vector<Module> modules_;
   std::vector<Factors<const P>> factors_;
 };
