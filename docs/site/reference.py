@@ -16,7 +16,17 @@ from pygments.lexers import CppLexer
 
 WIDTH = 96  # of a declaration on one line
 # What needs no comment in a header.
-STANDARD = {"Scalar": "The type of its numbers.", "begin": "For loops over it.", "end": "For loops over it."}
+STANDARD = {
+    r"\w+::Scalar": "The type of its numbers.",
+    r"\w+::(begin|end)": "For loops over it.",
+    r"\w+Backend::(shrink|expand)(_backward)?": "As Backend says.",
+    r"\w+Backend::runs_slices": "Whether it does its part of CallOptions::slice.",
+    r"\w+Backend::masks_x": "Whether it applies CallOptions::dropout.",
+    r"tl_\w+::size": "sizeof the struct, as its TL_…_INIT sets it.",
+    r"TL_\w+_INIT": "The defaults.",
+}
+# Parts of what is public, which no user calls.
+HIDDEN = r"tiedlora::(reference::(fill|block_features)|verify::ParityRunner)"
 
 
 @dataclasses.dataclass
@@ -192,7 +202,7 @@ def declaration(m):
         arguments = [p.findtext("defname") or "" for p in m.findall("param")]
         return f"#define {name}" + (f"({', '.join(arguments)})" if arguments else "") + (f" {initializer}" if initializer else "")
     if kind == "enum":
-        return "enum " + ("class " if m.get("strong") == "yes" else "") + name
+        return "enum " + ("class " if m.get("strong") == "yes" else "") + name.lstrip("@0123456789")
     if kind == "typedef":
         definition = text_of(m.find("definition"))
         if definition.startswith("typedef"):
@@ -220,7 +230,7 @@ class Reference:
         self.root = root
         self.entries = {}  # file → entries
         self.pages = {}  # name → (page, anchor)
-        self.faults = []
+        self.faults = []  # names without a comment
         self.compounds = {}
         for file in sorted(pathlib.Path(xml_folder).glob("*.xml")):
             for c in xml.etree.ElementTree.parse(file).getroot().iter("compounddef"):
@@ -242,7 +252,7 @@ class Reference:
                 self.add_name(c.findtext("compoundname"), self.place(c)[0])
             if c.get("kind") in ("struct", "class", "namespace", "file"):
                 for m in c.iter("memberdef"):
-                    if not self.public(m) or (c.get("kind") == "file" and not self.place(m)[0].endswith(".h")):
+                    if not self.public(m) or self.is_implied(m) or (c.get("kind") == "file" and not self.place(m)[0].endswith(".h")):
                         continue
                     prefix = c.findtext("compoundname") + "::" if c.get("kind") != "file" else ""
                     self.add_name(prefix + m.findtext("name"), self.place(m)[0])
@@ -259,7 +269,8 @@ class Reference:
             name = match.group(0)
             if len(name) < 3 or name == without:
                 return name
-            for full in (f"{namespace}::{name}", f"tiedlora::{name}", name):
+            inside = f"{namespace}::{name}" if not namespace.endswith(name) else ""  # a class rather than its constructor
+            for full in (inside, f"tiedlora::{name}", name):
                 if full in self.pages and (full.count("::") < 2 or full[10:11].isupper() or "::" in name or namespace in full):
                     target, anchor = self.pages[full]
                     return f'<a href="{up}{target}.html#{anchor}">{name}</a>'
@@ -276,7 +287,7 @@ class Reference:
     def read(self):
         for c in self.compounds.values():
             kind, name = c.get("kind"), c.findtext("compoundname")
-            if kind in ("struct", "class", "union", "concept") and self.public(c) and not self.nested(name):
+            if kind in ("struct", "class", "union", "concept") and self.public(c) and not self.nested(name) and not re.match(HIDDEN, name):
                 self.add(self.compound(c))
             elif kind == "namespace" or (kind == "file" and name.endswith(".h")):
                 prefix = name + "::" if kind == "namespace" else ""
@@ -331,33 +342,41 @@ class Reference:
         )
 
     def shares_comment(self, m, entries):
-        """A function that follows another without a blank line shares its comment."""
-        location, file = m.find("location"), self.place(m)[0]
-        if m.get("kind") != "function" or not entries:
+        """A function that follows another without a blank line shares its comment, and so do macros of constants. Variables of one
+        declaration share theirs."""
+        file, line = self.place(m)
+        above = [e for e in entries if e.kind == m.get("kind") and e.file == file and e.end <= line and e.declarations]
+        if not above or m.get("kind") not in ("function", "define", "variable") or m.findtext("name").endswith("_INIT"):
             return False
-        above = max((e for e in entries if e.end < self.place(m)[1]), key=lambda e: e.end, default=None)
-        if above is None or above.kind != "function" or above.file != file:
+        last = max(above, key=lambda e: e.end)
+        if m.get("kind") == "variable":
+            if last.end == line:
+                last.declarations[-1], shared = (last.declarations[-1][0], "", last.id), last.declarations[-1][1]
+                return shared
             return False
-        lines = (self.root / file).read_text().splitlines()[above.end : int(location.get("line"))]
-        return bool(above.declarations) and all(line.strip() for line in lines)
+        return all(text.strip() for text in (self.root / file).read_text().splitlines()[last.end : line])
 
     def add_member(self, entries, m, prefix, scope):
         file, line = self.place(m)
-        if not file or self.is_implied(m):
-            return
         name = prefix + m.findtext("name")
+        if not file or self.is_implied(m) or re.fullmatch(HIDDEN, name):
+            return
         links = self.linker(page_of(file), scope or "tiedlora", without=m.findtext("name"))
         same = next((e for e in entries if e.name == name and e.kind == m.get("kind") and e.kind == "function"), None)
         entry = same or Entry(m.get("kind"), name, file, line, id=anchor_of(name), namespace=scope)
-        anonymous = m.get("kind") == "enum" and not m.findtext("name")
+        anonymous = m.get("kind") == "enum" and not m.findtext("name").strip("@0123456789")
         if anonymous:
             entry.name = prefix + ", ".join(v.findtext("name") for v in m.findall("enumvalue")[:1]) + ", …"
             entry.id = anchor_of(m.findtext("enumvalue/name"))
         text = comment(m, links)
-        if not text and not anonymous and not self.shares_comment(m, entries):
-            text = self.checked(m, name, links)
+        if not text and not anonymous:
+            shared = self.shares_comment(m, entries)
+            text = shared if isinstance(shared, str) else "" if shared else self.checked(m, name, links)
         location = m.find("location")
-        entry.end = max(entry.end, line, int(location.get("bodyend") or 0))
+        body = int(location.get("bodystart") or 0), int(location.get("bodyend") or 0)
+        entry.end = max(entry.end, line, body[1] if line <= body[0] < line + 20 else 0)
+        if m.get("kind") == "variable" and text:  # of one declaration with those before it
+            self.faults = [f for f in self.faults if not (f.startswith(f"{file}:{line}: ") and f"{prefix}" in f)]
         entry.declarations.append((declaration(m), text, entry.id))
         for v in m.findall("enumvalue"):
             initializer = text_of(v.find("initializer"))
@@ -367,9 +386,9 @@ class Reference:
 
     def checked(self, node, name, links):
         file, line = self.place(node)
-        text = comment(node, links) or STANDARD.get(node.findtext("name"), "")
-        if file.endswith(".h") and node.findtext("name") == "size":
-            text = text or "sizeof the struct, as its TL_…_INIT sets it."
+        text = comment(node, links)
+        if not text:
+            text = next((t for n, t in STANDARD.items() if re.fullmatch(n, name.removeprefix("tiedlora::"))), "")
         if not text:
             self.faults.append(f"{file}:{line}: {name} has no comment")
         return text
