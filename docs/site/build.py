@@ -26,17 +26,18 @@ HERE = ROOT / "docs/site"
 WORK = ROOT / "build/docs"  # what conf.py and the Doxyfile know it as
 OUT = ROOT / "build/site"
 
-# What is in the sidebar, by reader. Pages that are not there (yet) are left out; pages of docs/ that no list has come last.
+# What is in the sidebar, by reader. Pages that are not there are left out; pages of docs/ that no list has come last. Pages of a
+# folder beside a page of its name (docs/benchmarks/*.md) are below that.
 NAVIGATION = {
     "Start": [
-        ("Overview", "docs/README.md"),
-        ("The mathematics", "docs/mathematics.md"),
-        ("Architecture", "docs/architecture.md"),
+        ("All pages", "docs/README.md"),
+        ("Install", "docs/install.md"),
         ("Glossary", "docs/glossary.md"),
     ],
     "I have an engine": [
         ("Inside your engine", "docs/integration.md"),
         ("Many adapters in one batch", "docs/batches.md"),
+        ("Schemes, and what adapters turn into", "docs/adapters.md"),
         ("Files", "docs/files.md"),
         ("From C and Python", "docs/c.md"),
         ("Builds", "docs/builds.md"),
@@ -52,7 +53,9 @@ NAVIGATION = {
         ("The CUDA example", "examples/gpu/cuda/README.md"),
     ],
     "I compare methods": [
-        ("Comparison", "docs/comparison.md"),
+        ("The mathematics", "docs/mathematics.md"),
+        ("What tying costs in quality", "docs/quality.md"),
+        ("Comparison with other libraries", "docs/comparison.md"),
         ("Which scheme for which task", "docs/results.md"),
         ("The study", "examples/study/README.md"),
         ("Benchmarks", "docs/benchmarks.md"),
@@ -60,6 +63,7 @@ NAVIGATION = {
     ],
     "I want to contribute": [
         ("Contributing", "CONTRIBUTING.md"),
+        ("Architecture", "docs/architecture.md"),
         ("The CPU's kernels", "include/tiedlora/backends/cpu/README.md"),
         ("Benchmarking", "bench/README.md"),
         ("Reference values", "tests/golden/README.md"),
@@ -78,14 +82,20 @@ def tracked():
     return subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
+def toctree(lines, caption=""):
+    return "\n\n```{toctree}\n:hidden:\n" + (f":caption: {caption}\n" if caption else "") + "\n" + "\n".join(lines) + "\n```\n"
+
+
 class Site:
     def __init__(self):
         self.pages, self.out = WORK / "pages", OUT
-        self.files = set(tracked()) | {str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md")}
+        self.files = set(tracked())
         listed = [path for entries in NAVIGATION.values() for _, path in entries]
-        docs = sorted(f for f in self.files if re.fullmatch(r"docs/[^/]+\.md", f))
-        self.unlisted = [f for f in docs if f not in listed]
-        self.sources = ["README.md", *(f for f in listed if f in self.files), *self.unlisted]
+        docs = sorted(f for f in self.files if f.startswith("docs/") and f.endswith(".md") and not f.startswith("docs/site/"))
+        self.below = {f: [g for g in docs if os.path.dirname(g) == f[:-3]] for f in docs}
+        children = [g for pages in self.below.values() for g in pages]
+        self.unlisted = [f for f in docs if f not in listed and f not in children]
+        self.sources = ["README.md", *(f for f in listed if f in self.files), *self.unlisted, *children]
         self.listings = set()  # files and folders that a page leads to and that are no pages
         self.faults = []
 
@@ -97,6 +107,8 @@ class Site:
         shutil.rmtree(self.pages, ignore_errors=True)
         for path in self.sources:
             text = self.rewritten((ROOT / path).read_text(), path, self.staged(path))
+            below = [f"{os.path.relpath(g, os.path.dirname(path))[:-3]}" for g in self.below.get(path, [])]
+            text += toctree(below) if below else ""
             self.write(self.staged(path), text + (self.contents() if path == "README.md" else ""))
         static = self.pages / "_static"
         shutil.copytree("/usr/share/javascript/katex", static / "katex", ignore=shutil.ignore_patterns("contrib", "katex.js", "*.mjs"))
@@ -113,9 +125,8 @@ class Site:
         sections = {**NAVIGATION, "More": [("", f) for f in self.unlisted]}
         for caption, entries in sections.items():
             lines = [f"{title} <{path[:-3]}>" if title else path[:-3] for title, path in entries if path in self.files]
-            if lines:
-                text += f"\n```{{toctree}}\n:caption: {caption}\n:hidden:\n\n" + "\n".join(lines) + "\n```\n"
-        return text + "\n```{toctree}\n:caption: Reference\n:hidden:\n\n" + "\n".join(f"reference/{r}" for r in REFERENCE) + "\n```\n"
+            text += toctree(lines, caption) if lines else ""
+        return text + toctree([f"reference/{r}" for r in REFERENCE], "Reference")
 
     def rewritten(self, text, source, target):
         """The Markdown of the page `source` for its place `target` in the site."""
@@ -133,6 +144,9 @@ class Site:
         path, _, anchor = address.partition("#")
         path = os.path.normpath(os.path.join(os.path.dirname(source), path)) if path else source
         here = os.path.dirname(target)
+        if not (ROOT / path).exists():
+            self.faults.append(f"{source}: no file for the link {address}")
+            return label
         if image:
             (self.pages / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / path, self.pages / path)
@@ -141,12 +155,12 @@ class Site:
             path = f"{path}/README.md"
         if path in self.sources:
             page = os.path.relpath(self.staged(path), here)
+            if anchor and re.search(rf'<\w+ (?:id|name)="{re.escape(anchor)}"', (ROOT / path).read_text()):  # no heading
+                return f'<a href="{page[:-3]}.html#{anchor}">{label}</a>'
             return f"[{label}]({page if path != source else ''}{'#' if anchor else ''}{anchor})" if path != source or anchor else label
         folder = re.fullmatch(r"include/tiedlora/(\w+)", path)
         if folder and folder.group(1) in REFERENCE:
             return f"[{label}]({os.path.relpath(f'reference/{folder.group(1)}.md', here)})"
-        if not (ROOT / path).exists():
-            self.faults.append(f"{source}: no file for the link {address}")
         self.listings.add(path)
         return f'<a href="{os.path.relpath(self.listing(path), here)}{"#" if anchor else ""}{anchor}">{label}</a>'
 
@@ -156,19 +170,19 @@ class Site:
         return f"source/{path}/index.html" if (ROOT / path).is_dir() else f"source/{path}.html"
 
     def capabilities(self):
-        """The reference's introductions: `# folder: title` and what follows it. {{page "heading" n}} is the n-th block of code
-        below that heading of a page, which the tests compile."""
+        """The reference's introductions: `# folder: title` and what follows it. {{page text}} is the first block of code of that page
+        that has this text: the tests compile the pages' code."""
         parts = re.split(r"^# (\w+): (.*)$", (HERE / "capabilities.md").read_text(), flags=re.M)[1:]
         for name, title, text in zip(parts[::3], parts[1::3], parts[2::3]):
-            text = re.sub(r'\{\{(\S+) "(.*?)" (\d+)\}\}', lambda m: self.block(*m.groups()), text)
+            text = re.sub(r"\{\{(\S+) (.*?)\}\}", lambda m: self.block(*m.groups()), text)
             yield name, title, self.rewritten(text, "docs/site/capabilities.md", f"reference/{name}.md")
 
-    def block(self, page, heading, n):
-        section = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", (ROOT / page).read_text(), re.S | re.M)
-        blocks = re.findall(r"^```(?:cpp|c|python)\n.*?^```$", section.group(1) if section else "", re.S | re.M)
-        if int(n) >= len(blocks):
-            raise SystemExit(f"docs/site/capabilities.md: {page} has no block {n} of code below \"{heading}\"")
-        return blocks[int(n)]
+    def block(self, page, wanted):
+        blocks = re.findall(r"^```(?:cpp|c|python)\n.*?^```$", (ROOT / page).read_text(), re.S | re.M)
+        found = next((b for b in blocks if wanted in b), None)
+        if not found:
+            self.faults.append(f"docs/site/capabilities.md: {page} has no block of code with {wanted}")
+        return found or ""
 
     def write_listings(self):
         formatter = HtmlFormatter(style="tango", linenos="inline", lineanchors="L", anchorlinenos=True, cssclass="listing")

@@ -75,8 +75,7 @@ def markup(node, links):
         return f'<div class="math">\\[{tex}\\]</div>' if display else f'<span class="math">\\({tex}\\)</span>'
 
     def code(n):
-        text = "".join(" " if t.tag == "sp" else "" for t in n.iter()) and "".join(plain(n))
-        return f"<code>{links(html.escape(text or '', quote=False))}</code>"
+        return f"<code>{links(html.escape(''.join(plain(n)), quote=False))}</code>"
 
     def plain(n):
         yield " " if n.tag == "sp" else (n.text or "")
@@ -313,7 +312,8 @@ class Reference:
         entry = Entry(kind, name, file, line, id=anchor_of(name))
         if kind == "concept":
             code = re.sub(r"^(template<.*?>)\s*concept [\w:]+", r"\1\nconcept " + name.rpartition("::")[2], text_of(c.find("initializer")))
-            code = code.replace("template<", "template <").replace("&&", "\n    &&") if len(code) > WIDTH else code
+            code = code.replace("template<", "template <")
+            code = code.replace("&&", "\n    &&") if len(code) > WIDTH else code
             code = tidy_lines(code) + ";"
         else:
             bases = ", ".join(tidy(text_of(b)) for b in c.findall("basecompoundref"))
@@ -457,17 +457,21 @@ def write_entry(entry, reference, page):
 
 
 def about(header):
-    """What a header says of itself before its first line of code."""
-    lines = []
+    """What a header says of itself before its first line of code, as HTML; further in is set apart."""
+    paragraphs = [""]
     for line in header.read_text().splitlines():
         if not line.startswith("//"):
             break
-        lines.append(line[2:].strip())
-    return " ".join(lines)
-
-
-def as_markdown(text):
-    return re.sub(r"([<*_])", r"\\\1", text)
+        text = html.escape(line[2:].rstrip(), quote=False)
+        if text.startswith("   "):
+            paragraphs += [] if paragraphs[-1].startswith("<pre>") else ["<pre>"]
+            paragraphs[-1] += text[3:] + "\n"
+        elif not text:
+            paragraphs.append("")
+        else:
+            paragraphs += [""] if paragraphs[-1].startswith("<pre>") else []
+            paragraphs[-1] += text
+    return "".join(p + "</pre>" if p.startswith("<pre>") else f"<p>{p.strip()}</p>" for p in paragraphs if p.strip())
 
 
 def write(xml_folder, root, pages, capabilities):
@@ -494,9 +498,9 @@ def write(xml_folder, root, pages, capabilities):
                 continue
             up = "../" * page.count("/")
             source = f'<a href="{up}source/{file}.html">{file}</a>'
-            path.write_text(f"# {header}\n\n{as_markdown(about(root / file))}\n\n{source}\n\n{body}")
+            path.write_text(f"# {header}\n\n{raw(about(root / file))}\n{source}\n\n{body}")
             children.append(page.removeprefix("reference/"))
-            overview.append(f'<h3><a href="{children[-1]}.html">{header}</a></h3>\n<p>{html.escape(about(root / file))}</p>\n<dl class="overview">')
+            overview.append(f'<h3><a href="{children[-1]}.html">{header}</a></h3>\n{about(root / file)}\n<dl class="overview">')
             for e in entries:
                 overview.append(f'<dt><a href="{children[-1]}.html#{e.id}"><code>{html.escape(e.short)}</code></a></dt><dd>{e.brief}</dd>')
             overview.append("</dl>")
