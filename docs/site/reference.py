@@ -420,17 +420,19 @@ def raw(text):
 
 
 def fields(entries, links_of):
-    """Members that are a line each: their declarations and what they are."""
-    rows = []
+    """Members that are a line each: their declarations and what they are. Functions that share a comment stand above it."""
+    groups = []  # (terms, meaning)
     for e in entries:
         for i, (code, text, _) in enumerate(e.declarations):
             anchor = f' id="{e.id}"' if i == 0 else ""
-            meaning = f"<dd>{text}</dd>" if text or e.values or e.members else ""  # else that of the next, or of the one above
-            rows.append(f'<dt{anchor}><pre class="highlight">{colour(code, links_of(e))}</pre></dt>{meaning}')
-            if e.values and i == 0:
-                rows[-1] = rows[-1].removesuffix("</dd>") + values(e, links_of) + "</dd>"
-        if e.members:
-            rows[-1] = rows[-1].removesuffix("</dd>") + fields(e.members, links_of) + "</dd>"
+            term = f'<dt{anchor}><pre class="highlight">{colour(code, links_of(e))}</pre></dt>'
+            meaning = text + (values(e, links_of) if e.values and i == 0 else "") + (fields(e.members, links_of) if e.members else "")
+            above = groups[-1] if groups else None
+            if above and ((not meaning and e.kind == "function") or (not above[1] and e.kind == "variable")):
+                groups[-1] = (above[0] + [term], above[1] or meaning)
+            else:
+                groups.append(([term], meaning))
+    rows = ["".join(terms) + (f"<dd>{meaning}</dd>" if meaning else "") for terms, meaning in groups]
     return '<dl class="fields">\n' + "\n".join(rows) + "\n</dl>" if rows else ""
 
 
@@ -446,8 +448,12 @@ def write_entry(entry, reference, page):
 
     links = links_of(entry)
     parts = []
-    for code, text, _ in entry.declarations:
-        parts.append(f'<div class="highlight declaration"><pre>{colour(code, links)}</pre></div>\n<div class="comment">{text}</div>')
+    for i, (code, text, _) in enumerate(entry.declarations):
+        parts.append(f'<div class="highlight declaration"><pre>{colour(code, links)}</pre></div>')
+        if not text and i:  # shares the comment above: stands above it, too
+            parts[-1], parts[-2] = parts[-2], parts[-1]
+        if text or not i:
+            parts.append(f'<div class="comment">{text}</div>')
     if entry.values:
         parts.append(values(entry, links_of))
     if entry.members:
@@ -489,6 +495,9 @@ def write(xml_folder, root, pages, capabilities):
             path = pages / f"{page}.md"
             path.parent.mkdir(parents=True, exist_ok=True)
             header = file.removeprefix("include/tiedlora/")
+            for above, e in zip(entries, entries[1:]):
+                if e.kind in ("function", "define") and not any(text for _, text, _ in e.declarations):
+                    e.declarations[0] = (e.declarations[0][0], above.declarations[0][1], e.id)
             body = "".join(write_entry(e, reference, page) + "\n" for e in entries)
             for e in entries:
                 objects.append((e.name, e.kind, page, e.id))
