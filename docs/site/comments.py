@@ -27,7 +27,7 @@ def cpp(lines):
         if indented and (previous == "display" or not previous.lstrip().startswith("- ")):
             # Further in: set apart as it stands.
             first, last = previous != "display", not following.startswith("///   ")
-            lines[i] = opening + (" @verbatim" if first else "") + text + (" @endverbatim" if last else "")
+            lines[i] = opening + (" <pre>" if first else "") + literal(text[3:]) + ("</pre>" if last else "")
             previous = "" if last else "display"
         else:
             lines[i] = opening + literal(text)

@@ -24,6 +24,7 @@ STANDARD = {
     r"\w+Backend::masks_x": "Whether it applies CallOptions::dropout.",
     r"tl_\w+::size": "sizeof the struct, as its TL_…_INIT sets it.",
     r"TL_\w+_INIT": "The defaults.",
+    r"verify::\w+::seed": "Of the random choices: the same seed makes the same ones.",
 }
 # Parts of what is public, which no user calls.
 HIDDEN = r"tiedlora::(reference::(fill|block_features)|verify::ParityRunner)"
@@ -68,6 +69,10 @@ def markup(node, links):
     def wrap(tag):
         return lambda n: f"<{tag}>{inner(n)}</{tag}>"
 
+    def paragraph(n):
+        text = inner(n).strip()
+        return f"<div>{text}</div>" if re.search("<(pre|ul|ol|dl|div)", text) else f"<p>{text}</p>"
+
     def formula(n):
         tex = n.text.strip()
         display = tex.startswith("\\[")
@@ -98,7 +103,7 @@ def markup(node, links):
         return f'<dl class="fields">{rows}</dl>'
 
     kinds = {
-        "para": wrap("p"),
+        "para": paragraph,
         "computeroutput": code,
         "ref": lambda n: links(inner(n)),
         "bold": wrap("strong"),
@@ -141,9 +146,9 @@ def comment(definition, links):
 
 
 def colour(code, links):
-    """C++ as HTML, public names as links."""
+    """C++ as HTML, public types as links."""
     text = highlight(code, CppLexer(stripnl=False), HtmlFormatter(nowrap=True)).rstrip("\n")
-    return links(text)
+    return links(text, types=True)
 
 
 # ---- Declarations
@@ -264,9 +269,9 @@ class Reference:
         """Turns the names of public things in code into links."""
         up = "../" * page.count("/")
 
-        def link(match):
+        def link(match, types):
             name = match.group(0)
-            if len(name) < 3 or name == without:
+            if len(name) < 3 or name == without or (types and re.fullmatch(r"[a-z]\w*(?<!_t)", name)):  # a parameter's name, maybe
                 return name
             inside = f"{namespace}::{name}" if not namespace.endswith(name) else ""  # a class rather than its constructor
             for full in (inside, f"tiedlora::{name}", name):
@@ -275,10 +280,10 @@ class Reference:
                     return f'<a href="{up}{target}.html#{anchor}">{name}</a>'
             return name
 
-        def links(text):
+        def links(text, types=False):
             # Not inside of tags and entities; of qualified names the whole.
             return re.sub(
-                r"(<[^>]*>|&\w+;)|(?<![\w/.-])[A-Za-z_]\w*(?:::\w+)*", lambda m: m.group(0) if m.group(1) else link(m), text
+                r"(<[^>]*>|&\w+;)|(?<![\w/.-])[A-Za-z_]\w*(?:::\w+)*", lambda m: m.group(0) if m.group(1) else link(m, types), text
             )
 
         return links
@@ -311,10 +316,12 @@ class Reference:
         kind = c.get("kind")
         entry = Entry(kind, name, file, line, id=anchor_of(name))
         if kind == "concept":
-            code = re.sub(r"^(template<.*?>)\s*concept [\w:]+", r"\1\nconcept " + name.rpartition("::")[2], text_of(c.find("initializer")))
-            code = code.replace("template<", "template <")
-            code = code.replace("&&", "\n    &&") if len(code) > WIDTH else code
-            code = tidy_lines(code) + ";"
+            lines = (self.root / file).read_text().splitlines()
+            first = max(i for i in range(line) if lines[i].startswith("template"))  # Doxygen's text of it lacks the defaults
+            last = first
+            while not (lines[last].endswith(";") and is_balanced("\n".join(lines[first : last + 1]))):
+                last += 1
+            code = "\n".join(lines[first : last + 1])
         else:
             bases = ", ".join(tidy(text_of(b)) for b in c.findall("basecompoundref"))
             tag = "struct" if file.endswith(".h") or kind == "struct" else "class"
@@ -394,8 +401,8 @@ class Reference:
         return text
 
 
-def tidy_lines(code):
-    return "\n".join(re.sub(r"^\s+", "    ", tidy(line) if not line.startswith("    ") else "    " + tidy(line)) for line in code.split("\n"))
+def is_balanced(code):
+    return all(code.count(a) == code.count(b) for a, b in ("()", "{}"))
 
 
 def anchor_of(name):
