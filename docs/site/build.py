@@ -242,6 +242,7 @@ def main():
         faults += broken
     for leftover in (".buildinfo", "objects.inv"):
         (OUT / leftover).unlink(missing_ok=True)
+    shutil.rmtree(OUT / "_sources", ignore_errors=True)
     return 1 if faults or built.returncode else 0
 
 
