@@ -33,6 +33,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The version of this header; TL_VERSION as one number, 10000 * major + 100 * minor + patch. */
 #define TL_VERSION_MAJOR 0
 #define TL_VERSION_MINOR 1
 #define TL_VERSION_PATCH 0
@@ -58,6 +59,7 @@ extern "C" {
 
 /* ---- Errors, version ---- */
 
+/* What a function returns that can fail: one of these. */
 typedef int tl_status;
 enum {
   TL_OK = 0,
@@ -79,6 +81,7 @@ TL_API const char* tl_kernel_isa(void) TL_NOEXCEPT;
 
 /* ---- Types ---- */
 
+/* Sizes, counts and strides, in elements. */
 typedef ptrdiff_t tl_index;
 
 /* What a number is in memory. TL_F16 and TL_BF16 are two bytes each: IEEE 754's binary16, and the upper half
@@ -95,22 +98,23 @@ typedef struct tl_plan tl_plan;       /* which token of a batch goes through whi
  * rows[t] * stride; those of an output must differ. `data` needs the alignment of one element. */
 typedef struct tl_input {
   size_t size;
-  const void* data;
-  tl_type type;
-  tl_index width;
-  tl_index count;
-  tl_index stride;
-  const tl_index* rows;
+  const void* data;     /* first number of slot 0 */
+  tl_type type;         /* of the numbers */
+  tl_index width;       /* features of one token */
+  tl_index count;       /* tokens */
+  tl_index stride;      /* from slot to slot, in elements */
+  const tl_index* rows; /* slot of each token; NULL: the t-th */
 } tl_input;
 
+/* The same, to be written. */
 typedef struct tl_output {
   size_t size;
-  void* data;
-  tl_type type;
-  tl_index width;
-  tl_index count;
-  tl_index stride;
-  const tl_index* rows;
+  void* data;           /* first number of slot 0 */
+  tl_type type;         /* of the numbers */
+  tl_index width;       /* features of one token */
+  tl_index count;       /* tokens */
+  tl_index stride;      /* from slot to slot, in elements */
+  const tl_index* rows; /* slot of each token, all different; NULL: the t-th */
 } tl_output;
 
 /* Dense row-major [count, width]. */
@@ -128,18 +132,19 @@ static inline tl_output tl_output_of(void* data, tl_type type, tl_index width, t
 /* One linear layer, y = W x with W of out_features x in_features. */
 typedef struct tl_module {
   size_t size;
-  const char* name;  /* full path, e.g. "model.layers.0.self_attn.q_proj" */
-  const char* kind;  /* what it is in every layer, e.g. "q_proj" */
-  const char* input; /* modules of a layer with equal labels read the same x; "": only those of its kind */
-  int layer;         /* -1: outside the layers */
-  tl_index in_features;
-  tl_index out_features;
-  tl_index rank;        /* 0: not adapted; of a module list: 0 */
-  double scaling;       /* what the adapter's output is multiplied with; of a module list: 0 */
-  int backward_needs_x; /* whether tl_backward reads x */
+  const char* name;     /* full path, e.g. "model.layers.0.self_attn.q_proj" */
+  const char* kind;     /* what it is in every layer, e.g. "q_proj" */
+  const char* input;    /* modules of a layer with equal labels read the same x; "": only those of its kind */
+  int layer;            /* -1: outside the layers */
+  tl_index in_features; /* length of x */
+  tl_index out_features; /* length of y */
+  tl_index rank;         /* 0: not adapted; of a module list: 0 */
+  double scaling;        /* what the adapter's output is multiplied with; of a module list: 0 */
+  int backward_needs_x;  /* whether tl_backward reads x */
 } tl_module;
 #define TL_MODULE_INIT {sizeof(tl_module), NULL, NULL, NULL, 0, 0, 0, 0, 0.0, 0}
 
+/* A list without modules. */
 TL_API tl_status tl_modules_new(tl_modules** modules) TL_NOEXCEPT;
 TL_API void tl_modules_free(tl_modules* modules) TL_NOEXCEPT; /* NULL: nothing happens; all ..._free alike */
 
@@ -171,6 +176,7 @@ enum {
   TL_GGUF_TRANSFORMERS_NAMES = 2 /* its names, rows as in the file */
 };
 
+/* How tl_adapter_load reads a file. */
 typedef struct tl_load_options {
   size_t size;
   tl_type type; /* of the numbers in memory, whatever the file's are */
@@ -195,6 +201,7 @@ TL_API tl_status tl_adapter_load(const char* path, const tl_modules* modules, co
 TL_API tl_status tl_adapter_save(const tl_adapter* adapter, const char* path,
                                  const char* base_model) TL_NOEXCEPT;
 
+/* Frees it; what a set or a plan still uses of it lives on. NULL: nothing happens. */
 TL_API void tl_adapter_free(tl_adapter* adapter) TL_NOEXCEPT;
 
 /* Starts every factor as the scheme asks, the same numbers for a seed on every machine; the adapter changes
@@ -227,32 +234,34 @@ TL_API tl_status tl_adapter_type(const tl_adapter* adapter, tl_type* type) TL_NO
  * NULL: ones. */
 typedef struct tl_factors {
   size_t size;
-  const void* A;
-  tl_index a_stride;
-  const void* B;
-  tl_index b_stride;
-  const void* u;
-  const void* v;
-  double scaling;
-  tl_index rank;
-  tl_index in_features;
-  tl_index out_features;
+  const void* A;         /* rank rows of in_features numbers */
+  tl_index a_stride;     /* from row to row */
+  const void* B;         /* rank columns of out_features numbers */
+  tl_index b_stride;     /* from column to column */
+  const void* u;         /* rank numbers, or NULL */
+  const void* v;         /* out_features numbers, or NULL */
+  double scaling;        /* of the module */
+  tl_index rank;         /* 0: not adapted */
+  tl_index in_features;  /* length of x */
+  tl_index out_features; /* length of y */
 } tl_factors;
 #define TL_FACTORS_INIT {sizeof(tl_factors), NULL, 0, NULL, 0, NULL, NULL, 0.0, 0, 0, 0}
+/* The pointers are valid until the adapter is freed. */
 TL_API tl_status tl_adapter_factors(const tl_adapter* adapter, tl_index m, tl_factors* factors) TL_NOEXCEPT;
 
 /* ---- Forward and backward of one module ---- */
 
+/* What a call can be told beyond its operands. */
 typedef struct tl_options {
   size_t size;
   double scale; /* times the module's scaling */
   const float*
       token_scale; /* NULL, or one more factor for each token; not in batches, which have their own */
   int overwrite;   /* y (backward: dx) is set, not added to */
-  tl_index ith,
+  tl_index ith,    /* which part, from 0 */
       nth;       /* part ith of nth of shrink or expand, for the host's threads: the same bits for any nth */
   void* scratch; /* NULL, or memory for the calls' h, in bytes; without it they use the stack */
-  size_t scratch_bytes;
+  size_t scratch_bytes; /* of scratch */
 } tl_options;
 #define TL_OPTIONS_INIT {sizeof(tl_options), 1.0, NULL, 0, 0, 1, NULL, 0}
 

@@ -12,8 +12,10 @@
 
 TIEDLORA_BEGIN_NAMESPACE
 
+/// Eigen's half: IEEE 754's binary16.
 template <>
 struct ScalarTraits<Eigen::half> : Scalar16<Format::binary16> {};
+/// Eigen's bfloat16: the upper half of a float.
 template <>
 struct ScalarTraits<Eigen::bfloat16> : Scalar16<Format::bfloat16> {};
 
@@ -30,8 +32,10 @@ struct TokensOf<Matrix> {
                 "tiedlora: tokens are columns: this is row-major, so pass the transpose of a row-major "
                 "[tokens, features] matrix (no copy), or a column-major matrix");
 
+  /// Maps and blocks, whose memory outlives them.
   static constexpr bool is_view = (int{Matrix::Flags} & int{Eigen::NestByRefBit}) == 0;
 
+  /// Its columns as tokens, to read or to write.
   TIEDLORA_VIEW static auto input(const Matrix& m) {
     return Tokens<const typename Matrix::Scalar>{m.derived().data(), m.rows(), m.cols(),
                                                  m.derived().outerStride()};

@@ -40,12 +40,15 @@ class AdapterView {
                                    frozen.size()));
   }
 
+  /// Where each number is; the trained numbers, in layout order; the frozen ones.
   const Layout& layout() const { return layout_; }
   std::span<P> trainable() const { return trainable_; }
   std::span<const Scalar> frozen() const { return frozen_; }
+  /// Module m's share of the arrays, for the calls. Throws Error unless 0 <= m < layout().size().
   Factors<const Scalar> factors(Index m) const {
     return factors_at<Scalar>(layout_, m, trainable_.data(), frozen_.data());
   }
+  /// Eigen maps of module m's factors: A r×in, B out×r, u r, v out; empty where absent.
   auto A(Index m) const { return map_A(factors(m)); }
   auto B(Index m) const { return map_B(factors(m)); }
   auto u(Index m) const { return map_u(factors(m)); }
@@ -66,6 +69,7 @@ class Adapter {
  public:
   using Scalar = P;
 
+  /// All numbers zero.
   explicit Adapter(Layout layout)
       : layout_(std::move(layout)),
         trainable_(layout_.trainable_count()),
@@ -108,6 +112,8 @@ class Adapter {
   }
   ~Adapter() = default;
 
+  /// Where each number is; the trained numbers, in layout order; the frozen ones. What was moved from has
+  /// only the layout: the others throw Error.
   const Layout& layout() const { return layout_; }
   std::span<P> trainable() { return require_numbers(), trainable_.span(); }
   std::span<const P> trainable() const { return require_numbers(), trainable_.span(); }
@@ -135,6 +141,7 @@ class Adapter {
     return shared_frozen_;
   }
 
+  /// Module m's share of the arrays, for the calls. Throws Error unless 0 <= m < layout().size().
   Factors<const P> factors(Index m) const {
     const P* const frozen = frozen_array().data();
     return factors_at<P>(layout_, m, trainable_.data(), frozen);
@@ -152,6 +159,7 @@ class Adapter {
   auto u(Index m) { return map_u(writable_factors(FactorId::u, m)); }
   auto v(Index m) { return map_v(writable_factors(FactorId::v, m)); }
 
+  /// The same numbers as a view, which must not outlive the adapter.
   AdapterView<const P> view() const { return {layout_, trainable(), frozen()}; }
 
   /// The same adapter with numbers of another type, each rounded once. Shares nothing.
@@ -205,13 +213,16 @@ class Gradients {
                 "and bfloat16");
   using Scalar = G;
 
+  /// All zero.
   explicit Gradients(Layout layout)
       : layout_(std::move(layout)), values_(layout_.trainable_count(), PageQuarter::third) {}
 
+  /// The adapter's layout, whose trained part is that of the gradients.
   const Layout& layout() const { return layout_; }
   /// Throws Error where they were moved away, as everything that needs them does.
   std::span<G> values() { return require_numbers(), values_.span(); }
   std::span<const G> values() const { return require_numbers(), values_.span(); }
+  /// Before the next step's first backward.
   void set_zero() { std::fill(values_.begin(), values_.end(), G(0)); }
 
   /// Adds those of another thread or replica. Throws Error if their layouts differ.
@@ -262,8 +273,11 @@ class GradientsView {
                    " numbers, but the array given holds ", values.size());
   }
 
+  /// The adapter's layout, and the numbers in its order.
   const Layout& layout() const { return layout_; }
   std::span<G> values() const { return values_; }
+  /// Where backward of module m writes, and the same as Eigen maps; null or empty where a factor is not
+  /// trained.
   Factors<G> factors(Index m) const { return gradients_at(layout_, m, values_.data()); }
   auto A(Index m) const { return map_A(factors(m)); }
   auto B(Index m) const { return map_B(factors(m)); }

@@ -26,10 +26,11 @@ enum class PageQuarter : unsigned char { first, second, third, fourth };
 template <class T>
 class AlignedArray {
  public:
-  static constexpr std::size_t alignment = 64;
+  static constexpr std::size_t alignment = 64;  ///< of the first number, in bytes: a cache line
   static_assert(alignof(T) <= alignment);
 
   AlignedArray() = default;
+  /// `size` zeros. Throws Error for a negative size or one that no memory can hold.
   explicit AlignedArray(Index size, PageQuarter quarter = PageQuarter::second) : quarter_(quarter) {
     allocate(size);
     std::uninitialized_fill_n(data_, static_cast<std::size_t>(size_), T(0));
@@ -63,6 +64,7 @@ class AlignedArray {
     ::operator delete(block_, std::align_val_t(alignment));
   }
 
+  /// The numbers: a pointer, how many, iterators, spans.
   T* data() { return data_; }
   const T* data() const { return data_; }
   Index size() const { return size_; }

@@ -92,8 +92,8 @@ std::uint64_t fingerprint(const Source& adapter) {
 
 /// An adapter in use: its fingerprint and the scale of its calls (CallOptions::scale, times a token's own).
 struct ActiveAdapter {
-  std::uint64_t fingerprint = 0;
-  double scale = 1;
+  std::uint64_t fingerprint = 0;  ///< of fingerprint()
+  double scale = 1;               ///< 0: not in use
 };
 
 /// What to add to the key of a prompt cache, so that no request reads what was computed under other adapters.

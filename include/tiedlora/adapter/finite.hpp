@@ -17,7 +17,7 @@ TIEDLORA_BEGIN_NAMESPACE
 struct NotFinite {
   Index first = 0;   ///< place of the first of them
   double value = 0;  ///< NaN, or an infinity
-  Index count = 0;
+  Index count = 0;   ///< how many there are
 };
 
 namespace detail {

@@ -26,8 +26,8 @@ TIEDLORA_BEGIN_NAMESPACE
 /// number, as in NameRule: {.fused = "model.layers.*.self_attn.qkv_proj", .parts =
 /// {"model.layers.*.self_attn.q_proj", …}}.
 struct Fusion {
-  std::string fused = {};
-  std::vector<std::string> parts = {};
+  std::string fused = {};                ///< name of the fused layer
+  std::vector<std::string> parts = {};   ///< names of the layers in it, in the order of their outputs
   std::vector<Index> out_features = {};  ///< of each part; split needs them, fuse knows them
 };
 

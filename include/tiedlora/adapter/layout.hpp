@@ -25,8 +25,8 @@ TIEDLORA_BEGIN_NAMESPACE
 /// Exceptions to a layout's one rank and one scaling, by module name (PEFT's rank_pattern and alpha_pattern).
 struct LayoutOptions {
   double scaling = 1;  ///< s. LoRA's is alpha / rank; the Tied-LoRA paper's is 1.
-  std::vector<std::pair<std::string, Index>> ranks = {};  ///< rank 0: the module is not adapted
-  std::vector<std::pair<std::string, double>> scalings = {};
+  std::vector<std::pair<std::string, Index>> ranks = {};      ///< rank 0: the module is not adapted
+  std::vector<std::pair<std::string, double>> scalings = {};  ///< s of some modules
 };
 
 namespace detail {
@@ -73,7 +73,7 @@ class Layout {
 
   /// A contiguous part of a flat array.
   struct Segment {
-    Index offset = 0, count = 0;
+    Index offset = 0, count = 0;  ///< in numbers, not bytes
   };
 
   /// Throws Error, naming the module, for a negative rank, a scaling that is not finite, an override of an
@@ -100,6 +100,7 @@ class Layout {
   /// The same modules, ranks and scalings under another scheme.
   Layout with_scheme(const Scheme& scheme) const { return Layout(modules(), scheme, rank(), options()); }
 
+  /// What it was made from.
   const ModuleList& modules() const { return state_->modules; }
   const Scheme& scheme() const { return state_->scheme; }
   Index size() const { return state_->modules.size(); }       ///< number of modules
@@ -118,6 +119,7 @@ class Layout {
   Index trainable_count(Index m) const { return used_count(m, true); }
   Index frozen_count(Index m) const { return used_count(m, false); }
 
+  /// Whether the scheme has that factor and trains it.
   bool is_trained(FactorId id) const {
     const Factor* factor = scheme().find(id);
     return factor && factor->trained;

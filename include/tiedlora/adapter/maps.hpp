@@ -20,12 +20,15 @@ using EigenLike =
 
 }  // namespace detail
 
+/// A: r×in, row-major.
 template <class P>
 using RowsMap = Eigen::Map<detail::EigenLike<P, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>, 0,
                            Eigen::OuterStride<>>;
+/// B: out×r, column-major.
 template <class P>
 using ColumnsMap = Eigen::Map<detail::EigenLike<P, Eigen::Dynamic, Eigen::Dynamic, Eigen::ColMajor>, 0,
                               Eigen::OuterStride<>>;
+/// u or v.
 template <class P>
 using VectorMap = Eigen::Map<detail::EigenLike<P, Eigen::Dynamic, 1, Eigen::ColMajor>>;
 

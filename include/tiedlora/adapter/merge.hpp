@@ -26,9 +26,9 @@ TIEDLORA_BEGIN_NAMESPACE
 /// column_stride.
 template <class W>
 struct Weight {
-  W* data = nullptr;
-  Index rows = 0;
-  Index columns = 0;
+  W* data = nullptr;        ///< element (0, 0)
+  Index rows = 0;           ///< out_features
+  Index columns = 0;        ///< in_features
   Index row_stride = 0;     ///< columns for a dense row-major weight (PyTorch, C engines)
   Index column_stride = 1;  ///< rows for a dense column-major one (Eigen's default)
 };
@@ -107,6 +107,8 @@ void unmerge(const Factors<P>& f, W&& w, double scale = 1) {
 template <class W>
 class MergedWeight {
  public:
+  /// W += scale · ΔW until the guard dies; W is a Weight or an Eigen matrix. Throws Error, naming the
+  /// module, if the shapes disagree.
   template <class P>
   MergedWeight(const Factors<P>& f, const Weight<W>& w, double scale = 1) : weight_(w) {
     detail::check_weight(f, w);
@@ -146,7 +148,7 @@ MergedWeight(const Factors<P>&, const Weight<W>&, double = 1) -> MergedWeight<W>
 template <class Source>
 struct Weighted {
   const Source* adapter = nullptr;  ///< an Adapter or AdapterView
-  double weight = 1;
+  double weight = 1;                ///< times its ΔW
 };
 
 /// Σ weight · adapter as one plain LoRA of scaling 1, exact but for rounding each product once: ranks are

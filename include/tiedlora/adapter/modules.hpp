@@ -27,8 +27,8 @@ struct Module {
   std::string kind = {};
   /// Modules of one layer with equal labels read the same x. Empty: shared with nothing but its own kind.
   std::string input = {};
-  Index in_features = 0;
-  Index out_features = 0;
+  Index in_features = 0;   ///< length of x
+  Index out_features = 0;  ///< length of y
   bool operator==(const Module&) const = default;
 };
 
@@ -84,12 +84,14 @@ class ModuleList {
     return size() - 1;
   }
 
+  /// How many modules there are.
   Index size() const { return static_cast<Index>(modules_.size()); }
   /// Throws Error unless 0 <= m < size(); as does labels.
   const Module& operator[](Index m) const { return modules_[checked(m)]; }
   auto begin() const { return modules_.begin(); }
   auto end() const { return modules_.end(); }
 
+  /// The index of the module of that name; nothing if there is none.
   std::optional<Index> try_find(std::string_view name) const {
     const auto found = index_by_name_.find(std::string(name));
     if (found == index_by_name_.end()) return std::nullopt;
@@ -113,12 +115,13 @@ class ModuleList {
   /// Small integers that stand for a module's labels: equal exactly where the labels are. Independent of the
   /// layer.
   struct Labels {
-    int kind = 0;
-    int input = 0;
+    int kind = 0;   ///< stands for Module::kind
+    int input = 0;  ///< stands for Module::input
     int occurrence =
         0;  ///< How many modules of the same layer and kind stand before this one (the expert's number).
     Index first_reader = 0;  ///< The first module of the list that reads the same x: it names that input.
   };
+  /// The labels of module m.
   const Labels& labels(Index m) const { return labels_[checked(m)]; }
 
  private:

@@ -17,7 +17,7 @@ TIEDLORA_BEGIN_NAMESPACE
 /// = "model.layers.*.self_attn.q_proj", .file = "blk.*.attn_q"}.
 struct NameRule {
   std::string module = {};  ///< as in Module::name
-  std::string file = {};
+  std::string file = {};    ///< as in the file or the engine
 };
 
 /// Rules between the names of modules and those in a file or an engine; the first that fits counts. A rule
@@ -25,6 +25,7 @@ struct NameRule {
 class NameMap {
  public:
   NameMap() = default;
+  /// The rules in the order in which they are tried.
   NameMap(std::initializer_list<NameRule> rules) : rules_(rules) {}
 
   /// Tried after those that are there.

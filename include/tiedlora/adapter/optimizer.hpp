@@ -30,10 +30,11 @@ TIEDLORA_BEGIN_NAMESPACE
 
 /// One number for each factor.
 struct PerFactor {
-  double A = 1;
-  double B = 1;
-  double u = 1;
-  double v = 1;
+  double A = 1;  ///< of A
+  double B = 1;  ///< of B
+  double u = 1;  ///< of u
+  double v = 1;  ///< of v
+  /// By the factor's name.
   double operator[](FactorId id) const {
     return id == FactorId::A ? A : id == FactorId::B ? B : id == FactorId::u ? u : v;
   }
@@ -41,22 +42,23 @@ struct PerFactor {
 
 /// Where to start a search for learning rates.
 struct LearningRates {
-  double learning_rate = 1e-3;
-  PerFactor factors = {};  ///< each factor's rate as a multiple of learning_rate
+  double learning_rate = 1e-3;  ///< of the factors whose multiple is 1
+  PerFactor factors = {};       ///< each factor's rate as a multiple of learning_rate
 };
 
+/// How AdamW steps. Betas and epsilon default to torch's.
 struct AdamWOptions {
   /// Unset: that of recommended_rates.
   std::optional<double> learning_rate = std::nullopt;
   /// Each factor's rate as a multiple of learning_rate. Unset: those of recommended_rates.
   std::optional<PerFactor> rates = std::nullopt;
-  double beta1 = 0.9;
-  double beta2 = 0.999;
-  double epsilon = 1e-8;
+  double beta1 = 0.9;     ///< decay of the first moment, in [0, 1)
+  double beta2 = 0.999;   ///< decay of the second moment, in [0, 1)
+  double epsilon = 1e-8;  ///< added to the root of the second moment
   /// Decoupled: p -= rate · decay · p. Each factor's as a multiple of weight_decay; u and v start at 1 and
   /// are not decayed.
   double weight_decay = 0;
-  PerFactor decays = {.A = 1, .B = 1, .u = 0, .v = 0};
+  PerFactor decays = {.A = 1, .B = 1, .u = 0, .v = 0};  ///< each factor's decay as a multiple of weight_decay
 };
 
 /// What changes from step to step.
@@ -69,8 +71,8 @@ struct StepOptions {
 
 /// Norm of a gradient and whether all of it is finite.
 struct GradientStatistics {
-  double norm = 0;
-  bool finite = true;
+  double norm = 0;     ///< Euclidean, of all gradients together
+  bool finite = true;  ///< no NaN, no infinity
 };
 
 /// What gradients must be multiplied with so that their norm is at most max_norm (torch's clip_grad_norm_).
@@ -121,11 +123,11 @@ GradientStatistics gradient_statistics(std::span<G> gradients) {
 
 /// The numbers of one AdamW step (Loshchilov and Hutter, arXiv 1711.05101, as torch.optim.AdamW orders it).
 struct AdamWStep {
-  double rate = 0;   ///< of this step, schedule included
-  double decay = 0;  ///< weight decay, before it is multiplied with the rate
-  double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
-  double gradient_scale = 1;
-  std::int64_t step = 1;  ///< 1 in the first
+  double rate = 0;                                    ///< of this step, schedule included
+  double decay = 0;                                   ///< weight decay, before it is multiplied with the rate
+  double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;  ///< as in AdamWOptions
+  double gradient_scale = 1;                          ///< as in StepOptions
+  std::int64_t step = 1;                              ///< 1 in the first
 };
 
 /// The same as what is done with each number p, its moments m and v and its gradient g:
@@ -135,9 +137,10 @@ struct AdamWStep {
 /// copyable, in the type T of the parameters.
 template <class T>
 struct AdamWConstants {
-  T gradient_scale, beta1, rest1, beta2, rest2, keep, rate, root, epsilon;
+  T gradient_scale, beta1, rest1, beta2, rest2, keep, rate, root, epsilon;  ///< as in the formulas
 };
 
+/// The constants of a step, computed in double and rounded once.
 template <class T>
 AdamWConstants<T> adamw_constants(const AdamWStep& s) {
   const double correction1 = 1 - std::pow(s.beta1, static_cast<double>(s.step));
@@ -243,12 +246,13 @@ void adamw_update(const AdamWStep& step, std::span<P> parameters,
 /// moments; AdamW::step is its loop on the host.
 template <class T>
 struct StepPlan {
+  /// A factor's part of the flat array.
   struct Segment {
-    Index offset, count;
-    AdamWConstants<T> constants;
+    Index offset, count;          ///< in numbers
+    AdamWConstants<T> constants;  ///< of all numbers in it
   };
-  Segment segments[4] = {};
-  int size = 0;
+  Segment segments[4] = {};  ///< the first `size` are in use
+  int size = 0;              ///< how many: one for each trained factor
   const Segment* begin() const { return segments; }
   const Segment* end() const { return segments + size; }
 };
@@ -325,6 +329,7 @@ class AdamW {
     return plan;
   }
 
+  /// What it was made with.
   const Layout& layout() const { return layout_; }
   const AdamWOptions& options() const { return options_; }
   const LearningRates& rates() const { return rates_; }  ///< as used: given or recommended

@@ -12,7 +12,7 @@ TIEDLORA_BEGIN_NAMESPACE
 
 /// Why something could not be done: what was wrong, where, and what to do about it.
 struct Failure {
-  std::string message = {};
+  std::string message = {};  ///< whole sentences, to be shown as they are
 };
 
 /// A value or a Failure. Functions that take input from outside (files, a file's claims) have a twin named
@@ -20,9 +20,11 @@ struct Failure {
 template <class T>
 class [[nodiscard]] Result {
  public:
+  /// A value or a Failure becomes a Result by itself: `return value;`, `return Failure{"…"};`.
   Result(T value) : state_(std::move(value)) {}
   Result(Failure failure) : state_(std::move(failure)) {}
 
+  /// Whether there is a value.
   explicit operator bool() const { return state_.index() == 0; }
 
   /// The value. Only where there is one.
@@ -42,6 +44,7 @@ class [[nodiscard]] Result {
 
 /// Success, or why not: the Result of what gives no value.
 using Status = Result<std::monostate>;
+/// The Status of what went well.
 inline Status success() { return std::monostate(); }
 
 namespace detail {

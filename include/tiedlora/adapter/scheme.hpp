@@ -15,7 +15,9 @@ TIEDLORA_BEGIN_NAMESPACE
 /// The four factors of y += s · diag(v) · B · diag(u) · A · x (docs/mathematics.md, E2), in the order in
 /// which they stand in the flat arrays.
 enum class FactorId : std::uint8_t { A, B, v, u };
+/// In the order in which they stand in the flat arrays.
 inline constexpr FactorId all_factors[] = {FactorId::A, FactorId::B, FactorId::v, FactorId::u};
+/// "A", "B", "v" or "u".
 constexpr const char* to_string(FactorId id) {
   constexpr const char* names[] = {"A", "B", "v", "u"};
   return names[static_cast<int>(id)];
@@ -37,23 +39,26 @@ inline constexpr Index all_layers = std::numeric_limits<Index>::max();  ///< one
 /// module takes the first in_features columns of A and the first out_features rows of B, as VeRA does
 /// (docs/mathematics.md, E21).
 struct Tying {
-  Index layers = each_layer;  ///< each_layer, a number g for groups of g, or all_layers
-  Across modules = Across::module;
+  Index layers = each_layer;        ///< each_layer, a number g for groups of g, or all_layers
+  Across modules = Across::module;  ///< which modules of those layers share it
   bool operator==(const Tying&) const = default;
 };
 
 /// How a factor starts. Use the functions of tiedlora::init.
 struct Init {
+  /// One for each function of tiedlora::init.
   enum class Kind : std::uint8_t { constant, kaiming, normal, torch_vera, given };
-  Kind kind = Kind::constant;
-  double value = 0;       ///< constant: the value; kaiming: the gain; normal: the standard deviation
-  std::uint64_t key = 0;  ///< torch_vera: PEFT's projection_prng_key
+  Kind kind = Kind::constant;  ///< zeros and ones are constants
+  double value = 0;            ///< constant: the value; kaiming: the gain; normal: the standard deviation
+  std::uint64_t key = 0;       ///< torch_vera: PEFT's projection_prng_key
   bool operator==(const Init&) const = default;
 
+  /// Whether all numbers start as zero.
   bool is_zero() const { return kind != Kind::torch_vera && kind != Kind::given && value == 0; }
 };
 
 namespace init {
+/// All numbers the same.
 constexpr Init constant(double value) { return {Init::Kind::constant, value, 0}; }
 constexpr Init zeros() { return constant(0); }
 constexpr Init ones() { return constant(1); }
@@ -74,18 +79,18 @@ constexpr Init given() { return {Init::Kind::given, 0, 0}; }
 
 /// What a scheme says of one factor.
 struct Factor {
-  Tying tying = {};
-  bool trained = true;
-  Init init = {};
+  Tying tying = {};     ///< what shares one copy of it
+  bool trained = true;  ///< else frozen: no gradient, no optimiser state
+  Init init = {};       ///< how it starts
   bool operator==(const Factor&) const = default;
 };
 
 /// An adaptation method, as a value. A and B are always there; without u or v that factor is the identity.
 struct Scheme {
-  Factor A = {};
-  Factor B = {};
-  std::optional<Factor> u = std::nullopt;
-  std::optional<Factor> v = std::nullopt;
+  Factor A = {};                           ///< r×in; shrinks x to h
+  Factor B = {};                           ///< out×r; expands h to y
+  std::optional<Factor> u = std::nullopt;  ///< r numbers, times h; absent: ones
+  std::optional<Factor> v = std::nullopt;  ///< out numbers, times y; absent: ones
   bool operator==(const Scheme&) const = default;
 
   /// Null where the factor is absent.
@@ -107,6 +112,7 @@ struct Scheme {
 /// The methods of the literature, with their counts in the table below docs/mathematics.md, E22. A new
 /// relative is one such function; counts, training and files follow from it.
 namespace schemes {
+/// No tying: every module its own.
 inline constexpr Tying own = {each_layer, Across::module};
 
 /// LoRA as PEFT has it (arXiv 2106.09685): A and B of every module's own.

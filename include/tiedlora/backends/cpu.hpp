@@ -21,15 +21,19 @@
 TIEDLORA_BEGIN_NAMESPACE
 inline namespace TIEDLORA_ISA {
 
+/// The backend of calls that name none: kernels for float and 16-bit types in any mixture, for the
+/// translation unit's instruction set; the reference loops for all other types and for a masked x. Stateless.
+/// Beside the four functions of a Backend it has overloads for several modules with one x and for tenants.
 class CpuBackend {
   /// Whether the kernels cover these types in memory.
   template <class... T>
   static constexpr bool has_kernels = ((std::is_same_v<T, float> || is_narrow<T>) && ...);
 
  public:
-  static constexpr bool runs_slices = true;
-  static constexpr bool masks_x = true;
+  static constexpr bool runs_slices = true;  ///< shrink and expand do their part of a slice
+  static constexpr bool masks_x = true;      ///< by the reference loops
 
+  /// h = A·(mask ∘ x).
   template <class P, class X>
   void shrink(const Factors<const P>& f, const Tokens<const X>& x, const Tokens<accumulator_t<P>>& h,
               const CallOptions& o) const {
@@ -38,6 +42,7 @@ class CpuBackend {
     reference::shrink(f, x, h, o);
   }
 
+  /// y += c ∘ v ∘ B·(u ∘ h), or y = … with overwrite.
   template <class P, class Y>
   void expand(const Factors<const P>& f, const Tokens<const accumulator_t<P>>& h, const Tokens<Y>& y,
               const CallOptions& o) const {
@@ -46,6 +51,7 @@ class CpuBackend {
     reference::expand(f, h, y, o);
   }
 
+  /// dh = c u ∘ Bᵀ(v ∘ dy), and adds to the gradients of B, u and v that are there.
   template <class P, class Dy>
   void expand_backward(const Factors<const P>& f, const Tokens<const accumulator_t<P>>& h,
                        const Tokens<const Dy>& dy, const Factors<accumulator_t<P>>& gradient,
@@ -55,6 +61,7 @@ class CpuBackend {
     reference::expand_backward(f, h, dy, gradient, dh, o);
   }
 
+  /// Adds to the gradient of A if it is there, and dx += mask ∘ Aᵀ dh, or dx = … with overwrite.
   template <class P, class X, class Dx>
   void shrink_backward(const Factors<const P>& f, const Tokens<const X>& x,
                        const Tokens<const accumulator_t<P>>& dh, const Factors<accumulator_t<P>>& gradient,

@@ -42,6 +42,7 @@ class MappedFile {
     return {static_cast<const std::byte*>(mapping_.data), mapping_.size};
   }
 
+  /// Maps a file for reading. A Failure where it is not there, no regular file, or cannot be mapped.
   static Result<MappedFile> try_open(const std::filesystem::path& path) {
     MappedFile file;
     Result<detail::system::Mapping> mapping = detail::system::try_map(path);
@@ -78,6 +79,7 @@ class AtomicFile {
   /// not a regular file. A file that is there keeps its permissions.
   static Result<AtomicFile> try_create(const std::filesystem::path& target);
 
+  /// Adds bytes at the end. A Failure where the disk is full or broken.
   Status try_append(std::span<const std::byte> bytes);
   Status try_append(std::string_view text) {
     return try_append(std::as_bytes(std::span(text.data(), text.size())));

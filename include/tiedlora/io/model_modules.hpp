@@ -24,6 +24,7 @@
 
 TIEDLORA_BEGIN_NAMESPACE
 
+/// What the files of a model do not say.
 struct ModelModulesOptions {
   /// The weights are in × out, as those of GPT-2's Conv1D (PEFT's fan_in_fan_out). The file does not tell.
   bool fan_in_fan_out = false;

@@ -21,6 +21,7 @@
 
 TIEDLORA_BEGIN_NAMESPACE
 
+/// What a path leads to, by its first bytes.
 enum class FileKind : std::uint8_t {
   missing,
   empty,
@@ -39,8 +40,8 @@ enum class FileKind : std::uint8_t {
 /// What was found. `what` follows "PATH is" and ends with what to do: "a Git LFS pointer in place of the
 /// file; ...".
 struct SniffedFile {
-  FileKind kind = FileKind::unknown;
-  std::string what = {};
+  FileKind kind = FileKind::unknown;  ///< for programs
+  std::string what = {};              ///< for people
 };
 
 namespace detail {

@@ -106,6 +106,7 @@ void check_backward(const B&, const Factors<P>& f, const X& x, const H& h, const
                             !detail::is_none_t<Dx>, o);
 }
 
+/// The same for the CPU's kernels.
 template <class P, class X, class H, class Dy, class Dx>
 void check_backward(const Factors<P>& f, const X& x, const H& h, const Dy& dy,
                     const Factors<accumulator_t<P>>& gradient, const Dx& dx, const CallOptions& o = {}) {

@@ -35,6 +35,7 @@ void check_forward(const Factors<P>& f, const Tokens<X>& x, const Tokens<Y>& y, 
 
 inline namespace TIEDLORA_ISA {
 
+/// Tells CallOptions from an operand, where an overload leaves out one of the two.
 template <class T>
 concept IsOptions = std::is_same_v<std::remove_cvref_t<T>, CallOptions>;
 
@@ -86,6 +87,7 @@ void check_forward(const B&, const Factors<P>& f, const Tokens<X>& x, const Toke
   if (f.rank > 0) detail::check_room_for_h<B>(f, o, "h");
 }
 
+/// The same for the CPU's kernels.
 template <class P, class X, class Y>
 void check_forward(const Factors<P>& f, const Tokens<X>& x, const Tokens<Y>& y,
                    const Tokens<accumulator_t<P>>& h, const CallOptions& o = {}) {

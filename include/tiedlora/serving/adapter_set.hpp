@@ -26,8 +26,9 @@ TIEDLORA_BEGIN_NAMESPACE
 /// The name of an adapter in an AdapterSet, never used again: not for another adapter, nor in another set of
 /// the process. The upper half is the set's number, the lower counts 0, 1, 2, … as they were added.
 using AdapterId = std::int64_t;
-inline constexpr AdapterId no_adapter = -1;
+inline constexpr AdapterId no_adapter = -1;  ///< stands for none, where an id is asked for
 
+/// What AdapterSet::add looks at.
 struct AddOptions {
   /// That all numbers are finite: one pass over them, which reads all of a mapped file. Without it an adapter
   /// with a NaN makes every output of its tokens NaN.
@@ -57,6 +58,7 @@ class AdapterSnapshot {
 
   AdapterSnapshot() = default;
 
+  /// Whether an adapter of that id was in the set then.
   bool contains(AdapterId id) const { return find(id) != nullptr; }
   Index size() const { return state_ ? state_->count : 0; }  ///< number of adapters
 
@@ -128,9 +130,11 @@ class AdapterSet {
  public:
   using Scalar = P;
 
+  /// For the host model with these modules; empty at first.
   explicit AdapterSet(ModuleList modules)
       : modules_(std::make_shared<const ModuleList>(std::move(modules))) {}
 
+  /// The host's modules, by whose indices the calls go.
   const ModuleList& modules() const { return *modules_; }
 
   /// Takes an adapter for some or all of the host's modules, found by name. Throws Error where an adapted
@@ -217,6 +221,7 @@ class AdapterSet {
     return AdapterSnapshot<P>(published_);
   }
 
+  /// How many adapters there are now.
   Index size() const {
     const std::lock_guard<std::mutex> lock(mutex_);
     return count_;

@@ -17,25 +17,25 @@ TIEDLORA_BEGIN_NAMESPACE
 
 /// What a token goes through: an adapter, times a scale of the request's own, or none.
 struct TokenAdapter {
-  AdapterId adapter = no_adapter;
-  float scale = 1;
+  AdapterId adapter = no_adapter;  ///< no_adapter: the token passes through the base model alone
+  float scale = 1;                 ///< times the adapter's scaling and the call's scale
 };
 
 /// One of several adapters that a token goes through.
 struct AdapterUse {
-  Index token = 0;
-  AdapterId adapter = no_adapter;
-  float scale = 1;
+  Index token = 0;                 ///< its place in the batch
+  AdapterId adapter = no_adapter;  ///< no_adapter: no use
+  float scale = 1;                 ///< times the adapter's scaling and the call's scale
 };
 
 /// What kernels read of a plan. In the sorted order of uses: their tokens, their scales and their adapters'
 /// trained arrays; then the tokens without adapter.
 template <class P>
 struct PlanArrays {
-  const Index* rows = nullptr;
-  const float* scales = nullptr;
-  const P* const* trainables = nullptr;
-  const Index* idle = nullptr;
+  const Index* rows = nullptr;           ///< token of each use
+  const float* scales = nullptr;         ///< scale of each use
+  const P* const* trainables = nullptr;  ///< trained array of each use's adapter
+  const Index* idle = nullptr;           ///< tokens without adapter
 };
 
 /// The plan of one batch: its tokens sorted by adapter, and their places. Made once per batch from a snapshot
@@ -49,7 +49,7 @@ class BatchPlan {
   /// Uses [begin, end) of the sorted order that go through the product of one factor A, or of one B,
   /// together.
   struct Run {
-    Index begin = 0, end = 0;
+    Index begin = 0, end = 0;                      ///< in the sorted order
     const detail::Resident<P>* adapter = nullptr;  ///< of the first of them
     bool is_first = true;      ///< none of its tokens has been through another adapter before
     bool has_tenants = false;  ///< of several adapters, which have the factor in common
@@ -92,6 +92,7 @@ class BatchPlan {
     unfinished.plan = nullptr;
   }
 
+  /// What it was made from.
   const AdapterSnapshot<P>& snapshot() const { return snapshot_; }
   Index tokens() const { return tokens_; }  ///< T, of x and y
   /// Uses of an adapter by a token: how many columns h needs. At most T unless tokens have several adapters.

@@ -29,6 +29,7 @@ class PlanOnDevice {
   static_assert(detail::has_device_memory<B>,
                 "tiedlora: this backend reads the host's memory, and so the plan itself");
 
+  /// Nothing is allocated before the first upload.
   explicit PlanOnDevice(const B& backend) : backend_(&backend) {}
   PlanOnDevice(const PlanOnDevice&) = delete;
   PlanOnDevice& operator=(const PlanOnDevice&) = delete;

@@ -24,20 +24,22 @@ namespace verify {
 /// Numbers that a loss depends on and what the code under test says its derivatives are. In double: with
 /// float arithmetic behind them differences are too coarse to judge by.
 struct Variables {
-  std::string name;
+  std::string name;                  ///< for the table, e.g. "A"
   std::span<double> values;          ///< varied in place, and restored exactly
   std::span<const double> gradient;  ///< ∂loss/∂values, computed at these values before the check
 };
 
+/// How check_gradients takes its differences.
 struct GradientCheckOptions {
   double step = 1e-4;         ///< h in (L(p + h) - L(p - h)) / 2h, times max(1, |p|)
   Index most_per_name = 200;  ///< of longer spans this many elements, chosen by the seed
   std::uint64_t seed = 1;
 };
 
+/// What was found for the variables of one name.
 struct GradientCheckRow {
-  std::string name;
-  Index checked = 0, count = 0;
+  std::string name;              ///< as in Variables
+  Index checked = 0, count = 0;  ///< elements that were varied, of so many
   double relative_error =
       0;  ///< ‖numeric - given‖ / max(‖numeric‖, ‖given‖) over the checked elements; 0 if both are 0
   double largest_error = 0;  ///< absolute, of one element
@@ -46,8 +48,9 @@ struct GradientCheckRow {
 
 /// The result: a row for each variable.
 struct GradientCheck {
-  std::vector<GradientCheckRow> rows;
+  std::vector<GradientCheckRow> rows;  ///< in the order of the variables
 
+  /// The largest of the rows; NaN if one is.
   double relative_error() const {
     double largest = 0;
     for (const GradientCheckRow& row : rows)

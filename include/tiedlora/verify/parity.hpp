@@ -35,6 +35,7 @@
 TIEDLORA_BEGIN_NAMESPACE
 namespace verify {
 
+/// How thorough parity is, and what it tells while it runs.
 struct ParityOptions {
   std::size_t cases = 240;  ///< quick: seconds. 3000 are thorough
   std::uint64_t seed = 1;
@@ -51,6 +52,7 @@ struct ParityOptions {
 /// numbers that are not finite, and those with zeros beside them, have one for each operand.
 struct ParityRow {
   std::string check;  ///< "expand: y"
+  /// Calls that were compared, and those of them that were wrong.
   Index checked = 0, failed = 0;
   double worst = 0;        ///< error in units of its bound: above 1 it is not explained by rounding
   std::string where = {};  ///< the case of that
@@ -65,9 +67,12 @@ struct ParityFailure {
   std::string likely = {};                ///< a slip that gives these numbers; empty: none that is known
   std::string extent = {};                ///< which numbers of found_in: "the last 3 of 7 features"
   std::string only_with = {};             ///< what the smallest case cannot do without; empty: nothing
+  /// A wrong number of the smallest case; of dA and dB `token` is the rank. -1: the fault has no place.
   Index feature = -1, token = -1;
+  /// That number by the reference and by the backend, and how far apart rounding may take the two.
   double expected = 0, actual = 0, bound = 0;
 
+  /// A paragraph to print.
   std::string text() const {
     using tiedlora::detail::message;
     std::string t = message(call, ": ", operand, ": ", fault);
@@ -86,15 +91,18 @@ struct ParityFailure {
 
 /// The report.
 struct Parity {
+  /// What was compared, in the order of the data.
   std::vector<ParityRow> rows;
   std::vector<ParityFailure> failures;  ///< empty: passed
   bool deterministic = true;            ///< two runs gave the same bits
+  /// ParityOptions::require_determinism
   bool determinism_required = false;
   std::string differs_in = {};  ///< where they did not, first: call, operand and case
   std::uint64_t seed = 0;
   std::string types = {};  ///< of parameters, x, y and dx
   std::size_t cases = 0;   ///< that were run
 
+  /// No failure, and deterministic where that was required.
   bool passed() const { return failures.empty() && (deterministic || !determinism_required); }
   /// The first in the order of the data: what goes wrong in shrink spoils what follows it.
   const ParityFailure* first_failure() const { return failures.empty() ? nullptr : &failures.front(); }

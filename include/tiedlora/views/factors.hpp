@@ -16,19 +16,20 @@ TIEDLORA_BEGIN_NAMESPACE
 /// arrays (and, for `name`, its Layout).
 template <class P>
 struct Factors {
-  P* A = nullptr;  ///< row k at A + k · a_stride, in_features long
-  Index a_stride = 0;
-  P* B = nullptr;  ///< column k at B + k · b_stride, out_features long
-  Index b_stride = 0;
-  P* u = nullptr;  ///< rank long; null: ones
-  P* v = nullptr;  ///< out_features long; null: ones
-  accumulator_t<P> scaling = accumulator_t<P>(1);
-  Index rank = 0;  ///< 0: the module is not adapted
-  Index in_features = 0;
-  Index out_features = 0;
-  std::int32_t module = -1;    ///< its index in the module list
-  const char* name = nullptr;  ///< for messages
+  P* A = nullptr;                                  ///< row k at A + k · a_stride, in_features long
+  Index a_stride = 0;                              ///< from row to row of A, in elements
+  P* B = nullptr;                                  ///< column k at B + k · b_stride, out_features long
+  Index b_stride = 0;                              ///< from column to column of B, in elements
+  P* u = nullptr;                                  ///< rank long; null: ones
+  P* v = nullptr;                                  ///< out_features long; null: ones
+  accumulator_t<P> scaling = accumulator_t<P>(1);  ///< s
+  Index rank = 0;                                  ///< 0: the module is not adapted
+  Index in_features = 0;                           ///< length of x
+  Index out_features = 0;                          ///< length of y
+  std::int32_t module = -1;                        ///< its index in the module list
+  const char* name = nullptr;                      ///< for messages
 
+  /// To be read only.
   // A template, or nvcc warns of a conversion to itself.
   template <class Const>
     requires(std::is_same_v<Const, const P> && !std::is_const_v<P>)

@@ -13,8 +13,8 @@ TIEDLORA_BEGIN_NAMESPACE
 /// between the halves. Results are the same bits for every nth. (Backward in threads is cut by tokens:
 /// BlockGradients.)
 struct Slice {
-  Index ith = 0;
-  Index nth = 1;
+  Index ith = 0;  ///< which part, from 0
+  Index nth = 1;  ///< how many parts there are
 };
 
 /// Dropout on the adapter's input, h = A·(mask ∘ x / (1 - probability)), as PEFT's lora_dropout. The mask is
@@ -29,12 +29,13 @@ struct Dropout {
   Index first_token = 0;    ///< number of the view's first token, where a batch is cut into several calls
 };
 
+/// What a call can be told beyond its operands. The defaults: the adapter as it was trained, added to y.
 struct CallOptions {
   double scale = 1;                    ///< times the module's scaling; 0 switches the adapter off
   const float* token_scale = nullptr;  ///< one more factor per token, by its place in the view
   bool overwrite = false;              ///< y (backward: dx) is set instead of added to
-  Dropout dropout = {};
-  Slice slice = {};  ///< of shrink or expand
+  Dropout dropout = {};                ///< off by default
+  Slice slice = {};                    ///< of shrink or expand
   /// For h of forward without h, and dh of backward; scratch_bytes(…) are best. With fewer the tokens go in
   /// blocks; where not one token's fits, in blocks on the stack.
   std::span<std::byte> scratch = {};

@@ -28,19 +28,21 @@ struct ScalarTraits {
   static_assert(sizeof(T) != 2,
                 "tiedlora: an unknown type of 16 bits; include <tiedlora/eigen.hpp> for Eigen's half and "
                 "bfloat16, or specialise tiedlora::ScalarTraits for a type of your own");
-  using accumulator = T;
-  static constexpr Format format = Format::native;
+  using accumulator = T;                            ///< what sums are kept in
+  static constexpr Format format = Format::native;  ///< how the number lies in memory
 };
 
 /// Numbers of 16 bits, summed in float.
 template <Format number>
 struct Scalar16 {
-  using accumulator = float;
-  static constexpr Format format = number;
+  using accumulator = float;                ///< what sums are kept in
+  static constexpr Format format = number;  ///< how the number lies in memory
 };
 
+/// CUDA's half.
 template <>
 struct ScalarTraits<__half> : Scalar16<Format::binary16> {};
+/// CUDA's bfloat16.
 template <>
 struct ScalarTraits<__nv_bfloat16> : Scalar16<Format::bfloat16> {};
 // GCC 12 has the limits of _Float16 on 64-bit ARM, but the type in C only.

@@ -29,14 +29,15 @@ inline namespace TIEDLORA_ISA {
 /// Rows and pointers of an output must be distinct. Plain and trivially copyable.
 template <class T>
 struct Tokens {
-  T* data = nullptr;
-  Index width = 0;   ///< features of one token
-  Index count = 0;   ///< tokens
-  Index stride = 0;  ///< from slot to slot, in elements
-  const Index* rows = nullptr;
-  T* const* pointers = nullptr;
-  Index first_feature = 0;  ///< used with pointers only
+  T* data = nullptr;             ///< first feature of slot 0
+  Index width = 0;               ///< features of one token
+  Index count = 0;               ///< tokens
+  Index stride = 0;              ///< from slot to slot, in elements
+  const Index* rows = nullptr;   ///< slot of each token; null: the t-th
+  T* const* pointers = nullptr;  ///< where each token begins; null: in `data`
+  Index first_feature = 0;       ///< used with pointers only
 
+  /// The first feature of token t.
   TIEDLORA_VIEW T* operator[](Index t) const {
     return pointers ? pointers[t] + first_feature : data + (rows ? rows[t] : t) * stride;
   }
@@ -72,6 +73,7 @@ struct Tokens {
     return cut;
   }
 
+  /// To be read only.
   // A template, or nvcc warns of a conversion to itself.
   template <class Const>
     requires(std::is_same_v<Const, const T> && !std::is_const_v<T>)
@@ -82,6 +84,7 @@ struct Tokens {
 
 /// Stands for an x that backward does not need or a dx that the caller does not want.
 struct None {};
+/// The one value of None, to be given as that operand.
 inline constexpr None none{};
 
 /// How a matrix type is seen as tokens without a copy. eigen.hpp has Eigen's; for a type of your own
@@ -97,7 +100,8 @@ struct TokensOf {
 /// Tokens themselves.
 template <class T>
 struct TokensOf<Tokens<T>> {
-  static constexpr bool is_view = true;
+  static constexpr bool is_view = true;  ///< a view may be a temporary
+  /// The tokens to read, and those to write.
   TIEDLORA_VIEW static Tokens<const T> input(const Tokens<T>& tokens) { return tokens; }
   TIEDLORA_VIEW static Tokens<T> output(const Tokens<T>& tokens) { return tokens; }
 };

@@ -18,11 +18,12 @@ namespace gguf {
 struct Architecture {
   std::string_view name = {};         ///< general.architecture
   std::string_view model_types = {};  ///< model_type in transformers' config.json, one or more between spaces
-  NameMap (*names)() = names::llama;
-  bool permuted = false;        ///< the rows of q and k stand in another order than in transformers
-  bool fan_in_fan_out = false;  ///< transformers keeps the weights in × out
+  NameMap (*names)() = names::llama;  ///< how its modules are called
+  bool permuted = false;              ///< the rows of q and k stand in another order than in transformers
+  bool fan_in_fan_out = false;        ///< transformers keeps the weights in × out
 };
 
+/// Those that this library knows.
 inline constexpr Architecture architectures[] = {
     {.name = "llama", .model_types = " llama mistral mixtral ", .permuted = true},
     {.name = "qwen2", .model_types = " qwen2 "},

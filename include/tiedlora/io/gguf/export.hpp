@@ -28,6 +28,7 @@
 
 TIEDLORA_BEGIN_NAMESPACE
 
+/// What export_gguf writes beside the numbers, and in which type it writes those.
 struct GgufExportOptions {
   gguf::Type type = gguf::Type::F32;  ///< or F16, BF16
   std::string base_model = {};        ///< general.base_model.0.name, for whoever reads the file
@@ -36,9 +37,9 @@ struct GgufExportOptions {
 
 /// What was written.
 struct ExportedGguf {
-  Index modules = 0;
-  Index rank = 0;  ///< the largest
-  std::uintmax_t bytes = 0;
+  Index modules = 0;         ///< how many were written: those of rank 0 are not
+  Index rank = 0;            ///< the largest
+  std::uintmax_t bytes = 0;  ///< of the file
 };
 
 namespace gguf {

@@ -31,7 +31,7 @@ namespace gguf {
 static_assert(std::endian::native == std::endian::little,
               "tiedlora: files are little endian, and their numbers are used as they stand");
 
-inline constexpr std::string_view magic = "GGUF";
+inline constexpr std::string_view magic = "GGUF";        ///< the first four bytes
 inline constexpr std::uint32_t version = 3;              ///< what is written; 2 has the same form
 inline constexpr std::uint32_t default_alignment = 32;   ///< where general.alignment is absent
 inline constexpr std::size_t max_tensor_name = 63;       ///< ggml refuses longer ones
@@ -39,8 +39,8 @@ inline constexpr std::size_t max_tensor_dimensions = 4;  ///< likewise
 
 /// A tensor of an open file.
 struct Tensor {
-  std::string_view name = {};
-  Type type = Type::F32;
+  std::string_view name = {};             ///< e.g. "blk.0.attn_q.weight.lora_a"
+  Type type = Type::F32;                  ///< how its numbers are stored
   std::vector<Index> shape = {};          ///< as in the file: the fastest first, {in, out} for a weight
   std::span<const std::byte> bytes = {};  ///< of a type that is not known: up to the next tensor
 
@@ -57,9 +57,10 @@ struct Tensor {
 /// are.
 class File {
  public:
+  /// A key and its value.
   struct Entry {
-    std::string_view key;
-    Value value;
+    std::string_view key;  ///< e.g. "general.architecture"
+    Value value;           ///< where it lies in the file
   };
 
   /// In the order of the file. Not of a temporary: a loop over open(…).tensors() would outlive the file.

@@ -34,7 +34,7 @@ TIEDLORA_BEGIN_NAMESPACE
 
 /// What became of the tensors, by their names in the file.
 struct GgufReport {
-  std::vector<std::string> used = {};
+  std::vector<std::string> used = {};  ///< applied
   /// Of modules that the host's list does not have, and what GgufLoadOptions::partial left out. A program
   /// that applies the rest must say so, or refuse.
   std::vector<std::string> unused = {};
@@ -42,6 +42,7 @@ struct GgufReport {
   std::vector<std::string> notes = {};    ///< what was left out, and why, in words
 };
 
+/// How strict load_gguf is.
 struct GgufLoadOptions {
   /// Load what can be applied, and leave out, listed in the report, what is no linear module's LoRA: the
   /// embedding's, experts as one tensor. Without it those are refused.
@@ -49,11 +50,12 @@ struct GgufLoadOptions {
   bool check_finite = true;  ///< that all numbers are; costs one pass over them
 };
 
+/// What load_gguf gives.
 template <class P>
 struct LoadedGguf {
-  Adapter<P> adapter;
-  GgufReport report;
-  Provenance source;
+  Adapter<P> adapter;  ///< with the numbers of the file
+  GgufReport report;   ///< what became of its tensors
+  Provenance source;   ///< what it says of its base model
 };
 
 namespace gguf {

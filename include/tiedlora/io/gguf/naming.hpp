@@ -25,14 +25,15 @@ enum class Order : std::uint8_t {
 
 /// An Order that was stated: there is no default, for a wrong one gives an adapter that loads and is wrong.
 struct StatedOrder {
+  /// An Order states itself.
   StatedOrder(Order stated) : value(stated) {}
-  Order value;
+  Order value;  ///< the one that was stated
 };
 
 /// Modules whose rows GGUF keeps permuted, by a file name with '*' as in NameRule, and their heads.
 struct PermutedRows {
-  std::string file = {};
-  Index heads = 0;
+  std::string file = {};  ///< e.g. "blk.*.attn_q"
+  Index heads = 0;        ///< in which its rows are permuted
 };
 
 /// How an adapter's modules are called in a GGUF file.
@@ -42,6 +43,7 @@ struct Naming {
   std::vector<PermutedRows> permuted = {};  ///< for adapters in Order::hugging_face; else empty
   bool names_of_file = false;               ///< modules are called as in the file; `names` is not looked at
 
+  /// What the file calls the module, and which module the file means; nothing if no rule fits.
   std::optional<std::string> to_file(std::string_view module) const {
     return names_of_file ? std::string(module) : names.to_file(module);
   }
@@ -62,9 +64,9 @@ inline Naming as_in_file() {
 
 /// What a Llama model must say of itself: `{.heads = 9, .kv_heads = 3, .weights = Order::gguf}`.
 struct LlamaOptions {
-  Index heads = 0;     ///< num_attention_heads; looked at only where rows are permuted
-  Index kv_heads = 0;  ///< num_key_value_heads
-  StatedOrder weights;
+  Index heads = 0;      ///< num_attention_heads; looked at only where rows are permuted
+  Index kv_heads = 0;   ///< num_key_value_heads
+  StatedOrder weights;  ///< which the adapter was trained on
 };
 
 /// The modules of transformers' Llama (and Mistral, whose GGUF architecture is "llama" too), with "model."

@@ -40,13 +40,14 @@ inline constexpr ValueType value_type_of = std::is_same_v<T, std::uint8_t>    ? 
 
 /// A metadata value, where it lies in the file. What asks for another type than it has gives nothing.
 struct Value {
-  ValueType type = ValueType::u8;
+  ValueType type = ValueType::u8;     ///< of the value; ValueType::array for several
   ValueType element = ValueType::u8;  ///< of an array; else the same as type
   Index count = 1;                    ///< how many elements; 1 where it is no array
   /// The numbers as they stand; the characters of a text; the elements of an array, texts in it with their
   /// lengths.
   std::span<const std::byte> bytes = {};
 
+  /// The characters of a text.
   std::optional<std::string_view> text() const {
     if (type != ValueType::text) return std::nullopt;
     return std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size());
@@ -69,6 +70,7 @@ struct Value {
     return result;
   }
 
+  /// True or false.
   std::optional<bool> boolean() const {
     if (type != ValueType::boolean) return std::nullopt;
     return bytes[0] != std::byte{0};
@@ -122,10 +124,10 @@ struct Value {
 
 /// How ggml stores numbers of a type: in blocks of so many numbers and bytes.
 struct TypeInfo {
-  Type type;
-  std::string_view name;
-  Index block;  ///< numbers
-  Index bytes;  ///< per block
+  Type type;              ///< which one
+  std::string_view name;  ///< as ggml has it, e.g. "Q4_0"
+  Index block;            ///< numbers
+  Index bytes;            ///< per block
 };
 
 /// The types of tensors that occur in files.

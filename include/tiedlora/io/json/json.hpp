@@ -16,6 +16,7 @@
 
 TIEDLORA_BEGIN_NAMESPACE
 
+/// A JSON value, as nlohmann/json has it.
 using Json = nlohmann::json;
 
 namespace detail {

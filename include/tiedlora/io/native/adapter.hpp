@@ -39,11 +39,13 @@
 
 TIEDLORA_BEGIN_NAMESPACE
 
+/// What save_adapter writes beside the numbers.
 struct NativeSaveOptions {
   std::string base_model = {};  ///< name of the model that the adapter belongs to, for whoever reads the file
   Provenance source = {};       ///< what a source said (LoadedPeft::config.source()); base_model goes first
 };
 
+/// What load_adapter expects and checks.
 struct NativeLoadOptions {
   /// The host's modules. Where given, those of the file must be the same, in the same order: else the file
   /// belongs to another base model.
@@ -58,12 +60,14 @@ struct NativeLoadOptions {
 /// A native file that is open and was checked: sizes agree with the layout, nothing unknown is in it. The
 /// numbers are still where they lie in the file.
 struct NativeFile {
-  NativeMetadata metadata;
-  safetensors::File file;
+  NativeMetadata metadata;  ///< what the file says
+  safetensors::File file;   ///< the file itself, open
 
+  /// Modules, scheme, ranks: where each number is.
   const Layout& layout() const { return metadata.layout; }
   /// What the numbers are stored as.
   safetensors::Dtype dtype() const { return trainable().dtype; }
+  /// The two arrays where they lie in the file; of the frozen one, what is not seeded.
   const safetensors::Tensor& trainable() const { return tensor("trainable"); }
   const safetensors::Tensor& frozen() const { return tensor("frozen"); }
 
@@ -278,8 +282,10 @@ class MappedAdapter {
  public:
   using Scalar = P;
 
+  /// map_adapter makes it: from an open file, and the seeded factors.
   MappedAdapter(NativeFile file, AlignedArray<P> frozen) : file_(std::move(file)), made_(std::move(frozen)) {}
 
+  /// What the file says; its numbers as a view; module m's share of them, for the calls.
   const Layout& layout() const { return file_.layout(); }
   const NativeMetadata& metadata() const { return file_.metadata; }
   AdapterView<const P> view() const {

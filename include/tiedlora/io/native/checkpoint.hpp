@@ -24,7 +24,7 @@ TIEDLORA_BEGIN_NAMESPACE
 
 /// Where training stands.
 struct TrainingPosition {
-  std::int64_t step = 0;
+  std::int64_t step = 0;  ///< steps taken
   /// Where the host's data stand, in the host's own words (UTF-8): a random generator's state, an epoch and
   /// an index. Comes back as it was.
   std::string data = {};
@@ -33,10 +33,10 @@ struct TrainingPosition {
 /// What training goes on from, bit by bit as if it had not been interrupted.
 template <class P>
 struct Checkpoint {
-  Adapter<P> adapter;
-  AdamW<P> optimizer;
-  TrainingPosition position = {};
-  std::string base_model = {};
+  Adapter<P> adapter;              ///< with the numbers of that step
+  AdamW<P> optimizer;              ///< with both moments and the step count
+  TrainingPosition position = {};  ///< as it was saved
+  std::string base_model = {};     ///< likewise
 };
 
 namespace detail {

@@ -27,13 +27,14 @@ inline constexpr int native_format_version = 1;
 
 /// What a native file says of its numbers, and of what they belong to.
 struct NativeMetadata {
-  Layout layout;
+  Layout layout;                                     ///< modules, scheme, ranks and scalings
   std::string base_model = {};                       ///< as given when it was saved
   std::optional<std::uint64_t> seed = std::nullopt;  ///< of Adapter::initialize
   /// By FactorId: whether a frozen factor is not in the file, because its init and the seed give its numbers.
   std::array<bool, 4> seeded = {};
   Provenance source = {};  ///< what the source of the adapter said; its base_model is the one above
 
+  /// Whether that factor is not in the file.
   bool is_seeded(FactorId id) const { return seeded[static_cast<std::size_t>(id)]; }
 };
 

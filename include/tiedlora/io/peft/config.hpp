@@ -25,22 +25,24 @@ TIEDLORA_BEGIN_NAMESPACE
 /// Which modules an adapter_config.json names: a list of names or of their ends, a regular expression that
 /// describes the whole name, or "all-linear".
 struct PeftTargets {
-  std::vector<std::string> names = {};
-  std::string pattern = {};
-  bool all_linear = false;
+  std::vector<std::string> names = {};  ///< or ends of names: "q_proj"
+  std::string pattern = {};             ///< of Python's `re`; describes the whole name
+  bool all_linear = false;              ///< "all-linear": every linear module but the head
   bool operator==(const PeftTargets&) const = default;
 
+  /// Whether it names nothing.
   bool empty() const { return names.empty() && pattern.empty() && !all_linear; }
 };
 
 /// What an adapter_config.json says: the function that its adapter computes, and what that belongs to.
 struct PeftConfig : Provenance {
+  /// peft_type: the two that are read here.
   enum class Type : std::uint8_t { lora, vera };
-  Type type = Type::lora;
-  Index rank = 8;  ///< r
+  Type type = Type::lora;  ///< which of the two
+  Index rank = 8;          ///< r
 
   // LoRA
-  double alpha = 8;
+  double alpha = 8;                                                ///< lora_alpha
   bool rank_stabilized = false;                                    ///< use_rslora
   std::vector<std::pair<std::string, Index>> rank_pattern = {};    ///< in the order of the file
   std::vector<std::pair<std::string, double>> alpha_pattern = {};  ///< likewise
@@ -49,9 +51,9 @@ struct PeftConfig : Provenance {
   std::uint64_t projection_key = 0;  ///< projection_prng_key
   bool has_projection = true;        ///< save_projection: A and B are in the file
 
-  PeftTargets targets = {}, excluded = {};
+  PeftTargets targets = {}, excluded = {};                  ///< target_modules, exclude_modules
   std::optional<std::vector<Index>> layers = std::nullopt;  ///< layers_to_transform
-  std::vector<std::string> layers_pattern = {};
+  std::vector<std::string> layers_pattern = {};             ///< under which names layers are numbered
   bool weight_tying = false;  ///< ensure_weight_tying: what adapts an embedding adapts lm_head, too
 
   std::vector<std::string> notes = {};  ///< what was passed over, for whoever loads the adapter
@@ -60,6 +62,7 @@ struct PeftConfig : Provenance {
   const Provenance& source() const { return *this; }
 };
 
+/// What a config may ask for without being refused.
 struct PeftConfigOptions {
   /// That the host's base weights are the residual ones which init_lora_weights = "pissa", "olora" and their
   /// kind leave. Without it such adapters are refused: on the original weights they are silently wrong.

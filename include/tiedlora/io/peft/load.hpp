@@ -35,6 +35,7 @@
 
 TIEDLORA_BEGIN_NAMESPACE
 
+/// How strict load_peft is.
 struct PeftLoadOptions {
   /// That the host's weights are the residual ones which init_lora_weights = "pissa", "olora" and their kind
   /// leave. Without it such adapters are refused: on the original weights they are silently wrong.
@@ -54,7 +55,7 @@ struct PeftLoadOptions {
 
 /// What became of the tensors, by their names in the file.
 struct PeftReport {
-  std::vector<std::string> used = {};
+  std::vector<std::string> used = {};  ///< applied
   /// Of modules that the host's list does not have, and what PeftLoadOptions::partial left out. A program
   /// that applies the rest must say so, or refuse.
   std::vector<std::string> unused = {};
@@ -65,11 +66,12 @@ struct PeftReport {
   std::vector<std::string> notes = {};  ///< what was passed over or left out, and why, in words
 };
 
+/// What load_peft gives.
 template <class P>
 struct LoadedPeft {
-  Adapter<P> adapter;
-  PeftReport report;
-  PeftConfig config;
+  Adapter<P> adapter;  ///< with the numbers of the file
+  PeftReport report;   ///< what became of its tensors
+  PeftConfig config;   ///< adapter_config.json
 };
 
 namespace detail {

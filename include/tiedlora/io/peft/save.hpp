@@ -38,16 +38,18 @@ enum class PeftForm : std::uint8_t {
   smallest  ///< vera where it is possible and takes fewer bytes, else lora
 };
 
+/// Where the scaling s goes.
 enum class PeftScale : std::uint8_t {
   baked,      ///< s is multiplied into B; lora_alpha = r. Programs that read less of the config agree.
   lora_alpha  ///< s stays in lora_alpha and alpha_pattern, so that A and B keep their bits
 };
 
+/// What save_peft writes, and how.
 struct PeftSaveOptions {
   std::string base_model = {};  ///< base_model_name_or_path
   std::string task_type = {};   ///< e.g. "CAUSAL_LM"
   Provenance source = {};  ///< what a source said (LoadedPeft::config.source()); the caller's word goes first
-  PeftForm form = PeftForm::lora;
+  PeftForm form = PeftForm::lora;                      ///< as what PEFT gets the adapter
   PeftScale scale = PeftScale::baked;                  ///< of form lora; VeRA has no alpha: v takes s
   safetensors::Dtype dtype = safetensors::Dtype::F32;  ///< what is written
   bool save_projection = true;  ///< of form vera; false: A and B are left out, which their init must give
@@ -57,9 +59,9 @@ struct PeftSaveOptions {
 
 /// What was written.
 struct SavedPeft {
-  PeftForm form = PeftForm::lora;
-  Index rank = 0;            ///< the largest
-  std::uintmax_t bytes = 0;  ///< of both files
+  PeftForm form = PeftForm::lora;  ///< what `smallest` came to
+  Index rank = 0;                  ///< the largest
+  std::uintmax_t bytes = 0;        ///< of both files
 };
 
 namespace detail {

@@ -52,8 +52,8 @@ constexpr std::string_view to_string(Dtype dtype) {
 
 /// A tensor of an open file: what the header says of it, and its bytes where they lie.
 struct Tensor {
-  std::string name = {};
-  Dtype dtype = Dtype::other;
+  std::string name = {};                  ///< as in the file
+  Dtype dtype = Dtype::other;             ///< how its numbers are stored; `other` for what is not read here
   std::string dtype_name = {};            ///< as in the file, e.g. "F32"
   std::vector<Index> shape = {};          ///< row-major; empty: a single number
   std::span<const std::byte> bytes = {};  ///< valid as long as the File; at any alignment
@@ -96,11 +96,11 @@ class File {
 
 /// A tensor to write.
 struct Entry {
-  std::string name = {};
-  Dtype dtype = Dtype::F32;
-  std::vector<Index> shape = {};
-  const void* data = nullptr;   ///< row-major
-  std::string dtype_name = {};  ///< for Dtype::other, e.g. "I64"; else not looked at
+  std::string name = {};          ///< unique in the file
+  Dtype dtype = Dtype::F32;       ///< how the numbers are stored
+  std::vector<Index> shape = {};  ///< row-major; empty: a single number
+  const void* data = nullptr;     ///< row-major
+  std::string dtype_name = {};    ///< for Dtype::other, e.g. "I64"; else not looked at
 };
 
 /// Bytes of its data; 0 for what cannot be written.
