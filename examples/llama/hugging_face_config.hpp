@@ -73,10 +73,10 @@ class HuggingFaceConfig {
     Config& c = result_.sizes;
     if (of_rope("rope_theta")) c.rope_base = of_rope("rope_theta").number(1, 1e12);
     if (const JsonNode part = of_rope("partial_rotary_factor"); part && part.number(0, 1) != 1)
-      part.fail("is not 1; that only a part of each head turns is not computed here");
+      part.fail("is not 1; rotating only a part of each head is not supported here");
     if (!rope) return;
     for (const auto& [key, value] : rope.object())
-      if (value.is_object()) rope[key.c_str()].fail("differs by layer, which is not computed here");
+      if (value.is_object()) rope[key.c_str()].fail("differs by layer, which is not supported here");
     const JsonNode type = rope["rope_type"] ? rope["rope_type"] : rope["type"];
     const auto factor = [&](const char* key) { return rope[key].number(1e-3, 1e6); };
     if (!type || type.text() == "default") return;
@@ -93,7 +93,7 @@ class HuggingFaceConfig {
       c.rope_divisors = llama3_rope_divisors(c.head_width(), c.rope_base, scaling);
     } else {
       type.fail(fmt::format(
-          "is \"{}\", which is not computed here; \"default\", \"linear\" and \"llama3\" are", type.text()));
+          "is \"{}\", which is not supported here; \"default\", \"linear\" and \"llama3\" are", type.text()));
     }
   }
 
@@ -108,7 +108,7 @@ class HuggingFaceConfig {
     if (tokens < result_.context)
       window.fail(
           fmt::format("is {}, less than the context of {} (max_position_embeddings), and attention within a "
-                      "window is not computed here; for texts of up to {} tokens, set it to null",
+                      "window is not supported here; for texts of up to {} tokens, set it to null",
                       tokens, result_.context, tokens));
   }
 
@@ -117,10 +117,11 @@ class HuggingFaceConfig {
       activation.fail(fmt::format("is \"{}\"; \"silu\" is computed here", activation.text()));
     for (const char* key : {"attention_bias", "mlp_bias"})
       if (!is("qwen2") && json_[key].boolean(false))
-        json_[key].fail("is true, and such biases are not computed here");
+        json_[key].fail("is true, and such biases are not supported here");
     if (const JsonNode quantization = json_["quantization_config"])
       quantization.fail(
-          "is there, and such weights are not read here; take the model as F32, F16 or BF16, or a GGUF file "
+          "is set, and quantised weights are not supported; take the model as F32, F16 or BF16, or a GGUF "
+          "file "
           "of it");
   }
 

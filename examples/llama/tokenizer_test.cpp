@@ -150,10 +150,10 @@ TEST_F(TokenizerTest, RefusesOtherVocabularies) {
   model.pre = "smollm", model.merges.emplace_back("x y");
   write();
   expect_error([&] { Tokenizer tokenizer(*file); },
-               "merge 8 of the model's vocabulary joins what are no tokens");
+               "merge 8 of the model's vocabulary joins texts that are not tokens");
   model.merges.back() = "xy";
   write();
-  expect_error([&] { Tokenizer tokenizer(*file); }, "merge 8 of the model's vocabulary is no pair");
+  expect_error([&] { Tokenizer tokenizer(*file); }, "merge 8 of the model's vocabulary is not a pair");
   model.merges.pop_back(), model.token_types.pop_back();
   write();
   expect_error([&] { Tokenizer tokenizer(*file); }, "token_type");
