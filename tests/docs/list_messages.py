@@ -4,8 +4,8 @@ say what was found, where, and what to do?
     python3 tests/docs/list_messages.py [PATH...]        # files or folders; without: include, c, examples, bench, script
 
 One line each, FILE:LINE: MESSAGE, with {expressions} where values stand. Found are the calls by which this project raises
-or returns errors, in C++ (fail, Failure, throw ...), Python (sys.exit, raise, parser.error) and shell (>&2), so that a new
-way of its own to refuse something has to be named below.
+or returns errors, in C++ (fail, Failure, throw ...), Python (sys.exit, raise, parser.error) and shell (>&2). A new way to
+refuse something has to be added below. Not listed are the texts of tables, such as those of io/sniff.hpp.
 """
 
 import ast
@@ -141,9 +141,12 @@ def call(tokens):
     for place, literal in enumerate(literals):
         if re.search(placeholder, literal):
             values = texts[place + 1 :]
-            fill = {"{{": lambda: "{", "}}": lambda: "}"}
-            put = lambda found: fill.get(found[0], lambda: values.pop(0) if values else "{}")()  # noqa: E731
-            texts[place:] = [re.sub(r"\{\{|\}\}|" + placeholder, put, texts[place]), *values]
+
+            def put(found):
+                return found[0][0] if found[0] in ("{{", "}}") else values.pop(0) if values else "{}"
+
+            text = re.sub(r"\{\{|\}\}|" + placeholder, put, texts[place])
+            texts[place:] = [text, *values]
             break
     return texts[0] + " " + "".join(texts[1:]) if is_value(texts) else "".join(texts)
 
