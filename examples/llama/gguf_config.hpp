@@ -27,7 +27,7 @@ class GgufConfig {
     try {
       validate(result_.sizes);
     } catch (const tiedlora::Error& error) {
-      metadata_.fail("describes no model that is computed here: {}", error.what());
+      metadata_.fail("describes a model that is not supported: {}", error.what());
     }
   }
   const BaseConfig& result() const { return result_; }

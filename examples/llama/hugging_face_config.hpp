@@ -29,7 +29,7 @@ class HuggingFaceConfig {
     try {
       validate(result_.sizes);
     } catch (const tiedlora::Error& error) {
-      json_.fail(fmt::format("describes no model that is computed here: {}", error.what()));
+      json_.fail(fmt::format("describes a model that is not supported: {}", error.what()));
     }
   }
   const BaseConfig& result() const { return result_; }
@@ -43,7 +43,7 @@ class HuggingFaceConfig {
     type_ = json_["model_type"].text();
     if (std::find(known.begin(), known.end(), type_) == known.end())
       json_["model_type"].fail(
-          fmt::format("is \"{}\"; models of type {} are computed here", type_, fmt::join(known, ", ")));
+          fmt::format("is \"{}\"; models of type {} are supported", type_, fmt::join(known, ", ")));
     result_.architecture = is("mistral") ? "llama" : type_;
     if (const JsonNode name = json_["_name_or_path"]) result_.name = name.text();
   }
@@ -114,7 +114,7 @@ class HuggingFaceConfig {
 
   void refuse_the_rest() const {
     if (const JsonNode activation = json_["hidden_act"]; activation && activation.text() != "silu")
-      activation.fail(fmt::format("is \"{}\"; \"silu\" is computed here", activation.text()));
+      activation.fail(fmt::format("is \"{}\"; \"silu\" is supported", activation.text()));
     for (const char* key : {"attention_bias", "mlp_bias"})
       if (!is("qwen2") && json_[key].boolean(false))
         json_[key].fail("is true, and such biases are not supported here");

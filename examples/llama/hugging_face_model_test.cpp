@@ -92,14 +92,13 @@ class HuggingFaceModelTest : public ::testing::Test {
 };
 
 TEST_F(HuggingFaceModelTest, RefusesOtherTypes) {
-  expect_refused(
-      "llama3", {{"model_type", "mixtral"}},
-      "\"model_type\" is \"mixtral\"; models of type llama, mistral, qwen2, qwen3 are computed here");
+  expect_refused("llama3", {{"model_type", "mixtral"}},
+                 "\"model_type\" is \"mixtral\"; models of type llama, mistral, qwen2, qwen3 are supported");
   expect_refused("llama3", {{"model_type", nullptr}}, "\"model_type\" is not a string");
   expect_refused(
       "llama3", {{"quantization_config", {{"bits", 4}}}},
       "\"quantization_config\" is set, and quantised weights are not supported; take the model as F32");
-  expect_refused("llama3", {{"hidden_act", "gelu"}}, "\"hidden_act\" is \"gelu\"; \"silu\" is computed here");
+  expect_refused("llama3", {{"hidden_act", "gelu"}}, "\"hidden_act\" is \"gelu\"; \"silu\" is supported");
   expect_refused("llama3", {{"attention_bias", true}}, "\"attention_bias\" is true");
   expect_refused("qwen3", {{"attention_bias", true}}, "\"attention_bias\" is true");
   expect_refused("llama3", {{"mlp_bias", true}}, "\"mlp_bias\" is true");

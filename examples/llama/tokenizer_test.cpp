@@ -52,7 +52,7 @@ TEST(Unicode, RefusesWhatIsNoUtf8) {
       check_utf8(text);
       ADD_FAILURE() << "no error";
     } catch (const std::invalid_argument& error) {
-      EXPECT_NE(std::string(error.what()).find("no UTF-8: byte "), std::string::npos) << error.what();
+      EXPECT_NE(std::string(error.what()).find("not UTF-8: byte "), std::string::npos) << error.what();
     }
   }
   EXPECT_NO_THROW(check_utf8("aß你🙂\xf4\x8f\xbf\xbf"));

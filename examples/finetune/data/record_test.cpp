@@ -171,7 +171,8 @@ TEST(Record, NamesEmptyAnswers) {
   expect_wrong(R"({"messages": [{"role": "user", "content": "a"}]})",
                {"no answer to learn", "assistant (or gpt)"});
   expect_wrong(R"({"messages": []})", {"no answer to learn"});
-  expect_wrong(R"({"messages": [{"role": "assistant", "content": "a", "weight": 0}]})", {"the weight 0"});
+  expect_wrong(R"({"messages": [{"role": "assistant", "content": "a", "weight": 0}]})",
+               {"a weight other than 0"});
   expect_wrong(R"({"messages": [{"role": "assistant", "content": "a", "weight": 0.5}]})",
                {"neither 0 nor 1"});
   expect_wrong(R"({"prompt": [{"role": "assistant", "content": "a"}], "completion": []})",

@@ -81,7 +81,7 @@ TEST_F(TuneTest, MinutesAreThoseOfThePlan) {
   EXPECT_EQ(plan("out")["steps"], 3);
 
   ASSERT_EQ(train("steps", {"--steps", "2"}).status, 0);
-  expect_error(train("steps", {"--minutes", "5", "--resume"}), 1, "was begun with --steps or --epochs");
+  expect_error(train("steps", {"--minutes", "5", "--resume"}), 1, "was started with --steps or --epochs");
   EXPECT_FALSE(std::filesystem::exists(path("steps/plan.json")));
 
   folder_.write("cmp/plan.json", R"({"kind": "compare"})");
