@@ -245,7 +245,7 @@ TEST_F(ProgramTest, SaysWhatIsWrongWithTheArguments) {
   expect(run_model({"--prompt", "a", "--system", "\xc3"}), usage,
          "--system: the text is not UTF-8: byte 0 is 0xc3");
   expect(run_model({"--raw", "--prompt", ""}), usage, "a prompt is empty");
-  expect(run_model({"--raw"}), usage, "--raw needs a --prompt");
+  expect(run_model({"--raw"}), usage, "--raw needs --prompt");
   expect(run_model({"--prompt", "a", "--adapter", a, "--adapter", b}), usage, "--use must name");
   expect(run_model({"--prompt", "a", "--adapter", a, "--use", "c"}), usage,
          "there is no adapter of that name (there are: none, a)");
