@@ -48,7 +48,7 @@ CLI::Option* add_list(CLI::App& app, const std::string& names, std::vector<Value
           else
             value = part;
           if (std::find(values.begin(), values.end(), value) != values.end())
-            throw CLI::ValidationError(option, fmt::format("{} is there twice", in_short(part)));
+            throw CLI::ValidationError(option, fmt::format("{} is given twice", in_short(part)));
           values.push_back(std::move(value));
         }
       };

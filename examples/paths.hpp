@@ -53,10 +53,11 @@ inline void check_output_folder(const std::string& option, const std::filesystem
   while (!fs::exists(fs::symlink_status(there, error)) && there.has_relative_path())
     there = there.parent_path();
   if (fs::is_symlink(fs::symlink_status(there, error)) && !fs::exists(fs::status(there, error)))
-    fail(fmt::format("cannot be made: \"{}\" is a link that leads nowhere", there.string()));
+    fail(fmt::format("cannot be made: \"{}\" is a link to nothing", there.string()));
   if (!fs::is_directory(there, error))
-    fail(there == fs::absolute(folder) ? "is a file, not a folder"
-                                       : fmt::format("cannot be made: \"{}\" is no folder", there.string()));
+    fail(there == fs::absolute(folder)
+             ? "is a file, not a folder"
+             : fmt::format("cannot be made: \"{}\" is not a folder", there.string()));
 #if defined(__unix__) || defined(__APPLE__)
   // What permissions, quotas and read-only file systems allow is known for certain when it was done.
   std::string probe = (there / ".tiedlora-XXXXXX").string();

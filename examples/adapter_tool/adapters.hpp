@@ -49,8 +49,8 @@ inline void check_base_weights(const std::filesystem::path& path, const std::vec
   if (!changed.empty() && !options.partial)
     throw std::runtime_error(
         in_quotes(path.string()) +
-        " carries a weight of the base model that is no adapter's: " + changed.front() +
-        ". It was trained or resized (or this is the wrong base model); --partial leaves it out");
+        " also holds a whole weight of the base model that differs from the base's: " + changed.front() +
+        ". It was trained or resized, or this is the wrong base model; --partial leaves it out");
   for (const std::string& text : changed) notes.push_back("left out: " + text);
 }
 

@@ -73,7 +73,7 @@ inline tiedlora::gguf::Naming naming(const ModelOptions& options, const std::str
   if (!architecture.permuted) return naming_of(architecture, {.weights = gguf::Order::gguf});
   if (options.order != "gguf" && options.order != "hugging-face")
     throw std::invalid_argument(
-        "say with --order in which order the rows of q and k are in the weights that the adapter was trained "
+        "--order must say in which order the rows of q and k are in the weights that the adapter was trained "
         "on: "
         "hugging-face (trained with transformers or on its safetensors) or gguf (trained on a GGUF file)");
   if (options.order == "gguf") return naming_of(architecture, {.weights = gguf::Order::gguf});

@@ -39,7 +39,7 @@ inline BaseModel read_config(const std::filesystem::path& path) {
   const auto bytes = file.bytes();
   auto parsed = tiedlora::try_parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
   if (!parsed) throw std::runtime_error(quoted + " " + parsed.error());
-  if (!parsed->is_object()) throw std::runtime_error(quoted + " is no JSON object");
+  if (!parsed->is_object()) throw std::runtime_error(quoted + " is not a JSON object");
   // Models of pictures and texts keep the language model's sizes inside.
   const auto inner = parsed->find("text_config");
   const tiedlora::Json& json = inner != parsed->end() && inner->is_object() ? *inner : *parsed;

@@ -73,9 +73,8 @@ class Storage {
         base_(base_is_in_x_out(read_base(options.base), files)) {
     if (base_ == false && options.fan_in_fan_out)
       refuse(
-          "--fan-in-fan-out says that the base's weights are in x out, but the base is of a type whose are "
-          "out "
-          "x in");
+          "--fan-in-fan-out says that the base's weights are in x out, but models of this type store them "
+          "out x in; leave it out");
   }
 
   /// Of a model of GPT-2's kind only the Conv1Ds of its blocks are.
@@ -181,15 +180,16 @@ inline std::vector<std::string> match(const Adapter<float>& adapter, std::vector
                          in_quotes(found->name), found->dtype_name,
                          found->shape == shape || found->shape == swapped
                              ? ""
-                             : ": is the base model quantised? Take the one that it was made of"));
+                             : ": is the base model quantised? Give the model that it was made from"));
     if (found->shape != (transposed ? swapped : shape))
       refuse(fmt::format("{} is {}, but the adapter is for {}x{} (out x in){}", in_quotes(found->name),
                          fmt::join(found->shape, "x"), module.out_features, module.in_features,
-                         transposed                ? ", stored in x out (fan_in_fan_out); wrong base model?"
-                         : found->shape == swapped ? "; a Conv1D as GPT-2's? then say --fan-in-fan-out"
-                                                   : "; wrong base model?"));
+                         transposed ? ", stored in x out (fan_in_fan_out); wrong base model?"
+                         : found->shape == swapped
+                             ? "; is it a Conv1D, as in GPT-2? Then give --fan-in-fan-out"
+                             : "; wrong base model?"));
     if (!found_in->targets.emplace(found->name, Target{m, transposed}).second)
-      refuse(fmt::format("two modules of the adapter are the base model's {}", in_quotes(found->name)));
+      refuse(fmt::format("two modules of the adapter match the base model's {}", in_quotes(found->name)));
     ++matched;
     // Of other modules than a Conv1D PEFT itself overrules the adapter without a word.
     if (transposed != storage.is_said(module) && (transposed || module.out_features == module.in_features) &&
@@ -210,7 +210,7 @@ inline std::vector<std::string> match(const Adapter<float>& adapter, std::vector
           is_quantised || tensor.name.ends_with(".qweight") || tensor.name.ends_with(".weight_packed");
   refuse(fmt::format(
       "the base model has no {}{}", in_quotes(left_out.front() + ".weight"),
-      is_quantised ? ": it is quantised (.qweight, .weight_packed); take the one that it was made of"
+      is_quantised ? ": it is quantised (.qweight, .weight_packed); give the model that it was made from"
       : head && matched > 0
           ? ": is it tied to the embedding? The adapter is lm_head's alone; save the base with "
             "tie_word_embeddings = false and a weight of its own, or leave lm_head out with --partial"
@@ -281,9 +281,9 @@ inline tiedlora::AtomicFile write_merged(const BaseFile& base, const Adapter<flo
                         : tensor.dtype == Dtype::F16 ? add_to_rows<Eigen::half>(bytes, left, right)
                                                      : add_to_rows<Eigen::bfloat16>(bytes, left, right);
       if (!fits)
-        refuse(
-            fmt::format("merged, {} has numbers that are too large for {}; merge into a base of BF16 or F32",
-                        in_quotes(tensor.name), tensor.dtype_name));
+        refuse(fmt::format(
+            "after merging, {} has numbers that are too large for {}; merge into a base of BF16 or F32",
+            in_quotes(tensor.name), tensor.dtype_name));
       value_of(out.try_append(std::span<const std::byte>(bytes)));
       progress.add(bytes.size());
     }
@@ -319,7 +319,7 @@ inline void merge(const std::filesystem::path& adapter_path, const ModelOptions&
                   const std::filesystem::path& target, std::ostream& out, std::ostream& err) {
   if (is_gguf(options.base))
     refuse("merge writes safetensors, and \"" + options.base +
-           "\" is a GGUF file; give the model it was made of");
+           "\" is a GGUF file; give the model that it was made from");
   ModelOptions with_order = options;
   if (is_gguf(adapter_path)) {
     // Safetensors have transformers' order of rows, whatever the adapter was trained on.

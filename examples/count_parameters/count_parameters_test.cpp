@@ -150,8 +150,8 @@ TEST(Usage, ErrorsNameTheOption) {
     EXPECT_NE(result.err.find(phrase), std::string::npos) << phrase << "\nis not in\n" << result.err;
     EXPECT_EQ(result.out, "");
   };
-  expect_usage({"--model", "LLaMA9"}, "--model: \"LLaMA9\" is none of LLaMA2-7B");
-  expect_usage({"--schemes", "lore"}, "--schemes: \"lore\" is none of lora");
+  expect_usage({"--model", "LLaMA9"}, "--model: \"LLaMA9\" is not one of LLaMA2-7B");
+  expect_usage({"--schemes", "lore"}, "--schemes: \"lore\" is not one of lora");
   for (const char* scheme :
        {"grouped:0", "grouped:", "grouped:4x", "grouped:-2", "grouped", "grouped:99999999999999999999999"})
     expect_usage({"--schemes", scheme}, scheme);
@@ -160,13 +160,13 @@ TEST(Usage, ErrorsNameTheOption) {
                  "--ranks: \"" + std::string(rank) + "\" is not a whole number from 1 to 1000000");
   expect_usage({"--ranks", std::string(300, '9')}, "9...\" is not a whole number");
   expect_usage({"--ranks", "8,,16"}, "--ranks: something in the list is empty");
-  expect_usage({"--ranks", "8,08"}, "--ranks: \"8\" is there twice");
-  expect_usage({"--schemes", "lora,tl6,lora"}, "--schemes: \"lora\" is there twice");
-  expect_usage({"--model", "GPT-2,GPT-2"}, "--model: \"GPT-2\" is there twice");
-  expect_usage({"--config", "a", "--config", "a"}, "--config: the same file is there twice");
+  expect_usage({"--ranks", "8,08"}, "--ranks: \"8\" is given twice");
+  expect_usage({"--schemes", "lora,tl6,lora"}, "--schemes: \"lora\" is given twice");
+  expect_usage({"--model", "GPT-2,GPT-2"}, "--model: \"GPT-2\" is given twice");
+  expect_usage({"--config", "a", "--config", "a"}, "--config: the same file is given twice");
   expect_usage({"--config", ""}, "--config: the path is empty");
   expect_usage({"--plot", ""}, "--plot: the path is empty");
-  expect_usage({"--targets", "qkw"}, "--targets: \"qkw\" is none of qkv");
+  expect_usage({"--targets", "qkw"}, "--targets: \"qkw\" is not one of qkv");
   expect_usage({"--targets", "qkv,v"}, "already holds");
   expect_usage({"--targets", "q,q"}, "twice");
   expect_usage({"--model", "GPT-2", "--targets", "gate"}, "has no gate");

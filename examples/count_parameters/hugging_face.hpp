@@ -91,7 +91,7 @@ class ConfigFile {
     const auto found = tiedlora::sniff_bytes(std::as_bytes(std::span(text)));
     if (found.kind != tiedlora::FileKind::json && !found.what.empty())
       fail(fmt::format("is {} (a model's config.json is expected)", found.what));
-    if (text.size() > most) fail("has more than 16 MiB: it is no config.json");
+    if (text.size() > most) fail("is larger than 16 MiB: it is not a config.json");
     return text;
   }
 
@@ -210,7 +210,8 @@ inline Model read_hugging_face_config(const std::filesystem::path& path) {
   const Index heads = file.size(type.keys.heads, defaults.heads);
   const Index own_head_size = file.size(type.keys.head_size, defaults.head_size, type.null_head_size);
   if (own_head_size == detail::derived && model.width % heads != 0)
-    file.fail(fmt::format("has width {}, which {} attention heads do not divide", model.width, heads));
+    file.fail(
+        fmt::format("has width {}, which is not a multiple of its {} attention heads", model.width, heads));
   const Index head_size = own_head_size == detail::derived ? model.width / heads : own_head_size;
   const bool says_key_heads =
       !type.has_multi_query && (!type.is_falcon || file.flag("new_decoder_architecture", false));
@@ -232,8 +233,8 @@ inline Model read_hugging_face_config(const std::filesystem::path& path) {
     file.fail(
         fmt::format("has {} layers, more than the {} that this program counts", model.layers, most_layers));
   if (heads % key_heads != 0)
-    file.fail(
-        fmt::format("has {} attention heads, which {} key-value heads do not divide", heads, key_heads));
+    file.fail(fmt::format("has {} attention heads, which is not a multiple of its {} key-value heads", heads,
+                          key_heads));
   return model;
 }
 

@@ -73,9 +73,9 @@ inline void check_targets(const std::vector<std::string>& targets) {
     const auto& known = all_targets();
     if (std::find(known.begin(), known.end(), *target) == known.end())
       throw std::invalid_argument(
-          fmt::format("--targets: \"{}\" is none of {}", *target, fmt::join(known, ", ")));
+          fmt::format("--targets: \"{}\" is not one of {}", *target, fmt::join(known, ", ")));
     if (std::find(targets.begin(), target, *target) != target)
-      throw std::invalid_argument(fmt::format("--targets: \"{}\" is there twice", *target));
+      throw std::invalid_argument(fmt::format("--targets: \"{}\" is given twice", *target));
   }
   if (has("qkv") && (has("q") || has("k") || has("v")))
     throw std::invalid_argument("--targets: qkv already holds q, k and v; name it or them");

@@ -49,7 +49,7 @@ inline const Model& preset(const std::string& name) {
     known += (known.empty() ? "" : ", ") + model.name;
   }
   throw std::invalid_argument(fmt::format(
-      "--model: \"{}\" is none of {}; for another model give its config.json with --config", name, known));
+      "--model: \"{}\" is not one of {}; for another model give its config.json with --config", name, known));
 }
 
 }  // namespace count_parameters

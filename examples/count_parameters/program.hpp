@@ -80,7 +80,7 @@ inline int run(int argc, const char* const* argv, std::ostream& out, std::ostrea
     }
     if (!folder.empty()) examples::check_output_folder("--plot", folder);
     if (std::set<std::string>(configs.begin(), configs.end()).size() < configs.size())
-      throw std::invalid_argument("--config: the same file is there twice");
+      throw std::invalid_argument("--config: the same file is given twice");
     if (models.empty() && configs.empty()) models = {"LLaMA2-7B"};
     std::vector<Table> tables;
     for (const std::string& name : models) tables.push_back(count(preset(name), targets, schemes, ranks));

@@ -55,7 +55,7 @@ void Engine::check(std::span<const Row> rows, const tiedlora::BatchPlan<float>& 
   for (const Row& row : rows) {
     if (row.token < 0 || row.token >= s_.vocabulary)
       throw std::invalid_argument(
-          fmt::format("token {} is none of the {} of the model", row.token, s_.vocabulary));
+          fmt::format("token {} is outside the model's vocabulary of {}", row.token, s_.vocabulary));
     if (row.position < 0 || row.position >= context_ || row.position >= row.cache->capacity())
       throw std::invalid_argument(fmt::format("position {} is beyond the context", row.position));
   }

@@ -218,8 +218,8 @@ TEST_F(EngineTest, ChecksItsBatch) {
     }
     EXPECT_NE(text.find(part), text.npos) << text;
   };
-  expect_error({{-1, 0, &cache}}, "token -1 is none of the 267");
-  expect_error({{267, 0, &cache}}, "token 267 is none of the 267");
+  expect_error({{-1, 0, &cache}}, "token -1 is outside the model's vocabulary of 267");
+  expect_error({{267, 0, &cache}}, "token 267 is outside the model's vocabulary of 267");
   expect_error({{0, 2, &cache}}, "position 2 is beyond the context");
   expect_error(std::vector<Row>(5, {0, 0, &cache}), "a batch of 5 tokens, but there is room for 4");
 }

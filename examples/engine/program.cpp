@@ -52,7 +52,7 @@ std::pair<std::string, float> parse_use(const std::string& text) {
   const auto scale = examples::to_number(std::string_view(text).substr(colon + 1));
   if (!scale || std::abs(*scale) > largest)
     throw std::invalid_argument(
-        fmt::format("--use {}: the scale behind ':' is no number from {} to {}", text, -largest, largest));
+        fmt::format("--use {}: the scale after ':' is not a number from {} to {}", text, -largest, largest));
   return {text.substr(0, colon), static_cast<float>(*scale)};
 }
 
@@ -67,11 +67,11 @@ class Adapters {
       const std::string name = equals == text.npos ? path.stem().string() : text.substr(0, equals);
       if (name.empty() || name == "none" || name.find(':') != name.npos || ids_.contains(name))
         throw std::invalid_argument(fmt::format(
-            "--adapter {}: the name \"{}\" is taken or none that --use can say; give one with NAME=PATH",
+            "--adapter {}: the name \"{}\" is taken, or --use cannot name it; give another with NAME=PATH",
             text, name));
       if (options.order.empty() && std::filesystem::exists(path) && llama::has_two_orders(path, model))
         throw std::invalid_argument(
-            fmt::format("--adapter {}: say with --order in which order the rows of q and k are in the "
+            fmt::format("--adapter {}: --order must say in which order the rows of q and k are in the "
                         "weights that it was trained "
                         "on: hugging-face (trained with transformers, on its safetensors, or by finetune on "
                         "whatever file) or gguf (trained by another program on a GGUF file)",
@@ -119,7 +119,7 @@ std::vector<tiedlora::TokenAdapter> uses_of(const Options& options, const Adapte
   for (const std::string& use : options.uses) uses.push_back(adapters.use(use));
   if (uses.empty() && options.adapters.size() > 1)
     throw std::invalid_argument(
-        "several adapters: say with --use which a prompt goes through, once for all or once for each");
+        "several adapters: --use must name the adapter of the prompts, once for all or once for each");
   if (uses.empty()) uses.push_back({.adapter = adapters.only()});
   if (uses.size() == 1) uses.resize(texts, uses[0]);
   if (uses.size() != texts)
@@ -146,14 +146,15 @@ struct Session {
     const auto tokens = static_cast<Index>(tokenizer.size());
     const Index embeddings = model.model().config.vocabulary;
     if (tokens > embeddings || (model.is_gguf() && tokens < embeddings))
-      throw std::runtime_error(
-          fmt::format("\"{}\" has {} tokens, but embeddings of {}", o.model, tokens, embeddings));
+      throw std::runtime_error(fmt::format(
+          "\"{}\" has a tokenizer of {} tokens, but embeddings of {}: it is damaged or incomplete", o.model,
+          tokens, embeddings));
   }
 
   static Index context_of(const Options& o, const BaseModel& model) {
     if (o.context > model.context())
-      throw std::invalid_argument(
-          fmt::format("--context {}: the model was trained for {} at most", o.context, model.context()));
+      throw std::invalid_argument(fmt::format("--context {}: the model was trained for at most {} tokens",
+                                              o.context, model.context()));
     return o.context;
   }
 
@@ -173,7 +174,7 @@ struct Session {
     auto chat = model.chat(tokenizer);
     if (!chat)
       throw std::runtime_error(
-          fmt::format("\"{}\" has no chat template; give texts to go on with (--raw)", options.model));
+          fmt::format("\"{}\" has no chat template; use --raw to continue texts", options.model));
     return *std::move(chat);
   }
 
@@ -182,7 +183,7 @@ struct Session {
     if (tokens == 0) throw std::invalid_argument("a prompt is empty");
     if (tokens + static_cast<std::size_t>(options.tokens) > static_cast<std::size_t>(options.context))
       throw std::invalid_argument(
-          fmt::format("a prompt of {} tokens and {} to write do not fit the context of {}; take a larger "
+          fmt::format("a prompt of {} tokens and {} to generate do not fit the context of {}; take a larger "
                       "--context (the model has up to {}) or fewer --tokens",
                       tokens, options.tokens, options.context, model.context()));
   }
@@ -285,7 +286,7 @@ void write_texts(Session& session, std::vector<Text>& texts, std::vector<std::st
 /// Lines of `in` are messages of one conversation, each answered.
 void converse(Session& session, std::istream& in, std::ostream& out, std::ostream& err) {
   if (session.options.raw)
-    throw std::invalid_argument("--raw needs a --prompt: lines of the input are a conversation");
+    throw std::invalid_argument("--raw needs --prompt: lines of the input are a conversation");
   const Chat chat = session.chat();
   const auto use = uses_of(session.options, session.adapters, 1)[0];
   std::vector<Text> texts;

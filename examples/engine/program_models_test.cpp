@@ -114,9 +114,8 @@ TEST_F(ProgramModelsTest, AFolderAndItsGgufFileGiveOneText) {
             answer(gguf, {"--raw", "--prompt", "hello"}));
   EXPECT_NE(answer(gguf, {"--raw", "--prompt", "hello"}), text);
   for (const std::string& model : {gguf, hugging_face})
-    EXPECT_NE(
-        run({model, "--prompt", "hello"}, failure).find("has no chat template; give texts to go on with"),
-        std::string::npos);
+    EXPECT_NE(run({model, "--prompt", "hello"}, failure).find("has no chat template; use --raw"),
+              std::string::npos);
 }
 
 }  // namespace

@@ -144,7 +144,7 @@ TEST_F(ProgramTest, ConversesOverLines) {
 TEST_F(ProgramTest, SaysWhatIsWrongWithAModel) {
   expect(run({folder / "nothing.gguf", "--prompt", "a"}), failure, "nothing.gguf");
   expect(run({adapter("a.gguf", 1), "--prompt", "a"}), failure,
-         "is no model: its general.type is \"adapter\"");
+         "is not a model: its general.type is \"adapter\"");
   const auto expect_model = [&](const TinyModel& other, std::string_view part) {
     other.write(folder / "other.gguf");
     expect(run({folder / "other.gguf", "--prompt", "a", "--context", "128"}), failure, part);
@@ -159,7 +159,7 @@ TEST_F(ProgramTest, SaysWhatIsWrongWithAModel) {
   other = model, other.matrices["blk.0.attn_k"] = {32, 64};
   expect_model(other, "\"blk.0.attn_k.weight\" of {32, 64}; its other sizes ask for {64, 32}");
   other = model, other.tokens.pop_back(), other.token_types.pop_back(), other.merges.pop_back();
-  expect_model(other, "has 266 tokens, but embeddings of 267");
+  expect_model(other, "has a tokenizer of 266 tokens, but embeddings of 267");
 }
 
 TEST_F(ProgramTest, RefusesAdaptersWithNan) {
@@ -186,7 +186,7 @@ TEST_F(ProgramTest, SaysWhatIsInPlaceOfAnAdapter) {
 
 TEST_F(ProgramTest, SaysWhatIsWrongWithAnAdapter) {
   expect(run_model({"--prompt", "a", "--adapter", folder / "nothing.gguf"}), failure, "nothing.gguf");
-  expect(run_model({"--prompt", "a", "--adapter", adapter("a.safetensors", 1)}), usage, "say with --order");
+  expect(run_model({"--prompt", "a", "--adapter", adapter("a.safetensors", 1)}), usage, "--order must say");
   tiedlora::ModuleList modules;
   modules.add({.name = "model.layers.7.self_attn.q_proj", .layer = 7, .in_features = 64, .out_features = 64});
   modules.add({.name = "model.layers.0.self_attn.q_proj", .layer = 0, .in_features = 64, .out_features = 64});
@@ -213,7 +213,7 @@ TEST_F(ProgramTest, ALineThatIsWrongDoesNotEndAConversation) {
     const Outcome outcome = run_model({}, wrong + "\nhello\n" + wrong + "\nworld\n");
     EXPECT_EQ(outcome.code, success) << outcome.err;
     EXPECT_EQ(outcome.out, right.out);
-    EXPECT_NE(outcome.err.find("the text is no UTF-8: byte "), outcome.err.npos) << outcome.err;
+    EXPECT_NE(outcome.err.find("the text is not UTF-8: byte "), outcome.err.npos) << outcome.err;
   }
   EXPECT_NE(run_model({}, "ab\xff\n").err.find("byte 2 is 0xff"), std::string::npos);
   const Outcome longer = run_model({}, "hello\n" + std::string(300, 'x') + "\nworld\n");
@@ -239,19 +239,19 @@ TEST_F(ProgramTest, SaysWhatIsWrongWithTheArguments) {
   expect(run({}), usage, "model is required");
   expect(run_model({"--prompt", std::string(300, 'x')}), usage,
          "do not fit the context of 128; take a larger --context (the model has up to 128)");
-  expect(run({path, "--prompt", "a"}), usage, "--context 2048: the model was trained for 128 at most");
-  expect(run_model({"--prompt", "caf\xe9 noir"}), usage, "--prompt: the text is no UTF-8: byte 3 is 0xe9");
+  expect(run({path, "--prompt", "a"}), usage, "--context 2048: the model was trained for at most 128 tokens");
+  expect(run_model({"--prompt", "caf\xe9 noir"}), usage, "--prompt: the text is not UTF-8: byte 3 is 0xe9");
   expect(run_model({"--raw", "--prompt", "a", "--prompt", "ab\xff"}), usage, "byte 2 is 0xff");
   expect(run_model({"--prompt", "a", "--system", "\xc3"}), usage,
-         "--system: the text is no UTF-8: byte 0 is 0xc3");
+         "--system: the text is not UTF-8: byte 0 is 0xc3");
   expect(run_model({"--raw", "--prompt", ""}), usage, "a prompt is empty");
-  expect(run_model({"--raw"}), usage, "--raw needs a --prompt");
-  expect(run_model({"--prompt", "a", "--adapter", a, "--adapter", b}), usage, "say with --use");
+  expect(run_model({"--raw"}), usage, "--raw needs --prompt");
+  expect(run_model({"--prompt", "a", "--adapter", a, "--adapter", b}), usage, "--use must name");
   expect(run_model({"--prompt", "a", "--adapter", a, "--use", "c"}), usage,
          "there is no adapter of that name (there are: none, a)");
   for (const char* scale : {"x", "nan", "inf", "-inf", "1e39", "0x1p3", "", "1 ", "1e-400", "2:3"})
     expect(run_model({"--prompt", "a", "--adapter", a, "--use", "a:" + std::string(scale)}), usage,
-           "the scale behind ':' is no number from -1000000 to 1000000");
+           "the scale after ':' is not a number from -1000000 to 1000000");
   for (const char* value : {"nan", "-nan", "inf", "-1", "101", "", "0x1", "1e999", "0.5x", "+-1", " 1"})
     expect(run_model({"--prompt", "a", "--temperature", value}), usage,
            "--temperature: \"" + std::string(value) + "\" is not a number from 0 to 100");

@@ -84,7 +84,7 @@ TEST(Finetune, ListsHoldNothingTwiceAndNothingEmpty) {
                                              {"--targets", "q_proj,q_proj"},
                                              {"--learning-rate", "tl6=1,tl6=1"},
                                              {"--learning-rate", "tl6=1,tl6=2"}})
-    expect_refusal(folder, arguments, 2, "is there twice");
+    expect_refusal(folder, arguments, 2, "is given twice");
   for (const std::vector<std::string>& arguments :
        std::vector<std::vector<std::string>>{{"--seeds", "1,,2"},
                                              {"--seeds", ""},
@@ -101,11 +101,11 @@ TEST(Finetune, FoldersAreLookedAtBeforeAnyWork) {
   for (const std::string option : {"--out", "--cache"}) {
     expect_refusal(folder, {option, ""}, 2, option + ": the path is empty");
     expect_refusal(folder, {option, file}, 1, option + ": \"" + file + "\" is a file, not a folder");
-    expect_refusal(folder, {option, file + "/out"}, 1, "cannot be made: \"" + file + "\" is no folder");
+    expect_refusal(folder, {option, file + "/out"}, 1, "cannot be made: \"" + file + "\" is not a folder");
     const std::string nowhere = folder.path() / "link";
     std::filesystem::remove(nowhere);
     std::filesystem::create_symlink(folder.path() / "nothing", nowhere);
-    expect_refusal(folder, {option, nowhere + "/out"}, 1, "\"" + nowhere + "\" is a link that leads nowhere");
+    expect_refusal(folder, {option, nowhere + "/out"}, 1, "\"" + nowhere + "\" is a link to nothing");
     if (std::filesystem::exists("/proc/self"))
       expect_refusal(folder, {option, "/proc/out"}, 1, option + ": \"/proc/out\" cannot be written to");
   }

@@ -160,7 +160,7 @@ int run_demo(int argc, char** argv, finetune::Communicator& processes) {
     for (const std::string& rate : rates) {
       finetune::override_rate(settings.rates, rate);
       if (const std::string name = rate.substr(0, rate.find('=')); !names.insert(name).second)
-        throw std::invalid_argument("--learning-rate: " + name + " is there twice");
+        throw std::invalid_argument("--learning-rate: " + name + " is given twice");
     }
     return finetune::run_program(settings, processes);
   });

@@ -64,7 +64,7 @@ std::optional<StepCounts> read_plan(const std::filesystem::path& path) {
                                                           json.value("steps", std::int64_t{0})}
                                              : StepCounts{};
   if (counts.base < 1 || counts.task < 1)
-    throw std::runtime_error(path.string() + " is damaged; leave out --resume to start anew");
+    throw std::runtime_error(path.string() + " is damaged; leave out --resume to start over");
   return counts;
 }
 void save_plan(const std::filesystem::path& path, const StepCounts& counts) {

@@ -216,7 +216,8 @@ TEST(Finetune, RefusesToGoOnWithOtherSettings) {
   const auto [status, output] =
       run(folder, tiny(folder, {"--schemes", "tl6", "--resume", "--learning-rate", "tl6=0.5"}));
   EXPECT_EQ(status, 1) << output;
-  EXPECT_NE(output.find("tl6-r4-seed1.safetensors belongs to a run with other settings"), std::string::npos)
+  EXPECT_NE(output.find("tl6-r4-seed1.safetensors belongs to a run with different settings"),
+            std::string::npos)
       << output;
 }
 

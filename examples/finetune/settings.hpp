@@ -62,7 +62,7 @@ inline std::string known_names() {
 inline tiedlora::Scheme scheme_named(const std::string& wanted) {
   for (const auto& [name, scheme] : named_schemes())
     if (name == wanted) return scheme;
-  throw std::invalid_argument("--schemes: " + examples::in_short(wanted) + " is none of " + known_names());
+  throw std::invalid_argument("--schemes: " + examples::in_short(wanted) + " is not one of " + known_names());
 }
 
 /// Whether A or B and also u or v are trained: then u and v have a rate of their own.

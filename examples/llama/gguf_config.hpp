@@ -27,7 +27,7 @@ class GgufConfig {
     try {
       validate(result_.sizes);
     } catch (const tiedlora::Error& error) {
-      metadata_.fail("describes no model that is computed here: {}", error.what());
+      metadata_.fail("describes a model that is not supported: {}", error.what());
     }
   }
   const BaseConfig& result() const { return result_; }
@@ -43,7 +43,7 @@ class GgufConfig {
   void read_type() {
     constexpr std::array<std::string_view, 3> known = {"llama", "qwen2", "qwen3"};
     if (const auto type = metadata_.text("general.type"); !type.empty() && type != "model")
-      metadata_.fail("is no model: its general.type is \"{}\"", type);
+      metadata_.fail("is not a model: its general.type is \"{}\"", type);
     result_.architecture = metadata_.text("general.architecture");
     if (std::find(known.begin(), known.end(), result_.architecture) == known.end())
       metadata_.fail("is a model of architecture \"{}\"; those of {} are read here", result_.architecture,
@@ -74,11 +74,11 @@ class GgufConfig {
     Config& c = result_.sizes;
     if (has("rope.freq_base")) c.rope_base = number("rope.freq_base", 1, 1e12);
     if (has("rope.dimension_count") && count("rope.dimension_count", 1 << 18) != c.head_width())
-      metadata_.fail("turns only a part of each head by RoPE ({}), which is not computed here",
+      metadata_.fail("turns only a part of each head by RoPE ({}), which is not supported here",
                      key("rope.dimension_count"));
     const std::string type = has("rope.scaling.type") ? metadata_.text(key("rope.scaling.type")) : "linear";
     if (type != "none" && type != "linear")
-      metadata_.fail("has {} = \"{}\", which is not computed here; \"none\" and \"linear\" are",
+      metadata_.fail("has {} = \"{}\", which is not supported here; \"none\" and \"linear\" are",
                      key("rope.scaling.type"), type);
     // The second is what old files call it.
     for (const char* name : {"rope.scaling.factor", "rope.scale_linear"})
@@ -92,20 +92,20 @@ class GgufConfig {
   void refuse_the_rest() const {
     const Index D = result_.sizes.head_width();
     if (has("attention.value_length") && count("attention.value_length", 1 << 18) != D)
-      metadata_.fail("has {} = {}, not the {} of its keys, which is not computed here",
+      metadata_.fail("has {} = {}, not the {} of its keys, which is not supported here",
                      key("attention.value_length"), count("attention.value_length", 1 << 18), D);
     if (has("expert_count") && number("expert_count", 0, 1e6) > 0)
-      metadata_.fail("has a \"{}\": a mixture of experts, which is not computed here", key("expert_count"));
+      metadata_.fail("has a \"{}\": a mixture of experts, which is not supported here", key("expert_count"));
     // A window as long as all texts is none.
     if (has("attention.sliding_window"))
       if (const double window = number("attention.sliding_window", 0, 1e9);
           window > 0 && window < static_cast<double>(result_.context))
         metadata_.fail(
-            "has {} = {}, less than the context of {}; attention within a window is not computed here",
+            "has {} = {}, less than the context of {}; attention within a window is not supported here",
             key("attention.sliding_window"), window, result_.context);
     for (const char* name : {"attention.scale", "attention.clamp_kqv", "attn_logit_softcapping",
                              "final_logit_softcapping", "logit_scale", "residual_scale", "embedding_scale"})
-      if (has(name)) metadata_.fail("has a \"{}\", which is not computed here", key(name));
+      if (has(name)) metadata_.fail("has a \"{}\", which is not supported here", key(name));
   }
 
   const GgufMetadata& metadata_;

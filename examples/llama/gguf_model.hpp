@@ -102,7 +102,8 @@ class GgufModel {
     const auto type = number_type_of(static_cast<std::uint32_t>(found.type));
     if (!type)
       metadata().fail(
-          "has a tensor \"{}\" of type {} ({}), which is not read here; use one of F32, F16, BF16, Q8_0, "
+          "has a tensor \"{}\" of type {} ({}), which is not supported here; use one of F32, F16, BF16, "
+          "Q8_0, "
           "Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K",
           found.name, to_string(found.type), static_cast<std::uint32_t>(found.type));
     if (*type == NumberType::F32)

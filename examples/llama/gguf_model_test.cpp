@@ -147,7 +147,7 @@ TEST_F(GgufModelTest, RefusesSizesThatAreNone) {
 
 TEST_F(GgufModelTest, RefusesWhatIsNotComputed) {
   expect_refused("expert_count", std::uint32_t{8}, "has a \"llama.expert_count\": a mixture of experts");
-  expect_refused("attention.scale", 0.5f, "has a \"llama.attention.scale\", which is not computed here");
+  expect_refused("attention.scale", 0.5f, "has a \"llama.attention.scale\", which is not supported here");
   expect_refused("attention.sliding_window", std::uint32_t{64},
                  "has llama.attention.sliding_window = 64, less than the context of 128; attention within a");
   expect_refused("attention.value_length", std::uint32_t{8},
@@ -156,7 +156,7 @@ TEST_F(GgufModelTest, RefusesWhatIsNotComputed) {
                  "turns only a part of each head by RoPE (llama.rope.dimension_count)");
   expect_refused(
       "rope.scaling.type", std::string("yarn"),
-      "has llama.rope.scaling.type = \"yarn\", which is not computed here; \"none\" and \"linear\"");
+      "has llama.rope.scaling.type = \"yarn\", which is not supported here; \"none\" and \"linear\"");
   // What is there and changes nothing.
   Sketch sketch;
   sketch.values["expert_count"] = std::uint32_t{0};
@@ -229,8 +229,8 @@ TEST_F(GgufModelTest, RefusesTensorsThatDoNotFit) {
                  "\"llama\"; results would be wrong without it");
   sketch = Sketch();
   sketch.tensors["blk.0.ffn_up.weight"].type = Type{24};
-  expect_refused(sketch,
-                 "has a tensor \"blk.0.ffn_up.weight\" of type I8 (24), which is not read here; use one");
+  expect_refused(
+      sketch, "has a tensor \"blk.0.ffn_up.weight\" of type I8 (24), which is not supported here; use one");
 }
 
 }  // namespace

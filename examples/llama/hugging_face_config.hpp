@@ -29,7 +29,7 @@ class HuggingFaceConfig {
     try {
       validate(result_.sizes);
     } catch (const tiedlora::Error& error) {
-      json_.fail(fmt::format("describes no model that is computed here: {}", error.what()));
+      json_.fail(fmt::format("describes a model that is not supported: {}", error.what()));
     }
   }
   const BaseConfig& result() const { return result_; }
@@ -43,7 +43,7 @@ class HuggingFaceConfig {
     type_ = json_["model_type"].text();
     if (std::find(known.begin(), known.end(), type_) == known.end())
       json_["model_type"].fail(
-          fmt::format("is \"{}\"; models of type {} are computed here", type_, fmt::join(known, ", ")));
+          fmt::format("is \"{}\"; models of type {} are supported", type_, fmt::join(known, ", ")));
     result_.architecture = is("mistral") ? "llama" : type_;
     if (const JsonNode name = json_["_name_or_path"]) result_.name = name.text();
   }
@@ -73,10 +73,10 @@ class HuggingFaceConfig {
     Config& c = result_.sizes;
     if (of_rope("rope_theta")) c.rope_base = of_rope("rope_theta").number(1, 1e12);
     if (const JsonNode part = of_rope("partial_rotary_factor"); part && part.number(0, 1) != 1)
-      part.fail("is not 1; that only a part of each head turns is not computed here");
+      part.fail("is not 1; rotating only a part of each head is not supported here");
     if (!rope) return;
     for (const auto& [key, value] : rope.object())
-      if (value.is_object()) rope[key.c_str()].fail("differs by layer, which is not computed here");
+      if (value.is_object()) rope[key.c_str()].fail("differs by layer, which is not supported here");
     const JsonNode type = rope["rope_type"] ? rope["rope_type"] : rope["type"];
     const auto factor = [&](const char* key) { return rope[key].number(1e-3, 1e6); };
     if (!type || type.text() == "default") return;
@@ -93,7 +93,7 @@ class HuggingFaceConfig {
       c.rope_divisors = llama3_rope_divisors(c.head_width(), c.rope_base, scaling);
     } else {
       type.fail(fmt::format(
-          "is \"{}\", which is not computed here; \"default\", \"linear\" and \"llama3\" are", type.text()));
+          "is \"{}\", which is not supported here; \"default\", \"linear\" and \"llama3\" are", type.text()));
     }
   }
 
@@ -108,19 +108,20 @@ class HuggingFaceConfig {
     if (tokens < result_.context)
       window.fail(
           fmt::format("is {}, less than the context of {} (max_position_embeddings), and attention within a "
-                      "window is not computed here; for texts of up to {} tokens, set it to null",
+                      "window is not supported here; for texts of up to {} tokens, set it to null",
                       tokens, result_.context, tokens));
   }
 
   void refuse_the_rest() const {
     if (const JsonNode activation = json_["hidden_act"]; activation && activation.text() != "silu")
-      activation.fail(fmt::format("is \"{}\"; \"silu\" is computed here", activation.text()));
+      activation.fail(fmt::format("is \"{}\"; \"silu\" is supported", activation.text()));
     for (const char* key : {"attention_bias", "mlp_bias"})
       if (!is("qwen2") && json_[key].boolean(false))
-        json_[key].fail("is true, and such biases are not computed here");
+        json_[key].fail("is true, and such biases are not supported here");
     if (const JsonNode quantization = json_["quantization_config"])
       quantization.fail(
-          "is there, and such weights are not read here; take the model as F32, F16 or BF16, or a GGUF file "
+          "is set, and quantised weights are not supported; take the model as F32, F16 or BF16, or a GGUF "
+          "file "
           "of it");
   }
 

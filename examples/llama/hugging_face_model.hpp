@@ -106,8 +106,8 @@ class HuggingFaceModel {
       weight.type = NumberType::BF16;
     else if (found.dtype != Dtype::F32)
       fail(shards_.path_of(found),
-           "has a tensor \"{}\" of type {}, which is not read here; save it in F32, F16 or BF16", found.name,
-           found.dtype_name);
+           "has a tensor \"{}\" of type {}, which is not supported here; save it in F32, F16 or BF16",
+           found.name, found.dtype_name);
     return weight;
   }
 

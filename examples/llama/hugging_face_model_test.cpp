@@ -92,14 +92,13 @@ class HuggingFaceModelTest : public ::testing::Test {
 };
 
 TEST_F(HuggingFaceModelTest, RefusesOtherTypes) {
-  expect_refused(
-      "llama3", {{"model_type", "mixtral"}},
-      "\"model_type\" is \"mixtral\"; models of type llama, mistral, qwen2, qwen3 are computed here");
-  expect_refused("llama3", {{"model_type", nullptr}}, "\"model_type\" is no text");
+  expect_refused("llama3", {{"model_type", "mixtral"}},
+                 "\"model_type\" is \"mixtral\"; models of type llama, mistral, qwen2, qwen3 are supported");
+  expect_refused("llama3", {{"model_type", nullptr}}, "\"model_type\" is not a string");
   expect_refused(
       "llama3", {{"quantization_config", {{"bits", 4}}}},
-      "\"quantization_config\" is there, and such weights are not read here; take the model as F32");
-  expect_refused("llama3", {{"hidden_act", "gelu"}}, "\"hidden_act\" is \"gelu\"; \"silu\" is computed here");
+      "\"quantization_config\" is set, and quantised weights are not supported; take the model as F32");
+  expect_refused("llama3", {{"hidden_act", "gelu"}}, "\"hidden_act\" is \"gelu\"; \"silu\" is supported");
   expect_refused("llama3", {{"attention_bias", true}}, "\"attention_bias\" is true");
   expect_refused("qwen3", {{"attention_bias", true}}, "\"attention_bias\" is true");
   expect_refused("llama3", {{"mlp_bias", true}}, "\"mlp_bias\" is true");
@@ -126,7 +125,7 @@ TEST_F(HuggingFaceModelTest, RefusesOtherRotaryEmbeddings) {
     expect_refused("llama3", {{"rope_scaling", std::move(rope)}}, part);
   };
   refused({{"rope_type", "yarn"}, {"factor", 4}},
-          "\"rope_scaling.rope_type\" is \"yarn\", which is not computed here; \"default\", \"linear\" and");
+          "\"rope_scaling.rope_type\" is \"yarn\", which is not supported here; \"default\", \"linear\" and");
   refused({{"type", "dynamic"}, {"factor", 4}}, "\"rope_scaling.type\" is \"dynamic\"");
   refused({{"type", "linear"}}, "\"rope_scaling.factor\" must be a number from");
   refused({{"rope_type", "llama3"}, {"factor", 8}}, "\"rope_scaling.low_freq_factor\" must be a number from");
@@ -137,8 +136,8 @@ TEST_F(HuggingFaceModelTest, RefusesOtherRotaryEmbeddings) {
            {"original_max_position_embeddings", 8192}},
           "\"rope_scaling.high_freq_factor\" is not above low_freq_factor");
   refused({{"full_attention", {{"rope_type", "default"}}}},
-          "\"rope_scaling.full_attention\" differs by layer, which is not computed here");
-  refused("linear", "\"rope_scaling\" is no object");
+          "\"rope_scaling.full_attention\" differs by layer, which is not supported here");
+  refused("linear", "\"rope_scaling\" is not an object");
   expect_refused("llama3", {{"rope_theta", "big"}}, "\"rope_theta\" must be a number from");
   expect_refused("llama3", {{"partial_rotary_factor", 0.5}}, "\"partial_rotary_factor\" is not 1");
 }
@@ -147,7 +146,7 @@ TEST_F(HuggingFaceModelTest, RefusesWindowsThatAreShorterThanTexts) {
   expect_refused(
       "mistral", {{"sliding_window", 64}},
       "\"sliding_window\" is 64, less than the context of 256 (max_position_embeddings), and "
-      "attention within a window is not computed here; for texts of up to 64 tokens, set it to null");
+      "attention within a window is not supported here; for texts of up to 64 tokens, set it to null");
   expect_refused("qwen2", {{"use_sliding_window", true}}, "\"sliding_window\" is 32, less than");
   EXPECT_EQ(problem(changed("mistral", {{"sliding_window", 256}})), "no error");
   EXPECT_EQ(problem(changed("llama3", {{"sliding_window", 64}})), "no error");  // a Llama has none
@@ -190,7 +189,7 @@ TEST_F(HuggingFaceModelTest, RefusesTensorsThatDoNotFit) {
   expect_part(
       problem(model),
       "model.safetensors\" has a tensor \"model.layers.1.self_attn.q_proj.weight\" of type I16, which is "
-      "not read here; save it in F32, F16 or BF16");
+      "not supported here; save it in F32, F16 or BF16");
 
   model = copy("llama3");
   rewrite(model, [](auto& entries) {
@@ -209,7 +208,8 @@ TEST_F(HuggingFaceModelTest, TypesAndPlacesOfMatrices) {
     Entry& down = entry(entries, "model.layers.1.mlp.down_proj.weight");
     down.dtype = Dtype::F64, down.data = doubles.data();
   });
-  expect_part(problem(model), "\"model.layers.1.mlp.down_proj.weight\" of type F64, which is not read here");
+  expect_part(problem(model),
+              "\"model.layers.1.mlp.down_proj.weight\" of type F64, which is not supported here");
 
   const fs::path odd = copy("linear");
   std::string bytes = read_text(odd / "model.safetensors");
@@ -273,10 +273,10 @@ TEST_F(HuggingFaceModelTest, RefusesFoldersThatAreIncomplete) {
       "which has no such tensor (files of different models?)");
   for (const char* out : {"../other.safetensors", "/etc/passwd", "a/b", ""})
     expect_part(map_entry(out), "the name of a file beside it is expected");
-  expect_part(map_entry(3), "\"weight_map.model.norm.weight\" is no text");
+  expect_part(map_entry(3), "\"weight_map.model.norm.weight\" is not a string");
   model = copy("mistral");
   write_text(model / "model.safetensors.index.json", "{}");
-  expect_part(problem(model), "model.safetensors.index.json\": \"weight_map\" is no object");
+  expect_part(problem(model), "model.safetensors.index.json\": \"weight_map\" is not an object");
 }
 
 }  // namespace

@@ -49,7 +49,7 @@ class JsonNode {
   bool is_object() const { return value_ && value_->is_object(); }
 
   const std::string& text() const {
-    if (!is_text()) fail("is no text");
+    if (!is_text()) fail("is not a string");
     return value_->get_ref<const std::string&>();
   }
   bool boolean(bool otherwise) const {
@@ -71,18 +71,18 @@ class JsonNode {
     return static_cast<std::ptrdiff_t>(number);
   }
   const Json::array_t& array() const {
-    if (!is_array()) fail("is no list");
+    if (!is_array()) fail("is not a list");
     return value_->get_ref<const Json::array_t&>();
   }
   const Json::object_t& object() const {
-    if (!is_object()) fail("is no object");
+    if (!is_object()) fail("is not an object");
     return value_->get_ref<const Json::object_t&>();
   }
   /// The number of a token.
   std::int32_t natural() const { return natural(value_); }
   std::int32_t natural(const Json* value) const {
     if (!value || !value->is_number_unsigned() || value->get<std::uint64_t>() >= max_tokens)
-      fail(fmt::format("has something that is no number of a token, 0 to {}", max_tokens - 1));
+      fail(fmt::format("has something that is not a token id from 0 to {}", max_tokens - 1));
     return value->get<std::int32_t>();
   }
   [[noreturn]] void fail(std::string_view what) const {

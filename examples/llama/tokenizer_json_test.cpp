@@ -149,11 +149,11 @@ TEST_F(TokenizerJsonTest, RefusesWhatIsNotRead) {
                  "\"model.type\" is \"Unigram\"; only \"BPE\"");
   expect_refusal([](json& t) { t["model"]["dropout"] = 0.1; }, "\"model.dropout\"");
   expect_refusal([](json& t) { t["model"]["end_of_word_suffix"] = "</w>"; }, "end_of_word_suffix");
-  expect_refusal([](json& t) { t["model"]["merges"].push_back("ab"); }, "element 5 that is no pair");
+  expect_refusal([](json& t) { t["model"]["merges"].push_back("ab"); }, "element 5 that is not a pair");
   expect_refusal([](json& t) { t["model"]["merges"].push_back("c c"); },
-                 "element 5 that joins what are no tokens");
-  expect_refusal([](json& t) { t["model"]["vocab"]["x"] = -1; }, "no number of a token");
-  expect_refusal([](json& t) { t["model"]["vocab"]["x"] = 1u << 24; }, "no number of a token, 0 to 16777215");
+                 "element 5 that joins texts that are not tokens");
+  expect_refusal([](json& t) { t["model"]["vocab"]["x"] = -1; }, "not a token id");
+  expect_refusal([](json& t) { t["model"]["vocab"]["x"] = 1u << 24; }, "not a token id from 0 to 16777215");
   expect_refusal([](json& t) { t["normalizer"] = {{"type", "NFKC"}}; }, "\"normalizer\" is a \"NFKC\"");
   expect_refusal([](json& t) { t["pre_tokenizer"] = nullptr; }, "neither \"ByteLevel\" nor SentencePiece's");
   expect_refusal([](json& t) { t["pre_tokenizer"]["type"] = "Whitespace"; },

@@ -52,7 +52,7 @@ TEST(Unicode, RefusesWhatIsNoUtf8) {
       check_utf8(text);
       ADD_FAILURE() << "no error";
     } catch (const std::invalid_argument& error) {
-      EXPECT_NE(std::string(error.what()).find("no UTF-8: byte "), std::string::npos) << error.what();
+      EXPECT_NE(std::string(error.what()).find("not UTF-8: byte "), std::string::npos) << error.what();
     }
   }
   EXPECT_NO_THROW(check_utf8("aß你🙂\xf4\x8f\xbf\xbf"));
@@ -150,10 +150,10 @@ TEST_F(TokenizerTest, RefusesOtherVocabularies) {
   model.pre = "smollm", model.merges.emplace_back("x y");
   write();
   expect_error([&] { Tokenizer tokenizer(*file); },
-               "merge 8 of the model's vocabulary joins what are no tokens");
+               "merge 8 of the model's vocabulary joins texts that are not tokens");
   model.merges.back() = "xy";
   write();
-  expect_error([&] { Tokenizer tokenizer(*file); }, "merge 8 of the model's vocabulary is no pair");
+  expect_error([&] { Tokenizer tokenizer(*file); }, "merge 8 of the model's vocabulary is not a pair");
   model.merges.pop_back(), model.token_types.pop_back();
   write();
   expect_error([&] { Tokenizer tokenizer(*file); }, "token_type");

@@ -78,7 +78,7 @@ inline std::size_t broken_utf8(std::string_view text) {
 inline void check_utf8(std::string_view text) {
   if (const std::size_t at = broken_utf8(text); at != text.npos)
     throw std::invalid_argument(
-        fmt::format("the text is no UTF-8: byte {} is {:#04x}; convert it, or drop what is broken", at,
+        fmt::format("the text is not UTF-8: byte {} is {:#04x}; convert it, or drop what is broken", at,
                     static_cast<unsigned char>(text[at])));
 }
 

@@ -61,7 +61,7 @@ class GgufVocabulary {
     const auto* value = file_.find_value(key);
     const auto id = value ? value->natural() : std::optional<std::uint64_t>();
     if (id && *id < v_.pieces.size()) return static_cast<Token>(*id);
-    if (id) throw std::runtime_error(fmt::format("the model has \"{}\" {}, which is no token", key, *id));
+    if (id) throw std::runtime_error(fmt::format("the model has \"{}\" {}, which is not a token", key, *id));
     return otherwise && static_cast<std::size_t>(*otherwise) < v_.pieces.size() ? otherwise : std::nullopt;
   }
   std::vector<std::string_view> strings(std::string_view key) const {
@@ -92,7 +92,7 @@ class GgufVocabulary {
       const std::string name(names_[i]);
       if (const std::size_t at = broken_utf8(name); at != name.npos)
         throw std::runtime_error(
-            fmt::format("token {} of the model (tokenizer.ggml.tokens) is no UTF-8: its byte {} is {:#04x}",
+            fmt::format("token {} of the model (tokenizer.ggml.tokens) is not UTF-8: its byte {} is {:#04x}",
                         i, at, static_cast<unsigned char>(name[at])));
       const auto id = static_cast<Token>(i);
       const auto value = byte_of_piece(name);
@@ -130,13 +130,13 @@ class GgufVocabulary {
     for (std::size_t rank = 0; rank < merges.size(); ++rank) {
       const std::size_t blank = merges[rank].find(' ', 1);
       if (blank == merges[rank].npos)
-        throw std::runtime_error(fmt::format("merge {} of the model's vocabulary is no pair", rank));
+        throw std::runtime_error(fmt::format("merge {} of the model's vocabulary is not a pair", rank));
       const auto left = merges[rank].substr(0, blank), right = merges[rank].substr(blank + 1);
       merged.assign(left).append(right);
       const auto l = token_of.find(left), r = token_of.find(right), m = token_of.find(merged);
       if (l == token_of.end() || r == token_of.end() || m == token_of.end())
         throw std::runtime_error(
-            fmt::format("merge {} of the model's vocabulary joins what are no tokens", rank));
+            fmt::format("merge {} of the model's vocabulary joins texts that are not tokens", rank));
       v_.merges.push_back({l->second, r->second, m->second, static_cast<std::int32_t>(rank)});
     }
   }

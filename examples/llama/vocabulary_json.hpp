@@ -27,8 +27,9 @@ class JsonVocabulary {
     if (model["type"] && model["type"].text() != "BPE")
       model["type"].fail(fmt::format("is \"{}\"; only \"BPE\" is read", model["type"].text()));
     for (const char* name : {"continuing_subword_prefix", "end_of_word_suffix"})
-      if (model[name] && !model[name].text().empty()) model[name].fail("is there, which is not read");
-    if (model["dropout"]) model["dropout"].fail("is there: tokens by chance are not read; set it to null");
+      if (model[name] && !model[name].text().empty()) model[name].fail("is set, which is not supported");
+    if (model["dropout"])
+      model["dropout"].fail("is set: random tokenisation is not supported; set it to null");
 
     read_normalizer(root["normalizer"]);
     read_pre_tokenizer(root["pre_tokenizer"]);
@@ -101,9 +102,10 @@ class JsonVocabulary {
         kind = read_split(step);
       } else if (type(step) == "ByteLevel") {
         has_byte_level_ = true;
-        if (step["add_prefix_space"].boolean(true)) step.fail("has \"add_prefix_space\", which is not read");
+        if (step["add_prefix_space"].boolean(true))
+          step.fail("has \"add_prefix_space\", which is not supported");
         if (!step["use_regex"].boolean(true)) continue;
-        if (kind) step.fail("cuts into words after \"Split\" did, which is not read");
+        if (kind) step.fail("cuts into words after \"Split\" did, which is not supported");
         kind = digits_apart ? PreTokenizer::smollm : PreTokenizer::gpt2;
       } else {
         step.fail(
@@ -112,9 +114,9 @@ class JsonVocabulary {
                         type(step), known_pre_tokenizers()));
       }
     }
-    if (has_byte_level_ && !kind) node.fail("does not cut into words, which is not read");
+    if (has_byte_level_ && !kind) node.fail("does not cut into words, which is not supported");
     if (digits_apart && kind != PreTokenizer::smollm)
-      node.fail("has \"Digits\" elsewhere than before \"ByteLevel\", which is not read");
+      node.fail("has \"Digits\" elsewhere than before \"ByteLevel\", which is not supported");
     if (kind) v_.pre_tokenizer = *kind;
   }
 
@@ -122,7 +124,7 @@ class JsonVocabulary {
     const JsonNode regex = step["pattern"]["Regex"];
     const auto kind = regex.is_text() ? pre_tokenizer_of_regex(regex.text()) : std::nullopt;
     if (kind && step["behavior"].text() == "Isolated" && !step["invert"].boolean(false)) return *kind;
-    if (kind) step.fail("has another \"behavior\" than \"Isolated\", or \"invert\", which is not read");
+    if (kind) step.fail("has another \"behavior\" than \"Isolated\", or \"invert\", which is not supported");
     step.fail(fmt::format("has the pattern {}, which is none that is known: those of {}",
                           tiedlora::detail::in_quotes(regex.is_text() ? regex.text() : "(no \"Regex\")"),
                           known_pre_tokenizers()));
@@ -181,7 +183,7 @@ class JsonVocabulary {
       const std::string& name = node["content"].text();
       const Token token = node["id"].natural();
       if (node["single_word"].boolean(false))
-        node.fail("counts only as a whole word (\"single_word\"), which is not read");
+        node.fail("counts only as a whole word (\"single_word\"), which is not supported");
       const bool is_control = node["special"].boolean(false);
       place(token, name, node);
       const auto at = static_cast<std::size_t>(token);
@@ -211,10 +213,11 @@ class JsonVocabulary {
       } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
         left = merge[0].get<std::string>(), right = merge[1].get<std::string>();
       }
-      if (left.empty() || right.empty()) merges.fail(fmt::format("has an element {} that is no pair", rank));
+      if (left.empty() || right.empty())
+        merges.fail(fmt::format("has an element {} that is not a pair", rank));
       const Merge made = {token(left), token(right), token(left + right), rank};
       if (made.left < 0 || made.right < 0 || made.merged < 0)
-        merges.fail(fmt::format("has an element {} that joins what are no tokens", rank));
+        merges.fail(fmt::format("has an element {} that joins texts that are not tokens", rank));
       v_.merges.push_back(made);
       ++rank;
     }
@@ -230,7 +233,7 @@ class JsonVocabulary {
       const std::size_t count = single.array().size();
       if (count == 0 || count > 2 || !single.element(count - 1)["Sequence"] ||
           (count == 2 && !single.element(0)["SpecialToken"]))
-        single.fail("adds other tokens than one at the begin, which is not read");
+        single.fail("adds other tokens than one at the begin, which is not supported");
       if (count == 1) continue;
       const JsonNode name = single.element(0)["SpecialToken"]["id"];
       v_.bos = find(name.text());
@@ -244,7 +247,7 @@ class JsonVocabulary {
       const JsonNode node = config[name].is_object() ? config[name]["content"] : config[name];
       if (!node) return std::nullopt;
       const auto found = find(node.text());
-      if (!found) node.fail(fmt::format("is \"{}\", which is no token", node.text()));
+      if (!found) node.fail(fmt::format("is \"{}\", which is not a token", node.text()));
       return found;
     };
     if (const auto bos = token("bos_token")) v_.bos = bos;

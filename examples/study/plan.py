@@ -81,7 +81,7 @@ class Plan:
                     scheme, _, rank = name.partition(":")
                     if scheme not in self.schemes or not rank.isdigit() or block["targets"] not in TARGETS:
                         raise ValueError(
-                            f"[[blocks]] {block['name']}: {name} on {block['targets']} is no SCHEME:RANK of [schemes] "
+                            f"[[blocks]] {block['name']}: {name} on {block['targets']} is not a SCHEME:RANK of [schemes] "
                             f"on {' or '.join(TARGETS)}"
                         )
                     candidate = Candidate(scheme, int(rank), block["targets"])

@@ -34,7 +34,7 @@ def read(path, mend=False):
     text = without_torn_line(path) if mend else path.read_text() if path.exists() else ""
     reader = csv.DictReader(io.StringIO(text))
     if text and list(reader.fieldnames) != COLUMNS:
-        raise ValueError(f"{path} has other columns than this version writes; keep it elsewhere and begin anew")
+        raise ValueError(f"{path} has different columns from those this version writes; move it away to start over")
     rows = {}
     for row in reader:
         rows.setdefault(row["key"], row)

@@ -162,7 +162,7 @@ class Run(unittest.TestCase):
     def test_what_is_not_there_is_named(self):
         self.work("wrong")
         status, said = self.finish("wrong", "--finetune", "/none/finetune")
-        self.assertEqual((status, said), (1, "script/study run: --finetune: /none/finetune is no file\n"))
+        self.assertEqual((status, said), (1, "script/study run: --finetune: /none/finetune is not a file\n"))
         (self.folder / "plan.toml").write_text(PLAN.replace("[tasks.docstring]", "[tasks.poems]"))
         status, said = self.finish("wrong")
         self.assertEqual(status, 1)
@@ -197,7 +197,7 @@ class Table(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "results.csv"
             path.write_text("key,loss\n1,2\n")
-            with self.assertRaisesRegex(ValueError, "other columns"):
+            with self.assertRaisesRegex(ValueError, "different columns"):
                 results.read(path)
 
     def test_json_is_replaced_at_once(self):

@@ -55,7 +55,7 @@ def make_data(work, names, eigen):
         hashes = json.loads(manifest.read_text())["hashes"]
         for part, path in data[name].items():
             if not path.exists() or cells.file_hash(path) != hashes[part]:
-                sys.exit(f"{path} is not what its manifest.json says; remove {folder} to make it anew")
+                sys.exit(f"{path} is not what its manifest.json says; remove {folder} to make it again")
     return data
 
 
@@ -199,7 +199,7 @@ def run(options):
     model = (options.model or find_model()).resolve()
     for option, path in (("--model", model), ("--finetune", options.finetune)):
         if not path.is_file():
-            raise ValueError(f"{option}: {path} is no file")
+            raise ValueError(f"{option}: {path} is not a file")
     data = make_data(work, plan.tasks, options.eigen)
     threads = max(1, (os.cpu_count() or 1) // options.jobs)
     machine = cells.Machine(options.finetune.resolve(), model, data, threads)

@@ -20,7 +20,7 @@
 
 using Barrier = std::barrier<>;
 
-// The engine of "The ten lines": y = bias, and no product.
+// The engine of "The hook: ten lines": y = bias, and no product.
 struct Layer {
   tiedlora::Index module;
   std::vector<float> bias;

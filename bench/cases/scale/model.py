@@ -102,7 +102,7 @@ def table(counts):
 def sizes(counts):
     rows = ["| model, rank 8, seven matrices | | LoRA | TL6 | VeRA |", "|---|---|---|---|---|"]
     for _, model, _ in MACHINES:
-        rows.append(f"| {model} | trained numbers | {' | '.join(f'{counts[model][s]:,}' for s in SCHEMES)} |")
+        rows.append(f"| {model} | trainable parameters | {' | '.join(f'{counts[model][s]:,}' for s in SCHEMES)} |")
         for nodes in [2, 8, 64]:
             cells = [f"{bytes_sent(counts[model][s], BATCHES, nodes) / 2**20:.3g}" for s in SCHEMES]
             rows.append(f"| | MiB a step from each of {nodes} machines | {' | '.join(cells)} |")

@@ -34,10 +34,10 @@ class BadLines {
   void throw_if_any(std::size_t lines) const {
     if (count_ == 0) return;
     throw std::runtime_error(fmt::format(
-        "{} of {} lines of the data {} no valid example{}:\n{}{}Each line must be one of these (other keys "
+        "{} of {} lines of the data {}:\n{}{}Each line must be one of these (other keys "
         "are "
         "ignored):\n{}",
-        count_, lines, count_ == 1 ? "is" : "are", count_ == 1 ? "" : "s", list_,
+        count_, lines, count_ == 1 ? "is not a valid example" : "are not valid examples", list_,
         count_ > most_shown ? fmt::format("and {} more.\n", count_ - most_shown) : "", accepted_forms));
   }
 

@@ -66,7 +66,8 @@ class CsvTable {
     if (lines.empty()) return table;
     if (lines.front() != table.columns_)
       throw std::runtime_error(
-          path.string() + " has other columns than this version writes; move it away or name another folder");
+          path.string() +
+          " has different columns from those this version writes; move it away or name another folder");
     for (std::size_t i = 1; i < lines.size(); ++i)
       if (lines[i].size() == table.columns_.size()) table.rows_.push_back(lines[i]);
     return table;

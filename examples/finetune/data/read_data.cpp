@@ -113,7 +113,7 @@ class Reader {
       if (file.is_found) return ++report_.binary, false;
       const TextPlace place = place_of(bytes, broken);
       throw std::runtime_error(
-          fmt::format("{}, line {}, column {}: is no text in UTF-8: there is a byte {:#04x}; convert the "
+          fmt::format("{}, line {}, column {}: is not UTF-8 text: it has the byte {:#04x}; convert the "
                       "file (iconv), or name "
                       "others",
                       quoted(file.path.string(), 300), place.line, place.column,
@@ -204,11 +204,11 @@ class Reader {
     }
     if (!examples_.empty()) return;
     if (!lengths_.empty())
-      throw std::runtime_error(
-          fmt::format("no example is left: of none of the {} is a token that counts within the window of {} "
-                      "tokens; 95 % of them "
-                      "would fit into --window {}",
-                      report_.left_out.count, report_.window, report_.window_for_most));
+      throw std::runtime_error(fmt::format(
+          "no example is left: in none of the {} does a token that counts lie within the window of {} "
+          "tokens; 95 % of them "
+          "would fit into --window {}",
+          report_.left_out.count, report_.window, report_.window_for_most));
     throw std::runtime_error(
         fmt::format("there is no example in the data: {} files are not text, {} are empty", report_.binary,
                     report_.empty));
@@ -228,7 +228,7 @@ Dataset read_data(const std::vector<std::filesystem::path>& paths, const llama::
                   const llama::Chat* chat, const DataOptions& options) {
   if (options.window < 2)
     throw std::invalid_argument(
-        fmt::format("a window of {} tokens holds nothing to predict", options.window));
+        fmt::format("a window of {} tokens holds nothing to predict; give at least 2", options.window));
   return Reader(tokenizer, chat, options).read(paths);
 }
 

@@ -37,7 +37,7 @@ Json parse(std::string_view text) {
   if (const std::size_t broken = find_broken(text); broken != text.npos)
     throw RecordError(text[broken] == '\0'
                           ? "has a zero byte, which no text has"
-                          : fmt::format("is not UTF-8: there is a byte {:#04x}; convert the file (iconv)",
+                          : fmt::format("is not UTF-8: it has the byte {:#04x}; convert the file (iconv)",
                                         static_cast<unsigned char>(text[broken])),
                       broken);
   Builder builder;
@@ -79,7 +79,7 @@ bool has_more_than_nothing(const Json& object, const char* name) {
 bool is_blank(std::string_view text) { return text.find_first_not_of(" \t\r\n") == text.npos; }
 
 const std::string& text_of(const Json& value, std::string_view what) {
-  if (!value.is_string()) refuse(fmt::format("has {}, which is {}, not a text", what, kind(value)));
+  if (!value.is_string()) refuse(fmt::format("has {}, which is {}, not a string", what, kind(value)));
   return value.get_ref<const std::string&>();
 }
 const std::string& filled_text(const Json& object, const char* name, std::string_view what) {
@@ -105,8 +105,8 @@ std::string keys_of(const Json& object) {
 void refuse_others(const Json& object, std::string_view where) {
   for (const char* name : {"tool_calls", "function_call", "tools", "functions"})
     if (has_more_than_nothing(object, name))
-      refuse(fmt::format("has \"{}\"{}: calls of tools cannot be trained on; leave such examples out", name,
-                         where));
+      refuse(
+          fmt::format("has \"{}\"{}: tool calls cannot be trained on; leave such examples out", name, where));
   for (const char* name : {"image", "images", "audio", "audios", "video", "videos"})
     if (has_more_than_nothing(object, name))
       refuse(fmt::format("has \"{}\"{}: only text can be trained on; leave such examples out", name, where));
@@ -114,7 +114,7 @@ void refuse_others(const Json& object, std::string_view where) {
 
 // A text, or parts of which each is one.
 std::string content_of(const Json& value, std::size_t number) {
-  if (!value.is_array()) return text_of(value, fmt::format("in message {} a content", number));
+  if (!value.is_array()) return text_of(value, fmt::format("a content in message {}", number));
   std::string content;
   for (const Json& part : value) {
     if (part.is_string()) {
@@ -124,13 +124,13 @@ std::string content_of(const Json& value, std::size_t number) {
     const Json* type = part.is_object() ? find(part, "type") : nullptr;
     const Json* text = part.is_object() ? find(part, "text") : nullptr;
     if (!type || !type->is_string())
-      refuse(fmt::format("has in message {} a part of the content that is {} without a \"type\"", number,
+      refuse(fmt::format("has a part of the content of message {} that is {} without a \"type\"", number,
                          kind(part)));
     if (type->get_ref<const std::string&>() != "text")
-      refuse(fmt::format("has in message {} a part of the type {}; only text can be trained on", number,
+      refuse(fmt::format("has a part of the type {1} in message {0}; only text can be trained on", number,
                          quoted(type->get_ref<const std::string&>(), 30)));
-    if (!text) refuse(fmt::format("has in message {} a part of the type \"text\" without \"text\"", number));
-    content += text_of(*text, fmt::format("in message {} a part's \"text\"", number));
+    if (!text) refuse(fmt::format("has a part of the type \"text\" without \"text\" in message {}", number));
+    content += text_of(*text, fmt::format("a part's \"text\" in message {}", number));
   }
   return content;
 }
@@ -140,8 +140,8 @@ std::string role_of(const std::string& role, std::size_t number) {
   if (role == "assistant" || role == "gpt") return "assistant";
   if (role == "system" || role == "developer") return "system";
   const bool is_tool = role == "tool" || role == "function" || role == "ipython" || role == "observation";
-  refuse(fmt::format("has a message, {}, of the role {}; {}", number, quoted(role, 30),
-                     is_tool ? "calls of tools cannot be trained on, leave such examples out"
+  refuse(fmt::format("has message {} with the role {}; {}", number, quoted(role, 30),
+                     is_tool ? "tool calls cannot be trained on, leave such examples out"
                              : "known are system, user and assistant (or human and gpt)"));
 }
 
@@ -150,7 +150,7 @@ bool is_learned(const Json& message, std::size_t number) {
   const Json* weight = find(message, "weight");
   if (!weight) return true;
   if (*weight != 0 && *weight != 1)
-    refuse(fmt::format("has in message {} a \"weight\" that is neither 0 nor 1", number));
+    refuse(fmt::format("has a \"weight\" in message {} that is neither 0 nor 1", number));
   return *weight == 1;
 }
 
@@ -171,9 +171,9 @@ void read_messages(const Json& list, const char* name, bool may_learn, Record& r
     const Json* role = find(message, role_name);
     const Json* content = find(message, content_name);
     if (!role || !content)
-      refuse(fmt::format("has a message, {}, without \"{}\"; it {}", number, role ? content_name : role_name,
+      refuse(fmt::format("has message {} without \"{}\"; it {}", number, role ? content_name : role_name,
                          keys_of(message)));
-    record.messages.push_back({role_of(text_of(*role, fmt::format("in message {} a role", number)), number),
+    record.messages.push_back({role_of(text_of(*role, fmt::format("a role in message {}", number)), number),
                                content_of(*content, number)});
     if (record.messages.back().role != "assistant") continue;
     record.learned.push_back(may_learn && is_learned(message, number));
@@ -184,8 +184,8 @@ void read_messages(const Json& list, const char* name, bool may_learn, Record& r
 
 void check_learns(const Record& record, const char* name) {
   if (std::count(record.learned.begin(), record.learned.end(), true) > 0) return;
-  refuse(fmt::format("has in \"{}\" no answer to learn: no message of the role assistant (or gpt){}", name,
-                     record.learned.empty() ? "" : " but such with the weight 0"));
+  refuse(fmt::format("has no answer to learn in \"{}\": no message has the role assistant (or gpt){}", name,
+                     record.learned.empty() ? "" : " and a weight other than 0"));
 }
 
 Record read_conversation(const Json& object, const char* name) {

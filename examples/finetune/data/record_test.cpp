@@ -141,20 +141,20 @@ TEST(Record, NamesKeys) {
 }
 
 TEST(Record, NamesTypes) {
-  expect_wrong(R"({"text": 3})", {"\"text\", which is a number, not a text"});
-  expect_wrong(R"({"prompt": {}, "completion": "b"})", {"\"prompt\", which is an object, not a text"});
+  expect_wrong(R"({"text": 3})", {"\"text\", which is a number, not a string"});
+  expect_wrong(R"({"prompt": {}, "completion": "b"})", {"\"prompt\", which is an object, not a string"});
   expect_wrong(R"({"prompt": [], "completion": "b"})",
                {"\"completion\", which is a text, not a list of messages"});
   expect_wrong(R"({"instruction": "a", "input": 1, "output": "b"})", {"\"input\", which is a number"});
   expect_wrong(R"({"messages": "[]"})", {"\"messages\", which is a text, not a list of messages"});
   expect_wrong(R"({"messages": ["a"]})", {"\"messages\" with a text as message 1, not an object"});
   expect_wrong(R"({"messages": [{"role": "user"}]})",
-               {"a message, 1, without \"content\"; it has the key \"role\""});
-  expect_wrong(R"({"messages": [{"content": "x"}]})", {"a message, 1, without \"role\""});
-  expect_wrong(R"({"conversations": [{"from": "human"}]})", {"a message, 1, without \"value\""});
-  expect_wrong(R"({"messages": [{"role": 1, "content": "x"}]})", {"in message 1 a role, which is a number"});
+               {"message 1 without \"content\"; it has the key \"role\""});
+  expect_wrong(R"({"messages": [{"content": "x"}]})", {"message 1 without \"role\""});
+  expect_wrong(R"({"conversations": [{"from": "human"}]})", {"message 1 without \"value\""});
+  expect_wrong(R"({"messages": [{"role": 1, "content": "x"}]})", {"a role in message 1, which is a number"});
   expect_wrong(R"({"messages": [{"role": "user", "content": 1}]})",
-               {"in message 1 a content, which is a number"});
+               {"a content in message 1, which is a number"});
   expect_wrong(R"({"messages": [{"role": "user", "content": [1]}]})",
                {"a part", "a number without a \"type\""});
   expect_wrong(R"({"messages": [{"role": "user", "content": [{"type": "text"}]}]})", {"without \"text\""});
@@ -171,11 +171,12 @@ TEST(Record, NamesEmptyAnswers) {
   expect_wrong(R"({"messages": [{"role": "user", "content": "a"}]})",
                {"no answer to learn", "assistant (or gpt)"});
   expect_wrong(R"({"messages": []})", {"no answer to learn"});
-  expect_wrong(R"({"messages": [{"role": "assistant", "content": "a", "weight": 0}]})", {"the weight 0"});
+  expect_wrong(R"({"messages": [{"role": "assistant", "content": "a", "weight": 0}]})",
+               {"a weight other than 0"});
   expect_wrong(R"({"messages": [{"role": "assistant", "content": "a", "weight": 0.5}]})",
                {"neither 0 nor 1"});
   expect_wrong(R"({"prompt": [{"role": "assistant", "content": "a"}], "completion": []})",
-               {"in \"completion\" no answer to learn"});
+               {"no answer to learn in \"completion\""});
 }
 
 TEST(Record, NamesWhatIsNoText) {
@@ -184,11 +185,11 @@ TEST(Record, NamesWhatIsNoText) {
   expect_wrong(R"({"tools": [{}], "messages": []})", {"has \"tools\""});
   expect_wrong(R"({"image": "a.png", "conversations": []})", {"has \"image\"", "only text"});
   expect_wrong(R"({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]})",
-               {"in message 1 a part of the type \"image_url\"; only text"});
+               {"a part of the type \"image_url\" in message 1; only text"});
   expect_wrong(R"({"messages": [{"role": "tool", "content": "4"}]})",
-               {"of the role \"tool\"", "calls of tools"});
+               {"with the role \"tool\"", "tool calls"});
   expect_wrong(R"({"messages": [{"role": "bot", "content": "4"}]})",
-               {"of the role \"bot\"", "known are system"});
+               {"with the role \"bot\"", "known are system"});
 }
 
 // The pieces of a text, each in "<…>", and what is broken.

@@ -24,18 +24,18 @@ TEST_F(RefusalTest, NamesBadLines) {
     const std::string path = quoted((folder.path() / "a.jsonl").string(), 300);
     EXPECT_EQ(
         std::string(error.what()),
-        "7 of 9 lines of the data are no valid examples:\n" + path +
+        "7 of 9 lines of the data are not valid examples:\n" + path +
             ", line 2, column 2: is not valid JSON: \"'prompt': 1}\" is wrong there; texts stand in double "
             "quotes\n    {'prompt': 1}\n" +
             path +
             ", line 3: has the keys \"prompt\", \"response\", but no \"completion\"\n"
             "    {\"prompt\": \"a\", \"response\": \"b\"}\n" +
             path + ", line 5: has an empty \"text\"; leave the example out\n    {\"text\": \"\"}\n" + path +
-            ", line 6: has a message, 1, of the role \"user\\x1b[31m\"; known are system, user and "
+            ", line 6: has message 1 with the role \"user\\x1b[31m\"; known are system, user and "
             "assistant (or human and gpt)\n"
             "    {\"messages\": [{\"role\": \"user\\u001b[31m\", \"content\": \"\"}]}\n" +
             path +
-            ", line 7, column 20: is not UTF-8: there is a byte 0xe9; convert the file (iconv)\n"
+            ", line 7, column 20: is not UTF-8: it has the byte 0xe9; convert the file (iconv)\n"
             "    {\"text\": \"\\x1b[31m caf\\xe9\"}\n"
             "and 2 more.\n"
             "Each line must be one of these (other keys are ignored):\n" +
@@ -45,7 +45,7 @@ TEST_F(RefusalTest, NamesBadLines) {
 
 TEST_F(RefusalTest, NamesPlacesInLists) {
   folder.write("a.json", "[\n  {\"text\": \"a\"},\n  {\n    \"text\": oops\n  }\n]\n");
-  expect_wrong({"a.json"}, {"1 of 2 lines of the data is no valid example:",
+  expect_wrong({"a.json"}, {"1 of 2 lines of the data is not a valid example:",
                             "a.json\", line 4, column 13: is not valid JSON"});
   folder.write("b.json", "[{\"text\": \"a\"}, {\"text\": 1},\n");
   expect_wrong({"b.json"},

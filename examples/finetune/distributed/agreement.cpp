@@ -87,8 +87,8 @@ void check_same_parameters(Communicator& processes, std::span<const float> param
     if (all[r] != right)
       wrong.push_back(fmt::format("{} ({:016x})", processes.name(static_cast<int>(r)), all[r]));
   throw AgreedError(fmt::format(
-      "after step {} {} other parameters than the other processes ({:016x}), though all made the same steps; "
-      "look at memory and processor there, and go on by --resume from the last checkpoint",
+      "after step {} {} parameters that differ from the other processes' ({:016x}), although all took the "
+      "same steps; check memory and processor there, and continue from the last checkpoint with --resume",
       step, fmt::format("{} {}", fmt::join(wrong, ", "), wrong.size() > 1 ? "have" : "has"), right));
 }
 

@@ -267,7 +267,7 @@ TEST_F(MpiTest, FastReduceTrains) {
   // Its bits depend on the number of processes, so that it goes on with the same only.
   const Outcome other = mpirun(ranks(3, command_line("out", {"--fast-reduce", "--resume"})));
   EXPECT_EQ(other.status, 1);
-  EXPECT_NE(other.output.find("belongs to a run with other settings"), std::string::npos) << other.output;
+  EXPECT_NE(other.output.find("belongs to a run with different settings"), std::string::npos) << other.output;
 }
 
 }  // namespace

@@ -37,14 +37,14 @@ WeightsPosition read_weights(const std::filesystem::path& path, Weights& weights
   const auto read = [&](const char* name, Weights& numbers) {
     const tiedlora::safetensors::Tensor* tensor = file.find(name);
     if (!tensor || !tiedlora::safetensors::try_read(*tensor, numbers.values()))
-      throw tiedlora::Error(path.string() + " is no checkpoint of this model's weights");
+      throw tiedlora::Error(path.string() + " is not a checkpoint of this model's weights");
   };
   read("weights", weights), read("first", first), read("second", second);
   const auto text = file.metadata().find("finetune");
   const auto json =
       nlohmann::json::parse(text == file.metadata().end() ? std::string() : text->second, nullptr,
                             /*allow_exceptions=*/false);
-  if (!json.is_object()) throw tiedlora::Error(path.string() + " does not say where its training stands");
+  if (!json.is_object()) throw tiedlora::Error(path.string() + " does not say how far its training is");
   return {json.value("steps", std::int64_t{0}),
           {.step = json.value("step", std::int64_t{0}), .data = json.value("data", std::string())}};
 }

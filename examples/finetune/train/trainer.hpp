@@ -80,7 +80,7 @@ struct CheckpointPlan {
   std::filesystem::path path = {};  ///< empty: there are none
   std::string key = {};  ///< everything the run depends on: a checkpoint with another one is refused
   /// How to begin without the checkpoint, for the error of a run with other settings.
-  std::string start_anew = "to start anew, leave out --resume, or give another --out";
+  std::string start_anew = "to start over, leave out --resume, or give another --out";
   bool resume = false;  ///< go on from `path`, if it is there
 };
 

@@ -28,7 +28,7 @@ bool read_position(const CheckpointPlan& plan, const tiedlora::TrainingPosition&
                    TrainingState& state) {
   const auto json = nlohmann::json::parse(position.data, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object() || json.value("key", std::string()) != plan.key)
-    throw tiedlora::Error(fmt::format("{} belongs to a run with other settings; give the same ones; {}",
+    throw tiedlora::Error(fmt::format("{} belongs to a run with different settings; use the same ones; {}",
                                       plan.path.string(), plan.start_anew));
   try {
     state.steps = position.step;

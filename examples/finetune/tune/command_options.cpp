@@ -86,7 +86,7 @@ void add_tune(CLI::App& app, TuneOptions& tune, bool one_scheme) {
           } catch (const std::invalid_argument&) {
             std::string names;
             for (const auto& [known, scheme] : named_schemes()) names += (names.empty() ? "" : ", ") + known;
-            return "\"" + name + "\" is none of " + names;
+            return "\"" + name + "\" is not one of " + names;
           }
         })
         ->group("Adapter");

@@ -148,7 +148,7 @@ bool Comparer::read_plan() {
   if (!plan) return false;
   if (plan->contains("key") && (*plan)["key"] != key())
     throw std::runtime_error(
-        fmt::format("{} is of a comparison with other options or data: give the same ones; {}",
+        fmt::format("{} belongs to a comparison with different options or data; use the same ones; {}",
                     plan_path(options_.out).string(), start_anew(options_.out, FolderOf::compare)));
   try {
     plan->at("key");

@@ -25,7 +25,7 @@ TEST_F(TuneTest, ComparesCandidatesAndGoesOn) {
   EXPECT_EQ(command("compare", resumed).status, 0);
   Arguments changed = resumed;
   changed.insert(changed.end(), {"--dropout", "0.1"});
-  expect_error(command("compare", changed), 1, "is of a comparison with other options");
+  expect_error(command("compare", changed), 1, "belongs to a comparison with different options");
   EXPECT_EQ(read_file(path("cmp/compare.csv")), table);
   expect_error(command("compare", arguments), 1, "holds a comparison already");
   expect_error(
@@ -72,7 +72,7 @@ TEST_F(TuneTest, AComparisonThatGoesOnComesToTheSame) {
 
   stopped["rounds"][0][0]["losses"] = {1.0};
   folder_.write("whole/plan.json", stopped.dump());
-  expect_error(command("compare", arguments), 1, "plan.json is damaged; to start anew, remove");
+  expect_error(command("compare", arguments), 1, "plan.json is damaged; to start over, remove");
 }
 
 TEST_F(TuneTest, AComparisonLeavesRunsAlone) {

@@ -34,7 +34,7 @@ TEST_F(TuneTest, GoesOnAfterAKillToTheSameBits) {
   EXPECT_NE(outcome.output.find("goes on after"), std::string::npos) << outcome.output;
 
   expect_error(train("killed", {"--steps", "400", "--evaluations", "40", "--resume", "--seed", "2"}), 1,
-               "belongs to a run with other settings");
+               "belongs to a run with different settings");
   expect_error(train("killed", steps), 1, "holds a run already");
 }
 
@@ -57,11 +57,11 @@ TEST_F(TuneTest, ADivergenceWithoutValidationSaysWhatIsLeft) {
 
 TEST_F(TuneTest, EveryRefusalSaysHowToGoOn) {
   ASSERT_EQ(train("out", {"--steps", "2"}).status, 0);
-  const std::string anew = "to start anew, remove " + path("out/checkpoint.safetensors") + " and " +
+  const std::string anew = "to start over, remove " + path("out/checkpoint.safetensors") + " and " +
                            path("out/run.json") + ", or give another --out";
   expect_error(train("out", {"--steps", "2", "--rate", "1e-4"}), 1, "--resume; " + anew);
   expect_error(train("out", {"--steps", "2", "--rate", "1e-4", "--resume"}), 1,
-               "belongs to a run with other settings; give the same ones; " + anew);
+               "belongs to a run with different settings; use the same ones; " + anew);
   std::filesystem::remove(path("out/checkpoint.safetensors"));
   expect_error(train("out", {"--steps", "2", "--resume"}), 1, "not the checkpoint.safetensors");
   std::filesystem::remove(path("out/run.json"));
@@ -77,18 +77,18 @@ TEST_F(TuneTest, MinutesAreThoseOfThePlan) {
   expect_error(train("out", {"--minutes", "30", "--resume"}), 0,
                "The 3 steps are those that were planned for 5 minutes, not for 30");
   EXPECT_EQ(plan("out")["minutes"], 5);
-  expect_error(train("out", {"--minutes", "5", "--resume", "--seed", "2"}), 1, "other settings");
+  expect_error(train("out", {"--minutes", "5", "--resume", "--seed", "2"}), 1, "different settings");
   EXPECT_EQ(plan("out")["steps"], 3);
 
   ASSERT_EQ(train("steps", {"--steps", "2"}).status, 0);
-  expect_error(train("steps", {"--minutes", "5", "--resume"}), 1, "was begun with --steps or --epochs");
+  expect_error(train("steps", {"--minutes", "5", "--resume"}), 1, "was started with --steps or --epochs");
   EXPECT_FALSE(std::filesystem::exists(path("steps/plan.json")));
 
   folder_.write("cmp/plan.json", R"({"kind": "compare"})");
   expect_error(train("cmp", {"--minutes", "5"}), 1, "holds a plan of finetune compare");
   EXPECT_EQ(plan("cmp")["kind"], "compare");
   folder_.write("damaged/plan.json", R"({"kind": "train", "steps": "3"})");
-  expect_error(train("damaged", {"--minutes", "5", "--resume"}), 1, "plan.json is damaged; to start anew");
+  expect_error(train("damaged", {"--minutes", "5", "--resume"}), 1, "plan.json is damaged; to start over");
 }
 
 // As a user may change a model's template, and then go on.
@@ -97,7 +97,7 @@ TEST_F(TuneTest, AnotherTemplateIsAnotherRun) {
   llama_test::TinyModel other(llama_test::TinyModel::Numbers::blocks);
   other.chat_template.replace(other.chat_template.find("Be brief"), 8, "Be long.");
   other.write(folder_.path() / "model.gguf");
-  expect_error(train("out", {"--steps", "2", "--resume"}), 1, "belongs to a run with other settings");
+  expect_error(train("out", {"--steps", "2", "--resume"}), 1, "belongs to a run with different settings");
 }
 
 TEST_F(TuneTest, RefusedDataLeaveNoFolder) {

@@ -32,8 +32,8 @@ std::string start_anew(const std::filesystem::path& folder, FolderOf kind) {
     add(folder / "run.json");
   }
   add(plan_path(folder));
-  if (files.empty()) return "to start anew, give another --out";
-  return fmt::format("to start anew, remove {}, or give another --out", fmt::join(files, " and "));
+  if (files.empty()) return "to start over, give another --out";
+  return fmt::format("to start over, remove {}, or give another --out", fmt::join(files, " and "));
 }
 
 void check_folder(const std::filesystem::path& folder, FolderOf kind, bool resume) {
@@ -44,14 +44,14 @@ void check_folder(const std::filesystem::path& folder, FolderOf kind, bool resum
         fmt::format("{} holds a run of finetune train; give another --out", folder.string()));
   const bool has_begun = kind == FolderOf::train ? has_checkpoint || has_run : has_plan;
   if (!resume && has_begun)
-    throw std::runtime_error(fmt::format("{} holds a {} already; go on with it by --resume; {}",
+    throw std::runtime_error(fmt::format("{} holds a {} already; continue it with --resume; {}",
                                          folder.string(), kind == FolderOf::train ? "run" : "comparison",
                                          start_anew(folder, kind)));
   if (!resume) return;
   if (kind == FolderOf::train && has_run && !has_checkpoint)
-    throw std::runtime_error(fmt::format(
-        "--resume: {} holds a run, but not the checkpoint.safetensors that it would go on from; {}",
-        folder.string(), start_anew(folder, kind)));
+    throw std::runtime_error(
+        fmt::format("--resume: {} holds a run, but not the checkpoint.safetensors to continue from; {}",
+                    folder.string(), start_anew(folder, kind)));
   if (!(kind == FolderOf::train ? has_checkpoint : has_plan))
     fmt::print("--resume: {} has nothing to go on from, so this begins at step 0\n", folder.string());
 }

@@ -36,7 +36,7 @@ std::optional<std::int64_t> planned_steps(const TrainOptions& o) {
   if (!plan) {
     if (!std::filesystem::exists(checkpoint_path(o.out))) return std::nullopt;
     throw std::runtime_error(
-        fmt::format("--minutes: the run in {} was begun with --steps or --epochs; give the same; {}",
+        fmt::format("--minutes: the run in {} was started with --steps or --epochs; use the same option; {}",
                     o.out.string(), start_anew(o.out, FolderOf::train)));
   }
   const auto steps = plan->find("steps"), minutes = plan->find("minutes");

@@ -112,7 +112,7 @@ TEST_F(TuneTest, SaysWhatIsWrong) {
                1, "none.gguf");
   expect_error(train("out", {"--rate", "nan"}), 2, "\"nan\" is not a positive number");
   expect_error(train("out", {"--rate", "inf"}), 2, "\"inf\" is not a positive number");
-  expect_error(train("out", {"--scheme", "loar"}), 2, "is none of lora");
+  expect_error(train("out", {"--scheme", "loar"}), 2, "is not one of lora");
   expect_error(train("out", {"--scheme", "lora", "--uv-rate", "1"}), 2, "trains no u and v");
   expect_error(train("out", {"--scheme", "lora_fa", "--b-rate", "1"}), 2, "does not train both A and B");
   expect_error(train("out", {"--window", "1000"}), 2, "more than the 128 that the model was made for");
@@ -147,20 +147,20 @@ TEST_F(TuneTest, EveryArgumentIsCheckedBeforeAnyWork) {
   expect_error(run(folder_, {"train", "--model", path("broken.gguf"), "--data", path("chat.jsonl"), "--out",
                              path("new"), "--scheme", "vera", "--uv-rate", "0.1"}),
                2, "--uv-rate: the scheme vera trains no u and v beside A or B");
-  expect_error(train("new", {"--targets", "q_proj,q_proj"}), 2, "\"q_proj\" is there twice");
+  expect_error(train("new", {"--targets", "q_proj,q_proj"}), 2, "\"q_proj\" is given twice");
   expect_error(train("new", {"--out", ""}), 2, "--out: the path is empty");
   expect_error(train("new", {"--data", path("nothing")}), 1,
                "--data: \"" + path("nothing") + "\" cannot be read");
   expect_error(train("new", {"--validation", path("no")}), 1,
                "--validation: \"" + path("no") + "\" cannot be read");
   expect_error(command("generate", {"--prompt", "caf\xe9"}), 2,
-               "--prompt: the text is no UTF-8: byte 3 is 0xe9");
+               "--prompt: the text is not UTF-8: byte 3 is 0xe9");
   for (const char* value : {"nan", "inf", "-1"})
     expect_error(command("generate", {"--prompt", "a", "--temperature", value}), 2,
                  "is not a number from 0 to 1e15");
   expect_error(command("compare",
                        {"--data", path("chat.jsonl"), "--out", path("new"), "--candidates", "lora:1,lora:1"}),
-               2, "\"lora:1\" is there twice");
+               2, "\"lora:1\" is given twice");
   EXPECT_FALSE(std::filesystem::exists(path("new")));
 }
 
