@@ -300,6 +300,7 @@ class ParityRunner {
   Parity parity_;
 };
 
+/// What the table calls a type.
 template <class T>
 const char* type_name() {
   switch (ScalarTraits<T>::format) {
