@@ -196,10 +196,10 @@ class SharedInputRun {
     if (c_.has('v')) f.v = b.v.rows->data();
     return f;
   }
-  Factors<const double> loops_of_A(const Matrix& A) const {
+  Factors<const double> loops_of_a(const Matrix& A) const {
     return {.A = A.values.data(), .a_stride = A.rows, .rank = A.columns, .in_features = A.rows};
   }
-  Factors<const double> loops_of_B(const Matrix& B, const Matrix& u, const Matrix& v) const {
+  Factors<const double> loops_of_b(const Matrix& B, const Matrix& u, const Matrix& v) const {
     return {.B = B.values.data(),
             .b_stride = B.rows,
             .u = c_.has('u') ? u.values.data() : nullptr,
@@ -221,9 +221,9 @@ class SharedInputRun {
     for (std::size_t m = 0; m < modules_.size(); ++m) {
       if (modules_[m].a < 0) continue;
       const Matrix &A = As_[index(modules_[m].a)].A.values, abs_A = absolute(A), abs_x = absolute(x_.values);
-      reference::shrink(loops_of_A(A), std::as_const(x_.values).tokens(), results[m].exact.tokens(),
+      reference::shrink(loops_of_a(A), std::as_const(x_.values).tokens(), results[m].exact.tokens(),
                         options_of_loops());
-      reference::shrink(loops_of_A(abs_A), abs_x.tokens(), results[m].magnitude.tokens(), options_of_loops());
+      reference::shrink(loops_of_a(abs_A), abs_x.tokens(), results[m].magnitude.tokens(), options_of_loops());
       compare(call, "h", results[m], c_.in, true);
     }
     expect_inputs_unchanged(call);
@@ -248,10 +248,10 @@ class SharedInputRun {
                      abs_h = absolute(m.h.values);
         CallOptions add = options_of_loops();
         add.overwrite = false;
-        reference::expand(loops_of_B(b.B.values, b.u.values, b.v.values), m.h.values.tokens(),
+        reference::expand(loops_of_b(b.B.values, b.u.values, b.v.values), m.h.values.tokens(),
                           results[i].exact.tokens(), add);
         add.token_scale = magnitudes_of_loops().token_scale;
-        reference::expand(loops_of_B(abs_B, abs_u, abs_v), abs_h.tokens(), results[i].magnitude.tokens(),
+        reference::expand(loops_of_b(abs_B, abs_u, abs_v), abs_h.tokens(), results[i].magnitude.tokens(),
                           add);
       }
       compare(call, "y", results[i], c_.rank, c_.overwrite);
@@ -300,7 +300,7 @@ class SharedInputRun {
                                       .b_stride = B.rows,
                                       .u = (to.du.*kind).values.data(),
                                       .v = (to.dv.*kind).values.data()};
-        reference::expand_backward(loops_of_B(B, u, v), h_values.tokens(), dy_values.tokens(), sums,
+        reference::expand_backward(loops_of_b(B, u, v), h_values.tokens(), dy_values.tokens(), sums,
                                    (results[i].*kind).tokens(), o);
       };
       by_loops(&Result<Acc>::exact, b.B.values, b.u.values, b.v.values, m.h.values, m.dy.values, exact);
@@ -338,9 +338,9 @@ class SharedInputRun {
       const auto sums = [&](Matrix& gradient) {
         return Factors<double>{.A = gradient.values.data(), .a_stride = c_.in};
       };
-      reference::shrink_backward(loops_of_A(A), std::as_const(x_.values).tokens(), m.dh.values.tokens(),
+      reference::shrink_backward(loops_of_a(A), std::as_const(x_.values).tokens(), m.dh.values.tokens(),
                                  sums(to.exact), dx.exact.tokens(), add);
-      reference::shrink_backward(loops_of_A(abs_A), abs_x.tokens(), abs_dh.tokens(), sums(to.magnitude),
+      reference::shrink_backward(loops_of_a(abs_A), abs_x.tokens(), abs_dh.tokens(), sums(to.magnitude),
                                  dx.magnitude.tokens(), add);
     }
     backend_.shrink_backward(modules(), c_.trains('A') ? x() : Tokens<const X>(),
