@@ -14,7 +14,7 @@ def family(scheme):
 
 
 def script(path, title, entries):
-    """The commands that draw `entries`: (scheme, rank, trained numbers, Estimate of the share of LoRA r = 8's gain)."""
+    """The commands that draw `entries`: (scheme, rank, trainable parameters, Estimate of the share of LoRA r = 8's gain)."""
     families = {}
     for scheme, rank, trained, share in entries:
         families.setdefault(family(scheme), []).append(
@@ -34,7 +34,7 @@ def script(path, title, entries):
     return (
         f"set terminal svg size 860,520 font 'sans,12' background 'white'\nset output '{path}'\n"
         "set grid lc rgb '#dddddd' lt 1\nset border 3\nset tics nomirror\nset logscale x\nset key outside right top\n"
-        f"set title '{title}'\nset xlabel 'trained numbers'\nset ylabel \"% of LoRA r = 8's gain\"\n"
+        f"set title '{title}'\nset xlabel 'trainable parameters'\nset ylabel \"% of LoRA r = 8's gain\"\n"
         + blocks + "plot " + ", \\\n  ".join(curves) + "\n"
     )  # fmt: skip
 

@@ -130,7 +130,7 @@ def bar_text(mean):
         return ""
     kept = [c for c in small if mean.shares[c].mean >= 0.95]
     best = max(small, key=lambda c: mean.shares[c].mean)
-    text = "With an eighth of the trained numbers of LoRA r = 8 or fewer, 95 % of its gain or more is kept by "
+    text = "With an eighth of the trainable parameters of LoRA r = 8 or fewer, 95 % of its gain or more is kept by "
     text += f"{name_list(c.label() for c in kept) if kept else 'no scheme here'}; "
     text += f"the most by {best.label()}, {per_cent(mean.shares[best])} %. "
     pairs = [c for c in mean.differences if mean.differences[c][0].rank <= 4]

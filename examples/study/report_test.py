@@ -132,7 +132,7 @@ class Report(unittest.TestCase):
         mean = Mean([TaskResults(progress, task, "qkv") for task in ("code", "docstring")])
         self.assertEqual(
             report.bar_text(mean),
-            "With an eighth of the trained numbers of LoRA r = 8 or fewer, 95 % of its gain or more is kept by tl6 r=4; the "
+            "With an eighth of the trainable parameters of LoRA r = 8 or fewer, 95 % of its gain or more is kept by tl6 r=4; the "
             "most by tl6 r=4, 98.1 (97.0 to 99.1) %. Of 2 that are no larger than LoRA of rank 4, 1 lose to the LoRA of "
             "equal or larger size, 1 beat it, and 0 are not told apart (p < 0.05).",
         )
@@ -174,7 +174,7 @@ class Report(unittest.TestCase):
             done = subprocess.run(["gnuplot"], input=script, text=True, capture_output=True, check=False)
             self.assertEqual((done.returncode, done.stderr), (0, ""))
             with open(f"{folder}/a.svg") as file:
-                self.assertIn("trained numbers", file.read())
+                self.assertIn("trainable parameters", file.read())
 
 
 if __name__ == "__main__":
