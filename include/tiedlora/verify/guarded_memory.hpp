@@ -226,13 +226,10 @@ class GuardedRows {
   bool unchanged() const { return same(now_, before_, 0, static_cast<Index>(nearby())); }
   /// Whether there is still what a call has to set.
   bool is_unwritten(Index i, Index t) const {
-    const T unwritten = Poison<T>::unwritten();
-    return Poison<T>::is_known && std::memcmp(&now_[place(t) + index(i)], &unwritten, sizeof(T)) == 0;
+    return Poison<T>::is_known && has_bits(i, t, Poison<T>::unwritten());
   }
   Origin origin(Index i, Index t) const {
-    const auto is = [&](const T& bits) {
-      return Poison<T>::is_known && std::memcmp(&now_[place(t) + index(i)], &bits, sizeof(T)) == 0;
-    };
+    const auto is = [&](const T& bits) { return Poison<T>::is_known && has_bits(i, t, bits); };
     return is(Poison<T>::outside())          ? Origin::outside
            : is(Poison<T>::read_unwritten()) ? Origin::overwritten
                                              : Origin::unknown;
@@ -271,6 +268,11 @@ class GuardedRows {
   static std::size_t index(Index i) { return static_cast<std::size_t>(i); }
   std::size_t place(Index t) const { return index(first_ + slots_[index(t)] * stride_); }
 
+  /// As bytes: of NaNs it matters which.
+  bool has_bits(Index i, Index t, const T& bits) const {
+    const auto* const here = reinterpret_cast<const std::byte*>(&now_[place(t) + index(i)]);
+    return std::memcmp(here, reinterpret_cast<const std::byte*>(&bits), sizeof(T)) == 0;
+  }
   static bool same(const std::vector<T>& a, const std::vector<T>& b, Index begin, Index end) {
     return begin == end ||
            std::memcmp(a.data() + begin, b.data() + begin, index(end - begin) * sizeof(T)) == 0;
