@@ -1,6 +1,7 @@
 // The calls for several modules with one x, for backends that have them.
 #pragma once
 
+#include <cmath>    // abs
 #include <cstddef>  // size_t
 #include <memory>   // make_unique, unique_ptr
 #include <span>     // span
@@ -18,6 +19,7 @@
 #include "guarded_memory.hpp"
 #include "matrix.hpp"
 #include "parity_case.hpp"
+#include "parity_operands.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
 namespace verify {
@@ -158,13 +160,7 @@ class SharedInputRun {
 
   template <class T>
   Matrix drawn(Index rows, Index columns, char zero = ' ', Spoilt spoilt = Spoilt::nothing) {
-    Matrix m(rows, columns);
-    for (double& value : m.values) value = c_.is_zero(zero) ? 0 : dice_.uniform();
-    m.round<T>();
-    const auto size = static_cast<Index>(m.values.size());
-    if (spoilt != Spoilt::nothing && spoilt == c_.spoilt && size > 0)
-      m.values[static_cast<std::size_t>(dice_.integer(0, size - 1))] = c_.spoiling_value;
-    return m;
+    return drawn_operand<T>(c_, dice_, rows, columns, zero, spoilt);
   }
   CallOptions options(const float* token_scale) const {
     return {.scale = c_.is_zero('s') ? 0 : c_.scale,
@@ -198,15 +194,6 @@ class SharedInputRun {
   }
   Factors<const double> loops_of_a(const Matrix& A) const {
     return {.A = A.values.data(), .a_stride = A.rows, .rank = A.columns, .in_features = A.rows};
-  }
-  Factors<const double> loops_of_b(const Matrix& B, const Matrix& u, const Matrix& v) const {
-    return {.B = B.values.data(),
-            .b_stride = B.rows,
-            .u = c_.has('u') ? u.values.data() : nullptr,
-            .v = c_.has('v') ? v.values.data() : nullptr,
-            .scaling = c_.scaling,
-            .rank = B.columns,
-            .out_features = B.rows};
   }
 
   void shrink() {
@@ -248,11 +235,11 @@ class SharedInputRun {
                      abs_h = absolute(m.h.values);
         CallOptions add = options_of_loops();
         add.overwrite = false;
-        reference::expand(loops_of_b(b.B.values, b.u.values, b.v.values), m.h.values.tokens(),
+        reference::expand(expanding_factors(c_, b.B.values, b.u.values, b.v.values), m.h.values.tokens(),
                           results[i].exact.tokens(), add);
         add.token_scale = magnitudes_of_loops().token_scale;
-        reference::expand(loops_of_b(abs_B, abs_u, abs_v), abs_h.tokens(), results[i].magnitude.tokens(),
-                          add);
+        reference::expand(expanding_factors(c_, abs_B, abs_u, abs_v), abs_h.tokens(),
+                          results[i].magnitude.tokens(), add);
       }
       compare(call, "y", results[i], c_.rank, c_.overwrite);
     }
@@ -300,8 +287,8 @@ class SharedInputRun {
                                       .b_stride = B.rows,
                                       .u = (to.du.*kind).values.data(),
                                       .v = (to.dv.*kind).values.data()};
-        reference::expand_backward(loops_of_b(B, u, v), h_values.tokens(), dy_values.tokens(), sums,
-                                   (results[i].*kind).tokens(), o);
+        reference::expand_backward(expanding_factors(c_, B, u, v), h_values.tokens(), dy_values.tokens(),
+                                   sums, (results[i].*kind).tokens(), o);
       };
       by_loops(&Result<Acc>::exact, b.B.values, b.u.values, b.v.values, m.h.values, m.dy.values, exact);
       by_loops(&Result<Acc>::magnitude, absolute(b.B.values), absolute(b.u.values), absolute(b.v.values),

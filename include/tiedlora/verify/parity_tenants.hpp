@@ -18,6 +18,7 @@
 #include "guarded_memory.hpp"
 #include "matrix.hpp"
 #include "parity_case.hpp"
+#include "parity_operands.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
 namespace verify {
@@ -120,13 +121,7 @@ class TenantsRun {
 
   template <class T>
   Matrix drawn(Index rows, Index columns, char zero = ' ', Spoilt spoilt = Spoilt::nothing) {
-    Matrix m(rows, columns);
-    for (double& value : m.values) value = c_.is_zero(zero) ? 0 : dice_.uniform();
-    m.round<T>();
-    const auto size = static_cast<Index>(m.values.size());
-    if (spoilt != Spoilt::nothing && spoilt == c_.spoilt && size > 0)
-      m.values[static_cast<std::size_t>(dice_.integer(0, size - 1))] = c_.spoiling_value;
-    return m;
+    return drawn_operand<T>(c_, dice_, rows, columns, zero, spoilt);
   }
   static Matrix column(const Matrix& m, Index j) {
     Matrix result(m.rows, 1);
@@ -141,16 +136,9 @@ class TenantsRun {
   /// y += … of one token, by the loops.
   void add(const Matrix& B, const Matrix& u, const Matrix& v, const Matrix& h, Matrix& y, Index t,
            const float& scale) const {
-    const Factors<const double> f = {.B = B.values.data(),
-                                     .b_stride = B.rows,
-                                     .u = c_.has('u') ? u.values.data() : nullptr,
-                                     .v = c_.has('v') ? v.values.data() : nullptr,
-                                     .scaling = c_.scaling,
-                                     .rank = c_.rank,
-                                     .out_features = c_.out};
     CallOptions o = options(&scale);
     o.overwrite = false;
-    reference::expand(f, h.tokens().tokens(t, 1), y.tokens().tokens(t, 1), o);
+    reference::expand(expanding_factors(c_, B, u, v), h.tokens().tokens(t, 1), y.tokens().tokens(t, 1), o);
   }
 
   const SomeBackend& backend_;
