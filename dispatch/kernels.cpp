@@ -37,14 +37,10 @@ constexpr Kernels<P, X> kernels() {
 }  // namespace
 
 extern const KernelSet TIEDLORA_DISPATCH_SET;
-const KernelSet TIEDLORA_DISPATCH_SET = {.isa = kernel_isa(),
-                                         .float_float = kernels<float, float>(),
-                                         .float_half = kernels<float, Half>(),
-                                         .float_bfloat16 = kernels<float, BFloat16>(),
-                                         .half_float = kernels<Half, float>(),
-                                         .half_half = kernels<Half, Half>(),
-                                         .bfloat16_float = kernels<BFloat16, float>(),
-                                         .bfloat16_bfloat16 = kernels<BFloat16, BFloat16>()};
+const KernelSet TIEDLORA_DISPATCH_SET = {kernels<float, float>(),       kernels<float, Half>(),
+                                         kernels<float, BFloat16>(),    kernels<Half, float>(),
+                                         kernels<Half, Half>(),         kernels<BFloat16, float>(),
+                                         kernels<BFloat16, BFloat16>(), kernel_isa()};
 
 }  // namespace dispatch
 TIEDLORA_END_NAMESPACE

@@ -94,29 +94,18 @@ struct Kernels {
 };
 
 /// All kernels of one instruction set.
-struct KernelSet {
+struct KernelSet : Kernels<float, float>,
+                   Kernels<float, Half>,
+                   Kernels<float, BFloat16>,
+                   Kernels<Half, float>,
+                   Kernels<Half, Half>,
+                   Kernels<BFloat16, float>,
+                   Kernels<BFloat16, BFloat16> {
   const char* isa;  ///< as kernel_isa() says it
-  Kernels<float, float> float_float;
-  Kernels<float, Half> float_half;
-  Kernels<float, BFloat16> float_bfloat16;
-  Kernels<Half, float> half_float;
-  Kernels<Half, Half> half_half;
-  Kernels<BFloat16, float> bfloat16_float;
-  Kernels<BFloat16, BFloat16> bfloat16_bfloat16;
 
   template <class P, class X>
   const Kernels<P, X>& of() const {
-    if constexpr (std::is_same_v<P, float>) {
-      if constexpr (std::is_same_v<X, float>) return float_float;
-      if constexpr (std::is_same_v<X, Half>) return float_half;
-      if constexpr (std::is_same_v<X, BFloat16>) return float_bfloat16;
-    } else if constexpr (std::is_same_v<P, Half>) {
-      if constexpr (std::is_same_v<X, float>) return half_float;
-      if constexpr (std::is_same_v<X, Half>) return half_half;
-    } else {
-      if constexpr (std::is_same_v<X, float>) return bfloat16_float;
-      if constexpr (std::is_same_v<X, BFloat16>) return bfloat16_bfloat16;
-    }
+    return *this;
   }
 };
 
