@@ -90,6 +90,11 @@ class Plan:
                         candidates.append(candidate)
                 yield task, candidates
 
+    def tasks_before(self, task, candidate):
+        """The tasks that run this candidate before this one does."""
+        tasks = [t for t, candidates in self.groups if candidate in candidates]
+        return tasks[: tasks.index(task)]
+
     def axes(self, candidate):
         return [axis for axis in AXES if axis in self.schemes[candidate.scheme]["start"]]
 
@@ -130,10 +135,27 @@ class Progress:
         """`fixed`: {task: {name: value}}."""
         self.plan, self.fixed, self.results = plan, fixed, results
 
+    def start(self, task, candidate):
+        """Where a candidate's search begins on a task: at what the task before it found; on the first task, and where
+        all runs before diverged, at the plan's start. None while the search before is not over."""
+        before = self.plan.tasks_before(task, candidate)
+        if not before:
+            return self.plan.start(candidate)
+        if before[-1] not in self.fixed:
+            return None
+        wanted, tried, losses = self.searched(before[-1], candidate)
+        if wanted or not tried:
+            return None
+        return search.best_of(tried, losses) or self.plan.start(candidate)
+
     def searched(self, task, candidate):
-        """(cells to run next, points tried, {point: loss}) of a candidate's search."""
-        plan, losses = self.plan, _Losses(self, task, candidate)
-        wanted, tried = search.search(plan.start(candidate), plan.trials, losses)
+        """(cells to run next, points tried, {point: loss}) of a candidate's search. No points tried, and no cells to
+        run: it waits for that of another task."""
+        losses = _Losses(self, task, candidate)
+        start = self.start(task, candidate)
+        if start is None:
+            return [], [], losses
+        wanted, tried = search.search(start, self.plan.trials, losses)
         return [losses.cell(point) for point in wanted], tried, losses
 
     def final_cells(self, task, candidate):
@@ -165,7 +187,7 @@ class Progress:
             for candidate in candidates:
                 wanted, tried, _ = self.searched(task, candidate) if task in self.fixed else ([None], [], None)
                 counts["search"][0] += len(tried)
-                counts["search"][1] += self.plan.trials if wanted else len(tried)
+                counts["search"][1] += self.plan.trials if wanted or not tried else len(tried)
                 finals = self.final_cells(task, candidate) if task in self.fixed else []
                 counts["final"][0] += sum(cell.key in self.results for cell in finals)
                 counts["final"][1] += len(self.plan.seeds)

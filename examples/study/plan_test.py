@@ -103,6 +103,22 @@ class PlanTest(unittest.TestCase):
                 finish(self.progress, cell, loss=1.0 if cell.point == (-20, 0) else 2.0)
         self.assertEqual([cell.point for cell in self.progress.final_cells("code", candidate)], [(-20, 0)] * 2)
 
+    def test_the_second_task_starts_at_the_optimum_of_the_first(self):
+        candidate = Candidate("lora", 8, "qkv")
+        self.assertEqual(self.progress.searched("docstring", candidate)[:2], ([], []))  # waits
+        self.assertEqual(self.progress.counts()["search"], [0, 18])
+        while wanted := self.progress.searched("code", candidate)[0]:
+            for cell in wanted:
+                finish(self.progress, cell, loss=1.0 if cell.point == (-20, 0) else 2.0)
+        self.assertEqual([cell.point for cell in self.progress.searched("docstring", candidate)[0]], [(-20, 0)])
+
+    def test_the_second_task_starts_where_planned_if_all_diverged_on_the_first(self):
+        candidate = Candidate("lora", 8, "qkv")
+        while wanted := self.progress.searched("code", candidate)[0]:
+            for cell in wanted:
+                finish(self.progress, cell, loss="inf")
+        self.assertEqual(self.progress.searched("docstring", candidate)[0][0].point, self.plan.start(candidate))
+
     def test_no_seeds_where_every_trial_diverged(self):
         candidate = Candidate("lora", 8, "qkv")
         while wanted := self.progress.searched("code", candidate)[0]:

@@ -146,12 +146,12 @@ class Report(unittest.TestCase):
         self.assertNotIn("share", page)
 
     def test_a_task_without_its_reference_has_no_figures(self):
-        plan, progress = made_up(tasks=("docstring",))
+        plan, progress = made_up(tasks=("code",))
         page, drawn = report.make_page(plan, progress.results, ABOUT)
-        self.assertEqual(set(drawn), {"docstring-qkv.svg"})
-        self.assertNotIn("## Code", page)
+        self.assertEqual(set(drawn), {"code-qkv.svg"})
+        self.assertNotIn("## Docstring", page)
         self.assertNotIn("The mean of the tasks", page)
-        self.assertIn("Planned, but not finished: Code, q, k and v: all candidates.", page)
+        self.assertIn("Planned, but not finished: Docstrings, q, k and v: all candidates.", page)
 
     def test_a_candidate_that_lacks_a_seed_is_left_out(self):
         plan, progress = made_up()
