@@ -5,6 +5,7 @@ from plan import Candidate
 from search import best_of, interior_axes
 
 REFERENCE = ("lora", 8)
+BUDGETS = (20, 12, 8, 4, 2, 1)  # the reference's trainable parameters over these
 
 
 class Entry:
@@ -104,3 +105,23 @@ class Mean:
                 self.differences[c] = (larger[0], Estimate(own[seed] - other[seed] for seed in own))
         adjusted = holm([estimate.p for _, estimate in self.differences.values()])
         self.p = dict(zip(self.differences, adjusted))
+
+
+def alike(by_seed):
+    """Of {candidate: {seed: share}}, all that paired seeds do not tell from the best (p >= 0.05, one test each): the best
+    first."""
+    mean = {c: Estimate(values.values()).mean for c, values in by_seed.items()}
+    ordered = sorted(by_seed, key=lambda c: -mean[c])
+    if not ordered:
+        return []
+    best = by_seed[ordered[0]]
+    return ordered[:1] + [
+        c for c in ordered[1:] if Estimate(best[seed] - by_seed[c][seed] for seed in best).p >= 0.05
+    ]
+
+
+def within_budgets(by_seed, trained):
+    """{part: [candidate]}: for each of BUDGETS the best candidates that it affords, those that seeds do not tell apart."""
+    reference = next(trained[c] for c in trained if (c.scheme, c.rank) == REFERENCE)
+    affordable = lambda part: {c: values for c, values in by_seed.items() if part * trained[c] <= reference}
+    return {part: alike(affordable(part)) for part in BUDGETS}

@@ -6,7 +6,7 @@ import shutil
 
 import pictures
 import results
-from analysis import REFERENCE, Mean, TaskResults
+from analysis import BUDGETS, REFERENCE, Mean, TaskResults, within_budgets
 from inference import Estimate
 from plan import Plan, Progress
 
@@ -141,6 +141,34 @@ def bar_text(mean):
     return text
 
 
+def decision_table(columns):
+    """`columns`: [(title, {candidate: {seed: share}}, {candidate: trainable parameters})]. The rows are budgets."""
+    found = [within_budgets(by_seed, trained) for _, by_seed, trained in columns]
+    rows = []
+    for part in BUDGETS:
+        row = [f"1/{part}" if part > 1 else "1"]
+        for (_, by_seed, _), best in zip(columns, found):
+            names = [f"{c.label()}: {100 * Estimate(by_seed[c].values()).mean:.0f}" for c in best[part]]
+            row.append(f"**{names[0]}**" + "".join(f", {name}" for name in names[1:]) if names else "none")
+        rows.append(row)
+    return table(["budget", *(title for title, _, _ in columns)], rows)
+
+
+def decisions(plan, sections):
+    """What docs/choosing.md takes from the results: for the first targets of the plan, the best by budget and by task."""
+    targets = targets_of(plan)[0]
+    of_tasks = [sections[task, targets] for task in plan.tasks if sections[task, targets].entries]
+    if not of_tasks:
+        return "No task is done yet."
+    columns = [
+        (TITLES[one.task], one.shares, {entry.candidate: entry.trained for entry in one.entries}) for one in of_tasks
+    ]
+    if len(of_tasks) == len(plan.tasks) and len(of_tasks) > 1:
+        mean = Mean(of_tasks)
+        columns.append(("the mean of the tasks", mean.by_seed, mean.trained))
+    return decision_table(columns)
+
+
 def name_list(names):
     names = list(names)
     return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names)
@@ -250,13 +278,18 @@ def limits(plan, about):
     )
 
 
-def make_page(plan, rows, about):
-    """(the page, {name of a picture: (title, entries)})."""
+def make_sections(plan, rows, about):
     fixed = {task: {name: made[name] for name in ("data", "model")} for task, made in about.items()}
     progress = Progress(plan, fixed, rows)
     sections = {
         (task, targets): TaskResults(progress, task, targets) for targets in targets_of(plan) for task in plan.tasks
     }
+    return progress, sections
+
+
+def make_page(plan, rows, about):
+    """(the page, {name of a picture: (title, entries)})."""
+    progress, sections = make_sections(plan, rows, about)
     parts, drawn = [HEAD, state_section(progress, sections.values())], {}
     if any(of_task.entries for of_task in sections.values()):
         parts.append(HOW.format(trials=plan.trials, seeds=len(plan.seeds)).strip())
@@ -287,6 +320,16 @@ def make_page(plan, rows, about):
     return "\n\n".join(part.strip() for part in parts if part) + "\n", drawn
 
 
+BEGIN, END = "<!-- Written by script/study report. -->", "<!-- End. -->"
+
+
+def with_decisions(text, made):
+    """The page with its table between the two marks made again."""
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise ValueError(f"docs/choosing.md must have one line {BEGIN} and one {END}; the table goes between")
+    return text[: text.index(BEGIN)] + f"{BEGIN}\n\n{made}\n\n" + text[text.index(END) :]
+
+
 def command(options):
     if options.work and not options.check:
         RESULTS.mkdir(exist_ok=True)
@@ -298,21 +341,23 @@ def command(options):
     manifest = RESULTS / "manifest.json"
     about = json.loads(manifest.read_text()) if manifest.exists() else {}
     about = {task: about[task] for task in plan.tasks if task in about}
-    page, drawn = make_page(plan, results.read(RESULTS / "results.csv"), about)
-    path = ROOT / "docs" / "results.md"
+    rows = results.read(RESULTS / "results.csv")
+    page, drawn = make_page(plan, rows, about)
+    path, advice = ROOT / "docs" / "results.md", ROOT / "docs" / "choosing.md"
+    pages = {path: page, advice: with_decisions(advice.read_text(), decisions(plan, make_sections(plan, rows, about)[1]))}
     if options.check:
-        same = path.exists() and path.read_text() == page
-        print(
-            "docs/results.md is what the results give"
-            if same
-            else "docs/results.md is out of date: run script/study report"
-        )
-        return 0 if same else 1
+        old = [one for one in pages if not one.exists() or one.read_text() != pages[one]]
+        for one in old:
+            print(f"{one.relative_to(ROOT)} is out of date: run script/study report")
+        if not old:
+            print("docs/results.md and the table in docs/choosing.md are what the results give")
+        return 1 if old else 0
     folder = ROOT / "docs" / "results"
     shutil.rmtree(folder, ignore_errors=True)
     for name, (title, entries) in drawn.items():
         folder.mkdir(exist_ok=True)
         pictures.draw(folder / name, title, entries)
-    results.write_whole(path, page)
+    for one, text in pages.items():
+        results.write_whole(one, text)
     print(f"{path}: {len(drawn)} pictures")
     return 0

@@ -137,6 +137,34 @@ class Report(unittest.TestCase):
             "equal or larger size, 1 beat it, and 0 are not told apart (p < 0.05).",
         )
 
+    def test_the_decisions_by_budget_and_by_task(self):
+        # On code the tl6, of 400, has 90 % with both seeds, LoRA r = 1, of 1000, 80 and 83.3 %, VeRA, of 900, 40 and 49.8 %.
+        plan, progress = made_up()
+        table = report.decisions(plan, report.make_sections(plan, progress.results, ABOUT)[1])
+        self.assertEqual(
+            table.splitlines(),
+            [
+                "| budget | Code | Docstrings | the mean of the tasks |",
+                "|---|---:|---:|---:|",
+                "| 1/20 | **tl6 r=4: 90** | **tl6 r=4: 90** | **tl6 r=4: 90** |",  # of 8000: all of 400
+                "| 1/12 | **tl6 r=4: 90** | **tl6 r=4: 90** | **tl6 r=4: 90** |",
+                # Less by 10 and 6.7: t = 5, one degree of freedom, p = 0.126. VeRA: 50 and 40.2: t = 9.2, p = 0.069.
+                "| 1/8 | **tl6 r=4: 90**, lora r=1: 82, vera r=16: 45 | **tl6 r=4: 90** | **tl6 r=4: 90** |",
+                "| 1/4 | **tl6 r=4: 90**, lora r=1: 82, vera r=16: 45 | **tl6 r=4: 90** | **tl6 r=4: 90** |",
+                "| 1/2 | **tl6 r=4: 90**, lora r=1: 82, vera r=16: 45 | **tl6 r=4: 90** | **tl6 r=4: 90** |",
+                # Less by exactly 10 and 10: told apart. LoRA r = 1: 20 and 16.7.
+                "| 1 | **lora r=8: 100**, lora r=1: 82, vera r=16: 45 | **lora r=8: 100** | **lora r=8: 100** |",
+            ],
+        )
+        self.assertEqual(report.decisions(Plan(TEXT), report.make_sections(Plan(TEXT), {}, {})[1]), "No task is done yet.")
+
+    def test_the_table_of_decisions_is_all_that_changes_in_its_page(self):
+        text = f"# A\n\n{report.BEGIN}\nold\n{report.END}\n\nB\n"
+        self.assertEqual(report.with_decisions(text, "new"), f"# A\n\n{report.BEGIN}\n\nnew\n\n{report.END}\n\nB\n")
+        for wrong in ("# A", text + report.END, text.replace(report.BEGIN, "")):
+            with self.assertRaisesRegex(ValueError, "must have one line"):
+                report.with_decisions(wrong, "new")
+
     def test_says_so_without_results(self):
         plan = Plan(TEXT)
         page, drawn = report.make_page(plan, {}, {})
