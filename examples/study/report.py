@@ -28,9 +28,10 @@ Written by `script/study report` from [results.csv](../examples/study/results/re
 HOW = """## How to read it
 
 Every scheme and rank had its rates of A, B and of u, v searched on the select split, at most {trials} trials each,
-LoRA included (the rates of its A and B apart, as in LoRA+). A trial is a whole run. At the best rates it then ran with
-{seeds} other seeds; a seed fixes the order of the data and the draws, so that runs of one seed are a pair. Each was
-measured on the test split once, at the step with the best select loss.
+LoRA included (the rates of its A and B apart, as in LoRA+). A trial is a whole run. On a candidate's second and third
+task its search starts at the optimum of the task before. At the best rates it then ran with {seeds} other seeds; a seed
+fixes the order of the data and the draws, so that runs of one seed are a pair. Each was measured on the test split
+once, at the step with the best select loss.
 
 - *Share* is the part of the gain of LoRA r = 8 with the same seed, in per cent: the mean over seeds with its 95 %
   interval (Student's t).

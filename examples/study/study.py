@@ -2,6 +2,7 @@
 
     script/study run       runs the cells of a plan that the results lack; Ctrl-C stops, the same command goes on
     script/study report    makes docs/results.md from the results
+    script/study repeat    one run of the results again, in PyTorch
 
 README.md beside this file explains both.
 """
@@ -18,6 +19,7 @@ import sys
 import time
 
 import cells
+import repeat
 import report
 import results
 import splits
@@ -258,8 +260,17 @@ def main():
     two.add_argument("--plan", type=pathlib.Path, default=HERE / "plan.toml")
     two.add_argument("--work", type=pathlib.Path, help="take over the results of this folder first")
     two.add_argument("--check", action="store_true", help="only say whether the page is what the results give")
+    three = commands.add_parser("repeat", help="one run of the results again, in PyTorch")
+    three.add_argument("key", help="of the run in results.csv, or how it begins")
+    three.add_argument("--plan", type=pathlib.Path, default=HERE / "plan.toml")
+    three.add_argument("--work", type=pathlib.Path, default=ROOT / "out" / "study", help="where the data are [out/study]")
+    three.add_argument("--model", type=pathlib.Path, help="as in run")
+    three.add_argument("--threads", type=positive_count, default=os.cpu_count() or 1, help="of PyTorch")
     options = parser.parse_args()
     try:
+        if options.command == "repeat":
+            plan, rows = Plan(options.plan.read_text()), results.read(report.RESULTS / "results.csv")
+            return repeat.command(options, plan, rows, (options.model or find_model()).resolve())
         return run(options) if options.command == "run" else report.command(options)
     except (ValueError, OSError) as error:
         sys.exit(f"script/study {options.command}: {error}")
