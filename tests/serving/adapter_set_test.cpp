@@ -2,6 +2,7 @@
 // long as a snapshot or a plan holds them.
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <memory>
 #include <tiedlora/eigen.hpp>
 #include <tiedlora/ops.hpp>
@@ -95,7 +96,8 @@ TEST(AdapterSet, IdsAreNeverUsedAgain) {
   const auto snapshot = set.snapshot();
   EXPECT_EQ(snapshot.size(), 334);
   for (AdapterId n = 0; n < 1000; ++n) EXPECT_EQ(snapshot.contains(first + n), n % 3 == 0) << n;
-  for (const AdapterId id : {AdapterId{-1}, AdapterId{-2}, first + 1, first + 1000, first + 5000}) {
+  for (const AdapterId id : {AdapterId{-1}, AdapterId{-2}, std::numeric_limits<AdapterId>::min(), first + 1,
+                             first + 1000, first + 5000}) {
     EXPECT_FALSE(set.remove(id));
     EXPECT_FALSE(snapshot.contains(id));
   }

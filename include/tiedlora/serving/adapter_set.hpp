@@ -190,8 +190,8 @@ class AdapterSet {
     std::shared_ptr<const Chunk> emptied;
     std::shared_ptr<const State> outdated;
     const std::lock_guard<std::mutex> lock(mutex_);
+    if (id < first_id_ || id - first_id_ >= next_) return false;
     const AdapterId number = id - first_id_;
-    if (id < first_id_ || number >= next_) return false;
     OwnChunk& chunk = chunks_[chunk_of(number)];
     const auto place = static_cast<std::size_t>(number % detail::residents_per_chunk);
     if (!chunk.residents || !(*chunk.residents)[place]) return false;
