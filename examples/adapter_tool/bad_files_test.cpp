@@ -97,8 +97,8 @@ TEST_F(BadFiles, SaysWhatAFileIs) {
   const auto weights = folder / "peft" / "adapter_model.safetensors",
              config = folder / "peft" / "adapter_config.json";
   expect_said({"info", weights.string()}, 1,
-              {"is a file inside of a PEFT folder; give the folder, ", path("peft")});
-  expect_said({"info", config.string()}, 1, {"is a file inside of a PEFT folder; give the folder, "});
+              {"is a file inside a PEFT folder; give the folder, ", path("peft")});
+  expect_said({"info", config.string()}, 1, {"is a file inside a PEFT folder; give the folder, "});
   write_text(weights, pointer);
   expect_said({"info", path("peft")}, 1, {"adapter_model.safetensors", "Git LFS pointer", "git lfs pull"});
   write_text(weights, page);

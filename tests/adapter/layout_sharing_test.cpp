@@ -137,8 +137,8 @@ TEST(SharedFrozen, InitializeLeavesItAsItIs) {
 TEST(SharedFrozen, MustHaveTheLayoutsLength) {
   const Layout layout(one_kind(2, 4, 4), schemes::vera(5), 3);
   expect_error([&] { Adapter<float>(layout, std::make_shared<AlignedArray<float>>(7)); },
-               {"24 frozen numbers", "holds 7"});
-  expect_error([&] { Adapter<float>(layout, nullptr); }, {"24 frozen numbers", "holds 0"});
+               {"24 frozen parameters", "holds 7"});
+  expect_error([&] { Adapter<float>(layout, nullptr); }, {"24 frozen parameters", "holds 0"});
 }
 
 }  // namespace

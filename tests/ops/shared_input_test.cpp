@@ -341,7 +341,7 @@ TEST(SharedInput, OutputsOfSeveralModules) {
   expand(backend, all, hs, std::span<const Tokens<float>>(ys));
   EXPECT_EQ(calls, 2);
   expect_error([&] { expand(all, std::span(hs).first(1), std::span<const Tokens<float>>(ys)); },
-               {"2 modules", "1 of h"});
+               {"h must have", "2 modules, but has 1"});
 }
 
 }  // namespace

@@ -111,9 +111,9 @@ TEST(AdapterSet, RefusesAnIdOfAnotherSet) {
   EXPECT_FALSE(one.snapshot().contains(foreign));
   EXPECT_FALSE(one.remove(foreign));
   EXPECT_FALSE(other.remove(id));
-  expect_error([&] { (void)one.snapshot().factors(foreign, 0); }, {"of another AdapterSet"});
+  expect_error([&] { (void)one.snapshot().factors(foreign, 0); }, {"to another AdapterSet"});
   expect_error([&] { BatchPlan<float>(other.snapshot(), std::vector<TokenAdapter>{{foreign}, {id}}); },
-               {"token 1", "of another AdapterSet"});
+               {"token 1", "to another AdapterSet"});
 }
 
 TEST(AdapterSet, RefusesModulesThatTheHostDoesNotHave) {
@@ -139,7 +139,7 @@ TEST(AdapterSet, ASnapshotThatNoSetMadeIsEmpty) {
   EXPECT_EQ(none.modules().size(), 0);
   EXPECT_FALSE(none.has_set());
   EXPECT_FALSE(none.contains(0));
-  expect_error([&] { (void)none.factors(0, 0); }, {"no AdapterSet has made"});
+  expect_error([&] { (void)none.factors(0, 0); }, {"not made by an AdapterSet"});
 }
 
 TEST(AdapterSet, SnapshotsDoNotChange) {

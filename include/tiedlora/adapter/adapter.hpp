@@ -35,9 +35,9 @@ class AdapterView {
     if (static_cast<Index>(trainable.size()) != layout_.trainable_count() ||
         static_cast<Index>(frozen.size()) != layout_.frozen_count())
       detail::fail(detail::message("an adapter of this layout has ", layout_.trainable_count(),
-                                   " trained and ", layout_.frozen_count(),
-                                   " frozen numbers, but the arrays given hold ", trainable.size(), " and ",
-                                   frozen.size()));
+                                   " trainable and ", layout_.frozen_count(),
+                                   " frozen parameters, but the arrays given hold ", trainable.size(),
+                                   " and ", frozen.size()));
   }
 
   /// Where each number is; the trained numbers, in layout order; the frozen ones.
@@ -84,7 +84,7 @@ class Adapter {
     const Index size = shared_frozen_ ? shared_frozen_->size() : 0;
     if (!shared_frozen_ || size != layout_.frozen_count())
       detail::fail(detail::message("an adapter of this layout has ", layout_.frozen_count(),
-                                   " frozen numbers, but the array to share holds ", size));
+                                   " frozen parameters, but the array to share holds ", size));
   }
 
   /// With numbers that are there already, in layout order. Throws Error if there are more or fewer of them.
@@ -179,7 +179,7 @@ class Adapter {
   friend class Adapter;
 
   void require_numbers() const {
-    if (is_moved_from()) detail::fail("this adapter has no numbers any more: it was moved from");
+    if (is_moved_from()) detail::fail("this adapter was moved from and is empty");
   }
   const AlignedArray<P>& frozen_array() const {
     require_numbers();
@@ -249,7 +249,7 @@ class Gradients {
  private:
   void require_numbers() const {
     if (values_.size() != layout_.trainable_count())
-      detail::fail("these gradients have no numbers any more: they were moved from");
+      detail::fail("these gradients were moved from and are empty");
   }
 
   Layout layout_;
@@ -269,8 +269,8 @@ class GradientsView {
   /// In layout order. Throws Error if the length is not the layout's count.
   GradientsView(Layout layout, std::span<G> values) : layout_(std::move(layout)), values_(values) {
     if (static_cast<Index>(values.size()) != layout_.trainable_count())
-      detail::fail("gradients of this layout are ", layout_.trainable_count(),
-                   " numbers, but the array given holds ", values.size());
+      detail::fail("gradients of this layout have ", layout_.trainable_count(),
+                   " values, but the array given holds ", values.size());
   }
 
   /// The adapter's layout, and the numbers in its order.

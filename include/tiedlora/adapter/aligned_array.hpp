@@ -78,7 +78,7 @@ class AlignedArray {
  private:
   void allocate(Index size) {
     if (size < 0 || size > std::numeric_limits<Index>::max() / static_cast<Index>(sizeof(T)))
-      detail::fail(detail::message("an array of ", size, " numbers does not fit the address space"));
+      detail::fail(detail::message("an array of ", size, " elements does not fit in the address space"));
     if (size == 0) return;
     size_ = size;
     constexpr std::size_t page = 4096, large = 8 * page;

@@ -54,7 +54,8 @@ inline Result<std::vector<Index>> try_bind_names(const Layout& layout,
     std::string_view name = engine_names[n];
     if (name.ends_with(".weight")) name.remove_suffix(std::string_view(".weight").size());
     if (!places.try_emplace(name, n).second)
-      return Failure{message("the engine names ", detail::in_quotes(name), " twice; give each weight once")};
+      return Failure{
+          message("the engine's list has ", detail::in_quotes(name), " twice; list each weight once")};
   }
   std::vector<Index> module_of(engine_names.size(), -1);
   std::vector<std::string> homeless;
@@ -75,7 +76,7 @@ inline Result<std::vector<Index>> try_bind_names(const Layout& layout,
       return Failure{message("modules ", detail::in_quotes(layout.modules()[other].name), " and ",
                              detail::in_quotes(module), " both adapt the engine's ",
                              detail::in_quotes(engine_names[place->second]),
-                             "; give each a rule of its own in the name map")};
+                             "; give each its own rule in the name map")};
     other = m;
   }
   if (!homeless.empty())

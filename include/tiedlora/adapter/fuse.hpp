@@ -205,7 +205,7 @@ template <class Source>
 auto fuse(const Source& adapter, const Fusion& fusion) {
   using namespace detail;
   const ModuleList& modules = adapter.layout().modules();
-  if (fusion.parts.empty()) fail("fuse needs the parts of the fused layer");
+  if (fusion.parts.empty()) fail("fuse was given no parts: fusion.parts names the modules to fuse");
   Regrouping result;
   std::vector<bool> is_part(static_cast<std::size_t>(modules.size()), false);
   bool fits = false;

@@ -31,8 +31,8 @@ inline Status try_require_trainable(const Scheme& scheme) {
   if (trained == 0) return Failure{"this scheme cannot learn: it trains no factor"};
   if (zeros > 1)
     return Failure{
-        "this scheme cannot learn: two of its factors start at zero, so every gradient is zero; start one of "
-        "them otherwise"};
+        "this scheme cannot learn: two of its factors start at zero, so every gradient is zero; initialise "
+        "one of them differently"};
   return success();
 }
 
@@ -114,11 +114,12 @@ void initialize(const Layout& layout, std::uint64_t seed, std::span<P> trainable
     const Factor* factor = layout.scheme().find(id);
     if (!factor || !array_of(*factor)) continue;
     if (factor->init.kind == Init::Kind::given)
-      fail(message("factor ", to_string(id),
-                   " of this scheme is given: load it or share the frozen array that holds it; "
-                   "initialize has no numbers for it"));
+      fail(message(
+          "factor ", to_string(id),
+          " of this scheme has init::given, which initialize cannot fill: load the adapter, or share the "
+          "frozen array that holds the factor"));
     if (factor->init.kind == Init::Kind::torch_vera && id != FactorId::A && id != FactorId::B)
-      fail(message("factor ", to_string(id), " cannot start as torch_vera, which initialises A and B"));
+      fail(message("factor ", to_string(id), " cannot be initialised by torch_vera, which is for A and B"));
   }
   for (const FactorId id : all_factors)
     if (const Factor* factor = layout.scheme().find(id); factor && array_of(*factor))

@@ -174,7 +174,7 @@ class Layout {
 
   std::size_t checked(Index m) const {
     if (m < 0 || m >= size())
-      detail::fail("module ", m, " does not exist: the layout has ", size(), " of them");
+      detail::fail("module ", m, " does not exist: the layout has ", size(), " modules");
     return at(m);
   }
   static std::size_t at(Index i) { return static_cast<std::size_t>(i); }
@@ -202,9 +202,9 @@ class Layout {
         return Failure{message("module ", detail::in_quotes(state.modules[m].name), " has rank ",
                                state.ranks[at(m)], "; use 0 for a module that is not adapted")};
       if (!(std::abs(state.scalings[at(m)]) <= static_cast<double>(std::numeric_limits<float>::max())))
-        return Failure{message("module ", detail::in_quotes(state.modules[m].name),
-                               " has a scaling that is not finite, or not as a float: ",
-                               state.scalings[at(m)], " (alpha / rank with rank 0?)")};
+        return Failure{message("module ", detail::in_quotes(state.modules[m].name), " has the scaling ",
+                               state.scalings[at(m)],
+                               ", which is not finite as a float (alpha / rank with rank 0?)")};
     }
     return success();
   }
@@ -240,7 +240,7 @@ class Layout {
       return Failure{detail::message("module ", detail::in_quotes(module.name), " has rank ",
                                      state.ranks[at(m)], " but shares factor ", to_string(id), " with ",
                                      detail::in_quotes(state.modules[group.first].name), " of rank ",
-                                     group.rank, "; modules that share a factor must agree in rank")};
+                                     group.rank, "; modules that share a factor must have the same rank")};
     const Index features = id == FactorId::A   ? module.in_features
                            : id == FactorId::u ? 1
                                                : module.out_features;

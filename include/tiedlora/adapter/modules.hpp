@@ -107,7 +107,7 @@ class ModuleList {
   /// What to say where try_find finds nothing.
   Failure not_found(std::string_view name) const {
     return {detail::message(
-        "no module is named ", detail::in_quotes(name), " among the ", size(), " of this list",
+        "no module is named ", detail::in_quotes(name), " in this list of ", size(),
         size() ? detail::message(" (the first is ", detail::in_quotes(modules_.front().name), ")")
                : std::string())};
   }
@@ -127,7 +127,7 @@ class ModuleList {
  private:
   std::size_t checked(Index m) const {
     if (m < 0 || m >= size())
-      detail::fail("module ", m, " does not exist: the list has ", size(), " of them");
+      detail::fail("module ", m, " does not exist: the list has ", size(), " modules");
     return static_cast<std::size_t>(m);
   }
   static std::uint64_t pair_key(int layer, int label) {

@@ -208,8 +208,8 @@ void adamw_update(const AdamWConstants<P>& constants, std::span<P> parameters,
                 "tiedlora: train in float or double and cast for serving: steps vanish in half and bfloat16");
   for (const std::size_t size : {gradients.size(), first_moment.size(), second_moment.size()})
     if (size != parameters.size())
-      detail::fail("adamw_update: ", parameters.size(), " parameters, but a span of ", size,
-                   " beside them; gradients and moments have one number for each");
+      detail::fail("adamw_update was given ", parameters.size(), " parameters, but a span of ", size,
+                   " gradients or moments; all four spans must have the same length");
   P* const p = parameters.data();
   const P* const g = gradients.data();
   P* const m = first_moment.data();
@@ -279,8 +279,9 @@ class AdamW {
       return Failure{"AdamW needs learning_rate, epsilon and weight_decay of at least 0 and betas in [0, 1)"};
     for (const FactorId id : all_factors)
       if (!(rates.factors[id] >= 0 && options.decays[id] >= 0))
-        return Failure{detail::message("AdamW needs rates and decays of at least 0; factor ", to_string(id),
-                                       " has another")};
+        return Failure{detail::message("AdamW needs rates and decays of at least 0, but factor ",
+                                       to_string(id), " has rate ", rates.factors[id], " and decay ",
+                                       options.decays[id])};
     return optimizer;
   }
 
@@ -290,10 +291,10 @@ class AdamW {
     const auto size = static_cast<std::size_t>(layout_.trainable_count());
     if (parameters.size() != size || gradients.size() != size)
       detail::fail(detail::message("this optimizer's layout has ", size,
-                                   " trained numbers, but it was given ", parameters.size(),
+                                   " trainable parameters, but it was given ", parameters.size(),
                                    " parameters and ", gradients.size(), " gradients"));
     if (first_moment_.size() != layout_.trainable_count())
-      detail::fail("this optimizer has no moments any more: it was moved from");
+      detail::fail("this optimizer was moved from and is empty");
     const StepPlan<P> plan = step_plan(step);
     ++step_count_;
     for (const auto& segment : plan) {
@@ -342,7 +343,7 @@ class AdamW {
   std::int64_t step_count() const { return step_count_; }
   /// Throws Error if it is negative.
   void set_step_count(std::int64_t count) {
-    if (count < 0) detail::fail("AdamW cannot have taken ", count, " steps");
+    if (count < 0) detail::fail("set_step_count was given ", count, "; the count must not be negative");
     step_count_ = count;
   }
 

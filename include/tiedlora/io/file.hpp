@@ -141,7 +141,7 @@ inline Result<AtomicFile> AtomicFile::try_create(const std::filesystem::path& ta
   const std::filesystem::file_status there = std::filesystem::status(path, error);
   if (std::filesystem::exists(there) && !std::filesystem::is_regular_file(there))
     return Failure{detail::message(detail::in_quotes(detail::utf8(target)),
-                                   " is there and not a regular file; it is left as it is")};
+                                   " exists and is not a regular file; it was left as it is")};
   file.target_ = path;
   if (std::filesystem::is_symlink(std::filesystem::symlink_status(path, error)))
     file.target_ = std::filesystem::weakly_canonical(path, error);

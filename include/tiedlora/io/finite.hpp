@@ -65,23 +65,22 @@ Status try_check_finite(std::initializer_list<std::span<const P>> numbers, const
     if (in_file.empty() || passed_over.contains(tensor.name) || !try_read(tensor, std::span<double>(in_file)))
       continue;
     if (const auto found = tiedlora::find_not_finite(std::span<const double>(in_file)))
-      return Failure{
-          message("tensor ", in_quotes(tensor.name), " has ", not_finite_text(*found), " at ",
-                  place_text(found->first, tensor.shape, order), "; ", found->count, " of its ",
-                  tensor.count(), found->count == 1 ? " numbers is" : " numbers are",
-                  " not finite, and such an adapter makes every output NaN (to load it nonetheless: "
-                  "check_finite = false, in adapter_tool and engine --no-check-finite)")};
+      return Failure{message("tensor ", in_quotes(tensor.name), " has ", not_finite_text(*found), " at ",
+                             place_text(found->first, tensor.shape, order), "; ", found->count, " of its ",
+                             tensor.count(), found->count == 1 ? " values is" : " values are",
+                             " not finite, and such an adapter makes every output NaN (to load it anyway: "
+                             "check_finite = false, in adapter_tool and engine --no-check-finite)")};
   }
   for (const auto& tensor : tensors) {
     std::vector<P> read(numbers_to_read(tensor));
     if (read.empty() || passed_over.contains(tensor.name) || !try_read(tensor, std::span<P>(read))) continue;
     if (const auto found = tiedlora::find_not_finite(std::span<const P>(read)))
-      return Failure{message("tensor ", in_quotes(tensor.name), " has a number at ",
-                             place_text(found->first, tensor.shape, order),
-                             " that is beyond the type it is loaded as, and ", found->count - 1,
-                             " more; load it as float or double")};
+      return Failure{message("tensor ", in_quotes(tensor.name), " has ", found->count,
+                             found->count == 1 ? " value that overflows" : " values that overflow",
+                             " the type it is loaded as, the first at ",
+                             place_text(found->first, tensor.shape, order), "; load it as float or double")};
   }
-  return Failure{"has numbers that are not finite"};
+  return Failure{"has values that are not finite"};
 }
 
 }  // namespace detail

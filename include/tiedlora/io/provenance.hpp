@@ -59,7 +59,7 @@ inline Result<std::string> try_provenance_text(const Provenance& source) {
     if (source.*member) json[name] = true;
   if (json.empty()) return std::string();
   Result<std::string> text = try_dump_json(json);
-  if (!text) return Failure{"what its source said " + text.error()};
+  if (!text) return Failure{"what the adapter's source said " + text.error()};
   return text;
 }
 
@@ -68,11 +68,11 @@ inline Result<std::string> try_provenance_text(const Provenance& source) {
 inline Status try_parse_provenance(std::string_view text, Provenance& to) {
   const Result<Json> json = try_parse_json(text);
   if (!json) return json.failure();
-  if (!json->is_object()) return Failure{"is no object"};
+  if (!json->is_object()) return Failure{"is not an object"};
   for (const auto& [name, member] : provenance_texts) {
     const auto value = json->find(name);
     if (value == json->end()) continue;
-    if (!value->is_string()) return Failure{message("has ", in_quotes(name), ", which is no text")};
+    if (!value->is_string()) return Failure{message("has ", in_quotes(name), ", which is not a string")};
     to.*member = value->get<std::string>();
   }
   for (const auto& [name, member] : provenance_flags) {

@@ -86,8 +86,10 @@ inline namespace TIEDLORA_ISA {
 /// Throws Error where options ask for what this backend does not do.
 template <class B, class P>
 void check_backend(const Factors<P>& f, const CallOptions& o) {
-  if (!runs_slices<B>() && o.slice.nth != 1) fail_at(f, "this backend does not run in slices");
-  if (!masks_x<B>() && o.dropout.probability != 0) fail_at(f, "this backend has no dropout");
+  if (!runs_slices<B>() && o.slice.nth != 1)
+    fail_at(f, "this backend takes no slices; leave options.slice at its default");
+  if (!masks_x<B>() && o.dropout.probability != 0)
+    fail_at(f, "this backend has no dropout; leave options.dropout off");
 }
 
 /// Numbers of h that a call without h, or backward, has room for where it got no scratch.
@@ -116,10 +118,10 @@ void check_room_for_h(const Factors<P>& f, const CallOptions& o, const char* wha
   using Acc = accumulator_t<P>;
   if (HiddenScratch<Acc>(o).numbers >= f.rank) return;
   if (has_device_memory<B>)
-    fail_at(f, "on this backend ", what, " needs scratch_bytes(…) of scratch in its memory");
+    fail_at(f, "this backend needs options.scratch for ", what, ": scratch_bytes(…) bytes in its own memory");
   if (f.rank > stack_numbers<Acc>)
     fail_at(f, "without scratch the rank can be at most ", stack_numbers<Acc>,
-            "; give scratch_bytes(…) of scratch");
+            "; give scratch_bytes(…) bytes in options.scratch");
 }
 
 /// Room for h of a block of tokens: the caller's scratch, else the stack.

@@ -63,8 +63,8 @@ class BlockGradients {
   BlockGradients(const Factors<G>& gradient, Index tokens, std::span<G> memory)
       : gradient_(gradient), blocks_(token_blocks(tokens)), memory_(memory.data()) {
     if (static_cast<Index>(memory.size()) < blocks_ * size(gradient))
-      detail::fail_at(gradient, "gradients of ", blocks_, " blocks of tokens are ", blocks_ * size(gradient),
-                      " numbers, but the memory given holds ", memory.size());
+      detail::fail_at(gradient, "gradients of ", blocks_, " blocks of tokens have ", blocks_ * size(gradient),
+                      " values, but the memory given holds ", memory.size());
   }
   BlockGradients(BlockGradients&& other) noexcept
       : gradient_(other.gradient_),
@@ -113,9 +113,10 @@ class BlockGradients {
   /// Error if there are fewer blocks, or no such slice.
   void add_up(Index blocks, const Slice& slice = {}) const {
     if (blocks < 0 || blocks > blocks_)
-      detail::fail_at(gradient_, blocks, " blocks are to be added up, but there are ", blocks_);
+      detail::fail_at(gradient_, blocks, " blocks were to be added up, but there are ", blocks_);
     if (slice.nth < 1 || slice.ith < 0 || slice.ith >= slice.nth)
-      detail::fail_at(gradient_, "slice ", slice.ith, " of ", slice.nth, " does not exist");
+      detail::fail_at(gradient_, "slice ", slice.ith, " of ", slice.nth,
+                      " does not exist: ith must be at least 0 and less than nth");
     const Factors<G>& g = gradient_;
     const Index stride = size(g);
     const G* next = memory_;
@@ -156,7 +157,9 @@ void backward_in_blocks(const B& backend, ParallelFor&& parallel_for, const Fact
   const auto dys = detail::input_tokens(dy);
   const auto xs = detail::input_tokens_or_none<Scalar>(x);
   const auto dxs = detail::output_tokens_or_none<Scalar>(std::forward<Dx>(dx));
-  if (!o.scratch.empty()) detail::fail_at(f, "blocks of tokens that run at once cannot share one scratch");
+  if (!o.scratch.empty())
+    detail::fail_at(
+        f, "blocks of tokens that run at once cannot share one scratch; leave options.scratch empty");
   if (f.rank > detail::stack_numbers<accumulator_t<P>>)
     detail::fail_at(f, "in blocks of tokens the rank can be at most ",
                     detail::stack_numbers<accumulator_t<P>>);
@@ -164,7 +167,7 @@ void backward_in_blocks(const B& backend, ParallelFor&& parallel_for, const Fact
                             !detail::is_none_t<Dx>, o);
   const Index count = token_blocks(dys.count);
   if (count > blocks.blocks())
-    detail::fail_at(f, dys.count, " tokens are ", count, " blocks, but the BlockGradients given are of ",
+    detail::fail_at(f, dys.count, " tokens make ", count, " blocks, but the BlockGradients given have ",
                     blocks.blocks());
   const Factors<const Scalar> factors = f;
   if (f.rank == 0) return unchecked::backward(backend, factors, xs, hs, dys, blocks.gradient(), dxs, o);

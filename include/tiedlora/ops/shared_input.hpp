@@ -25,7 +25,8 @@ inline namespace TIEDLORA_ISA {
 template <class P, class T>
 void check_count(std::span<const Factors<const P>> modules, const char* what, std::span<T> operands) {
   if (operands.size() != modules.size())
-    fail("modules that read the same x: ", modules.size(), " modules, but ", operands.size(), " of ", what);
+    fail(what, " must have one element for each of the ", modules.size(), " modules, but has ",
+         operands.size());
 }
 
 template <class P, class X>

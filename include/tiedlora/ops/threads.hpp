@@ -24,7 +24,7 @@ inline namespace TIEDLORA_ISA {
 /// all are done: that is the barrier.
 template <class ParallelFor, class... Stages>
 void parallel_stages(ParallelFor&& parallel_for, Index nth, Stages&&... stages) {
-  if (nth < 1) detail::fail("work cannot be shared by ", nth, " threads");
+  if (nth < 1) detail::fail("parallel_stages was given ", nth, " threads; it needs at least 1");
   const auto run = [&](auto& stage) {
     parallel_for(nth, [&](auto ith) { stage(Slice{static_cast<Index>(ith), nth}); });
   };

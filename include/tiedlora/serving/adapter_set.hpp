@@ -95,15 +95,15 @@ class AdapterSnapshot {
   std::string describe(AdapterId id) const {
     const bool is_of_another = id >= 0 && state_ && id >> 32 != state_->first_id >> 32;
     return detail::message("adapter ", detail::number_of(id), " in this snapshot (",
-                           is_of_another ? "its id is of another AdapterSet"
+                           is_of_another ? "its id belongs to another AdapterSet"
                            : has_set()   ? "removed, or never added"
-                                         : "which no AdapterSet has made",
+                                         : "the snapshot was not made by an AdapterSet",
                            ")");
   }
   /// Throws Error unless the host has a module m.
   void require_module(Index m) const {
     if (m < 0 || m >= modules().size())
-      detail::fail("module ", m, " does not exist: the host has ", modules().size());
+      detail::fail("module ", m, " does not exist: the host has ", modules().size(), " modules");
   }
 
  private:
@@ -157,9 +157,8 @@ class AdapterSet {
     return try_add(std::make_shared<const Adapter<P>>(std::move(adapter)), options);
   }
   Result<AdapterId> try_add(std::shared_ptr<const Adapter<P>> adapter, const AddOptions& options = {}) {
-    if (!adapter) return Failure{"an adapter to add is null"};
-    if (adapter->is_moved_from())
-      return Failure{"an adapter to add has no numbers any more: it was moved from"};
+    if (!adapter) return Failure{"the adapter to add is null"};
+    if (adapter->is_moved_from()) return Failure{"the adapter to add was moved from and is empty"};
     const AdapterView<const P> view = adapter->view();
     return try_add(view, std::move(adapter), options);
   }
@@ -171,7 +170,8 @@ class AdapterSet {
     const std::lock_guard<std::mutex> lock(mutex_);
     auto placement = place(view.layout());
     if (!placement) return placement.failure();
-    if (next_ == std::numeric_limits<std::int32_t>::max()) return Failure{"an AdapterSet has run out of ids"};
+    if (next_ == std::numeric_limits<std::int32_t>::max())
+      return Failure{"this AdapterSet has given out all its ids; make another"};
     outdated.swap(published_);
     const AdapterId number = next_;
     if (chunk_of(number) == chunks_.size()) chunks_.push_back({new_chunk(), 0, false});
@@ -231,12 +231,13 @@ class AdapterSet {
   // Before the lock: it reads all numbers.
   static Status try_check_finite(const AdapterView<const P>& view) {
     if constexpr (detail::has_float_bits<P>)
-      for (const auto& [what, numbers] : {std::pair("trained", view.trainable()), {"frozen", view.frozen()}})
+      for (const auto& [what, numbers] :
+           {std::pair("trainable", view.trainable()), {"frozen", view.frozen()}})
         if (const auto found = find_not_finite(numbers))
-          return Failure{detail::message("an adapter to add has ", found->count,
-                                         " numbers that are not finite: number ", found->first, " of its ",
-                                         numbers.size(), " ", what, " ones is ", found->value,
-                                         " (AddOptions::check_finite adds it nonetheless)")};
+          return Failure{detail::message("the adapter to add has ", found->count,
+                                         " values that are not finite: number ", found->first, " of its ",
+                                         numbers.size(), " ", what, " parameters is ", found->value,
+                                         " (AddOptions{.check_finite = false} adds it anyway)")};
     return success();
   }
 

@@ -35,7 +35,7 @@ namespace detail {
 template <class P, class T>
 bool has_no_tokens(const BatchPlan<P>& plan, const char* what, const Tokens<T>& tokens) {
   if (plan.tokens() == 0 && tokens.count > 0)
-    fail(message("the plan is of no tokens, but ", what, " has ", tokens.count));
+    fail(message("the plan has no tokens, but ", what, " has ", tokens.count));
   return plan.tokens() == 0;
 }
 
@@ -56,8 +56,8 @@ Factors<const P> host_module(const BatchPlan<P>& plan, Index m, Index y_width) {
 template <class P, class T>
 void check_hidden(const BatchPlan<P>& plan, const Factors<const P>& module, const Tokens<T>& h) {
   if (h.width < module.rank || h.count < plan.size())
-    fail_at(module, "h has room for ", h.width, " numbers of ", h.count, " tokens, but this batch needs ",
-            module.rank, " of ", plan.size(), " (give it plan.max_rank() x plan.size())");
+    fail_at(module, "h is ", h.width, "x", h.count, ", but this batch needs ", module.rank, "x", plan.size(),
+            " (make it plan.max_rank() x plan.size())");
   check_tokens(module, "h", h, "its own width", h.width, "h", h.count);
 }
 
@@ -66,7 +66,8 @@ void check_hidden(const BatchPlan<P>& plan, const Factors<const P>& module, cons
 template <class B, class P, class T>
 void check_batch_view(const Factors<const P>& module, const char* what, const Tokens<T>& tokens) {
   if (has_device_memory<B> && (tokens.rows || tokens.pointers))
-    fail_at(module, "on this backend ", what, " of a batch cannot be gathered by rows or pointers");
+    fail_at(module, "this backend needs ", what,
+            " of a batch at a stride; rows and pointers are not supported");
 }
 
 template <class B, class P>
@@ -78,8 +79,9 @@ void check_batch_options(const BatchPlan<P>& plan, const Factors<const P>& modul
             "PlanOnDevice::upload(plan), once per batch, copies them");
   check_options(module, o, is_half);
   check_backend<B>(module, o);
-  if (o.token_scale) fail_at(module, "a batch has its scales in its plan, not in token_scale");
-  if (o.dropout.probability != 0) fail_at(module, "a batch of adapters has no dropout");
+  if (o.token_scale) fail_at(module, "a batch has its scales in its plan; leave options.token_scale null");
+  if (o.dropout.probability != 0)
+    fail_at(module, "a batch of adapters has no dropout; leave options.dropout off");
 }
 
 /// Throws Error where an operand of shrink is wrong. False where there is nothing to do.
@@ -109,7 +111,7 @@ void shrink(const B& backend, const BatchPlan<P>& plan, std::span<const Index> m
   using namespace detail;
   const auto xs = input_tokens(x);
   if (h.size() != modules.size())
-    fail("modules that read the same x: ", modules.size(), " modules, but ", h.size(), " of h");
+    fail("h must have one element for each of the ", modules.size(), " modules, but has ", h.size());
   bool is_needed = false;
   for (std::size_t i = 0; i < modules.size(); ++i)
     is_needed |= check_shrink<B>(plan, modules[i], xs, h[i], o);

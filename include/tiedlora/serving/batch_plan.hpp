@@ -80,12 +80,12 @@ class BatchPlan {
   void assign(AdapterSnapshot<P> snapshot, Index tokens, std::span<const AdapterUse> uses) {
     Unfinished unfinished = {this};
     if (tokens < 0 || static_cast<std::size_t>(tokens) > uses_of_.max_size())
-      detail::fail(detail::message("a batch cannot have ", tokens, " tokens"));
+      detail::fail(detail::message("a batch of ", tokens, " tokens is not possible"));
     begin(std::move(snapshot), tokens);
     for (const AdapterUse& use : uses) {
       if (use.token < 0 || use.token >= tokens)
         detail::fail(detail::message("adapter ", detail::number_of(use.adapter), " is for token ", use.token,
-                                     " of a batch of ", tokens));
+                                     ", but the batch has ", tokens, " tokens"));
       push(use);
     }
     finish();
@@ -154,11 +154,10 @@ class BatchPlan {
   void push(const AdapterUse& use) {
     if (use.adapter == no_adapter) return;
     if (!std::isfinite(use.scale))
-      detail::fail(detail::message("token ", use.token, " has the scale ", use.scale));
+      detail::fail(detail::message("token ", use.token, " has the scale ", use.scale, "; it must be finite"));
     const detail::Resident<P>* adapter = snapshot_.find(use.adapter);
     if (!adapter)
-      detail::fail(detail::message(
-          "token ", use.token, " asks for an adapter that is not there: ", snapshot_.describe(use.adapter)));
+      detail::fail(detail::message("token ", use.token, ": there is no ", snapshot_.describe(use.adapter)));
     const Index pass = uses_of_[static_cast<std::size_t>(use.token)]++;
     uses_.push_back({pass, adapter, use.adapter, use.token, use.scale});
     max_rank_ = std::max(max_rank_, adapter->placement->largest_rank);

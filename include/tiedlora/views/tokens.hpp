@@ -12,9 +12,8 @@ TIEDLORA_BEGIN_NAMESPACE
 namespace detail {
 inline namespace TIEDLORA_ISA {
 
-[[noreturn]] inline void fail_cut(const char* what, Index begin, Index n, const char* of, Index count,
-                                  const char* unit) {
-  fail(what, " [", begin, ", ", begin + n, ") of ", of, count, unit);
+[[noreturn]] inline void fail_cut(const char* what, Index begin, Index n, const char* whole, Index count) {
+  fail(what, " [", begin, ", ", begin + n, ") do not exist: ", whole, " has ", count, " ", what);
 }
 
 }  // namespace TIEDLORA_ISA
@@ -48,8 +47,7 @@ struct Tokens {
   /// The features [begin, begin + n) of every token, e.g. q's share of a fused qkv. Throws Error outside the
   /// width.
   __attribute__((always_inline)) inline Tokens features(Index begin, Index n) const {
-    if (begin < 0 || n < 0 || begin > width - n)
-      detail::fail_cut("features", begin, n, "tokens with ", width, " features");
+    if (begin < 0 || n < 0 || begin > width - n) detail::fail_cut("features", begin, n, "a token", width);
     Tokens cut = *this;
     cut.width = n;
     if (pointers)
@@ -61,7 +59,7 @@ struct Tokens {
 
   /// The tokens [begin, begin + n). Throws Error outside the count.
   __attribute__((always_inline)) inline Tokens tokens(Index begin, Index n) const {
-    if (begin < 0 || n < 0 || begin > count - n) detail::fail_cut("tokens", begin, n, "", count, "");
+    if (begin < 0 || n < 0 || begin > count - n) detail::fail_cut("tokens", begin, n, "the view", count);
     Tokens cut = *this;
     cut.count = n;
     if (pointers)

@@ -75,7 +75,7 @@ class JsonBuilder : public JsonHandler {
     return true;
   }
   bool open(Json::value_t type) {
-    if (open_.size() == max_depth_) return refuse(message("nests deeper than ", max_depth_, " levels"));
+    if (open_.size() == max_depth_) return refuse(message("is nested deeper than ", max_depth_, " levels"));
     Json& value = place();
     value = Json(type);
     open_.push_back(&value);
@@ -119,7 +119,7 @@ inline Result<std::string> try_dump_json(const Json& value) {
   const Result<Json> again = try_parse_json(text, std::numeric_limits<int>::max());
   if (!again || *again != value)
     return Failure{
-        "holds a text that is not UTF-8 or a number that is not finite, which JSON cannot express"};
+        "holds a string that is not UTF-8 or a number that is not finite, which JSON cannot express"};
   return text;
 }
 

@@ -74,7 +74,7 @@ struct NativeFile {
  private:
   const safetensors::Tensor& tensor(std::string_view name) const {
     const safetensors::Tensor* found = file.find(name);
-    if (!found) detail::fail("this native file is not open any more: it was moved from");
+    if (!found) detail::fail("this native file was moved from and is no longer open");
     return *found;
   }
 };
@@ -188,7 +188,7 @@ inline Status try_check_tensors(const safetensors::File& file, const Layout& lay
                                 std::span<const std::string_view> others) {
   for (const auto& [name, count] : {std::pair("trainable", layout.trainable_count()), {"frozen", stored}}) {
     const safetensors::Tensor* tensor = file.find(name);
-    if (!tensor) return Failure{message("is no native file: it has no tensor \"", name, "\"")};
+    if (!tensor) return Failure{message("is not a native file: it has no tensor \"", name, "\"")};
     if (tensor->dtype == safetensors::Dtype::other)
       return Failure{message("tensor \"", name, "\" has dtype ", tensor->dtype_name,
                              "; F64, F32, F16 and BF16 can be read")};
@@ -196,13 +196,14 @@ inline Status try_check_tensors(const safetensors::File& file, const Layout& lay
       return Failure{"its tensors \"trainable\" and \"frozen\" have different dtypes"};
     if (tensor->count() != count)
       return Failure{message("tensor \"", name, "\" has ", tensor->count(),
-                             " numbers, but its scheme, ranks and modules make ", count)};
+                             " values, but the file's scheme, ranks and modules make ", count)};
   }
   for (const safetensors::Tensor& tensor : file.tensors()) {
     bool known = tensor.name == "trainable" || tensor.name == "frozen" || tensor.name.starts_with("padding.");
     for (const std::string_view other : others) known |= tensor.name == other;
     if (!known)
-      return Failure{message("has the tensor ", in_quotes(tensor.name), ", which no native file has")};
+      return Failure{
+          message("has the tensor ", in_quotes(tensor.name), ", which does not belong in a native file")};
   }
   return success();
 }
@@ -212,7 +213,8 @@ inline constexpr std::string_view optimizer_tensors[] = {"optimizer.first_moment
 inline Result<NativeFile> try_native_file(safetensors::File file, const NativeLoadOptions& options) {
   const auto text = file.metadata().find("tiedlora");
   if (text == file.metadata().end())
-    return Failure{"is a safetensors file, but no native one: its metadata lack \"tiedlora\""};
+    return Failure{
+        "is a safetensors file, but not a native file of tiedlora: its metadata has no \"tiedlora\""};
   Result<NativeMetadata> metadata = try_parse_native_metadata(text->second);
   if (!metadata) return Failure{"its metadata: " + metadata.error()};
   const auto source = file.metadata().find("tiedlora_source");
@@ -230,7 +232,7 @@ inline Result<NativeFile> try_native_file(safetensors::File file, const NativeLo
   if (Status checked = try_check_tensors(file, layout, stored, others); !checked) return checked.failure();
 
   if (const Index seeded = layout.frozen_count() - stored; seeded > options.max_seeded_numbers)
-    return Failure{message("asks for ", seeded, " numbers that follow from a seed; the limit is ",
+    return Failure{message("needs ", seeded, " values generated from a seed; the limit is ",
                            options.max_seeded_numbers, " (NativeLoadOptions::max_seeded_numbers)")};
   return NativeFile{.metadata = *std::move(metadata), .file = std::move(file)};
 }

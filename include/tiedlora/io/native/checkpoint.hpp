@@ -69,7 +69,7 @@ Result<std::string> try_checkpoint_text(const AdamW<P>& optimizer, const Trainin
                                               {"epsilon", options.epsilon},
                                               {"weight_decay", options.weight_decay},
                                               {"decays", per_factor_to_json(options.decays)}}}});
-  if (!text) return Failure{"the training's position or the optimizer " + text.error()};
+  if (!text) return Failure{"the training position or the optimizer's options: one of them " + text.error()};
   return text;
 }
 
@@ -111,19 +111,19 @@ template <class P>
 Result<Checkpoint<P>> try_read_checkpoint(const NativeFile& file, const NativeLoadOptions& options) {
   const auto text = file.file.metadata().find("tiedlora_checkpoint");
   if (text == file.file.metadata().end())
-    return Failure{"holds an adapter but no training to go on with; load_adapter loads it"};
+    return Failure{"holds an adapter but no training state; load it with load_adapter"};
   const Result<CheckpointMetadata> metadata = try_parse_checkpoint_metadata(text->second);
   if (!metadata) return Failure{"its metadata: " + metadata.error()};
   if (file.dtype() != safetensors::dtype_of<P>)
-    return Failure{message("holds training in ", to_string(file.dtype()), ", not in ",
+    return Failure{message("holds training state in ", to_string(file.dtype()), ", not ",
                            to_string(safetensors::dtype_of<P>),
-                           "; it goes on bit by bit only in its own type")};
+                           "; training can only resume in its own type")};
   // Before memory is taken for the moments.
   for (const std::string_view name : optimizer_tensors) {
     const safetensors::Tensor* tensor = file.file.find(name);
     if (!tensor || tensor->dtype != file.dtype() || tensor->count() != file.layout().trainable_count())
       return Failure{message("tensor \"", name, "\" is missing or not of dtype ", to_string(file.dtype()),
-                             " with ", file.layout().trainable_count(), " numbers")};
+                             " with ", file.layout().trainable_count(), " values")};
   }
   Result<AdamW<P>> optimizer = AdamW<P>::try_make(file.layout(), metadata->optimizer);
   if (!optimizer) return optimizer.failure();

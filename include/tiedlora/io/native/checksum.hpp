@@ -60,11 +60,10 @@ inline Status try_check_checksum(const safetensors::File& file,
   for (const safetensors::Tensor& tensor : file.tensors()) hash.add(tensor.bytes);
   const std::string found = checksum_text(hash.value());
   if (found == written->second) return success();
-  return Failure{message("is damaged: its checksum is ", found, ", but it was written with ",
-                         in_quotes(written->second, 16),
-                         " (a bit that flipped on a disk or on the way?); fetch it again ",
-                         file.metadata().contains("tiedlora_checkpoint") ? "or go back to an older checkpoint"
-                                                                         : "from where it came")};
+  return Failure{message(
+      "is damaged: its checksum is ", found, ", but it was written with ", in_quotes(written->second, 16),
+      " (bits that flipped on a disk or in transfer?); fetch it again",
+      file.metadata().contains("tiedlora_checkpoint") ? " or go back to an older checkpoint" : "")};
 }
 
 }  // namespace detail

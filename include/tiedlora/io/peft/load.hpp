@@ -96,7 +96,7 @@ inline Result<PeftMatch> try_match_peft(const PeftFolder& folder, const ModuleLi
     const auto [other, is_new] = index_of.try_emplace(names.back(), static_cast<Index>(names.size()) - 1);
     if (!is_new)
       return Failure{message("modules ", in_quotes(modules[other->second].name), " and ",
-                             in_quotes(module.name), " have one and the same PEFT name, ",
+                             in_quotes(module.name), " map to the same PEFT name, ",
                              in_quotes(names.back()))};
   }
   PeftReport& report = match.report;
@@ -118,7 +118,7 @@ inline Result<PeftMatch> try_match_peft(const PeftFolder& folder, const ModuleLi
     return Failure{message("none of the ", folder.tensors.modules.size(),
                            " modules that it adapts (the first is ",
                            in_quotes(folder.tensors.modules.front().name), ") is among the ", modules.size(),
-                           " of the host's list", names.empty() ? "" : " (the first is called ",
+                           " in the host's list", names.empty() ? "" : " (the first is called ",
                            names.empty() ? "" : in_quotes(names.front()), names.empty() ? "" : ")",
                            "; wrong base model, or names that need PeftLoadOptions::names?")};
   for (const auto* shared : {folder.tensors.A, folder.tensors.B})
@@ -227,12 +227,14 @@ inline Result<Layout> try_peft_vera_layout(const PeftFolder& folder, const PeftM
   }
   if (!config.has_projection) {
     if (tensors.A || tensors.B)
-      return Failure{"has save_projection = false, but vera_A or vera_B is in the file"};
+      return Failure{
+          "has save_projection = false, but the file has vera_A or vera_B; the two files do not belong "
+          "together"};
     if (!match.report.unused.empty())
       return Failure{
-          message("does not hold A and B (save_projection = false); they follow from the largest "
-                  "shapes of all modules that it adapts, but ",
-                  in_quotes(match.report.unused.front()), " belongs to none of the host's list")};
+          message("does not hold A and B (save_projection = false); they are generated for the "
+                  "largest shapes of all modules that it adapts, but ",
+                  in_quotes(match.report.unused.front()), " is for no module in the host's list")};
   } else {
     if (!tensors.A || !tensors.B)
       return Failure{"has save_projection = true, but no \"base_model.vera_A\" and \"base_model.vera_B\""};
@@ -244,8 +246,9 @@ inline Result<Layout> try_peft_vera_layout(const PeftFolder& folder, const PeftM
       if (!match.of_module[static_cast<std::size_t>(m)]) continue;
       const auto wrong = [&](const safetensors::Tensor& tensor, const std::string& wanted) {
         return Failure{message("module ", in_quotes(modules[m].name), " of ", modules[m].out_features, "x",
-                               modules[m].in_features, " (out x in) needs ", in_quotes(tensor.name), " of ",
-                               wanted, " at least, but it is ", shape_text(tensor), "; wrong base model?")};
+                               modules[m].in_features, " (out x in) needs ", in_quotes(tensor.name),
+                               " of at least ", wanted, ", but it is ", shape_text(tensor),
+                               "; wrong base model?")};
       };
       if (!fits(*tensors.A, 0, modules[m].in_features))
         return wrong(*tensors.A, message(config.rank, "x", modules[m].in_features));
@@ -294,8 +297,8 @@ Result<Adapter<P>> try_read_peft_vera(const PeftFolder& folder, const PeftMatch&
   Result<Layout> layout = try_peft_vera_layout(folder, match, modules);
   if (!layout) return layout.failure();
   if (!folder.config.has_projection && layout->frozen_count() > max_seeded_numbers)
-    return Failure{message("asks for ", layout->frozen_count(),
-                           " numbers that follow from a key; the limit is ", max_seeded_numbers,
+    return Failure{message("needs ", layout->frozen_count(),
+                           " values generated from projection_prng_key; the limit is ", max_seeded_numbers,
                            " (PeftLoadOptions::max_seeded_numbers)")};
   const Index rank = folder.config.rank;
   const Layout::Group A = layout->groups(FactorId::A)[0], B = layout->groups(FactorId::B)[0];

@@ -114,24 +114,24 @@ inline Result<File> File::try_make(std::span<const std::byte> bytes, MappedFile 
   using detail::message;
   std::uint64_t length = 0;
   if (bytes.size() < sizeof length)
-    return Failure{message("is no safetensors file: it has ", bytes.size(),
+    return Failure{message("is not a safetensors file: it has ", bytes.size(),
                            " bytes, and the length of the header alone takes 8")};
   std::memcpy(&length, bytes.data(), sizeof length);
   if (length > detail::max_safetensors_header)
-    return Failure{message("is no safetensors file: its header would take ", length,
+    return Failure{message("is not a safetensors file: its header would take ", length,
                            " bytes, where the format allows ", detail::max_safetensors_header)};
   if (length > bytes.size() - sizeof length)
-    return Failure{message("is cut short or no safetensors file: its header takes ", length,
+    return Failure{message("is cut short or not a safetensors file: its header takes ", length,
                            " bytes, but only ", bytes.size() - sizeof length, " follow")};
   const std::string_view header(reinterpret_cast<const char*>(bytes.data()) + sizeof length,
                                 static_cast<std::size_t>(length));
   // nlohmann's parser would skip a byte order mark.
   const std::size_t first = header.find_first_not_of(" \t\r\n");
   if (first == header.npos || header[first] != '{')
-    return Failure{"is no safetensors file: its header is no JSON object"};
+    return Failure{"is not a safetensors file: its header is not a JSON object"};
   detail::SafetensorsHeaderHandler handler;
   if (!Json::sax_parse(header.begin(), header.end(), &handler))
-    return Failure{message("is damaged or no safetensors file: its header ", handler.problem())};
+    return Failure{message("is damaged or not a safetensors file: its header ", handler.problem())};
 
   File file;
   file.mapping_ = std::move(mapping);
@@ -158,7 +158,8 @@ inline Status File::take(std::vector<detail::SafetensorsItem> items, std::span<c
       return wrong("has dtype ", in_quotes(item.dtype), ", which the format does not know");
     const auto size = detail::safetensors_bytes(item.dtype, item.shape);
     if (!size)
-      return wrong("has a shape whose size overflows or, in ", item.dtype, ", is no whole number of bytes");
+      return wrong("has a shape whose size overflows or, in ", item.dtype,
+                   ", is not a whole number of bytes");
     if (item.begin != end)
       return wrong("has data_offsets [", item.begin, ", ", item.end, "], but the tensor before it ends at ",
                    end, "; tensors must follow each other without holes or overlaps");
@@ -225,8 +226,8 @@ Status try_read(const Tensor& tensor, std::span<P> out) {
     return Failure{message("tensor ", in_quotes(tensor.name), " has dtype ", tensor.dtype_name,
                            "; F64, F32, F16 and BF16 can be read")};
   if (static_cast<Index>(out.size()) != tensor.count())
-    return Failure{
-        message("tensor ", in_quotes(tensor.name), " has ", tensor.count(), " numbers, not ", out.size())};
+    return Failure{message("tensor ", in_quotes(tensor.name), " has ", tensor.count(),
+                           " values, but there is room for ", out.size())};
   if (out.empty()) return success();
   if (tensor.dtype == dtype_of<P>) {
     std::memcpy(out.data(), tensor.bytes.data(), tensor.bytes.size());
@@ -265,8 +266,8 @@ inline Result<std::string> try_header(std::span<const Entry> entries,
     const auto size = detail::safetensors_bytes(dtype, entry.shape);
     if (!size || entry.name == "__metadata__")
       return Failure{message("tensor ", in_quotes(entry.name), " of dtype ", in_quotes(dtype),
-                             " cannot be written: the format does not know the dtype, keeps the name for "
-                             "itself, or the size overflows")};
+                             " cannot be written: the format does not know the dtype, reserves the "
+                             "name, or the size overflows")};
     items.push_back(
         {.name = entry.name, .dtype = dtype, .shape = entry.shape, .begin = end, .end = end + *size});
     end += *size;
