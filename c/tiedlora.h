@@ -274,7 +274,7 @@ TL_API tl_status tl_expand(const tl_adapter* adapter, tl_index m, const tl_input
                            const tl_options* options) TL_NOEXCEPT;
 
 /* Both: y, which holds the base layer's output, becomes the adapted layer's. h NULL where backward will not
- * need it. Not to be sliced (ith, nth): the halves are, with the host's barrier between them. */
+ * need it. It takes no slice (ith, nth): tl_shrink and tl_expand do, with the host's barrier between them. */
 TL_API tl_status tl_forward(const tl_adapter* adapter, tl_index m, const tl_input* x, const tl_output* y,
                             const tl_output* h, const tl_options* options) TL_NOEXCEPT;
 
@@ -325,7 +325,7 @@ TL_API tl_status tl_plan_assign_uses(tl_plan* plan, const tl_set* set, tl_index 
 TL_API tl_status tl_plan_room(const tl_plan* plan, tl_index* width, tl_index* count) TL_NOEXCEPT;
 
 /* As tl_shrink, tl_expand, tl_forward for all tokens of the batch, each with the bits of a call for it alone.
- * m is the number of the module in the set's list. h is scratch between the halves, in the plan's order. */
+ * m is the number of the module in the set's list. h is scratch between the stages, in the plan's order. */
 TL_API tl_status tl_plan_shrink(const tl_plan* plan, tl_index m, const tl_input* x, const tl_output* h,
                                 const tl_options* options) TL_NOEXCEPT;
 TL_API tl_status tl_plan_expand(const tl_plan* plan, tl_index m, const tl_input* h, const tl_output* y,

@@ -64,7 +64,7 @@ TEST_F(BadFiles, ANanIsNamedAndNothingIsWritten) {
       expect_said({"merge", path(from), path("out"), "--base", path("base")}, 1, {"has NaN at ", place});
     expect_said({"diff", path(from), path("native"), "--order", "gguf"}, 1, {"has NaN at ", place});
     EXPECT_FALSE(std::filesystem::exists(path("out")));
-    expect_said({"info", path(from)}, 0, {"1 numbers are NaN or infinite", "has NaN at ", place});
+    expect_said({"info", path(from)}, 0, {"1 parameters are NaN or infinite", "has NaN at ", place});
     said({"convert", path(from), path("out"), "--to", "native", "--order", "gguf", "--no-check-finite"}, 0);
     std::filesystem::remove(path("out"));
   }

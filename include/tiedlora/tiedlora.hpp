@@ -4,5 +4,5 @@
 
 #include "adapter.hpp"  // what an adapter is: Layout, Adapter, Gradients, AdamW, merge
 #include "eigen.hpp"    // Eigen's matrices as tokens
-#include "ops.hpp"      // forward, backward and their halves
+#include "ops.hpp"      // forward, backward and their stages
 #include "serving.hpp"  // many adapters in one batch of tokens

@@ -116,7 +116,7 @@ static void forward_and_backward(const tl_adapter* adapter, tl_type type) {
   SAME(h, sizeof h);
   SAME(y, TOKENS * ROWS * size_of(type));
 
-  /* The halves, in two slices each, give the same bits; so does forward without h. */
+  /* The stages, in two slices each, give the same bits; so does forward without h. */
   memset(h, 0, sizeof h);
   for (int half = 0; half < 2; ++half)
     for (tl_index ith = 0; ith < 2; ++ith) {

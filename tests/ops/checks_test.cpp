@@ -1,4 +1,4 @@
-// What forward, backward and the halves refuse, by message; and the edges that they accept: no tokens, no
+// What forward, backward and their stages refuse, by message; and the edges that they accept: no tokens, no
 // rank, nothing trained.
 #include <gtest/gtest.h>
 

@@ -17,7 +17,7 @@ TIEDLORA_BEGIN_NAMESPACE
 
 /// Where in a page of 4096 bytes an array of 32 KB or more begins. Allocators put all large blocks at the
 /// start of one. Rows of 1024 floats or a multiple are then at one place of the page in factors, gradients
-/// and activations alike, share one set of the first cache, and a load waits for a store before it that it is
+/// and activations alike, share one set of L1, and a load waits for a store before it that it is
 /// not concerned with: backward of few tokens takes up to 1.3 times as long. So factors take the second
 /// quarter, gradients the third; activations, which come from elsewhere, have the first.
 enum class PageQuarter : unsigned char { first, second, third, fourth };

@@ -1,4 +1,4 @@
-// Who computes. What a call means (checks, scratch, halves, options) stands in ops/; the arithmetic is a
+// Who computes. What a call means (checks, scratch, stages, options) stands in ops/; the arithmetic is a
 // backend's: the CPU's kernels, the reference loops, or a type of the user's own with the same four
 // functions.
 #pragma once

@@ -77,7 +77,7 @@ void check_expand(const Factors<P>& f, const Tokens<H>& h, const Tokens<Y>& y) {
   if (f.rank > 0) check_tokens(f, "h", h, "the rank", f.rank, "y", y.count);
 }
 
-/// Whether the first half of backward has to compute dh for the second, or for du.
+/// Whether the first stage of backward has to compute dh, for the second stage or for du.
 template <class G, class Dx>
 bool needs_dh(const Factors<G>& gradient, const Tokens<Dx>& dx) {
   return gradient.A || gradient.u || !dx.is_none();
@@ -96,7 +96,7 @@ void check_expand_backward(const Factors<P>& f, const Tokens<const accumulator_t
     fail_at(f, "u is trained and its gradient needs dh, but dh is none");
 }
 
-/// x and dx of the second half of backward, for as many tokens as `other` has.
+/// x and dx of the second stage of backward, for as many tokens as `other` has.
 template <class P, class X, class Dx>
 void check_input_side(const Factors<P>& f, const Tokens<X>& x, bool has_x,
                       const Factors<accumulator_t<P>>& gradient, const Tokens<Dx>& dx, bool wants_dx,

@@ -98,7 +98,7 @@ void check_forward(const Factors<P>& f, const Tokens<X>& x, const Tokens<Y>& y, 
   check_forward(CpuBackend(), f, x, y, o);
 }
 
-/// Both halves: y += c ∘ v ∘ B·(u ∘ A·(mask ∘ x)). Where y holds the base layer's output this is the adapted
+/// Both stages: y += c ∘ v ∘ B·(u ∘ A·(mask ∘ x)). Where y holds the base layer's output this is the adapted
 /// layer. The caller keeps h (and x, if layout.backward_needs_x) until backward.
 template <class B, class P, class X, class Y, class H>
   requires(!IsOptions<H>)

@@ -1,5 +1,5 @@
 // forward and backward on views, for hosts that called check_forward and check_backward at load time: no
-// operand is looked at. The halves without checks are the backend's own functions, e.g. CpuBackend().shrink.
+// operand is looked at. The stages without checks are the backend's own functions, e.g. CpuBackend().shrink.
 #pragma once
 
 #include "../views/config.hpp"

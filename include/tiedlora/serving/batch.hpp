@@ -1,4 +1,4 @@
-// Many adapters in one batch of tokens: the halves of forward by a plan.
+// Many adapters in one batch of tokens: the stages of forward by a plan.
 //
 //   AdapterSet ── snapshot ──▶ BatchPlan, once per batch ──▶ shrink, expand for every module of every layer
 //
@@ -102,7 +102,7 @@ bool check_shrink(const BatchPlan<P>& plan, Index m, const Tokens<X>& x, const T
 
 /// h = A·x for all tokens of the batch, at several of the host's modules that read the same x; those that
 /// share A go through it once. x in×T; h[i], for modules[i], at least plan.rank(modules[i]) × plan.size() in
-/// accumulator_t<P>: scratch between the halves, one column per use of an adapter in the plan's order.
+/// accumulator_t<P>: scratch between the stages, one column per use of an adapter in the plan's order.
 /// Modules may share h where every adapter of the batch has one A for them. Options: slice. Throws Error if
 /// the shapes disagree. `backend` as in ops/; the CPU's where it is left out.
 template <class B, class P, class X>
@@ -166,7 +166,7 @@ void expand(const BatchPlan<P>& plan, Index module, const H& h, Y&& y, const Cal
   expand(CpuBackend(), plan, module, h, std::forward<Y>(y), o);
 }
 
-/// Both halves, not to be sliced. Nothing is written where an operand is wrong.
+/// Both stages, not to be sliced. Nothing is written where an operand is wrong.
 template <class B, class P, class X, class Y, class H>
 void forward(const B& backend, const BatchPlan<P>& plan, Index module, const X& x, Y&& y, H&& h,
              const CallOptions& o = {}) {

@@ -1,4 +1,4 @@
-// The halves of forward by a plan, run by run: operands have been checked (batch.hpp).
+// The stages of forward by a plan, run by run: operands have been checked (batch.hpp).
 #pragma once
 
 #include <algorithm>  // max, min

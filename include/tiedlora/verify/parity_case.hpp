@@ -111,7 +111,7 @@ struct Numbers {
   Matrix A, B, u, v, x, dy;      ///< A in×r, B out×r, u r×1, v out×1
   Matrix y, dx, dA, dB, du, dv;  ///< before the calls, then after
   Matrix h, dh;                  ///< results
-  Matrix given_h, given_dh;      ///< what the halves that read h and dh are given
+  Matrix given_h, given_dh;      ///< what the stages that read h and dh are given
   double scaling = 1, scale = 1;
   std::vector<float> token_scale;  ///< empty: none
   bool overwrite = false;
@@ -193,8 +193,8 @@ inline Factors<double> factors_of(const ParityCase& c, Matrix& A, Matrix& B, Mat
           .name = "case"};
 }
 
-/// Fills in the results. The second of two halves starts from what the first would hand it in Acc, or from
-/// given_h and given_dh if they are there.
+/// Fills in the results. The second stage starts from what the first would hand it in Acc, or from given_h
+/// and given_dh if they are there.
 template <class Acc>
 void compute_by_reference(const ParityCase& c, Numbers& n, bool halves_are_given = false) {
   std::string trained;

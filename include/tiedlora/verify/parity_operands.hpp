@@ -28,7 +28,7 @@ Matrix drawn_operand(const ParityCase& c, Dice& dice, Index rows, Index columns,
   return m;
 }
 
-/// The half of a module that expand and its backward use, for the loops.
+/// The part of a module that expand and its backward use, for the loops.
 inline Factors<const double> expanding_factors(const ParityCase& c, const Matrix& B, const Matrix& u,
                                                const Matrix& v) {
   return {.B = B.values.data(),

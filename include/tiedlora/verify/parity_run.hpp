@@ -22,7 +22,7 @@ TIEDLORA_BEGIN_NAMESPACE
 namespace verify {
 inline namespace TIEDLORA_ISA {
 
-/// One module in a backend's memory, for parameters P, x in X, y and dy in Y, dx in Dx. Each half is given
+/// One module in a backend's memory, for parameters P, x in X, y and dy in Y, dx in Dx. Each stage is given
 /// the reference's h and dh, so that a fault shows where it is and nowhere else.
 template <class P, class X, class Y, class Dx, class B>
 class ParityRun {
@@ -176,7 +176,7 @@ class ParityRun {
     expect_inputs_unchanged("shrink_backward", x_, dh_);
   }
 
-  // Both halves as users call them, with scratch for all tokens or for blocks of a few.
+  // Both stages as users call them, with scratch for all tokens or for blocks of a few.
   void forward() {
     Output<Y> y(*this, "y", c_.out, c_.tokens, c_.y, before(before_.y));
     Scratch scratch(*this);
@@ -285,7 +285,7 @@ class ParityRun {
   ParityCase c_;
   Surroundings around_;
   Dice dice_, own_dice_;
-  Numbers before_, exact_, halves_, whole_;  // the last two: magnitudes of the halves' results and of both
+  Numbers before_, exact_, halves_, whole_;  // the last two: magnitudes of the stages' results and of both
   Findings findings_;
   GuardedRows<float> token_scale_;
   GuardedRows<P> A_, B_, u_, v_;

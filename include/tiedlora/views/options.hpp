@@ -9,8 +9,8 @@
 
 TIEDLORA_BEGIN_NAMESPACE
 
-/// Part `ith` of `nth` of the work of one half of forward, for a host's thread. The host's barrier stands
-/// between the halves. Results are the same bits for every nth. (Backward in threads is cut by tokens:
+/// Part `ith` of `nth` of the work of one stage of forward, for a host's thread. The host's barrier separates
+/// the stages. Results are bit-identical for every nth. (Backward in threads is cut by tokens:
 /// BlockGradients.)
 struct Slice {
   Index ith = 0;  ///< which part, from 0
@@ -19,8 +19,8 @@ struct Slice {
 
 /// Dropout on the adapter's input, h = A·(mask ∘ x / (1 - probability)), as PEFT's lora_dropout. The mask is
 /// a pure function of (seed, step, input, token, feature), so that backward recomputes it and modules that
-/// share an input share a mask. The CPU backend computes the halves that read x or write dx by the reference
-/// loops where it is on: several times slower than without.
+/// share an input share a mask. Where it is on, the CPU backend computes the stages that read x or write dx
+/// by the reference loops: several times slower than without.
 struct Dropout {
   double probability = 0;   ///< in [0, 1); 0: off
   std::uint64_t seed = 0;   ///< of the run

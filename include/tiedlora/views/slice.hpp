@@ -1,4 +1,4 @@
-// How the slices of one half share its work.
+// How the slices of a stage share its work.
 #pragma once
 
 #include "config.hpp"
