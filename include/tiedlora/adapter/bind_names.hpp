@@ -1,4 +1,4 @@
-// From an engine's own names of its weights to the modules of an adapter, once at load time.
+// From an engine's own names for its weights to the modules of an adapter, once at load time.
 #pragma once
 
 #include <algorithm>      // min
@@ -42,9 +42,9 @@ inline std::vector<std::string> engine_names_of(const std::string& module, const
 }  // namespace detail
 
 /// For each of the engine's names the index of the module that adapts it, or -1. A name may end in ".weight".
-/// The map (names::llama(), names::gpt2() or one's own) says what the engine calls a module; an engine that
-/// uses the modules' own names needs none. Each module of rank > 0 must land, on a name of its own: a Failure
-/// lists those that do not, with some of the engine's names beside them.
+/// The map (names::llama(), names::gpt2() or your own) says what the engine calls a module; an engine that
+/// uses the modules' own names needs none. Each module of rank > 0 must match a name of its own; otherwise a
+/// Failure lists those that do not, with some of the engine's names.
 inline Result<std::vector<Index>> try_bind_names(const Layout& layout,
                                                  std::span<const std::string> engine_names,
                                                  const NameMap& map = {}) {
@@ -89,7 +89,7 @@ inline Result<std::vector<Index>> try_bind_names(const Layout& layout,
   return module_of;
 }
 
-/// The same, thrown as Error.
+/// The same, but throws Error.
 inline std::vector<Index> bind_names(const Layout& layout, std::span<const std::string> engine_names,
                                      const NameMap& map = {}) {
   return detail::value_or_fail(try_bind_names(layout, engine_names, map));

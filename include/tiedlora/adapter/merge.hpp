@@ -104,8 +104,8 @@ void unmerge(const Factors<P>& f, W&& w, double scale = 1) {
   detail::add_delta(f, detail::weight_view(std::forward<W>(w)), -scale);
 }
 
-/// Merged as long as the guard lives, and then exactly what it was before: it keeps a copy of W, and copies
-/// it back.
+/// A weight that is merged while this guard lives and then restored exactly, from a copy that the guard
+/// keeps.
 template <class W>
 class MergedWeight {
  public:
@@ -150,10 +150,10 @@ MergedWeight(const Factors<P>&, const Weight<W>&, double = 1) -> MergedWeight<W>
 template <class Source>
 struct Weighted {
   const Source* adapter = nullptr;  ///< an Adapter or AdapterView
-  double weight = 1;                ///< times its ΔW
+  double weight = 1;                ///< multiplies its ΔW
 };
 
-/// Σ weight · adapter as one plain LoRA of scaling 1, exact but for rounding each product once: ranks are
+/// Σ weight · adapter as one plain LoRA of scaling 1, exact except for rounding each product once: ranks are
 /// concatenated, A = [A_1; A_2; …], B = [w_1 s_1 diag(v_1) B_1 diag(u_1), …] (docs/mathematics.md, E25). In
 /// the accumulator type. Throws Error unless all are for the same modules.
 template <class Source>

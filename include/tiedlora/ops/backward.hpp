@@ -1,6 +1,6 @@
 // The backward passes of forward.hpp's operations, stage by stage and as one. Gradients accumulate, in
-// accumulator_t<P>. Two calls whose trained factors overlap (layout.share_trained) must not run at once into
-// the same Gradients.
+// accumulator_t<P>. Two calls whose trained factors overlap (layout.share_trained) must not run at the same
+// time into one Gradients.
 #pragma once
 
 #include <type_traits>  // remove_const

@@ -29,8 +29,8 @@ void check_tokens(const Factors<P>& f, const char* what, const Tokens<T>& tokens
   if (tokens.is_none() && width > 0 && count > 0) fail_at(f, what, " is null");
 }
 
-/// Of shrink and expand, which may be sliced, or of a call that may not. The numbers of token_scale, and
-/// those of operands and factors, are not looked at: that would cost as much as some calls.
+/// Checks the options of shrink and expand, which may be sliced, or of a call that may not. The values in
+/// token_scale, operands and factors are not checked: that would cost as much as some calls.
 template <class P>
 void check_options(const Factors<P>& f, const CallOptions& o, bool may_be_sliced) {
   if (o.slice.nth < 1 || o.slice.ith < 0 || o.slice.ith >= o.slice.nth)

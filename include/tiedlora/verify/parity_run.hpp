@@ -1,4 +1,4 @@
-// All calls of one case by a backend, compared with the reference loops.
+// All calls of one case on a backend, compared with the reference loops.
 #pragma once
 
 #include <cstddef>  // byte, size_t
@@ -23,7 +23,7 @@ namespace verify {
 inline namespace TIEDLORA_ISA {
 
 /// One module in a backend's memory, for parameters P, x in X, y and dy in Y, dx in Dx. Each stage is given
-/// the reference's h and dh, so that a fault shows where it is and nowhere else.
+/// the reference's h and dh, so that a fault shows only where it is.
 template <class P, class X, class Y, class Dx, class B>
 class ParityRun {
   using Acc = accumulator_t<P>;
@@ -90,7 +90,7 @@ class ParityRun {
 
   template <class T>
   struct Output : GuardedRows<T> {
-    /// Poison where the call has to set it, else what the call adds to.
+    /// Poison if the call has to set it, else what the call adds to.
     Output(ParityRun& run, const char* name, Index width, Index count, View view, const Matrix* before)
         : GuardedRows<T>(run.memory_, width, count, view, run.around_, run.dice_of(name)) {
       if (before) this->set(*before);
