@@ -166,7 +166,7 @@ class Findings {
         return f.operand == "h" || f.operand == "y" || f.operand == "dh" || f.operand == "dx"
                    ? "NaN leaked into another token"
                    : "NaN leaked into another element";
-      return "is not finite: memory outside of an operand was read, or what was to be overwritten";
+      return "is not finite: memory outside an operand was read, or what was to be overwritten";
     }
     if (before) {
       bool only_sum = true, nothing = true;
@@ -186,7 +186,7 @@ class Findings {
   static std::string origin_of(Origin origin) {
     switch (origin) {
       case Origin::outside:
-        return "memory outside of an operand was read";
+        return "memory outside an operand was read";
       case Origin::overwritten:
         return "what was to be overwritten was read";
       default:
@@ -211,7 +211,7 @@ class Findings {
       return message("the last ", rows - first_row, " of ", rows, row);
     if (count == rows * (columns - first_column))
       return message("the last ", columns - first_column, " of ", columns, by_rank ? " ranks" : " tokens");
-    return message(count, " of ", rows * columns, " numbers");
+    return message(count, " of ", rows * columns, " values");
   }
 
   ParityCase c_;

@@ -235,7 +235,7 @@ class GuardedRows {
                                              : Origin::unknown;
   }
   bool nothing_else_written() const { return first_stray().empty(); }
-  /// Where something outside the rows was written: "2 elements behind the end of row 3". Empty: nowhere.
+  /// Where something outside the rows was written: "2 after the end of slot 3". Empty: nowhere.
   std::string first_stray() const {
     std::vector<Index> order(slots_);
     std::sort(order.begin(), order.end());
@@ -280,11 +280,11 @@ class GuardedRows {
   std::string stray(Index begin, Index end) const {
     while (same(now_, before_, begin, begin + 1) && begin + 1 < end) ++begin;
     if (begin < first_) return detail::message(first_ - begin, " before its first element");
-    if (begin >= first_ + end_) return detail::message(begin - first_ - end_ + 1, " behind its last element");
+    if (begin >= first_ + end_) return detail::message(begin - first_ - end_ + 1, " after its last element");
     const Index slot = (begin - first_) / stride_, behind = (begin - first_) % stride_ - width_ + 1;
     return behind > 0
-               ? detail::message(behind, " behind the end of slot ", slot, ", in the gap before the next")
-               : detail::message("in slot ", slot, ", which is nobody's");
+               ? detail::message(behind, " after the end of slot ", slot, ", in the gap before the next")
+               : detail::message("in slot ", slot, ", which no row uses");
   }
 
   static std::vector<Index> slots_of(Index count, View view, Dice& dice) {

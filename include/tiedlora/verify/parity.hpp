@@ -270,7 +270,7 @@ class ParityRunner {
       if (likely.empty()) likely = slips_of_views(smallest.features());
       if (likely.empty()) likely = finding.hint;
     } else {
-      likely = "the same case is right when it is run again: a race, or a call leaves something to the next";
+      likely = "the same case passes when run again: a race, or a call leaves state to the next";
     }
     ParityFailure failure = {.call = finding.call,
                              .operand = finding.operand,
@@ -309,7 +309,7 @@ const char* type_name() {
     case Format::bfloat16:
       return "bfloat16";
     default:
-      return std::is_same_v<T, float> ? "float" : std::is_same_v<T, double> ? "double" : "a type of its own";
+      return std::is_same_v<T, float> ? "float" : std::is_same_v<T, double> ? "double" : "another type";
   }
 }
 

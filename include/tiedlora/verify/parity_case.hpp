@@ -88,7 +88,7 @@ struct ParityCase {
     add(dropout != 0, message("dropout ", dropout));
     add(slices != 1, message(slices, " slices"));
     add(shared_x, "modules with one x"), add(tenants, "tenants");
-    add(wide_range, "numbers of a wide range");
+    add(wide_range, "values of a wide range");
     static const char* const operands[] = {"", "A", "B", "u", "v", "x", "dy"};
     add(spoilt != Spoilt::nothing,
         message(std::isnan(spoiling_value) ? "NaN in " : "infinity in ", operands[static_cast<int>(spoilt)]));

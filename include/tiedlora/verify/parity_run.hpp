@@ -160,7 +160,7 @@ class ParityRun {
                              options());
     if (c_.needs_dh()) findings_.compare<Acc>("expand_backward", "dh", dh, exact_.dh, halves_.dh, c_.out);
     compare_gradients_of_expand("expand_backward", d);
-    findings_.expect_unchanged("expand_backward", "dA", d.dA, "has no business with ");
+    findings_.expect_unchanged("expand_backward", "dA", d.dA, "must not change ");
     expect_inputs_unchanged("expand_backward", h_, dy_);
   }
 
@@ -170,9 +170,9 @@ class ParityRun {
                              c_.rank > 0 ? Tokens<const Acc>(dh_.tokens()) : Tokens<const Acc>(), d.factors(),
                              d.dx_tokens(), options());
     compare_shrink_backward("shrink_backward", d, halves_, c_.tokens, c_.rank);
-    findings_.expect_unchanged("shrink_backward", "dB", d.dB, "has no business with ");
-    findings_.expect_unchanged("shrink_backward", "du", d.du, "has no business with ");
-    findings_.expect_unchanged("shrink_backward", "dv", d.dv, "has no business with ");
+    findings_.expect_unchanged("shrink_backward", "dB", d.dB, "must not change ");
+    findings_.expect_unchanged("shrink_backward", "du", d.du, "must not change ");
+    findings_.expect_unchanged("shrink_backward", "dv", d.dv, "must not change ");
     expect_inputs_unchanged("shrink_backward", x_, dh_);
   }
 
