@@ -5,7 +5,7 @@
 //   __metadata__["tiedlora_source"]     JSON (provenance.hpp): what else the adapter's source said, where it
 //   said it
 //   __metadata__["tiedlora_checksum"]   of all of this (checksum.hpp)
-//   "trainable"     the trained numbers, one flat array in layout order
+//   "trainable"     the trainable parameters, one flat array in layout order
 //   "frozen"        the frozen ones, without the factors that the metadata call seeded
 //   "padding.N"     bytes between the arrays, so that each begins at a multiple of 64 in the file
 #pragma once
