@@ -334,13 +334,13 @@ tl_adapter* load(const std::filesystem::path& path, const tl::ModuleList* module
 
 // ---- Batches ----
 
-// Makes the plan anew from the set as it is now; `fill` writes the uses.
+// Rebuilds the plan from the set as it is now; `fill` writes the uses.
 template <class Fill>
 void assign(tl_plan* plan, const tl_set* set, tl_index tokens, tl_index uses, const tl_id* adapters,
             const Fill& fill) {
   std::visit(
       [&]<class P>(tl::BatchPlan<P>& batch) {
-        batch.assign({}, 0, {});  // of no tokens, unless all goes well
+        batch.assign({}, 0, {});  // without tokens, unless all goes well
         if (uses < 0) tl::detail::fail("a batch of ", uses, " tokens or uses of adapters is not possible");
         if (uses > 0) given(adapters, "adapters");
         plan->uses.resize(static_cast<std::size_t>(uses));

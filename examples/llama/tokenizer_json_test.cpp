@@ -139,7 +139,7 @@ TEST_F(TokenizerJsonTest, ConfigNamesTokens) {
   EXPECT_FALSE(open(tokenizer, {{"bos_token", "<s>"}, {"add_bos_token", false}}).adds_bos());
   expect_refusal(
       [&](json& t) { t["post_processor"] = {{"type", "TemplateProcessing"}, {"single", {text, bos}}}; },
-      "adds other tokens than one at the begin");
+      "adds other tokens than one at the start");
 }
 
 TEST_F(TokenizerJsonTest, RefusesWhatIsNotRead) {

@@ -233,7 +233,7 @@ class JsonVocabulary {
       const std::size_t count = single.array().size();
       if (count == 0 || count > 2 || !single.element(count - 1)["Sequence"] ||
           (count == 2 && !single.element(0)["SpecialToken"]))
-        single.fail("adds other tokens than one at the begin, which is not supported");
+        single.fail("adds other tokens than one at the start, which is not supported");
       if (count == 1) continue;
       const JsonNode name = single.element(0)["SpecialToken"]["id"];
       v_.bos = find(name.text());

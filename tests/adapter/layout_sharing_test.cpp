@@ -115,7 +115,7 @@ TEST(SharedFrozen, IsReadOnly) {
 }
 
 TEST(SharedFrozen, InitializeLeavesItAsItIs) {
-  // A given as the shared base, B, u, v started anew.
+  // A given as the shared base, B, u, v initialised again.
   Adapter<float> base = freeze(trained_adapter(), {FactorId::A});
   expect_error([&] { Adapter<float>(base.layout()).initialize(1); }, {"factor A", "given"});
   Adapter<float> tenant(base.layout(), base.share_frozen());

@@ -161,7 +161,7 @@ inline SniffedFile sniff_text(std::string_view text) {
 
 }  // namespace detail
 
-/// The bytes of a file, of which the begin will do: nothing is believed, so that any bytes may be given.
+/// The bytes of a file, of which the beginning will do: nothing is believed, so that any bytes may be given.
 inline SniffedFile sniff_bytes(std::span<const std::byte> bytes) {
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   if (text.empty()) return {FileKind::empty, "empty: its download or copy did not finish; fetch it again"};
@@ -253,7 +253,7 @@ inline SniffedFile sniff_folder(const std::filesystem::path& folder) {
 
 }  // namespace detail
 
-/// A path. Of a file only its begin is looked at, a safetensors header included.
+/// A path. Of a file only its beginning is looked at, a safetensors header included.
 inline SniffedFile sniff(const std::filesystem::path& path) {
   using detail::in_quotes;
   std::error_code ignored;

@@ -142,7 +142,7 @@ class AdapterSet {
   AdapterId add(Adapter<P> adapter, const AddOptions& options = {}) {
     return detail::value_or_fail(try_add(std::move(adapter), options));
   }
-  /// An adapter that others use too. It must not be written any more.
+  /// An adapter that others use too. It must no longer be written to.
   AdapterId add(std::shared_ptr<const Adapter<P>> adapter, const AddOptions& options = {}) {
     return detail::value_or_fail(try_add(std::move(adapter), options));
   }

@@ -198,7 +198,7 @@ class PatternParser {
   }
 
   // The part that begins at `begin`, in a row: `least` times, and then as often as it may be again. It is
-  // read anew for each time, which makes its states anew.
+  // read again each time, which makes its states again.
   Fragment repeated_count(Fragment part, std::size_t begin, const Count& times, int depth) {
     if (times.most < times.least) refuse("a count whose maximum is below its minimum");
     const std::size_t end = next_;
