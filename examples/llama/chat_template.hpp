@@ -146,7 +146,7 @@ class ChatTemplate {
     if (!jinja_.has("Cutting Knowledge Date")) return;
     has_date_ = true;
     knowledge_ = jinja_.literal_between("Cutting Knowledge Date: ", "\n");
-    if (knowledge_.empty()) refuse("it has a \"Cutting Knowledge Date\" that is no date");
+    if (knowledge_.empty()) refuse("it has a \"Cutting Knowledge Date\" that is not a date");
     date_ = jinja_.literal_after("date_string=");
     asks_clock_ = jinja_.has_code("strftime_now");
     if (asks_clock_ && date_.empty()) date_ = "26 Jul 2024";  // as in Llama 3.2's

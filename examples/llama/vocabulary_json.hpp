@@ -125,7 +125,7 @@ class JsonVocabulary {
     const auto kind = regex.is_text() ? pre_tokenizer_of_regex(regex.text()) : std::nullopt;
     if (kind && step["behavior"].text() == "Isolated" && !step["invert"].boolean(false)) return *kind;
     if (kind) step.fail("has another \"behavior\" than \"Isolated\", or \"invert\", which is not supported");
-    step.fail(fmt::format("has the pattern {}, which is none that is known: those of {}",
+    step.fail(fmt::format("has the pattern {}, which is not one of those known: those of {}",
                           tiedlora::detail::in_quotes(regex.is_text() ? regex.text() : "(no \"Regex\")"),
                           known_pre_tokenizers()));
   }

@@ -27,7 +27,7 @@ class JsonHandler {
                    const nlohmann::detail::exception& /*error*/) {
     // The parser stops at the first letter of a word that JSON does not have.
     const bool may_be_nan = last_token.ends_with('N') || last_token.ends_with('I');
-    return refuse(message("is not valid JSON: wrong at byte ", position,
+    return refuse(message("is not valid JSON: error at byte ", position,
                           last_token.empty() ? "" : message(", ", in_quotes(last_token, 40)),
                           may_be_nan ? " (NaN, Infinity and None are Python's, not JSON)" : ""));
   }
