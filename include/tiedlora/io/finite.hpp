@@ -1,4 +1,4 @@
-// The check that a loaded adapter is finite, and what to say where it is not: file, tensor, place and number.
+// The check that a loaded adapter is finite, and what to say where it is not: file, tensor, place and value.
 #pragma once
 
 #include <cmath>             // isnan
@@ -23,7 +23,7 @@ namespace detail {
 /// In which order a format writes the sizes of a tensor.
 enum class ShapeOrder : unsigned char { slowest_first, fastest_first };
 
-/// "[2, 3]": the place of a number in a tensor, as the shape is written.
+/// "[2, 3]": the place of a value in a tensor, in the order in which the shape is written.
 inline std::string place_text(Index number, std::span<const Index> shape, ShapeOrder order) {
   std::vector<std::string> parts(shape.size());
   for (std::size_t i = 0; i < shape.size(); ++i) {
@@ -52,7 +52,7 @@ std::size_t numbers_to_read(const Tensor& tensor) {
 }
 
 /// What was read from these tensors but those of the names in `unread` must be finite. A reason reads as if
-/// after the file's name. Costs one pass over the numbers; where one is wrong, its tensor is read again.
+/// after the file's name. Costs one pass over the values; if one is wrong, its tensor is read again.
 template <class P, class Tensors>
 Status try_check_finite(std::initializer_list<std::span<const P>> numbers, const Tensors& tensors,
                         ShapeOrder order, std::span<const std::string> unread = {}) {

@@ -161,7 +161,8 @@ inline SniffedFile sniff_text(std::string_view text) {
 
 }  // namespace detail
 
-/// The bytes of a file, of which the beginning will do: nothing is believed, so that any bytes may be given.
+/// The bytes of a file, of which the beginning is enough: nothing in them is trusted, so any bytes may be
+/// given.
 inline SniffedFile sniff_bytes(std::span<const std::byte> bytes) {
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   if (text.empty()) return {FileKind::empty, "empty: its download or copy did not finish; fetch it again"};
@@ -276,7 +277,7 @@ inline SniffedFile sniff(const std::filesystem::path& path) {
 
 namespace detail {
 
-/// What to say where a path is not what a reader wants.
+/// The message where a path is not what a reader wants.
 inline Failure unexpected(const std::filesystem::path& path, std::string_view what,
                           std::string_view expected) {
   return {message(in_quotes(utf8(path)), " is ", what, " (", expected, " is expected)")};

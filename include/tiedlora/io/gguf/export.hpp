@@ -28,7 +28,7 @@
 
 TIEDLORA_BEGIN_NAMESPACE
 
-/// What export_gguf writes beside the numbers, and in which type it writes those.
+/// What export_gguf writes besides the parameters, and in which type it writes those.
 struct GgufExportOptions {
   gguf::Type type = gguf::Type::F32;  ///< or F16, BF16
   std::string base_model = {};        ///< general.base_model.0.name, for whoever reads the file
@@ -150,9 +150,9 @@ Result<std::vector<Entry>> try_lora_entries(const Source& adapter, const Naming&
 
 /// Writes an Adapter, AdapterView or MappedAdapter as a GGUF LoRA adapter: each module its own A and B = s ·
 /// diag(v) B diag(u), computed in double and rounded once, the scale in B and alpha so that llama.cpp's own
-/// is neutral. A tied adapter is expanded, a module at a time, for the format knows no sharing. A Failure,
+/// is neutral. A tied adapter is expanded, a module at a time, since the format has no sharing. A Failure,
 /// naming the module, for names that the naming does not have, heads that do not divide its rows, names
-/// longer than GGUF allows, numbers beyond the type. The path then keeps what it held.
+/// longer than GGUF allows, and values that overflow the type. The path then keeps what it held.
 template <class Source>
 Result<ExportedGguf> try_export_gguf(const Source& adapter, const std::filesystem::path& path,
                                      const gguf::Naming& naming, const GgufExportOptions& options = {}) {

@@ -285,8 +285,8 @@ inline Result<File> File::try_make(std::span<const std::byte> bytes, MappedFile 
 /// nothing of values and data is copied. A reason reads as if after the name of the file.
 inline Result<File> try_parse(std::span<const std::byte> bytes) { return File::try_make(bytes); }
 
-/// Maps a file (see MappedFile) and reads it: adapters and whole models, with tensors of any type. Nothing of
-/// the data is touched.
+/// Maps a file (see MappedFile) and reads it: adapters and whole models, with tensors of any type. The data
+/// are not touched.
 inline Result<File> try_open(const std::filesystem::path& path) {
   Result<MappedFile> mapping = tiedlora::detail::try_open_as(FileKind::gguf, path, "a GGUF file");
   if (!mapping) return mapping.failure();
@@ -297,7 +297,7 @@ inline Result<File> try_open(const std::filesystem::path& path) {
 }
 inline File open(const std::filesystem::path& path) { return detail::value_or_fail(try_open(path)); }
 
-/// Copies a tensor's numbers in the order of the file, each converted once (through float). A Failure if out
+/// Copies a tensor's values in the order of the file, each converted once (through float). A Failure if out
 /// has another length or the type is none of F32, F16, BF16 and Q8_0.
 template <class P>
 Status try_read(const Tensor& tensor, std::span<P> out) {

@@ -44,16 +44,16 @@ struct GgufReport {
 
 /// How strict load_gguf is.
 struct GgufLoadOptions {
-  /// Load what can be applied, and leave out, listed in the report, what is no linear module's LoRA: the
-  /// embedding's, experts as one tensor. Without it those are refused.
+  /// Load what can be applied, and leave out, listed in the report, what is not a linear module's LoRA: the
+  /// embedding's, experts as one tensor. Otherwise those are refused.
   bool partial = false;
-  bool check_finite = true;  ///< that all numbers are; costs one pass over them
+  bool check_finite = true;  ///< whether all parameters are; costs one pass over them
 };
 
-/// What load_gguf gives.
+/// What load_gguf returns.
 template <class P>
 struct LoadedGguf {
-  Adapter<P> adapter;  ///< with the numbers of the file
+  Adapter<P> adapter;  ///< with the parameters of the file
   GgufReport report;   ///< what became of its tensors
   Provenance source;   ///< what it says of its base model
 };
@@ -315,8 +315,8 @@ inline Result<ModuleList> try_infer_modules(const LoraPairs& pairs, const Naming
 /// Loads a GGUF LoRA adapter (F32, F16, BF16 or Q8_0) for the host's modules: those that it does not adapt
 /// get rank 0. The naming says in which order the rows of the host's weights are, so that q and k are
 /// permuted back where they must be. A Failure, naming the file and the tensor or module, for damaged files,
-/// other architectures and kinds of adapters, tensors that are no part of a LoRA, shapes that are not the
-/// host's, and if no module matches.
+/// other architectures and kinds of adapters, tensors that are not part of a LoRA, shapes that differ from
+/// the host's, and if no module matches.
 template <class P>
 Result<LoadedGguf<P>> try_load_gguf(const std::filesystem::path& path, const ModuleList& modules,
                                     const gguf::Naming& naming, const GgufLoadOptions& options = {}) {
@@ -332,8 +332,8 @@ LoadedGguf<P> load_gguf(const std::filesystem::path& path, const ModuleList& mod
   return detail::value_or_fail(try_load_gguf<P>(path, modules, naming, options));
 }
 
-/// The same without a module list, for programs that have no model: the tensors tell the modules, the naming
-/// their names, and the layout has just those.
+/// The same without a module list, for programs that have no model: the modules follow from the tensors,
+/// their names from the naming, and the layout has exactly these.
 template <class P>
 Result<LoadedGguf<P>> try_load_gguf(const std::filesystem::path& path, const gguf::Naming& naming,
                                     const GgufLoadOptions& options = {}) {

@@ -1,4 +1,4 @@
-// JSON from strangers: nlohmann's parser under limits that its own DOM does not have.
+// JSON from untrusted sources: nlohmann's parser under limits that its own DOM does not have.
 #pragma once
 
 #include <cstddef>            // size_t
@@ -44,7 +44,7 @@ class JsonHandler {
   std::string problem_;
 };
 
-/// Builds a Json, but neither deeper than max_depth nor from an object that has a name twice.
+/// Builds a Json; refuses nesting deeper than max_depth and objects that have a name twice.
 class JsonBuilder : public JsonHandler {
  public:
   explicit JsonBuilder(int max_depth) : max_depth_(static_cast<std::size_t>(max_depth)) {}
@@ -111,7 +111,7 @@ inline Result<Json> try_parse_json(std::string_view text, int max_depth = 32) {
   return builder.take();
 }
 
-/// The value as compact JSON. A Failure where it holds what JSON cannot: texts that are not UTF-8, numbers
+/// The value as compact JSON. A Failure if it holds what JSON cannot: strings that are not UTF-8, numbers
 /// that are not finite.
 inline Result<std::string> try_dump_json(const Json& value) {
   // dump() would throw; told to replace what it cannot write, it gives what reads back as something else.

@@ -39,7 +39,7 @@
 
 TIEDLORA_BEGIN_NAMESPACE
 
-/// What save_adapter writes beside the numbers.
+/// What save_adapter writes besides the parameters.
 struct NativeSaveOptions {
   std::string base_model = {};  ///< name of the model that the adapter belongs to, for whoever reads the file
   Provenance source = {};       ///< what a source said (LoadedPeft::config.source()); base_model goes first
@@ -47,25 +47,25 @@ struct NativeSaveOptions {
 
 /// What load_adapter expects and checks.
 struct NativeLoadOptions {
-  /// The host's modules. Where given, those of the file must be the same, in the same order: else the file
+  /// The host's modules. If given, those of the file must be the same, in the same order: otherwise the file
   /// belongs to another base model.
   const ModuleList* modules = nullptr;
-  /// Bounds how many numbers a file may ask for by a seed, for behind those stand no bytes.
+  /// Bounds how many parameters a file may have generated from a seed, since no bytes in the file back them.
   Index max_seeded_numbers = Index{1} << 26;
-  /// Of what is copied out of the file: that its checksum is that of its bytes, and that all numbers are
-  /// finite. A file that is mapped is not read for it; see MappedAdapter::verify.
+  /// Whether to check, of what is copied out of the file, that its checksum is that of its bytes and that all
+  /// parameters are finite. A mapped file is not read for this; see MappedAdapter::verify.
   bool check_checksum = true, check_finite = true;
 };
 
-/// A native file that is open and was checked: sizes agree with the layout, nothing unknown is in it. The
-/// numbers are still where they lie in the file.
+/// A native file that is open and was checked: sizes agree with the layout, and nothing unknown is in it. The
+/// parameters are still in the file.
 struct NativeFile {
   NativeMetadata metadata;  ///< what the file says
   safetensors::File file;   ///< the file itself, open
 
-  /// Modules, scheme, ranks: where each number is.
+  /// Modules, scheme, ranks: where each parameter is.
   const Layout& layout() const { return metadata.layout; }
-  /// What the numbers are stored as.
+  /// The type in which the parameters are stored.
   safetensors::Dtype dtype() const { return trainable().dtype; }
   /// The two arrays where they lie in the file; of the frozen one, what is not seeded.
   const safetensors::Tensor& trainable() const { return tensor("trainable"); }
@@ -276,8 +276,8 @@ AlignedArray<P> read_frozen(const NativeFile& native) {
 
 }  // namespace detail
 
-/// An adapter whose numbers stay in the file, mapped into memory: opening it reads only the header, and
-/// processes that serve the same file share its pages. Only seeded factors are made in memory of its own.
+/// An adapter whose parameters stay in the file, mapped into memory: opening it reads only the header, and
+/// processes that serve the same file share its pages. Only seeded factors are generated in its own memory.
 /// Views die with it; a move keeps them.
 template <class P>
 class MappedAdapter {
@@ -287,7 +287,7 @@ class MappedAdapter {
   /// map_adapter makes it: from an open file, and the seeded factors.
   MappedAdapter(NativeFile file, AlignedArray<P> frozen) : file_(std::move(file)), made_(std::move(frozen)) {}
 
-  /// What the file says; its numbers as a view; module m's share of them, for the calls.
+  /// What the file says; its parameters as a view; module m's share of them, for the calls.
   const Layout& layout() const { return file_.layout(); }
   const NativeMetadata& metadata() const { return file_.metadata; }
   AdapterView<const P> view() const {
@@ -296,8 +296,8 @@ class MappedAdapter {
   }
   Factors<const P> factors(Index m) const { return view().factors(m); }
 
-  /// Reads all of the file, which mapping it does not: a Failure where its checksum is another than that of
-  /// its bytes, or where a number is not finite.
+  /// Reads the whole file, which mapping does not: a Failure if its checksum is not that of its bytes, or a
+  /// parameter is not finite.
   Status try_verify() const {
     if (Status whole = detail::try_check_checksum(file_.file); !whole) return whole;
     return detail::try_check_finite<P>({view().trainable(), view().frozen()}, file_.file.tensors(),
@@ -307,12 +307,12 @@ class MappedAdapter {
 
  private:
   NativeFile file_;
-  AlignedArray<P> made_;  // the frozen numbers, if some of them are seeded
+  AlignedArray<P> made_;  // the frozen parameters, if some of them are seeded
 };
 
 /// Writes the adapter as a native file, in its own type P: double, float, Eigen::half or Eigen::bfloat16.
 /// Frozen factors that still equal what their init and Adapter::seed() give are stored as that seed. Whatever
-/// happens meanwhile, the path holds the old file or the new one (see AtomicFile).
+/// happens, the path holds the old file or the new one (see AtomicFile).
 template <class P>
 Status try_save_adapter(const std::filesystem::path& path, const Adapter<P>& adapter,
                         const NativeSaveOptions& options = {}) {
@@ -327,8 +327,8 @@ void save_adapter(const std::filesystem::path& path, const Adapter<P>& adapter,
   (void)detail::value_or_fail(try_save_adapter(path, adapter, options));
 }
 
-/// Opens a native file or a checkpoint and reads its header. A Failure, naming the file, for damaged and cut
-/// files, newer format versions, and a base model whose modules differ from options.modules.
+/// Opens a native file or a checkpoint and reads its header. A Failure, naming the file, for damaged and
+/// truncated files, newer format versions, and a base model whose modules differ from options.modules.
 inline Result<NativeFile> try_open_native(const std::filesystem::path& path,
                                           const NativeLoadOptions& options = {}) {
   Result<safetensors::File> file = safetensors::try_open(path);
@@ -343,9 +343,9 @@ inline NativeFile open_native(const std::filesystem::path& path, const NativeLoa
   return detail::value_or_fail(try_open_native(path, options));
 }
 
-/// Copies the numbers of an open file into an adapter, converted where P is not the file's type. A Failure,
-/// to be read after the file's name, where the bytes are not those that were written, and where a number is
-/// not finite.
+/// Copies the parameters of an open file into an adapter, converted if P is not the file's type. A Failure,
+/// to be read after the file's name, if the bytes are not those that were written or a parameter is not
+/// finite.
 template <class P>
 Result<Adapter<P>> try_read_adapter(const NativeFile& file, const NativeLoadOptions& options = {}) {
   if (options.check_checksum)
@@ -383,7 +383,7 @@ Adapter<P> load_adapter(const std::filesystem::path& path, const NativeLoadOptio
 }
 
 /// Maps an adapter of type P from a native file or a checkpoint, of which only the header is read: checksum
-/// and numbers are not looked at. A Failure also if the file holds another type.
+/// and parameters are not checked. A Failure also if the file holds another type.
 template <class P>
 Result<MappedAdapter<P>> try_map_adapter(const std::filesystem::path& path,
                                          const NativeLoadOptions& options = {}) {

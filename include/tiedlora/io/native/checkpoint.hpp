@@ -25,15 +25,15 @@ TIEDLORA_BEGIN_NAMESPACE
 /// Where training stands.
 struct TrainingPosition {
   std::int64_t step = 0;  ///< steps taken
-  /// Where the host's data stand, in the host's own words (UTF-8): a random generator's state, an epoch and
-  /// an index. Comes back as it was.
+  /// Where the host is in its data, in the host's own words (UTF-8): a random generator's state, an epoch and
+  /// an index. Returned as it was.
   std::string data = {};
 };
 
-/// What training goes on from, bit by bit as if it had not been interrupted.
+/// What training continues from, bit-identical to training without an interruption.
 template <class P>
 struct Checkpoint {
-  Adapter<P> adapter;              ///< with the numbers of that step
+  Adapter<P> adapter;              ///< with the parameters of that step
   AdamW<P> optimizer;              ///< with both moments and the step count
   TrainingPosition position = {};  ///< as it was saved
   std::string base_model = {};     ///< likewise
@@ -146,9 +146,9 @@ Result<Checkpoint<P>> try_read_checkpoint(const NativeFile& file, const NativeLo
 
 }  // namespace detail
 
-/// Writes a checkpoint, which is also a native file: load_adapter and map_adapter read it. Whatever happens
-/// meanwhile, the path holds the old file or the new one. Throws, or in try_ returns, what cannot be written,
-/// and an optimizer of another layout than the adapter's.
+/// Writes a checkpoint, which is also a native file: load_adapter and map_adapter read it. Whatever happens,
+/// the path holds the old file or the new one. A Failure if it cannot be written, or if the optimizer's
+/// layout is not the adapter's.
 template <class P>
 Status try_save_checkpoint(const std::filesystem::path& path, const Adapter<P>& adapter,
                            const AdamW<P>& optimizer, const TrainingPosition& position,

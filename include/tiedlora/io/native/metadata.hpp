@@ -1,4 +1,4 @@
-// What a native file says of its numbers: the scheme, the modules, the ranks; as JSON.
+// What a native file says about its parameters: the scheme, the modules, the ranks; as JSON.
 #pragma once
 
 #include <array>        // array
@@ -25,12 +25,12 @@ TIEDLORA_BEGIN_NAMESPACE
 /// The version of native files that this library writes, and the newest that it reads.
 inline constexpr int native_format_version = 1;
 
-/// What a native file says of its numbers, and of what they belong to.
+/// What a native file says about its parameters, and about what they belong to.
 struct NativeMetadata {
   Layout layout;                                     ///< modules, scheme, ranks and scalings
   std::string base_model = {};                       ///< as given when it was saved
   std::optional<std::uint64_t> seed = std::nullopt;  ///< of Adapter::initialize
-  /// By FactorId: whether a frozen factor is not in the file, because its init and the seed give its numbers.
+  /// By FactorId: whether a frozen factor is not in the file, because its init and the seed generate it.
   std::array<bool, 4> seeded = {};
   Provenance source = {};  ///< what the source of the adapter said; its base_model is the one above
 
@@ -150,7 +150,7 @@ inline void module_from_json(const Json& json, ModuleList& modules, LayoutOption
   if (!added) problem = added.error();
 }
 
-/// Which factors the file says to be seeded, refused where nothing gives their numbers.
+/// Which factors the file says are seeded; refused if nothing can generate them.
 inline void seeded_from_json(JsonFields& fields, NativeMetadata& metadata, std::string& problem) {
   for (const Json& name : fields.array("seeded")) {
     const Factor* factor = nullptr;

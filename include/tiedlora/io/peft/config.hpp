@@ -64,8 +64,8 @@ struct PeftConfig : Provenance {
 
 /// What a config may ask for without being refused.
 struct PeftConfigOptions {
-  /// That the host's base weights are the residual ones which init_lora_weights = "pissa", "olora" and their
-  /// kind leave. Without it such adapters are refused: on the original weights they are silently wrong.
+  /// Whether the host's base weights are the residual ones that init_lora_weights = "pissa", "olora" and the
+  /// like leave. If not, such adapters are refused: on the original weights they are silently wrong.
   bool base_is_residual = false;
   /// Leave out, and say so, what no adapter can express (modules_to_save, trained biases), instead of
   /// refusing.
@@ -102,7 +102,7 @@ class PeftConfigBuilder : public JsonBuilder {
   std::vector<std::string>* order_ = nullptr;
 };
 
-/// Takes the fields out of the object. What is null counts as not there, as in PEFT.
+/// Takes the fields out of the object. What is null counts as absent, as in PEFT.
 class PeftConfigReader {
  public:
   PeftConfigReader(const Json& json, std::string& problem) : json_(json), problem_(problem) {}

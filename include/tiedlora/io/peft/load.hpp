@@ -1,4 +1,4 @@
-// Adapters that PEFT saved: which of the host's modules they adapt, and their numbers.
+// Adapters that PEFT saved: which of the host's modules they adapt, and their parameters.
 #pragma once
 
 #include <algorithm>         // copy_n, equal, max
@@ -37,20 +37,21 @@ TIEDLORA_BEGIN_NAMESPACE
 
 /// How strict load_peft is.
 struct PeftLoadOptions {
-  /// That the host's weights are the residual ones which init_lora_weights = "pissa", "olora" and their kind
-  /// leave. Without it such adapters are refused: on the original weights they are silently wrong.
+  /// Whether the host's weights are the residual ones that init_lora_weights = "pissa", "olora" and the like
+  /// leave. If not, such adapters are refused: on the original weights they are silently wrong.
   bool base_is_residual = false;
   /// Load what can be applied, and leave out, listed in the report, what no adapter of a linear module can
-  /// express: modules_to_save, trained biases, embeddings, experts as one tensor. Without it those are
+  /// express: modules_to_save, trained biases, embeddings, experts as one tensor. Otherwise those are
   /// refused.
   bool partial = false;
-  /// That the caller compares report.base_weights with its base's: whole weights of the embedding and the
-  /// head are reported there, not refused.
+  /// Whether the caller compares report.base_weights with its base's: whole weights of the embedding and the
+  /// head are then reported there, not refused.
   bool compares_base_weights = false;
   NameMap names = {};  ///< module ↔ PEFT's name, for those that are called otherwise there
-  /// Bounds how many numbers a VeRA without A and B may ask for by its key, for behind those stand no bytes.
+  /// Bounds how many parameters a VeRA without A and B may have generated from its key, since no bytes back
+  /// them.
   Index max_seeded_numbers = Index{1} << 26;
-  bool check_finite = true;  ///< that all numbers are; costs one pass over them
+  bool check_finite = true;  ///< whether all parameters are; costs one pass over them
 };
 
 /// What became of the tensors, by their names in the file.
@@ -66,10 +67,10 @@ struct PeftReport {
   std::vector<std::string> notes = {};  ///< what was passed over or left out, and why, in words
 };
 
-/// What load_peft gives.
+/// What load_peft returns.
 template <class P>
 struct LoadedPeft {
-  Adapter<P> adapter;  ///< with the numbers of the file
+  Adapter<P> adapter;  ///< with the parameters of the file
   PeftReport report;   ///< what became of its tensors
   PeftConfig config;   ///< adapter_config.json
 };
@@ -312,7 +313,7 @@ Result<Adapter<P>> try_read_peft_vera(const PeftFolder& folder, const PeftMatch&
     read_corner(*folder.tensors.B, B.features, rank, true, B_numbers);
     const std::uint64_t key = folder.config.projection_key;
     if (!is_drawn_by_torch(key, A_numbers, B_numbers, rank, A.features, B.features)) {
-      // Trained elsewhere, or drawn on another machine: the key does not give these numbers.
+      // Trained elsewhere, or drawn on another machine: the key does not give these values.
       Scheme scheme = layout->scheme();
       scheme.A.init = scheme.B.init = init::given();
       layout = Layout::try_make(modules, scheme, layout->rank(), layout->options());
@@ -359,8 +360,8 @@ Result<LoadedPeft<P>> try_read_peft(const PeftFolder& folder, const ModuleList& 
 /// and alpha_pattern. VeRA's A and B are frozen; where the file does not hold them they are drawn as torch
 /// does.
 ///
-/// A Failure, naming the file and the tensor, module or key, where the config or a tensor means something
-/// that this library does not compute, where no module matches, and where a shape is another than the host's.
+/// A Failure, naming the file and the tensor, module or key, if the config or a tensor means something that
+/// this library does not compute, if no module matches, or if a shape differs from the host's.
 template <class P>
 Result<LoadedPeft<P>> try_load_peft(const std::filesystem::path& folder, const ModuleList& modules,
                                     const PeftLoadOptions& options = {}) {
@@ -379,8 +380,8 @@ LoadedPeft<P> load_peft(const std::filesystem::path& folder, const ModuleList& m
   return detail::value_or_fail(try_load_peft<P>(folder, modules, options));
 }
 
-/// The same without a module list, for programs that have no model: a LoRA's own tensors tell the modules,
-/// and the layout has just those.
+/// The same without a module list, for programs that have no model: the modules follow from a LoRA's own
+/// tensors, and the layout has exactly these.
 template <class P>
 Result<LoadedPeft<P>> try_load_peft(const std::filesystem::path& folder,
                                     const PeftLoadOptions& options = {}) {

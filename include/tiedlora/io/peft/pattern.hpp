@@ -1,4 +1,5 @@
-// Regular expressions of strangers: a matcher whose time is at most pattern × text, and whose stack is flat.
+// Regular expressions from untrusted sources: a matcher whose time is at most pattern × text, and whose stack
+// is flat.
 #pragma once
 
 #include <cstddef>      // size_t

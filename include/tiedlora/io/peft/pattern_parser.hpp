@@ -1,4 +1,4 @@
-// Regular expressions of strangers, read into a graph of states (Thompson 1968).
+// Regular expressions from untrusted sources, read into a graph of states (Thompson 1968).
 #pragma once
 
 #include <algorithm>    // min

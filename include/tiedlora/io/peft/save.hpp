@@ -29,7 +29,7 @@
 
 TIEDLORA_BEGIN_NAMESPACE
 
-/// As what PEFT gets an adapter; each computes the same function.
+/// The form in which PEFT gets an adapter; all compute the same function.
 enum class PeftForm : std::uint8_t {
   lora,     ///< each module its own A and B (to_lora): loads everywhere
   vera,     ///< one A and B for the model: only of schemes that tie both over all modules
@@ -49,7 +49,7 @@ struct PeftSaveOptions {
   std::string base_model = {};  ///< base_model_name_or_path
   std::string task_type = {};   ///< e.g. "CAUSAL_LM"
   Provenance source = {};  ///< what a source said (LoadedPeft::config.source()); the caller's word goes first
-  PeftForm form = PeftForm::lora;                      ///< as what PEFT gets the adapter
+  PeftForm form = PeftForm::lora;                      ///< the form in which PEFT gets it
   PeftScale scale = PeftScale::baked;                  ///< of form lora; VeRA has no alpha: v takes s
   safetensors::Dtype dtype = safetensors::Dtype::F32;  ///< what is written
   bool save_projection = true;  ///< of form vera; false: A and B are left out, which their init must give

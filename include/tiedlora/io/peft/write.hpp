@@ -28,7 +28,7 @@
 TIEDLORA_BEGIN_NAMESPACE
 namespace detail {
 
-/// A tensor to be written, and how its numbers are made when its turn comes.
+/// A tensor to be written, and how its values are made when its turn comes.
 template <class Acc>
 struct PeftEntry {
   std::string name = {};

@@ -32,7 +32,7 @@ namespace safetensors {
 static_assert(std::endian::native == std::endian::little,
               "tiedlora: files are little endian, and their numbers are used as they stand");
 
-/// Types of numbers. other: the format knows it (I64, U8, F8_E4M3, ...), this library computes nothing with
+/// Types of numbers. other: the format has it (I64, U8, F8_E4M3, ...), but this library does not compute with
 /// it.
 enum class Dtype : std::uint8_t { F64, F32, F16, BF16, other };
 
@@ -195,7 +195,7 @@ inline Status File::take(std::vector<detail::SafetensorsItem> items, std::span<c
 /// used, and nothing is copied but names and shapes. A reason reads as if after the name of the file.
 inline Result<File> try_parse(std::span<const std::byte> bytes) { return File::try_make(bytes); }
 
-/// Maps a file (see MappedFile) and reads it. Nothing of the data is touched.
+/// Maps a file (see MappedFile) and reads it. The data are not touched.
 inline Result<File> try_open(const std::filesystem::path& path) {
   Result<MappedFile> mapping = detail::try_open_as(FileKind::safetensors, path, "a safetensors file");
   if (!mapping) return mapping.failure();
@@ -206,7 +206,7 @@ inline Result<File> try_open(const std::filesystem::path& path) {
 }
 inline File open(const std::filesystem::path& path) { return detail::value_or_fail(try_open(path)); }
 
-/// The numbers where they lie; empty unless they are of type P and at its alignment.
+/// The values where they lie; empty unless they are of type P and at its alignment.
 template <class P>
 std::span<const P> in_place(const Tensor& tensor) {
   using Number = std::remove_const_t<P>;
@@ -217,7 +217,7 @@ std::span<const P> in_place(const Tensor& tensor) {
   return {reinterpret_cast<const Number*>(tensor.bytes.data()), tensor.bytes.size() / sizeof(Number)};
 }
 
-/// Copies a tensor's numbers, row-major, each converted once (to and from the narrow types through float). A
+/// Copies a tensor's values, row-major, each converted once (to and from the narrow types through float). A
 /// Failure if out has another length or the dtype is none of the four.
 template <class P>
 Status try_read(const Tensor& tensor, std::span<P> out) {
