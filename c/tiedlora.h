@@ -1,31 +1,32 @@
 /*
- * tiedlora's C interface: adapters from files or made anew, their numbers, forward and backward on pointers,
- * and batches that mix adapters. For C11, and for all that calls C: Rust, Go, Zig, Swift, Python's ctypes.
- * docs/c.md has complete programs.
+ * tiedlora's C interface: adapters from files or new ones, their parameters, forward and backward on
+ * pointers, and batches that mix adapters. For C11, and for all that calls C: Rust, Go, Zig, Swift, Python's
+ * ctypes. docs/c.md has complete programs.
  *
  * RESULTS. A function that can fail returns a status: TL_OK, or a negative code. tl_last_error() then says in
  * words what was wrong, where, and what to do. What a failed call would have returned through a pointer is
- * left as it was, but for handles, which become NULL. No call throws, and none ends the program for what it
- * is given: NULL where a pointer is needed, a number that is no enumerator, an index out of range and a shape
- * that does not fit are TL_ERROR_ARGUMENT.
+ * left as it was, except handles, which become NULL. No call throws, and no argument ends the program: NULL
+ * where a pointer is needed, a number that is not an enumerator, an index out of range and a shape that does
+ * not fit are TL_ERROR_ARGUMENT.
  *
- * OWNERSHIP. What a function returns through a `**` is the caller's, to be given to the ..._free of its type.
- * Strings and pointers to numbers belong to the handle that they were asked of, and die with it. Handles that
- * are given to a call are not kept, except by tl_set_add, which shares the adapter's numbers: either handle
- * may be freed first.
+ * OWNERSHIP. What a function returns through a `**` belongs to the caller, who passes it to the ..._free of
+ * its type. Strings and pointers to parameters belong to the handle that they came from, and die with it.
+ * Calls do not keep the handles that they are given, except tl_set_add, which shares the adapter's
+ * parameters: either handle may be freed first.
  *
  * NUMBERS. Sizes, counts and strides are in elements, not bytes. A shape is out x in, as the weight of a
- * linear layer has it. x, y and h are tokens: `count` of them, token t at data + t * stride, `width` numbers
- * side by side: a dense row-major [tokens, features] array has stride = width.
+ * linear layer has it. x, y and h are tokens: `count` of them, token t at data + t * stride, its `width`
+ * features side by side: a dense row-major [tokens, features] array has stride = width.
  *
- * THREADS. Any number of threads may read one handle at once: forward, backward into gradients of each
- * thread's own, merge, save. What takes a handle without const needs it for itself alone, except tl_set_add
- * and tl_set_remove, which may be called at any time. Calls start no threads. tl_last_error is per thread.
+ * THREADS. Any number of threads may read one handle at the same time: forward, backward into gradients of
+ * each thread's own, merge, save. A call that takes a handle without const must be the only one to use it,
+ * except tl_set_add and tl_set_remove, which may be called at any time. Calls start no threads. tl_last_error
+ * is per thread.
  *
  * BINARY INTERFACE. Handles are opaque. A struct begins with its size, which the caller sets to sizeof (the
- * TL_..._INIT do): a library that is newer than the caller does not touch what the caller has not, one that
- * is older refuses what it does not know, unless it is zero. Functions and fields are added, never changed,
- * while TL_VERSION_MAJOR stays the same; before 1.0, TL_VERSION_MINOR too.
+ * TL_..._INIT do): a library newer than the caller does not touch fields that the caller does not have, an
+ * older one refuses fields that it does not know, unless they are zero. Functions and fields are added, never
+ * changed, while TL_VERSION_MAJOR stays the same; before 1.0, TL_VERSION_MINOR too.
  */
 #ifndef TIEDLORA_H
 #define TIEDLORA_H
@@ -59,17 +60,17 @@ extern "C" {
 
 /* ---- Errors, version ---- */
 
-/* What a function returns that can fail: one of these. */
+/* What functions that can fail return: one of these. */
 typedef int tl_status;
 enum {
   TL_OK = 0,
   TL_ERROR_ARGUMENT = -1, /* the caller's mistake */
   TL_ERROR_FILE = -2,     /* a file is not there, damaged, of another model, or cannot be written */
-  TL_ERROR_MEMORY = -3,   /* there is not enough */
+  TL_ERROR_MEMORY = -3,   /* out of memory */
   TL_ERROR_INTERNAL = -4  /* a fault of this library: please report it with its text */
 };
 
-/* Why this thread's last call that failed did so; "" if none has. UTF-8, without control characters, cut
+/* The message of this thread's last failed call; "" if none failed. UTF-8, without control characters, cut
  * after 2047 bytes. Valid until the thread's next call that fails. */
 TL_API const char* tl_last_error(void) TL_NOEXCEPT;
 
@@ -90,16 +91,16 @@ typedef int tl_type;
 enum { TL_F32 = 0, TL_F16 = 1, TL_BF16 = 2 };
 
 typedef struct tl_modules tl_modules; /* the host model's linear layers */
-typedef struct tl_adapter tl_adapter; /* an adapter with its numbers */
+typedef struct tl_adapter tl_adapter; /* an adapter with its parameters */
 typedef struct tl_set tl_set;         /* adapters that are loaded and removed while others are in use */
 typedef struct tl_plan tl_plan;       /* which token of a batch goes through which adapters */
 
-/* Tokens that a call reads, or writes. `rows`: NULL, or `count` numbers of slots, token t then lies at data +
- * rows[t] * stride; those of an output must differ. `data` needs the alignment of one element. */
+/* Tokens that a call reads, or writes. `rows`: NULL, or `count` slots; token t then lies at data + rows[t] *
+ * stride, and those of an output must differ. `data` needs the alignment of one element. */
 typedef struct tl_input {
   size_t size;
-  const void* data;     /* first number of slot 0 */
-  tl_type type;         /* of the numbers */
+  const void* data;     /* first feature of slot 0 */
+  tl_type type;         /* of the features */
   tl_index width;       /* features of one token */
   tl_index count;       /* tokens */
   tl_index stride;      /* from slot to slot, in elements */
@@ -109,8 +110,8 @@ typedef struct tl_input {
 /* The same, to be written. */
 typedef struct tl_output {
   size_t size;
-  void* data;           /* first number of slot 0 */
-  tl_type type;         /* of the numbers */
+  void* data;           /* first feature of slot 0 */
+  tl_type type;         /* of the features */
   tl_index width;       /* features of one token */
   tl_index count;       /* tokens */
   tl_index stride;      /* from slot to slot, in elements */
@@ -139,17 +140,17 @@ typedef struct tl_module {
   tl_index in_features; /* length of x */
   tl_index out_features; /* length of y */
   tl_index rank;         /* 0: not adapted; of a module list: 0 */
-  double scaling;        /* what the adapter's output is multiplied with; of a module list: 0 */
+  double scaling;        /* what the adapter's output is multiplied by; of a module list: 0 */
   int backward_needs_x;  /* whether tl_backward reads x */
 } tl_module;
 #define TL_MODULE_INIT {sizeof(tl_module), NULL, NULL, NULL, 0, 0, 0, 0, 0.0, 0}
 
-/* A list without modules. */
+/* An empty list. */
 TL_API tl_status tl_modules_new(tl_modules** modules) TL_NOEXCEPT;
 TL_API void tl_modules_free(tl_modules* modules) TL_NOEXCEPT; /* NULL: nothing happens; all ..._free alike */
 
-/* Adds a module. kind NULL: the last component of the name. input NULL: a label of its kind's own. Its
- * number, counted from 0 in the order of adding, goes to *index unless that is NULL. Names must differ. */
+/* Adds a module. kind NULL: the last component of the name. input NULL: a label private to its kind. Its
+ * index, counted from 0 in the order of adding, goes to *index unless that is NULL. Names must be unique. */
 TL_API tl_status tl_modules_add(tl_modules* modules, const char* name, int layer, const char* kind,
                                 const char* input, tl_index in_features, tl_index out_features,
                                 tl_index* index) TL_NOEXCEPT;
@@ -157,15 +158,15 @@ TL_API tl_status tl_modules_add(tl_modules* modules, const char* name, int layer
 /* The linear modules of a base model: a safetensors file, or a folder of transformers. Paths are UTF-8. */
 TL_API tl_status tl_modules_of_model(const char* path, tl_modules** modules) TL_NOEXCEPT;
 
-TL_API tl_index tl_modules_count(const tl_modules* modules) TL_NOEXCEPT; /* 0 of NULL */
+TL_API tl_index tl_modules_count(const tl_modules* modules) TL_NOEXCEPT; /* 0 for NULL */
 /* Its strings are valid until the next tl_modules_add to this list. */
 TL_API tl_status tl_modules_get(const tl_modules* modules, tl_index m, tl_module* module) TL_NOEXCEPT;
 
 /* ---- Adapters ---- */
 
-/* A new adapter, all numbers zero until tl_adapter_initialize. scheme: "lora", "lora_fused", "vera", "tl5",
- * "tl6", "lora_fa", "share_lora_a", "share_lora_b", "share_lora_ab", or "grouped:G", which is tl6 with A and
- * B tied over each G layers. scaling: LoRA's is alpha / rank, the Tied-LoRA paper's 1. */
+/* A new adapter, all parameters zero until tl_adapter_initialize. scheme: "lora", "lora_fused", "vera",
+ * "tl5", "tl6", "lora_fa", "share_lora_a", "share_lora_b", "share_lora_ab", or "grouped:G", which is tl6 with
+ * A and B tied over each G layers. scaling: LoRA's is alpha / rank, the Tied-LoRA paper's 1. */
 TL_API tl_status tl_adapter_new(const tl_modules* modules, const char* scheme, tl_index rank, double scaling,
                                 tl_type type, tl_adapter** adapter) TL_NOEXCEPT;
 
@@ -179,20 +180,19 @@ enum {
 /* How tl_adapter_load reads a file. */
 typedef struct tl_load_options {
   size_t size;
-  tl_type type; /* of the numbers in memory, whatever the file's are */
-  int partial;  /* load what can be applied and leave out the rest, see tl_adapter_report; else it is an error
-                 */
-  int gguf;     /* TL_GGUF_... */
+  tl_type type;      /* of the parameters in memory, whatever the file's is */
+  int partial;       /* not 0: leave out what cannot be applied (tl_adapter_report); 0: that is an error */
+  int gguf;          /* TL_GGUF_... */
   tl_index heads;    /* of the model: num_attention_heads */
   tl_index kv_heads; /* num_key_value_heads */
 } tl_load_options;
 #define TL_LOAD_OPTIONS_INIT {sizeof(tl_load_options), TL_F32, 0, TL_GGUF_AS_IN_FILE, 0, 0}
 
 /* Loads a native file of tiedlora, a PEFT folder (LoRA, VeRA) or a GGUF LoRA adapter: which it is follows
- * from its bytes. modules: the host's list, against which names and shapes are checked; modules that the
- * adapter does not know get rank 0 (of a native file the list must be the same). NULL: the modules that the
- * file tells of. options NULL: TL_LOAD_OPTIONS_INIT. TL_ERROR_FILE for what is damaged, of another model, not
- * finite, or not an adapter. */
+ * from its bytes. modules: the host's list, against which names and shapes are checked; modules that it does
+ * not adapt get rank 0 (for a native file the list must be the same). NULL: the modules that the file names.
+ * options NULL: TL_LOAD_OPTIONS_INIT. TL_ERROR_FILE for what is damaged, of another model, not finite, or not
+ * an adapter. */
 TL_API tl_status tl_adapter_load(const char* path, const tl_modules* modules, const tl_load_options* options,
                                  tl_adapter** adapter) TL_NOEXCEPT;
 
@@ -204,42 +204,42 @@ TL_API tl_status tl_adapter_save(const tl_adapter* adapter, const char* path,
 /* Frees it; what a set or a plan still uses of it lives on. NULL: nothing happens. */
 TL_API void tl_adapter_free(tl_adapter* adapter) TL_NOEXCEPT;
 
-/* Starts every factor as the scheme asks, the same numbers for a seed on every machine; the adapter changes
- * nothing yet. TL_ERROR_ARGUMENT for adapters whose scheme has no start, such as loaded ones with frozen
- * factors of their own. */
+/* Initialises every factor as the scheme says, with the same values for a seed on every machine; the adapter
+ * changes nothing yet. TL_ERROR_ARGUMENT for schemes without an initialisation, such as those of loaded
+ * adapters with frozen factors of their own. */
 TL_API tl_status tl_adapter_initialize(tl_adapter* adapter, uint64_t seed) TL_NOEXCEPT;
 
-/* The same adapter in another type, each number rounded once: train in TL_F32, serve in TL_BF16. */
+/* The same adapter in another type, each parameter rounded once: train in TL_F32, serve in TL_BF16. */
 TL_API tl_status tl_adapter_cast(const tl_adapter* adapter, tl_type type, tl_adapter** copy) TL_NOEXCEPT;
 
-TL_API tl_index tl_adapter_count(const tl_adapter* adapter) TL_NOEXCEPT; /* of modules; 0 of NULL */
+TL_API tl_index tl_adapter_count(const tl_adapter* adapter) TL_NOEXCEPT; /* of modules; 0 for NULL */
 TL_API tl_status tl_adapter_module(const tl_adapter* adapter, tl_index m, tl_module* module) TL_NOEXCEPT;
 TL_API tl_status tl_adapter_find(const tl_adapter* adapter, const char* name, tl_index* m) TL_NOEXCEPT;
 TL_API tl_status tl_adapter_modules(const tl_adapter* adapter, tl_modules** modules) TL_NOEXCEPT; /* a copy */
 
-/* Of loaded ones: the base model's name, and a line each for what was left out, or is to be known. "":
- * nothing. */
+/* For loaded adapters: the base model's name, and a line for each thing that was left out or should be known;
+ * "" if there is nothing. */
 TL_API const char* tl_adapter_base_model(const tl_adapter* adapter) TL_NOEXCEPT;
 TL_API const char* tl_adapter_report(const tl_adapter* adapter) TL_NOEXCEPT;
 
-/* The numbers: two flat arrays without padding, of the adapter's type, 64-byte aligned. The first is all that
- * training changes: its length is the parameter count, an optimiser is one loop over it. Its order is that of
- * gradients. An adapter that is in a set must not be written. */
+/* The parameters: two flat arrays without padding, of the adapter's type, 64-byte aligned. The first is all
+ * that training changes: its length is the parameter count, an optimiser is one loop over it. Its order is
+ * that of gradients. An adapter that is in a set must not be written. */
 TL_API tl_status tl_adapter_trainable(tl_adapter* adapter, void** data, tl_index* count) TL_NOEXCEPT;
 TL_API tl_status tl_adapter_frozen(const tl_adapter* adapter, const void** data, tl_index* count) TL_NOEXCEPT;
 TL_API tl_status tl_adapter_type(const tl_adapter* adapter, tl_type* type) TL_NOEXCEPT;
 
-/* Where in these arrays one module's factors are, for kernels of one's own:
+/* Where in these arrays one module's factors are, for your own kernels:
  * y += scaling * v o B(u o A x), row k of A at A + k * a_stride, column k of B at B + k * b_stride; u, v
  * NULL: ones. */
 typedef struct tl_factors {
   size_t size;
-  const void* A;         /* rank rows of in_features numbers */
+  const void* A;         /* rank rows of in_features values */
   tl_index a_stride;     /* from row to row */
-  const void* B;         /* rank columns of out_features numbers */
+  const void* B;         /* rank columns of out_features values */
   tl_index b_stride;     /* from column to column */
-  const void* u;         /* rank numbers, or NULL */
-  const void* v;         /* out_features numbers, or NULL */
+  const void* u;         /* rank values, or NULL */
+  const void* v;         /* out_features values, or NULL */
   double scaling;        /* of the module */
   tl_index rank;         /* 0: not adapted */
   tl_index in_features;  /* length of x */
@@ -254,7 +254,7 @@ TL_API tl_status tl_adapter_factors(const tl_adapter* adapter, tl_index m, tl_fa
 /* What a call can be told beyond its operands. */
 typedef struct tl_options {
   size_t size;
-  double scale; /* times the module's scaling */
+  double scale; /* multiplies the module's scaling */
   const float*
       token_scale; /* NULL, or one more factor for each token; not in batches, which have their own */
   int overwrite;   /* y (backward: dx) is set, not added to */
@@ -274,14 +274,14 @@ TL_API tl_status tl_expand(const tl_adapter* adapter, tl_index m, const tl_input
                            const tl_options* options) TL_NOEXCEPT;
 
 /* Both: y, which holds the base layer's output, becomes the adapted layer's. h NULL where backward will not
- * need it. Not to be sliced (ith, nth): the halves are, with the host's barrier between them. */
+ * need it. It takes no slice (ith, nth): tl_shrink and tl_expand do, with the host's barrier between them. */
 TL_API tl_status tl_forward(const tl_adapter* adapter, tl_index m, const tl_input* x, const tl_output* y,
                             const tl_output* h, const tl_options* options) TL_NOEXCEPT;
 
-/* Adds to gradients, an array as long as the trained one and in its order (floats, for every type), and to
+/* Adds to gradients, an array as long as the trainable one and in its order (floats, for every type), and to
  * dx. dy: out_features wide. h as forward left it. gradients NULL: only dx. dx NULL: only gradients. x may be
  * NULL where A is frozen or gradients are not wanted; dx has x's type. Two calls whose modules share factors
- * must not add to one array at once. */
+ * must not add to one array at the same time. */
 TL_API tl_status tl_backward(const tl_adapter* adapter, tl_index m, const tl_input* x, const tl_input* h,
                              const tl_input* dy, float* gradients, const tl_output* dx,
                              const tl_options* options) TL_NOEXCEPT;
@@ -302,18 +302,18 @@ typedef int64_t tl_id; /* of an adapter in a set, never used again in this proce
 TL_API tl_status tl_set_new(const tl_modules* modules, tl_type type, tl_set** set) TL_NOEXCEPT;
 TL_API void tl_set_free(tl_set* set) TL_NOEXCEPT;
 
-/* Takes an adapter for some or all of the modules, found by name. It must not be written from now on. */
+/* Adds an adapter for some or all of the modules, found by name. It must not be written from now on. */
 TL_API tl_status tl_set_add(tl_set* set, const tl_adapter* adapter, tl_id* id) TL_NOEXCEPT;
 /* Plans that have it keep it. TL_ERROR_ARGUMENT if there is none of that id. */
 TL_API tl_status tl_set_remove(tl_set* set, tl_id id) TL_NOEXCEPT;
-TL_API tl_index tl_set_count(const tl_set* set) TL_NOEXCEPT; /* 0 of NULL */
+TL_API tl_index tl_set_count(const tl_set* set) TL_NOEXCEPT; /* 0 for NULL */
 
-/* A plan of no tokens, to be assigned before each batch, and read by its calls in any number of threads. */
+/* A plan without tokens, to be assigned before each batch, and read by its calls in any number of threads. */
 TL_API tl_status tl_plan_new(const tl_set* set, tl_plan** plan) TL_NOEXCEPT;
 TL_API void tl_plan_free(tl_plan* plan) TL_NOEXCEPT;
 
 /* Token t of `tokens` goes through adapters[t] (TL_NO_ADAPTER: none) times scales[t]; scales NULL: ones. The
- * adapters are those of the set at this moment. After an error the plan is of no tokens. */
+ * adapters are those of the set at this moment. After an error the plan has no tokens. */
 TL_API tl_status tl_plan_assign(tl_plan* plan, const tl_set* set, tl_index tokens, const tl_id* adapters,
                                 const float* scales) TL_NOEXCEPT;
 /* Any number of adapters for each token: use i is of token_of[i], adapters[i], scales[i] (NULL: ones). */
@@ -321,11 +321,11 @@ TL_API tl_status tl_plan_assign_uses(tl_plan* plan, const tl_set* set, tl_index 
                                      const tl_index* token_of, const tl_id* adapters,
                                      const float* scales) TL_NOEXCEPT;
 
-/* What h needs: room for `count` tokens of `width` numbers, at any module. */
+/* What h needs: room for `count` tokens of `width` values, at any module. */
 TL_API tl_status tl_plan_room(const tl_plan* plan, tl_index* width, tl_index* count) TL_NOEXCEPT;
 
 /* As tl_shrink, tl_expand, tl_forward for all tokens of the batch, each with the bits of a call for it alone.
- * m is the number of the module in the set's list. h is scratch between the halves, in the plan's order. */
+ * m is the index of the module in the set's list. h is scratch between the stages, in the plan's order. */
 TL_API tl_status tl_plan_shrink(const tl_plan* plan, tl_index m, const tl_input* x, const tl_output* h,
                                 const tl_options* options) TL_NOEXCEPT;
 TL_API tl_status tl_plan_expand(const tl_plan* plan, tl_index m, const tl_input* h, const tl_output* y,

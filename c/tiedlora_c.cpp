@@ -95,9 +95,9 @@ tl_status at_border(const Body& body) noexcept {
   } catch (const tl::Error& error) {
     return refuse(TL_ERROR_ARGUMENT, error.what());
   } catch (const std::bad_alloc&) {
-    return refuse(TL_ERROR_MEMORY, "there is not enough memory");
+    return refuse(TL_ERROR_MEMORY, "out of memory");
   } catch (const std::length_error&) {
-    return refuse(TL_ERROR_MEMORY, "more was asked for than any memory holds");
+    return refuse(TL_ERROR_MEMORY, "the size asked for does not fit in the address space");
   } catch (const std::exception& error) {
     return refuse(TL_ERROR_INTERNAL, error.what());
   } catch (...) {
@@ -143,7 +143,7 @@ Struct read_struct(const Struct& from, const char* what, Struct result = {}) {
   const auto* bytes = reinterpret_cast<const unsigned char*>(&from);
   for (std::size_t i = sizeof(Struct); i < from.size; ++i)
     if (bytes[i] != 0)
-      tl::detail::fail(what, " has fields of a newer version than this library, ", tl_version());
+      tl::detail::fail(what, " sets fields of a newer version than this library, ", tl_version());
   std::memcpy(&result, &from, std::min(from.size, sizeof(Struct)));
   return result;
 }
@@ -166,7 +166,7 @@ auto with_type(tl_type type, const char* what, const Body& body) {
   if (type == TL_F16) return body(Type<Eigen::half>());
   if (type == TL_BF16) return body(Type<Eigen::bfloat16>());
   if (type != TL_F32)
-    tl::detail::fail(what, " has the type ", type, ", which is none of TL_F32, TL_F16 and TL_BF16");
+    tl::detail::fail(what, " has the type ", type, ", which is not one of TL_F32, TL_F16 and TL_BF16");
   return body(Type<float>());
 }
 
@@ -197,7 +197,8 @@ auto hidden(const View* h) {
 tl::CallOptions call_options(const tl_options* options) {
   tl_options o = TL_OPTIONS_INIT;
   if (options) o = read_struct(*options, "options", o);
-  if (!o.scratch && o.scratch_bytes > 0) tl::detail::fail("options->scratch is NULL");
+  if (!o.scratch && o.scratch_bytes > 0)
+    tl::detail::fail("options->scratch is NULL, but scratch_bytes is ", o.scratch_bytes);
   return {.scale = o.scale,
           .token_scale = o.token_scale,
           .overwrite = o.overwrite != 0,
@@ -234,7 +235,7 @@ tl_adapter* new_adapter(tl::Adapter<P> adapter, tl::Provenance source = {}, std:
 template <class P>
 const tl::AdapterSet<P>& set_of_type(const tl_set* set) {
   const auto* adapters = std::get_if<OwnSet<P>>(&given(set, "set").adapters);
-  if (!adapters) tl::detail::fail("the set and what is used with it are of different types");
+  if (!adapters) tl::detail::fail("the plan and the set must be of the same type");
   return **adapters;
 }
 
@@ -263,8 +264,8 @@ tl::Scheme scheme_named(std::string_view name) {
   }
   tl::detail::fail(
       message("scheme ", in_quotes(name),
-              " is none of lora, lora_fused, vera, tl5, tl6, lora_fa, share_lora_a, share_lora_b, "
-              "share_lora_ab and grouped:G with a positive number G of layers"));
+              " is not one of lora, lora_fused, vera, tl5, tl6, lora_fa, share_lora_a, share_lora_b, "
+              "share_lora_ab or grouped:G, G a positive number of layers"));
 }
 
 // ---- Files ----
@@ -289,7 +290,7 @@ std::string report_of(const Report& report, const std::filesystem::path& path, b
 tl::gguf::Naming naming_of(const tl_load_options& options, const std::filesystem::path& path) {
   if (options.gguf == TL_GGUF_AS_IN_FILE) return tl::gguf::as_in_file();
   if (options.gguf != TL_GGUF_TRANSFORMERS && options.gguf != TL_GGUF_TRANSFORMERS_NAMES)
-    tl::detail::fail("options->gguf is ", options.gguf, ", which is none of TL_GGUF_...");
+    tl::detail::fail("options->gguf is ", options.gguf, ", which is not one of TL_GGUF_...");
   const auto source = value_of(tl::gguf::try_source(value_of(tl::gguf::try_open(path))));
   const auto* architecture = tl::gguf::find_architecture(source.architecture);
   if (!architecture)
@@ -333,14 +334,14 @@ tl_adapter* load(const std::filesystem::path& path, const tl::ModuleList* module
 
 // ---- Batches ----
 
-// Makes the plan anew from the set as it is now; `fill` writes the uses.
+// Rebuilds the plan from the set as it is now; `fill` writes the uses.
 template <class Fill>
 void assign(tl_plan* plan, const tl_set* set, tl_index tokens, tl_index uses, const tl_id* adapters,
             const Fill& fill) {
   std::visit(
       [&]<class P>(tl::BatchPlan<P>& batch) {
-        batch.assign({}, 0, {});  // of no tokens, unless all goes well
-        if (uses < 0) tl::detail::fail("a batch cannot have ", uses, " tokens or uses of adapters");
+        batch.assign({}, 0, {});  // without tokens, unless all goes well
+        if (uses < 0) tl::detail::fail("a batch of ", uses, " tokens or uses of adapters is not possible");
         if (uses > 0) given(adapters, "adapters");
         plan->uses.resize(static_cast<std::size_t>(uses));
         for (std::size_t i = 0; i < plan->uses.size(); ++i) plan->uses[i] = fill(i);
@@ -556,7 +557,8 @@ tl_status tl_backward(const tl_adapter* adapter, tl_index m, const tl_input* x, 
       const tl_input xs = x ? read_struct(*x, "x") : tl_input{};
       const tl_output dxs = dx ? read_struct(*dx, "dx") : tl_output{};
       if (x && dx && xs.type != dxs.type)
-        tl::detail::fail("dx has the type ", dxs.type, ", but x has ", xs.type, "; they must be of one type");
+        tl::detail::fail("dx has the type ", dxs.type, ", but x has ", xs.type,
+                         "; they must have the same type");
       with_type(x ? xs.type : dxs.type, x ? "x" : "dx", [&]<class X>(Type<X>) {
         with_tokens(dy, "dy", [&](const auto& dys) {
           // What backward does, with x and dx that are there or not as the call says.
@@ -601,7 +603,7 @@ tl_status tl_set_add(tl_set* set, const tl_adapter* adapter, tl_id* id) noexcept
           const auto* numbers = std::get_if<SharedAdapter<P>>(&given(adapter, "adapter").numbers);
           if (!numbers)
             tl::detail::fail(
-                "the adapter has another type than the set; tl_adapter_cast makes a copy of the set's");
+                "the adapter's type differs from the set's; tl_adapter_cast makes a copy in the set's type");
           *id = adapters->add(std::shared_ptr<const tl::Adapter<P>>(*numbers));
         },
         given(set, "set").adapters);

@@ -69,7 +69,7 @@ class TerminalText {
                              [&](const char* text, std::size_t size) { shown.append(text, size); });
   }
 
-  std::string rest_ = {};  // the begin of a character
+  std::string rest_ = {};  // the start of a character
 };
 
 }  // namespace examples

@@ -137,7 +137,7 @@ TEST(AdapterTool, Info) {
   expect_text(outcome.out, "model.layers.1.self_attn.k_proj");
   expect_text(outcome.out, "4 of 4 modules adapted");
   expect_text(outcome.out,
-              "numbers     " + std::to_string(tied().layout().trainable_count()) + " trained, 0 frozen");
+              "parameters  " + std::to_string(tied().layout().trainable_count()) + " trainable, 0 frozen");
   expect_text(outcome.out, fmt::format("fingerprint {:016x}", tiedlora::fingerprint(tied())));
   EXPECT_EQ(outcome.err, "");
   // The norm without the detour through factors.
@@ -152,7 +152,7 @@ TEST(AdapterTool, InfoWarns) {
   auto broken = tied();
   broken.A(0)(0, 0) = std::numeric_limits<float>::quiet_NaN();
   save_adapter(folder / "nan", broken);
-  expect_text(run({"info", folder / "nan"}).err, "1 numbers are NaN or infinite");
+  expect_text(run({"info", folder / "nan"}).err, "1 parameters are NaN or infinite");
 }
 
 TEST(AdapterTool, ConvertKeepsTheFunction) {

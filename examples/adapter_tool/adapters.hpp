@@ -98,7 +98,7 @@ inline OpenAdapter open(const std::filesystem::path& path, const ModelOptions& o
       if (options.base.empty())
         throw std::runtime_error(
             tiedlora::detail::in_quotes(path.string()) +
-            " is a VeRA, whose tensors do not tell the modules' shapes: give the base model "
+            " is a VeRA adapter, whose tensors do not give the shapes of the modules: give the base model "
             "with --base");
       return model_modules(options.base, {.fan_in_fan_out = options.fan_in_fan_out});
     };

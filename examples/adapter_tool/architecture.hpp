@@ -21,7 +21,7 @@ struct ModelOptions {
   std::string order = {};  ///< "gguf" or "hugging-face"
   bool fan_in_fan_out = false;
   bool partial = false;      ///< apply what can be applied, and list the rest
-  bool check_finite = true;  ///< refuse adapters with NaN or infinite numbers
+  bool check_finite = true;  ///< refuse adapters with NaN or infinite parameters
 };
 
 inline std::vector<std::string> known_architectures() {

@@ -64,7 +64,7 @@ TEST_F(BadFiles, ANanIsNamedAndNothingIsWritten) {
       expect_said({"merge", path(from), path("out"), "--base", path("base")}, 1, {"has NaN at ", place});
     expect_said({"diff", path(from), path("native"), "--order", "gguf"}, 1, {"has NaN at ", place});
     EXPECT_FALSE(std::filesystem::exists(path("out")));
-    expect_said({"info", path(from)}, 0, {"1 numbers are NaN or infinite", "has NaN at ", place});
+    expect_said({"info", path(from)}, 0, {"1 parameters are NaN or infinite", "has NaN at ", place});
     said({"convert", path(from), path("out"), "--to", "native", "--order", "gguf", "--no-check-finite"}, 0);
     std::filesystem::remove(path("out"));
   }
@@ -97,8 +97,8 @@ TEST_F(BadFiles, SaysWhatAFileIs) {
   const auto weights = folder / "peft" / "adapter_model.safetensors",
              config = folder / "peft" / "adapter_config.json";
   expect_said({"info", weights.string()}, 1,
-              {"is a file inside of a PEFT folder; give the folder, ", path("peft")});
-  expect_said({"info", config.string()}, 1, {"is a file inside of a PEFT folder; give the folder, "});
+              {"is a file inside a PEFT folder; give the folder, ", path("peft")});
+  expect_said({"info", config.string()}, 1, {"is a file inside a PEFT folder; give the folder, "});
   write_text(weights, pointer);
   expect_said({"info", path("peft")}, 1, {"adapter_model.safetensors", "Git LFS pointer", "git lfs pull"});
   write_text(weights, page);

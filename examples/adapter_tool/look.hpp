@@ -65,8 +65,9 @@ inline void info(const std::filesystem::path& path, ModelOptions options, std::o
   out << fmt::format("format      {}\n", opened.format);
   tell_source(opened.source, out);
   out << fmt::format("scheme      {}\n", describe(layout.scheme()));
-  out << fmt::format("numbers     {} trained, {} frozen\n", layout.trainable_count(), layout.frozen_count());
-  out << fmt::format("fingerprint {:016x} (of its numbers as float)\n", tiedlora::fingerprint(adapter));
+  out << fmt::format("parameters  {} trainable, {} frozen\n", layout.trainable_count(),
+                     layout.frozen_count());
+  out << fmt::format("fingerprint {:016x} (of its parameters as float)\n", tiedlora::fingerprint(adapter));
   double total = 0;
   Index adapted = 0, zero = 0;
   out << fmt::format("\n{:<44} {:>13} {:>5} {:>8} {:>11}\n", "module", "out x in", "rank", "scaling",
@@ -85,7 +86,7 @@ inline void info(const std::filesystem::path& path, ModelOptions options, std::o
   out << fmt::format("{} of {} modules adapted; norm of all {:.5g}\n", adapted, layout.size(), total);
   const Index wrong = not_finite(adapter.trainable()) + not_finite(adapter.frozen());
   if (wrong > 0) {
-    err << fmt::format("warning: {} numbers are NaN or infinite; the adapter is unusable\n", wrong);
+    err << fmt::format("warning: {} parameters are NaN or infinite; the adapter is unusable\n", wrong);
     options.check_finite = true;
     try {
       (void)open(path, options, true);

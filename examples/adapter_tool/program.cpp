@@ -144,7 +144,7 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
         "use what can be used of the adapter, and list what is left out; without it such adapters "
         "are refused");
     command->add_flag("!--no-check-finite", model.check_finite,
-                      "take adapters that have NaN or infinite numbers, which are refused otherwise");
+                      "take adapters that have NaN or infinite parameters, which are refused otherwise");
   };
   const auto add_adapter = [&](CLI::App* command, const char* name, std::string& value) {
     command->add_option(name, value, "PEFT folder, GGUF or native file")

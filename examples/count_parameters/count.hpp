@@ -26,7 +26,7 @@ inline tiedlora::Scheme scheme_named(const std::string& name) {
   }
   throw std::invalid_argument(
       fmt::format("--schemes: {} is not one of lora, lora_fused, vera, tl5, tl6, lora_fa, share_lora_a, "
-                  "share_lora_b, share_lora_ab or grouped:G with a positive number G of layers",
+                  "share_lora_b, share_lora_ab or grouped:G, G a positive number of layers",
                   examples::in_short(name)));
 }
 

@@ -193,7 +193,7 @@ TEST_F(CountParameters, ConfigErrorsNameFileAndKey) {
   expect_error("{\"model_type\": \"llama\", \"hidden_size\": NaN}", {"is not JSON", "column 40", "NaN"});
   expect_error("{\"model_type\": \"llama\", \"model_type\": \"gpt2\"}", {"\"model_type\" twice"});
   expect_error("{\"model_type\": \"\xff\"}", {"is not JSON", "ill-formed UTF-8"});
-  expect_error(std::string(1000, '['), {"nests deeper"});
+  expect_error(std::string(1000, '['), {"nested deeper"});
   expect_error(R"({"model_type": "gpt2", "n_embd": 64, "hidden_size": 96, "n_layer": 2})",
                {"\"n_embd\": 64 and \"hidden_size\": 96, which should be the same"});
   expect_error(

@@ -1,4 +1,4 @@
-// The picture: trained parameters against rank, one line per scheme, drawn by gnuplot from a CSV.
+// The picture: trainable parameters against rank, one line per scheme, drawn by gnuplot from a CSV.
 #pragma once
 
 #include <sys/wait.h>  // WIFEXITED, WEXITSTATUS
@@ -67,7 +67,7 @@ inline std::string gnuplot_script(const Table& table, const std::string& base) {
       R"(set datafile separator comma
 set title {}
 set xlabel 'rank'
-set ylabel 'trained parameters'
+set ylabel 'trainable parameters'
 set logscale x 2
 set logscale y 10
 set xrange [{}:{}]

@@ -33,7 +33,7 @@ inline int run(int argc, const char* const* argv, std::ostream& out, std::ostrea
   bool as_csv = false, as_json = false, list = false;
 
   CLI::App app(
-      "Counts what low-rank adapters cost, tied across layers and not: trained parameters and the "
+      "Counts what low-rank adapters cost, tied across layers and not: trainable parameters and the "
       "bytes that follow from them. Allocates nothing of what it counts.",
       "count_parameters");
   const auto add_list = [&](const std::string& name, auto& values, const std::string& text,

@@ -113,10 +113,10 @@ inline std::string to_text(const Table& table) {
 
 /// What the columns of to_text mean.
 inline const char* legend() {
-  return R"(% of lora    trained numbers against LoRA as PEFT counts it, at the same rank: A and B of every module's
-             own. lora_fused, where shown, is the Tied-LoRA paper's LoRA: modules that read the same x share A.
-frozen       numbers that never change; all are drawn from a seed, so a file need not hold them.
-file         the trained numbers on disk.
+  return R"(% of lora    trainable parameters against LoRA as PEFT counts it, at the same rank: A and B of every
+             module's own. lora_fused, where shown, is the Tied-LoRA paper's LoRA: modules that read the same x share A.
+frozen       parameters that never change; all are drawn from a seed, so a file need not hold them.
+file         the trainable parameters on disk.
 tenant       what each further tenant adds. With u and v: those alone, over A and B that all tenants share,
              frozen. Without: all that is trained.
 optimiser    parameters, gradients and AdamW's two moments, float32.

@@ -84,7 +84,7 @@ class Engine {
   std::vector<float> scores_;                  // of each thread, by position
   const tiedlora::BatchPlan<float>* plan_ = nullptr;
   std::vector<float> h_numbers_;
-  tiedlora::Tokens<float> h_[3];  // between the adapters' halves, of the layers that read the same x
+  tiedlora::Tokens<float> h_[3];  // between the adapters' stages, of the layers that read the same x
   std::vector<Index> wanting_;
   std::vector<float> logits_;
 };

@@ -364,7 +364,7 @@ int run(int argc, const char* const* argv, std::istream& in, std::ostream& out, 
       ->check(CLI::IsMember({"hugging-face", "gguf"}))
       ->type_name("hugging-face|gguf");
   app.add_flag("!--no-check-finite", options.check_finite,
-               "take adapters that have NaN or infinite numbers, which are refused otherwise");
+               "take adapters that have NaN or infinite parameters, which are refused otherwise");
   CLI::Option* system =
       app.add_option("--system", options.system, "system message instead of the model's own; \"\" for none")
           ->check(examples::utf8_text())

@@ -37,7 +37,7 @@ Examples:
   finetune --schemes lora:1,lora:16,tl6:16     a rank for each scheme
   finetune --task-text ~/src/project --targets q_proj,v_proj
   finetune --learning-rate tl6=0.005 --learning-rate tl6.uv=0.15
-  finetune --sweep                             search the learning rates anew; continues where it was stopped
+  finetune --sweep                             search the learning rates again; continues where it was stopped
 
 Ctrl-C ends the run at the next step and keeps what was trained; --resume goes on from there, or from the last
 checkpoint of a run that was killed. Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.

@@ -55,7 +55,7 @@ void check_processes(const Settings& settings, const Communicator& processes) {
   check_batches(settings.accumulate, processes, "--batch", settings.batch);
 }
 
-/// The steps of an earlier run. What --minutes gives is measured anew each time, but a run that goes on must
+/// The steps of an earlier run. What --minutes gives is measured each time, but a run that goes on must
 /// have the steps it began with.
 std::optional<StepCounts> read_plan(const std::filesystem::path& path) {
   if (!std::filesystem::exists(path)) return std::nullopt;

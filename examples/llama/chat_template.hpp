@@ -31,7 +31,7 @@ struct ChatPart {
 };
 
 struct ChatOptions {
-  bool generation_prompt = false;  ///< ends with the begin of an answer
+  bool generation_prompt = false;  ///< ends with the start of an answer
   bool thinking = true;        ///< enable_thinking of Qwen 3: false puts an empty thought before an answer
   bool default_system = true;  ///< the template's own system message where there is none
   /// What Llama 3.1 and later call today, "26 Jul 2024"; empty for the template's date or else that of the
@@ -132,7 +132,7 @@ class ChatTemplate {
       refuse("it is ChatML without \"<|im_start|>assistant\\n\"");
     has_bos_ = jinja_.has_code("{{bos_token}}");
     if (!has_bos_ && jinja_.has_code("bos_token"))
-      refuse("it is ChatML with bos_token elsewhere than at the begin");
+      refuse("it is ChatML with bos_token elsewhere than at the start");
     default_system_ = jinja_.literal_between("<|im_start|>system\n", "<|im_end|>");
   }
 
@@ -146,7 +146,7 @@ class ChatTemplate {
     if (!jinja_.has("Cutting Knowledge Date")) return;
     has_date_ = true;
     knowledge_ = jinja_.literal_between("Cutting Knowledge Date: ", "\n");
-    if (knowledge_.empty()) refuse("it has a \"Cutting Knowledge Date\" that is no date");
+    if (knowledge_.empty()) refuse("it has a \"Cutting Knowledge Date\" that is not a date");
     date_ = jinja_.literal_after("date_string=");
     asks_clock_ = jinja_.has_code("strftime_now");
     if (asks_clock_ && date_.empty()) date_ = "26 Jul 2024";  // as in Llama 3.2's

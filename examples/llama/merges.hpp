@@ -62,7 +62,7 @@ class Merger {
   struct Part {
     Token token;
     std::uint32_t size;     ///< bytes of the word
-    std::int32_t previous;  ///< -1 at the begin
+    std::int32_t previous;  ///< -1 at the start
     std::int32_t next;      ///< -1 at the end
   };
 

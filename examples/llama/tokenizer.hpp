@@ -174,7 +174,7 @@ class Tokenizer {
         [&](const AddedToken& token, std::size_t end) { output.push(token.token, end); });
   }
 
-  // A text between added tokens, `offset` bytes behind the begin of the whole.
+  // A text between added tokens, `offset` bytes after the start of the whole.
   void encode_part(std::string_view text, bool is_first, bool special, std::size_t offset,
                    Output& output) const {
     const bool is_as_it_is = vocabulary_.is_byte_level && (!vocabulary_.reads_nfc || is_surely_nfc(text));

@@ -139,7 +139,7 @@ TEST_F(TokenizerJsonTest, ConfigNamesTokens) {
   EXPECT_FALSE(open(tokenizer, {{"bos_token", "<s>"}, {"add_bos_token", false}}).adds_bos());
   expect_refusal(
       [&](json& t) { t["post_processor"] = {{"type", "TemplateProcessing"}, {"single", {text, bos}}}; },
-      "adds other tokens than one at the begin");
+      "adds other tokens than one at the start");
 }
 
 TEST_F(TokenizerJsonTest, RefusesWhatIsNotRead) {
@@ -166,7 +166,7 @@ TEST_F(TokenizerJsonTest, RefusesWhatIsNotRead) {
   const json bytes = {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}};
   expect_refusal(
       [&](json& t) { t["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", {split, bytes}}}; },
-      "\"pre_tokenizer.pretokenizers[0]\" has the pattern \"\\d+|\\D+\", which is none that is known: "
+      "\"pre_tokenizer.pretokenizers[0]\" has the pattern \"\\d+|\\D+\", which is not one of those known: "
       "those of gpt-2");
   expect_refusal([&](json& t) { t["pre_tokenizer"] = bytes; }, "does not cut into words");
   expect_refusal(

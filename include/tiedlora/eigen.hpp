@@ -1,5 +1,4 @@
-// Eigen's matrices as tokens, and its types of 16 bits. Part of tiedlora.hpp; beside ops.hpp for hosts on
-// Eigen.
+// Eigen's matrices as tokens, and its 16-bit types. Part of tiedlora.hpp; beside ops.hpp for hosts on Eigen.
 #pragma once
 
 #include <Eigen/Core>  // DenseBase and its traits, half, bfloat16
@@ -19,7 +18,7 @@ struct ScalarTraits<Eigen::half> : Scalar16<Format::binary16> {};
 template <>
 struct ScalarTraits<Eigen::bfloat16> : Scalar16<Format::bfloat16> {};
 
-/// Any column-major matrix, map or block of features × tokens. What cannot be seen as tokens without a copy
+/// Any column-major matrix, map or block of features × tokens. What cannot be viewed as tokens without a copy
 /// does not compile.
 template <class Matrix>
   requires std::is_base_of_v<Eigen::DenseBase<Matrix>, Matrix>

@@ -10,7 +10,7 @@
 #include "ops/block_gradients.hpp"  // BlockGradients, backward_in_blocks: backward in a host's threads
 #include "ops/forward.hpp"          // shrink, expand, forward, check_forward
 #include "ops/shared_input.hpp"     // shrink and shrink_backward of modules that read the same x
-#include "ops/threads.hpp"          // parallel_stages, thread_stages: the halves in a host's threads
+#include "ops/threads.hpp"          // parallel_stages, thread_stages: the stages in a host's threads
 #include "ops/unchecked.hpp"        // unchecked::forward, unchecked::backward
 #include "views/factors.hpp"        // Factors, slice_in, slice_out
 #include "views/options.hpp"        // CallOptions, Slice, Dropout

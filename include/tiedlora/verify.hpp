@@ -1,4 +1,4 @@
-// Checks for kernels and derivatives of one's own, without a test framework.
+// Checks for your own kernels and derivatives, without a test framework.
 #pragma once
 
 #include "verify/gradient_check.hpp"  // check_gradients: against finite differences

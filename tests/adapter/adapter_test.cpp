@@ -196,8 +196,8 @@ TEST(AdapterView, WrapsTheCallersMemory) {
 TEST(AdapterView, RefusesArraysOfAnotherLength) {
   const Layout layout = small_layout();
   std::vector<float> right(24), frozen(6), wrong(23);
-  expect_error([&] { AdapterView<float>(layout, wrong, frozen); }, {"24 trained and 6 frozen", "23 and 6"});
-  expect_error([&] { AdapterView<float>(layout, right, wrong); }, {"24 trained and 6 frozen", "24 and 23"});
+  expect_error([&] { AdapterView<float>(layout, wrong, frozen); }, {"24 trainable and 6 frozen", "23 and 6"});
+  expect_error([&] { AdapterView<float>(layout, right, wrong); }, {"24 trainable and 6 frozen", "24 and 23"});
 }
 
 TEST(Gradients, HaveTheLayoutOfTheTrainedNumbers) {
@@ -258,7 +258,7 @@ TEST(GradientsView, WrapsTheCallersMemory) {
 
 TEST(GradientsView, RefusesAnArrayOfAnotherLength) {
   std::vector<float> numbers(23);
-  expect_error([&] { GradientsView<float>(small_layout(), numbers); }, {"24 numbers", "holds 23"});
+  expect_error([&] { GradientsView<float>(small_layout(), numbers); }, {"24 values", "holds 23"});
 }
 
 }  // namespace

@@ -22,7 +22,7 @@ TEST(AlignedArray, IsZeroAndAligned) {
   }
   EXPECT_EQ(AlignedArray<float>().size(), 0);
   EXPECT_EQ(AlignedArray<float>(0).data(), nullptr);
-  expect_error([] { AlignedArray<float>(-1); }, {"an array of -1 numbers"});
+  expect_error([] { AlignedArray<float>(-1); }, {"an array of -1 elements"});
   expect_error([] { AlignedArray<double>(std::numeric_limits<Index>::max() / 4); }, {"address space"});
 }
 

@@ -76,7 +76,7 @@ TEST(BindNames, RefusesTwoModulesOnOneWeight) {
 }
 
 TEST(BindNames, RefusesAnEngineThatNamesAWeightTwice) {
-  expect_error([&] { (void)bind_names(layout_of({"a"}), Names{"a", "a.weight"}); }, {"names \"a\" twice"});
+  expect_error([&] { (void)bind_names(layout_of({"a"}), Names{"a", "a.weight"}); }, {"has \"a\" twice"});
 }
 
 TEST(BindNames, TriesWithoutThrowing) {

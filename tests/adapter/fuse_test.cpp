@@ -186,7 +186,7 @@ TEST(Split, PartsShareAAndTakeTheirRowsOfBAndV) {
 TEST(Fuse, Refuses) {
   const Adapter<float> adapter = random_adapter(apart("x"), schemes::tied_lora());
   const Adapter<float> fused = fuse(adapter, qkv);
-  expect_error([&] { (void)fuse(adapter, {.fused = "layers.*.qkv"}); }, {"parts of the fused layer"});
+  expect_error([&] { (void)fuse(adapter, {.fused = "layers.*.qkv"}); }, {"no parts"});
   expect_error(
       [&] { (void)fuse(adapter, {.fused = "f.*", .parts = {"layers.*.attn.q", "layers.*.attn.w"}}); },
       {"\"layers.0.attn.w\""});

@@ -115,7 +115,7 @@ TEST(SharedFrozen, IsReadOnly) {
 }
 
 TEST(SharedFrozen, InitializeLeavesItAsItIs) {
-  // A given as the shared base, B, u, v started anew.
+  // A given as the shared base, B, u, v initialised again.
   Adapter<float> base = freeze(trained_adapter(), {FactorId::A});
   expect_error([&] { Adapter<float>(base.layout()).initialize(1); }, {"factor A", "given"});
   Adapter<float> tenant(base.layout(), base.share_frozen());
@@ -137,8 +137,8 @@ TEST(SharedFrozen, InitializeLeavesItAsItIs) {
 TEST(SharedFrozen, MustHaveTheLayoutsLength) {
   const Layout layout(one_kind(2, 4, 4), schemes::vera(5), 3);
   expect_error([&] { Adapter<float>(layout, std::make_shared<AlignedArray<float>>(7)); },
-               {"24 frozen numbers", "holds 7"});
-  expect_error([&] { Adapter<float>(layout, nullptr); }, {"24 frozen numbers", "holds 0"});
+               {"24 frozen parameters", "holds 7"});
+  expect_error([&] { Adapter<float>(layout, nullptr); }, {"24 frozen parameters", "holds 0"});
 }
 
 }  // namespace

@@ -198,8 +198,9 @@ TEST(LayoutErrors, NameTheModule) {
 
 TEST(LayoutErrors, UnequalRanksOnASharedFactor) {
   const LayoutOptions options = {.ranks = {{"layers.1.proj", 3}}};
-  expect_error([&] { Layout(one_kind(2, 4, 5), schemes::tied_lora(), 2, options); },
-               {"\"layers.1.proj\" has rank 3", "factor A", "\"layers.0.proj\" of rank 2", "must agree"});
+  expect_error(
+      [&] { Layout(one_kind(2, 4, 5), schemes::tied_lora(), 2, options); },
+      {"\"layers.1.proj\" has rank 3", "factor A", "\"layers.0.proj\" of rank 2", "must have the same rank"});
   expect_error([&] { Layout(one_kind(2, 4, 5), schemes::share_lora_b(), 2, options); }, {"factor B"});
   // Where each has its own factors, ranks may differ.
   EXPECT_EQ(Layout(one_kind(2, 4, 5), schemes::lora(), 2, options).trainable_count(), (2 + 3) * (4 + 5));

@@ -101,14 +101,13 @@ TEST(Misuse, MemoryThatIsNotThereIsNamed) {
   const auto f = factors_at<float>(layout, 0, nullptr, nullptr);
   const Eigen::MatrixXf x = Eigen::MatrixXf::Ones(4, 2);
   Eigen::MatrixXf h = Eigen::MatrixXf::Zero(2, 2), y = Eigen::MatrixXf::Zero(3, 2);
-  expect_error([&] { shrink(f, x, h); }, {"A has no memory"});
-  expect_error([&] { expand(f, h, y); }, {"B has no memory"});
+  expect_error([&] { shrink(f, x, h); }, {"A is null"});
+  expect_error([&] { expand(f, h, y); }, {"B is null"});
   Adapter<float> adapter(layout);
-  expect_error([&] { merge(adapter.factors(0), Weight<float>{nullptr, 3, 4, 4, 1}); },
-               {"weight has no memory"});
+  expect_error([&] { merge(adapter.factors(0), Weight<float>{nullptr, 3, 4, 4, 1}); }, {"weight is null"});
   expect_error([&] { merge(adapter.factors(0), Weight<float>{nullptr, -3, 4, 4, 1}); }, {"is -3x4"});
   expect_error([&] { (void)MergedWeight<float>(adapter.factors(0), Weight<float>{nullptr, 3, 4, 4, 1}); },
-               {"weight has no memory"});
+               {"weight is null"});
   expect_error([&] { (void)combine<Adapter<float>>({{&adapter, 1}, {nullptr, 1}}); }, {"null adapter"});
 }
 
@@ -138,7 +137,7 @@ TEST(Misuse, TheOptimizerRefusesWhatWouldSpoilEveryNumber) {
     expect_error([&] { merge(adapter.factors(0), w, wrong); }, {"scale to merge with"});
   }
   EXPECT_EQ(optimizer.step_count(), 0);
-  expect_error([&] { optimizer.set_step_count(-1); }, {"-1 steps"});
+  expect_error([&] { optimizer.set_step_count(-1); }, {"given -1"});
 }
 
 TEST(Misuse, BlocksAndSlicesThatDoNotExistAreNamed) {

@@ -45,10 +45,10 @@ TEST(ModuleList, KindIsTheLastComponentOfTheNameByDefault) {
 
 TEST(ModuleList, FindNamesWhatIsMissing) {
   ModuleList modules;
-  expect_error([&] { (void)modules.find("q"); }, {"no module is named \"q\"", "0 of this list"});
+  expect_error([&] { (void)modules.find("q"); }, {"no module is named \"q\"", "in this list of 0"});
   modules.add(named("layers.0.q_proj"));
   expect_error([&] { (void)modules.find("layers.1.q_proj"); },
-               {"\"layers.1.q_proj\"", "1 of this list", "the first is \"layers.0.q_proj\""});
+               {"\"layers.1.q_proj\"", "in this list of 1", "the first is \"layers.0.q_proj\""});
 }
 
 TEST(ModuleList, RefusesBadModulesByName) {

@@ -28,7 +28,7 @@ std::vector<double> numbers_of(const std::string& text) {
   return numbers;
 }
 
-// 16 trained numbers: either all of A, or 10 of A and 6 of v, torch's two parameter groups.
+// 16 trainable parameters: either all of A, or 10 of A and 6 of v, torch's two parameter groups.
 Layout layout_of(const std::vector<double>& group_sizes) {
   Scheme scheme = {.A = {.init = init::zeros()}, .B = {.trained = false, .init = init::ones()}};
   if (group_sizes.size() == 1) return Layout(one_kind(1, 16, 3), scheme, 1);

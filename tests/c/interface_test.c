@@ -116,7 +116,7 @@ static void forward_and_backward(const tl_adapter* adapter, tl_type type) {
   SAME(h, sizeof h);
   SAME(y, TOKENS * ROWS * size_of(type));
 
-  /* The halves, in two slices each, give the same bits; so does forward without h. */
+  /* The stages, in two slices each, give the same bits; so does forward without h. */
   memset(h, 0, sizeof h);
   for (int half = 0; half < 2; ++half)
     for (tl_index ith = 0; ith < 2; ++ith) {
@@ -221,7 +221,7 @@ static void batch(void) {
   CHECK(room == 2);
   REFUSED(TL_ERROR_ARGUMENT, "module 4 does not exist", tl_plan_shrink(plan, 4, &xs, &hs, NULL));
   const tl_index outside[2] = {1, TOKENS};
-  REFUSED(TL_ERROR_ARGUMENT, "token 5 of a batch of 5",
+  REFUSED(TL_ERROR_ARGUMENT, "token 5, but the batch has 5 tokens",
           tl_plan_assign_uses(plan, set, TOKENS, 2, outside, twice, NULL));
   REFUSED(TL_ERROR_ARGUMENT, "adapters is NULL", tl_plan_assign(plan, set, TOKENS, NULL, NULL));
   OK(tl_plan_assign_uses(plan, set, TOKENS, 2, token_of, twice, NULL));
@@ -386,7 +386,7 @@ static void refused_arguments(void) {
   xs.type = -5;
   REFUSED(TL_ERROR_ARGUMENT, "x has the type -5", tl_forward(adapter, 0, &xs, &ys, NULL, NULL));
   xs = tl_input_of(NULL, TL_F32, IN, TOKENS);
-  REFUSED(TL_ERROR_ARGUMENT, "x has no memory", tl_forward(adapter, 0, &xs, &ys, NULL, NULL));
+  REFUSED(TL_ERROR_ARGUMENT, "x is null", tl_forward(adapter, 0, &xs, &ys, NULL, NULL));
   xs = tl_input_of(x, TL_F32, IN, -1);
   ys.count = -1;
   REFUSED(TL_ERROR_ARGUMENT, "-1 tokens", tl_forward(adapter, 0, &xs, &ys, NULL, NULL));
@@ -419,10 +419,10 @@ static void refused_arguments(void) {
   REFUSED(TL_ERROR_ARGUMENT, "dy is NULL", tl_backward(adapter, 0, &xs, &hs, NULL, gradients, NULL, NULL));
   REFUSED(TL_ERROR_ARGUMENT, "h is NULL", tl_backward(adapter, 0, &xs, NULL, &dys, gradients, NULL, NULL));
   const tl_output dx = tl_output_of(x, TL_BF16, IN, TOKENS);
-  REFUSED(TL_ERROR_ARGUMENT, "one type", tl_backward(adapter, 0, &xs, &hs, &dys, NULL, &dx, NULL));
+  REFUSED(TL_ERROR_ARGUMENT, "same type", tl_backward(adapter, 0, &xs, &hs, &dys, NULL, &dx, NULL));
 
   REFUSED(TL_ERROR_ARGUMENT, "the weight is 3x24", tl_merge(adapter, 0, y, TL_F32, 3, IN, IN, 1, 1));
-  REFUSED(TL_ERROR_ARGUMENT, "no memory", tl_merge(adapter, 0, NULL, TL_F32, ROWS, IN, IN, 1, 1));
+  REFUSED(TL_ERROR_ARGUMENT, "weight is null", tl_merge(adapter, 0, NULL, TL_F32, ROWS, IN, IN, 1, 1));
   REFUSED(TL_ERROR_ARGUMENT, "the type 4", tl_merge(adapter, 0, y, 4, ROWS, IN, IN, 1, 1));
 
   tl_set* set;

@@ -141,7 +141,7 @@ TEST(Integration, CallsAreCheckedAtLoad) {
   Barrier barrier(1);
   const int ith = 0, nth = 1;
 #include "integration_checks.inc"
-  // Once by forward, once by its halves.
+  // Once by forward, once by its stages.
   EXPECT_TRUE(same_bits(adapted(adapter, 0, xm, adapted(adapter, 0, xm, dym)), ym));
   EXPECT_THROW(check_forward(cpu, f, x, y.features(0, width - 1), h), Error);
   EXPECT_THROW(check_backward(cpu, f, x, h, dy, gradients.factors(1), dx.tokens(0, 1)), Error);

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Writes small models of the types that examples/llama reads into base_model/, and what transformers and PEFT compute with
-them; --check compares with what is made anew.
+them; --check compares with what it makes now.
 
     base_model/NAME/                  config.json, written as published models have it, and safetensors by save_pretrained
     base_model/NAME.gguf              the same model by the package gguf, as llama.cpp's converter writes it; mistral has none,

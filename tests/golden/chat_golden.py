@@ -214,7 +214,7 @@ def main():
         print(f"wrote tokenizer/chat.json {path.stat().st_size} bytes")
         return False
     same = path.exists() and path.read_text() == text
-    print(f"{'ok  ' if same else 'FAIL'} tokenizer/chat.json: {'as' if same else 'differs from what is'} made anew")
+    print(f"{'ok  ' if same else 'FAIL'} tokenizer/chat.json: {'as' if same else 'differs from what is'} made now")
     return not same
 
 

@@ -155,7 +155,7 @@ def main():
         print(f"wrote counts.json {PATH.stat().st_size} bytes")
         return False
     same = PATH.exists() and PATH.read_text() == text
-    print(f"{'ok  ' if same else 'FAIL'} counts.json: {'as' if same else 'differs from what is'} made anew")
+    print(f"{'ok  ' if same else 'FAIL'} counts.json: {'as' if same else 'differs from what is'} made now")
     return not same
 
 

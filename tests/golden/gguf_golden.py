@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes GGUF files into gguf/ with the Python package gguf; --check compares with what is made anew.
+"""Writes GGUF files into gguf/ with the Python package gguf; --check compares with what it makes now.
 
 Adapters of q 4 -> 8 (2 heads of 4), k 4 -> 4 (1 head) and v 4 -> 4 in two layers, rank 2, alpha 2. Number i of tensor t (in
 the order of the file, as transformers has the rows) is ((7 i + 31 t) mod 255 - 127) / 8: exact in all types. q8_0 has a rank
@@ -118,7 +118,7 @@ def main():
             committed = FOLDER / path.name
             same = committed.exists() and committed.read_bytes() == path.read_bytes()
             failed |= not same
-            print(f"{'ok  ' if same else 'FAIL'} gguf/{path.name}: {'as' if same else 'differs from what is'} made anew")
+            print(f"{'ok  ' if same else 'FAIL'} gguf/{path.name}: {'as' if same else 'differs from what is'} made now")
     return failed
 
 

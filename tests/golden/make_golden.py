@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the golden files beside this script; with --check compares them with what is made anew.
+"""Writes the golden files beside this script; with --check compares them with what it makes now.
 
 Needs the packages of requirements.txt (torch first).
 """

@@ -152,7 +152,7 @@ def descriptions():
 def check(path, content):
     import safetensors
 
-    problems = [] if path.exists() and path.read_bytes() == content else ["the file differs from what is made anew"]
+    problems = [] if path.exists() and path.read_bytes() == content else ["the file differs from what the script makes"]
     with safetensors.safe_open(path, framework="pt") as opened:
         for name in opened.keys():
             values = opened.get_tensor(name).double().tolist()

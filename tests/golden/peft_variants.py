@@ -1,6 +1,6 @@
 """Small models with the adapters that PEFT can make of them, in every variant that changes what is in the folder.
 
-peft_golden.py writes them to golden/peft, tests/interop/peft_interop.py makes them anew with other numbers.
+peft_golden.py writes them to golden/peft, tests/interop/peft_interop.py makes them again with other values.
 """
 
 import peft

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tokenizer/*.json: tokens as the package tokenizers and llama.cpp give them; --check compares with what is made anew.
+"""Writes tokenizer/*.json: tokens as the package tokenizers and llama.cpp give them; --check compares with what it makes now.
 
 --train first makes the two small vocabularies anew, from the Python library and TEXTS. They merge across words, so that
 a text that is cut at another place gives other tokens.
@@ -284,7 +284,7 @@ def main():
         if "--check" in sys.argv:
             same = path.exists() and path.read_text() == text
             failed |= not same
-            print(f"{'ok  ' if same else 'FAIL'} tokenizer/{name}: {'as' if same else 'differs from what is'} made anew")
+            print(f"{'ok  ' if same else 'FAIL'} tokenizer/{name}: {'as' if same else 'differs from what is'} made now")
         else:
             path.write_text(text)
             print(f"wrote tokenizer/{name} {path.stat().st_size} bytes")

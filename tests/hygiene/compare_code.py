@@ -11,7 +11,7 @@ local_label = re.compile(r"\.L[\w.$]+")
 
 
 def weak_functions(path):
-    """The code of each weak function as the compiler wrote it, with its local labels numbered anew."""
+    """The code of each weak function as the compiler wrote it, with its local labels renumbered."""
     code = {}
     weak = set()
     lines = None

@@ -41,7 +41,7 @@ TEST(FiniteFiles, PeftNamesThePlaceInBAsItStandsInTheFile) {
   adapter.B(0)(9, 1) = -infinity;
   save_peft(adapter, folder / "peft");
   expect_failure(try_load_peft<Eigen::bfloat16>(folder / "peft"),
-                 {"q_proj.lora_B.weight", "has -infinity at [9, 1]; 1 of its 36 numbers is not finite"});
+                 {"q_proj.lora_B.weight", "has -infinity at [9, 1]; 1 of its 36 values is not finite"});
 }
 
 TEST(FiniteFiles, GgufNamesTensorAndPlace) {
@@ -82,7 +82,7 @@ TEST(FiniteFiles, NumbersBeyondTheTypeThatIsAskedForAreNamed) {
   adapter.trainable()[5] = 1e6f;  // a half ends at 65504
   save_adapter(folder / "x", adapter);
   EXPECT_TRUE(try_load_adapter<float>(folder / "x"));
-  expect_failure(try_load_adapter<Eigen::half>(folder / "x"), {"\"trainable\"", "[5]", "beyond the type"});
+  expect_failure(try_load_adapter<Eigen::half>(folder / "x"), {"\"trainable\"", "[5]", "overflows the type"});
 }
 
 }  // namespace

@@ -37,8 +37,8 @@ TEST(ProvenanceText, ReadsBackAsItWas) {
 TEST(ProvenanceText, RefusesWhatIsDamaged) {
   Provenance read;
   expect_failure(try_parse_provenance("{", read), {"not valid JSON"});
-  expect_failure(try_parse_provenance("[]", read), {"no object"});
-  expect_failure(try_parse_provenance(R"({"task_type":1})", read), {"\"task_type\", which is no text"});
+  expect_failure(try_parse_provenance("[]", read), {"not an object"});
+  expect_failure(try_parse_provenance(R"({"task_type":1})", read), {"\"task_type\", which is not a string"});
   expect_failure(try_parse_provenance(R"({"fan_in_fan_out":"yes"})", read), {"neither true nor false"});
   expect_failure(try_provenance_text({.task_type = "\xff"}), {"UTF-8"});
 }

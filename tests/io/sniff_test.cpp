@@ -90,8 +90,7 @@ TEST(Sniff, NamesFolders) {
   write_text(peft / "adapter_model.safetensors", safetensors_of("base_model.model.q.lora_A.weight"));
   EXPECT_EQ(static_cast<int>(sniff(peft).kind), static_cast<int>(FileKind::peft_folder));
   for (const char* inside : {"adapter_model.safetensors", "adapter_config.json"})
-    EXPECT_EQ(what(peft / inside),
-              "a file inside of a PEFT folder; give the folder, \"" + peft.string() + "\"");
+    EXPECT_EQ(what(peft / inside), "a file inside a PEFT folder; give the folder, \"" + peft.string() + "\"");
   const auto mlx =
       make("mlx", "adapter_config.json", R"({"fine_tune_type": "lora", "lora_parameters": {"rank": 8}})");
   EXPECT_EQ(static_cast<int>(sniff(mlx).kind), static_cast<int>(FileKind::folder));
@@ -141,7 +140,7 @@ TEST(Sniff, EveryReaderSaysWhatItFound) {
   expect_failure(gguf::try_open(folder / "peft"), {"is a PEFT folder (a GGUF file is expected)"});
   safetensors::save(folder / "model", {{.name = "w", .shape = {1}, .data = "0123"}});
   expect_failure(try_open_native(folder / "model"),
-                 {"other weights", "a native file of tiedlora is expected"});
+                 {"without an adapter", "a native file of tiedlora is expected"});
   expect_failure(try_load_peft<float>(folder / "nowhere"), {"there is no folder", "nowhere"});
 }
 

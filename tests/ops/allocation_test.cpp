@@ -187,7 +187,7 @@ void expect_no_allocations_in_batches() {
     }
   };
   EXPECT_EQ(allocations_of(calls), 0u);
-  EXPECT_EQ(allocations_of([&] { plan.assign(set.snapshot(), tokens); }), 0u) << "the same plan anew";
+  EXPECT_EQ(allocations_of([&] { plan.assign(set.snapshot(), tokens); }), 0u) << "the same plan rebuilt";
   EXPECT_EQ(allocations_of([&] { plan.assign(set.snapshot(), std::span(tokens).first(7)); }), 0u)
       << "a smaller plan";
 }

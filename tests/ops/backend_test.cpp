@@ -113,7 +113,7 @@ TEST(Backend, OptionsBeyondItAreRefused) {
   Calls calls;
   Matrix<float> h(3, 5);
   expect_error([&] { shrink(Recorder{calls}, run.factors(), run.x, h, {.slice = {0, 2}}); },
-               {"\"layers.0.proj\"", "does not run in slices"});
+               {"\"layers.0.proj\"", "takes no slices"});
   expect_error([&] { shrink(Recorder{calls}, run.factors(), run.x, h, {.dropout = {.probability = 0.5}}); },
                {"\"layers.0.proj\"", "no dropout"});
   EXPECT_EQ(calls, Calls{});

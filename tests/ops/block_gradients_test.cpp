@@ -147,11 +147,11 @@ TEST(BlockGradients, RefuseWhatDoesNotFit) {
   const Index needed = token_blocks(100) * BlockGradients<float>::size(gradient);
   std::vector<float> memory(static_cast<std::size_t>(needed - 1));
   expect_error([&] { BlockGradients<float>(gradient, 100, memory); },
-               {"6 blocks", std::to_string(needed) + " numbers", "holds " + std::to_string(needed - 1)});
+               {"6 blocks", std::to_string(needed) + " values", "holds " + std::to_string(needed - 1)});
 
   const BlockGradients<float> few(gradient, 50);
   expect_error([&] { backward_in_blocks(one_thread, run.factors(), run.x, h, run.dy, few, dx); },
-               {"100 tokens are 6 blocks", "are of 3"});
+               {"100 tokens make 6 blocks", "have 3"});
 
   std::vector<std::byte> scratch(1000);
   const BlockGradients<float> enough(gradient, 100);

@@ -1,4 +1,4 @@
-// What forward, backward and the halves refuse, by message; and the edges that they accept: no tokens, no
+// What forward, backward and their stages refuse, by message; and the edges that they accept: no tokens, no
 // rank, nothing trained.
 #include <gtest/gtest.h>
 
@@ -114,12 +114,12 @@ TEST(CallErrors, Slices) {
     expect_error([&] { expand(o.f(), o.h, o.y, {.slice = slice}); }, {"does not exist"});
   }
   const CallOptions sliced = {.slice = {0, 2}};
-  expect_error([&] { forward(o.f(), o.x, o.y, o.h, sliced); }, {module_text, "cannot be sliced", "barrier"});
-  expect_error([&] { forward(o.f(), o.x, o.y, sliced); }, {"cannot be sliced"});
-  expect_error([&] { backward(o.f(), o.x, o.h, o.dy, o.g(), o.dx, sliced); }, {"cannot be sliced"});
+  expect_error([&] { forward(o.f(), o.x, o.y, o.h, sliced); }, {module_text, "takes no slice", "barrier"});
+  expect_error([&] { forward(o.f(), o.x, o.y, sliced); }, {"takes no slice"});
+  expect_error([&] { backward(o.f(), o.x, o.h, o.dy, o.g(), o.dx, sliced); }, {"takes no slice"});
   expect_error([&] { expand_backward(o.f(), o.h, o.dy, o.g(), o.dh, sliced); },
-               {module_text, "cannot be sliced", "backward_in_blocks"});
-  expect_error([&] { shrink_backward(o.f(), o.x, o.dh, o.g(), o.dx, sliced); }, {"cannot be sliced"});
+               {module_text, "takes no slice", "backward_in_blocks"});
+  expect_error([&] { shrink_backward(o.f(), o.x, o.dh, o.g(), o.dx, sliced); }, {"takes no slice"});
 }
 
 // What a host checks at load time is what the calls would throw later.
@@ -158,14 +158,15 @@ TEST(CallErrors, ModulesThatReadTheSameX) {
   const std::vector<Tokens<const float>> dhs(2, h);
   const std::span all(modules);
   const Matrix<float> wrong = Matrix<float>::Zero(8, 4);
-  expect_error([&] { shrink(all, o.x, std::span(hs).first(1)); }, {"2 modules, but 1 of h"});
+  expect_error([&] { shrink(all, o.x, std::span(hs).first(1)); }, {"h must have", "2 modules, but has 1"});
   expect_error([&] { shrink(all, wrong, hs); }, {module_text, "in_features is 7", "8 features"});
   expect_error([&] { shrink_backward(all, none, dhs, gradients, none); },
                {module_text, "A is trained and its gradient needs x"});
   expect_error([&] { shrink_backward(all, wrong, dhs, gradients, none); }, {module_text, "8 features"});
-  expect_error([&] { shrink_backward(all, o.x, std::span(dhs).first(1), gradients, none); }, {"but 1 of dh"});
+  expect_error([&] { shrink_backward(all, o.x, std::span(dhs).first(1), gradients, none); },
+               {"dh must have", "but has 1"});
   expect_error([&] { shrink_backward(all, o.x, dhs, std::span(gradients).first(1), none); },
-               {"but 1 of gradients"});
+               {"gradients must have", "but has 1"});
 }
 
 TEST(CallErrors, ARankOfZeroStillSetsDx) {
@@ -192,9 +193,9 @@ TEST(CallErrors, TokensThatOverlapOrLieNowhere) {
   Operands<float> o;
   const Tokens<const float> overlapping = {.data = o.x.data(), .width = 7, .count = 4, .stride = 6};
   expect_error([&] { shrink(o.f(), overlapping, o.h); },
-               {module_text, "x has tokens", "overlap", "stride is 6"});
+               {module_text, "x has stride 6", "7 features wide", "overlap"});
   const Tokens<const float> nowhere = {.width = 7, .count = 4, .stride = 7};
-  expect_error([&] { shrink(o.f(), nowhere, o.h); }, {module_text, "x has no memory"});
+  expect_error([&] { shrink(o.f(), nowhere, o.h); }, {module_text, "x is null"});
   // One token needs no stride.
   shrink(o.f(), Tokens<const float>{.data = o.x.data(), .width = 7, .count = 1}, o.h.leftCols(1));
 }

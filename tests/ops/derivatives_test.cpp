@@ -105,7 +105,7 @@ TEST(Derivatives, WithOptions) {
     }
 }
 
-// The halves one by one: for L = Σ dh ∘ h with h = A x, shrink_backward adds ∂L/∂A = dh xᵀ and ∂L/∂x = Aᵀ dh;
+// The stages one by one: for L = Σ dh ∘ h with h = A x, shrink_backward adds ∂L/∂A = dh xᵀ and ∂L/∂x = Aᵀ dh;
 // for L = Σ dy ∘ y, expand_backward sets dh = ∂L/∂h.
 TEST(Derivatives, OfTheHalves) {
   const OneModule what = {.in = 19, .out = 21, .rank = 3};

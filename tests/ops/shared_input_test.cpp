@@ -246,7 +246,7 @@ TEST(SharedInput, ModulesOfRankZeroAreLeftOut) {
   EXPECT_EQ(dx, (Matrix<float>::Zero(in, tokens)));
 }
 
-// The halves with outputs: the bits of a call for each module, and one call of a backend that takes several.
+// The stages with outputs: the bits of a call for each module, and one call of a backend that takes several.
 struct CountingBackend : CpuBackend {
   using CpuBackend::expand, CpuBackend::expand_backward;
   void expand(std::span<const Factors<const float>> modules, std::span<const Tokens<const float>> h,
@@ -341,7 +341,7 @@ TEST(SharedInput, OutputsOfSeveralModules) {
   expand(backend, all, hs, std::span<const Tokens<float>>(ys));
   EXPECT_EQ(calls, 2);
   expect_error([&] { expand(all, std::span(hs).first(1), std::span<const Tokens<float>>(ys)); },
-               {"2 modules", "1 of h"});
+               {"h must have", "2 modules, but has 1"});
 }
 
 }  // namespace

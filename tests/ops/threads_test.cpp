@@ -1,4 +1,4 @@
-// The halves in threads: of a pool with a parallel_for, of a host that calls back with (ith, nth), and of
+// The stages in threads: of a pool with a parallel_for, of a host that calls back with (ith, nth), and of
 // OpenMP.
 #include <gtest/gtest.h>
 
@@ -19,7 +19,7 @@ namespace {
 
 using namespace tiedlora;
 
-/// One module, and its two halves as stages.
+/// One module and its two stages.
 struct Halves {
   Halves() : adapter(one_module_layout({.in = 50, .out = 70, .rank = 9})) {
     Dice dice(1);

@@ -97,7 +97,7 @@ TEST(Threads, OneAdapterServesManyThreadsAtOnce) {
   EXPECT_EQ(wrong, 0);
 }
 
-// Requests of random adapters, each batch in two threads with a barrier between the halves.
+// Requests of random adapters, each batch in two threads with a barrier between the stages.
 class Team {
  public:
   Team(const Kinds& kinds, const AdapterSet<float>& set, const Slots& slots, std::uint64_t seed)

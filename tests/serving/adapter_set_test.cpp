@@ -2,6 +2,7 @@
 // long as a snapshot or a plan holds them.
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <memory>
 #include <tiedlora/eigen.hpp>
 #include <tiedlora/ops.hpp>
@@ -95,7 +96,8 @@ TEST(AdapterSet, IdsAreNeverUsedAgain) {
   const auto snapshot = set.snapshot();
   EXPECT_EQ(snapshot.size(), 334);
   for (AdapterId n = 0; n < 1000; ++n) EXPECT_EQ(snapshot.contains(first + n), n % 3 == 0) << n;
-  for (const AdapterId id : {AdapterId{-1}, AdapterId{-2}, first + 1, first + 1000, first + 5000}) {
+  for (const AdapterId id : {AdapterId{-1}, AdapterId{-2}, std::numeric_limits<AdapterId>::min(), first + 1,
+                             first + 1000, first + 5000}) {
     EXPECT_FALSE(set.remove(id));
     EXPECT_FALSE(snapshot.contains(id));
   }
@@ -109,9 +111,9 @@ TEST(AdapterSet, RefusesAnIdOfAnotherSet) {
   EXPECT_FALSE(one.snapshot().contains(foreign));
   EXPECT_FALSE(one.remove(foreign));
   EXPECT_FALSE(other.remove(id));
-  expect_error([&] { (void)one.snapshot().factors(foreign, 0); }, {"of another AdapterSet"});
+  expect_error([&] { (void)one.snapshot().factors(foreign, 0); }, {"to another AdapterSet"});
   expect_error([&] { BatchPlan<float>(other.snapshot(), std::vector<TokenAdapter>{{foreign}, {id}}); },
-               {"token 1", "of another AdapterSet"});
+               {"token 1", "to another AdapterSet"});
 }
 
 TEST(AdapterSet, RefusesModulesThatTheHostDoesNotHave) {
@@ -137,7 +139,7 @@ TEST(AdapterSet, ASnapshotThatNoSetMadeIsEmpty) {
   EXPECT_EQ(none.modules().size(), 0);
   EXPECT_FALSE(none.has_set());
   EXPECT_FALSE(none.contains(0));
-  expect_error([&] { (void)none.factors(0, 0); }, {"no AdapterSet has made"});
+  expect_error([&] { (void)none.factors(0, 0); }, {"not made by an AdapterSet"});
 }
 
 TEST(AdapterSet, SnapshotsDoNotChange) {

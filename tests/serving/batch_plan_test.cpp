@@ -89,7 +89,7 @@ TEST(BatchPlan, RefusesWhatTheSnapshotDoesNotHold) {
   EXPECT_EQ(plan.tokens(), 0);
   expect_error([&] { plan.assign(before, std::vector<TokenAdapter>{{-2}}); }, {"token 0", "adapter -2"});
   const std::vector<AdapterUse> uses = {{3, id, 1}};
-  expect_error([&] { plan.assign(before, 3, uses); }, {"adapter 0", "token 3", "batch of 3"});
+  expect_error([&] { plan.assign(before, 3, uses); }, {"adapter 0", "token 3", "batch has 3 tokens"});
   for (const Index count : {Index{-1}, std::numeric_limits<Index>::max()})
     expect_error([&] { plan.assign(before, count, uses); }, {std::to_string(count) + " tokens"});
 }
@@ -119,7 +119,7 @@ TEST(BatchPlan, WithoutASetNoTokenHasAnAdapterAndThereIsNothingToDo) {
   y.setOnes();
   forward(plan, 0, x, y, h, {.overwrite = true});
   EXPECT_EQ(y.cwiseAbs().maxCoeff(), 0);
-  expect_error([] { Plan({}, std::vector<TokenAdapter>{{0}}); }, {"token 0", "no AdapterSet has made"});
+  expect_error([] { Plan({}, std::vector<TokenAdapter>{{0}}); }, {"token 0", "not made by an AdapterSet"});
 }
 
 TEST(BatchPlan, WhatWasMovedFromHasNothingToDo) {

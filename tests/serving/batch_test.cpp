@@ -183,7 +183,8 @@ TEST(Batch, ModulesThatReadTheSameXGoThroughItInOneCall) {
     for (Index ith = 0; ith < nth; ++ith) shrink(plan, modules, x, h, {.slice = {ith, nth}});
     for (std::size_t i = 0; i < modules.size(); ++i) EXPECT_TRUE(same_bits(together[i], single[i]));
   }
-  expect_error([&] { shrink(plan, modules, x, std::span(h).first(1)); }, {"12 modules", "1 of h"});
+  expect_error([&] { shrink(plan, modules, x, std::span(h).first(1)); },
+               {"h must have", "12 modules, but has 1"});
 }
 
 TEST(Batch, APlanIsMadeAnewInItsMemory) {
@@ -214,7 +215,7 @@ TEST(Batch, ForwardIsBothHalves) {
   shrink(plan, 0, x, h);
   expand(plan, 0, h, other);
   EXPECT_TRUE(same_bits(y, other));
-  expect_error([&] { forward(plan, 0, x, y, h, {.slice = {0, 2}}); }, {"layers.0.q", "cannot be sliced"});
+  expect_error([&] { forward(plan, 0, x, y, h, {.slice = {0, 2}}); }, {"layers.0.q", "takes no slice"});
 }
 
 TEST(Batch, OfNoTokensDoesNothing) {
@@ -222,7 +223,7 @@ TEST(Batch, OfNoTokensDoesNothing) {
   Matrix<float> nothing(0, 0);
   forward(plan, 0, nothing, nothing, nothing);
   Matrix<float> some(4, 2);
-  expect_error([&] { forward(plan, 0, some, some, nothing); }, {"plan is of no tokens", "x has 2"});
+  expect_error([&] { forward(plan, 0, some, some, nothing); }, {"plan has no tokens", "x has 2"});
   const AdapterSet<float> set(host_modules(4, 4));
   const BatchPlan<float> empty(set.snapshot(), std::vector<TokenAdapter>());
   const Matrix<float> x(4, 0);
@@ -244,16 +245,16 @@ TEST(Batch, CallsRefuseWrongOperands) {
   expect_error([&] { shrink(plan, 0, wide, h); },
                {"layers.0.q", "7 features", "in_features is 6", "base model"});
   expect_error([&] { shrink(plan, 0, x.leftCols(1), h); }, {"layers.0.q", "x has 1 tokens"});
-  expect_error([&] { shrink(plan, 0, x, h.topRows(2)); }, {"2 numbers", "needs 3 of 2", "plan.max_rank()"});
-  expect_error([&] { shrink(plan, 0, x, h.leftCols(1)); }, {"of 1 tokens", "needs 3 of 2"});
-  expect_error([&] { expand(plan, 0, h.leftCols(1), y); }, {"of 1 tokens", "needs 3 of 2"});
+  expect_error([&] { shrink(plan, 0, x, h.topRows(2)); }, {"h is 2x2", "needs 3x2", "plan.max_rank()"});
+  expect_error([&] { shrink(plan, 0, x, h.leftCols(1)); }, {"h is 3x1", "needs 3x2"});
+  expect_error([&] { expand(plan, 0, h.leftCols(1), y); }, {"h is 3x1", "needs 3x2"});
   expect_error([&] { expand(plan, 1, h, y); }, {"layers.0.k", "5 features", "out_features is 8"});
   expect_error([&] { expand(plan, 0, h, y, {.token_scale = scales}); }, {"token_scale", "plan"});
   expect_error([&] { shrink(plan, 0, x, h, {.dropout = {.probability = 0.1}}); }, {"dropout"});
   expect_error([&] { shrink(plan, 0, x, h, {.slice = {2, 2}}); }, {"slice 2 of 2"});
   const Matrix<float> old_h = h;
   expect_error([&] { forward(plan, 1, x, y, h); }, {"layers.0.k", "5 features", "out_features is 8"});
-  expect_error([&] { forward(plan, 0, x, y, h, {.slice = {0, 2}}); }, {"cannot be sliced"});
+  expect_error([&] { forward(plan, 0, x, y, h, {.slice = {0, 2}}); }, {"takes no slice"});
   EXPECT_TRUE(same_bits(h, old_h));
 }
 

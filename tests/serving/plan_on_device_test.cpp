@@ -129,9 +129,9 @@ TEST(PlanOnDevice, SaysWhatADeviceCannotRead) {
   const Index rows[] = {0, 1};
   gathered.rows = rows;
   expect_error([&] { shrink(backend, plan, 0, gathered, hs); },
-               {"layers.0.q", "x of a batch", "rows or pointers"});
+               {"layers.0.q", "x of a batch", "rows and pointers"});
   expect_error([&] { expand(backend, plan, 0, hs, gathered); },
-               {"layers.0.q", "y of a batch", "rows or pointers"});
+               {"layers.0.q", "y of a batch", "rows and pointers"});
   plan.assign(sets.device.snapshot(), tokens);
   expect_error(call, {"PlanOnDevice::upload"});
 }

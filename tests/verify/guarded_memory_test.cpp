@@ -86,11 +86,11 @@ TYPED_TEST(GuardedMemoryTest, AStrayWriteIsSaidWhere) {
     return rows.first_stray();
   };
   EXPECT_EQ(stray_at(4), "");
-  EXPECT_EQ(stray_at(5), "1 behind the end of slot 1, in the gap before the next");
+  EXPECT_EQ(stray_at(5), "1 after the end of slot 1, in the gap before the next");
   GuardedRows<TypeParam> rows(this->memory, 5, 3, View::dense, {.margin = 16}, this->dice);
   rows.data()[16] = TypeParam(0);
   rows.fetch();
-  EXPECT_EQ(rows.first_stray(), "2 behind its last element");
+  EXPECT_EQ(rows.first_stray(), "2 after its last element");
   rows.restore();
   rows.data()[-3] = TypeParam(0);
   rows.fetch();

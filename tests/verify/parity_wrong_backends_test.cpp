@@ -167,7 +167,7 @@ struct ReadsPastTheEnd : Plain {
 };
 TEST(ParityOfWrongBackends, ReadsPastTheEnd) {
   const verify::Parity report = parity_of(Erased(ReadsPastTheEnd{}));
-  EXPECT_NE(report.table().find("shrink: h: is not finite: memory outside of an operand was read"),
+  EXPECT_NE(report.table().find("shrink: h: is not finite: memory outside an operand was read"),
             std::string::npos)
       << report.table();
 }
@@ -191,7 +191,7 @@ struct NeverOverwrites : Plain {
 TEST(ParityOfWrongBackends, YIsAddedToWhereItShouldBeSet) {
   expect_caught(Erased(NeverOverwrites{}),
                 {"expand", "y",
-                 "is not finite: memory outside of an operand was read, or what was to be "
+                 "is not finite: memory outside an operand was read, or what was to be "
                  "overwritten",
                  "", "overwrite"});
 }
@@ -467,7 +467,7 @@ const Slip slips[] = {
          right.shrink_backward(f, x, dh, g, dx, o);
        };
      },
-     {"shrink_backward", "dA", "wrote outside dA", "behind"}},
+     {"shrink_backward", "dA", "wrote outside dA", "after"}},
     {"StrideOfDbIsAs",
      [](Erased& b) {
        b.expand_backward = [](const F& f, const In& h, const In& dy, G g, const Out& dh, const O& o) {
@@ -475,7 +475,7 @@ const Slip slips[] = {
          right.expand_backward(f, h, dy, g, dh, o);
        };
      },
-     {"expand_backward", "dB", "wrote outside dB", "behind"}},
+     {"expand_backward", "dB", "wrote outside dB", "after"}},
     {"HIsTransposed",
      [](Erased& b) {
        b.shrink = [](const F& f, const In& x, const Out& h, const O& o) {
@@ -502,7 +502,7 @@ const Slip slips[] = {
          right.shrink(f, x, h, o);
        };
      },
-     {"shrink", "h", "is not finite: memory outside of an operand was read, or what was to be overwritten",
+     {"shrink", "h", "is not finite: memory outside an operand was read, or what was to be overwritten",
       "x's pointers are ignored", "x by pointers"}},
     {"PointersOfDxAreIgnored",
      [](Erased& b) {
@@ -520,7 +520,7 @@ const Slip slips[] = {
        };
      },
      {"expand_backward", "dh",
-      "is not finite: memory outside of an operand was read, or what was to be overwritten",
+      "is not finite: memory outside an operand was read, or what was to be overwritten",
       "dy's first_feature is ignored", "dy by pointers with a first_feature"}},
     {"TheGapIsWritten",
      [](Erased& b) {
@@ -543,8 +543,8 @@ const Slip slips[] = {
            h[0][k] += 0 * sums[static_cast<std::size_t>(h.count * f.rank + k)];
        };
      },
-     {"shrink", "h", "is not finite: memory outside of an operand was read, or what was to be overwritten",
-      "memory outside of an operand was read"}},
+     {"shrink", "h", "is not finite: memory outside an operand was read, or what was to be overwritten",
+      "memory outside an operand was read"}},
     // What is there before the call.
     {"YIsTimesZeroUnderOverwrite",
      [](Erased& b) {
@@ -555,7 +555,7 @@ const Slip slips[] = {
          right.expand(f, h, y, o);
        };
      },
-     {"expand", "y", "is not finite: memory outside of an operand was read, or what was to be overwritten",
+     {"expand", "y", "is not finite: memory outside an operand was read, or what was to be overwritten",
       "what was to be overwritten was read", "overwrite"}},
     {"DhIsAddedTo",
      [](Erased& b) {
@@ -568,7 +568,7 @@ const Slip slips[] = {
        };
      },
      {"expand_backward", "dh",
-      "is not finite: memory outside of an operand was read, or what was to be overwritten",
+      "is not finite: memory outside an operand was read, or what was to be overwritten",
       "what was to be overwritten was read"}},
     {"DuIsOverwritten",
      [](Erased& b) {
@@ -618,7 +618,7 @@ const Slip slips[] = {
            for (Index k = 0; k < f.rank; ++k) du[k] += h[t][k] * dh[t][k];
        };
      },
-     {"expand_backward", "du", wrong, "u is applied, which has no place in it"}},
+     {"expand_backward", "du", wrong, "u is applied, which does not belong here"}},
     {"DvHasV",
      [](Erased& b) {
        b.expand_backward = [](const F& f, const In& h, const In& dy, G g, const Out& dh, const O& o) {
@@ -631,7 +631,7 @@ const Slip slips[] = {
            dv[j] += sums[static_cast<std::size_t>(j)] * Plain::v(f, j);
        };
      },
-     {"expand_backward", "dv", wrong, "v is applied, which has no place in it"}},
+     {"expand_backward", "dv", wrong, "v is applied, which does not belong here"}},
     {"SumsInBfloat16",
      [](Erased& b) {
        b.shrink = [](const F& f, const In& x, const Out& h, const O&) {
@@ -733,7 +733,7 @@ TEST(ParityOfWrongBackends, WhatComesAndGoesIsSaidTo) {
   };
   const verify::Parity report = parity_of(backend);
   ASSERT_FALSE(report.passed());
-  EXPECT_NE(report.table().find("a race, or a call leaves something to the next"), std::string::npos)
+  EXPECT_NE(report.table().find("a race, or a call leaves state to the next"), std::string::npos)
       << report.table();
 }
 
@@ -779,7 +779,7 @@ const OptionalSlip optional_slips[] = {
          FullBackend::One().shrink_backward(f, x, dh, g, dx, o);
        };
      },
-     {"shrink_backward", "dx", wrong, "dropout forgets first_token"}},
+     {"shrink_backward", "dx", wrong, "dropout ignores first_token"}},
     {"OnlyOneOfTheModulesThatShareAGradientOfA",
      [](FullBackend& b) {
        b.many.shrink_backward = [](Many<F> f, In x, Many<In> dh, Many<G> g, Out dx, O o) {

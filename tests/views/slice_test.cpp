@@ -1,4 +1,4 @@
-// How slices share the work of one half: all of it, once, in order.
+// How slices share the work of a stage: all of it, once, in order.
 #include <gtest/gtest.h>
 
 #include <tiedlora/views/slice.hpp>

@@ -75,12 +75,13 @@ TEST(Tokens, EmptyCuts) {
 TEST(Tokens, RefuseCutsOutside) {
   std::vector<int> memory = counted(12);
   const Tokens<int> tokens = {.data = memory.data(), .width = 4, .count = 3, .stride = 4};
-  expect_error([&] { (void)tokens.features(3, 2); }, {"features [3, 5) of tokens with 4 features"});
+  expect_error([&] { (void)tokens.features(3, 2); },
+               {"features [3, 5) do not exist: a token has 4 features"});
   expect_error([&] { (void)tokens.features(-1, 2); }, {"features [-1"});
   expect_error([&] { (void)tokens.features(1, -1); }, {"features [1, 0)"});
-  expect_error([&] { (void)tokens.tokens(2, 2); }, {"tokens [2, 4) of 3"});
+  expect_error([&] { (void)tokens.tokens(2, 2); }, {"tokens [2, 4) do not exist: the view has 3 tokens"});
   expect_error([&] { (void)tokens.tokens(-1, 1); }, {"tokens [-1"});
-  expect_error([&] { (void)tokens.tokens(0, 4); }, {"tokens [0, 4) of 3"});
+  expect_error([&] { (void)tokens.tokens(0, 4); }, {"tokens [0, 4) do not exist: the view has 3 tokens"});
 }
 
 TEST(Tokens, WritableTokensConvertToConstOnes) {

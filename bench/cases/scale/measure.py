@@ -3,7 +3,7 @@
     python3 bench/cases/scale/measure.py --program build/demo/bin/finetune --model model.gguf --data chat.jsonl
     sudo python3 bench/cases/scale/measure.py … --rate 100mbit     # two network namespaces, tc between them
 
-Contenders take turns, each with the same steps of the same batches: one process with one thread, one with two, two
+The configurations take turns, each with the same steps of the same batches: one process with one thread, one with two, two
 processes with one thread each, and these with MPI's own order of additions. Medians and quartiles of seconds a step
 over the rounds, and what two processes gain. With --rate, as root, the two run in network namespaces of their own and
 talk through a link of that rate (tc's words: 1gbit, 100mbit), as two machines would; what the exchange then adds to a

@@ -114,7 +114,7 @@ TEST(Record, NamesWhereJsonIsBroken) {
   expect_wrong("{", {"ends before its JSON does", "on one line"});
   expect_wrong(R"({"text": 1e999})", {"is not valid JSON"});
   expect_wrong(R"({"text": "a", "text": "b"})", {"has the name \"text\" twice"});
-  expect_wrong(std::string(200, '['), {"nests deeper"});
+  expect_wrong(std::string(200, '['), {"nested deeper"});
 }
 
 TEST(Record, NamesBytesThatAreNoText) {

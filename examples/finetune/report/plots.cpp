@@ -122,7 +122,7 @@ std::string loss_script(const Comparison& comparison) {
 
 namespace {
 
-/// Test loss against trained parameters: the picture that answers which scheme is best for a number of
+/// Test loss against trainable parameters: the picture that answers which scheme is best for a number of
 /// parameters.
 std::string parameters_script(const Comparison& comparison) {
   double fewest = 1e300, most = 1;
@@ -141,7 +141,7 @@ std::string parameters_script(const Comparison& comparison) {
   std::string body = fmt::format(
       "  unset label\n"
       "  set title 'after {} steps of fine-tuning; before them {:.3f}; {}'\n"
-      "  set xlabel 'trained parameters'\n"
+      "  set xlabel 'trainable parameters'\n"
       "  set ylabel 'loss on the task test split, bits per byte'\n"
       "  set logscale x\n"
       "  set format x '10^{{%T}}'\n"

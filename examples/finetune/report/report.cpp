@@ -19,8 +19,8 @@ std::string count_text(double count) {
                        : fmt::format("{:.2f} M", count / 1e6);
 }
 
-/// For each adapter that is not LoRA: does it beat the LoRA that comes nearest to it in trained numbers, be
-/// that fewer or more? Says so where it does not.
+/// For each adapter that is not LoRA: does it beat the LoRA that comes nearest to it in trainable parameters,
+/// fewer or more? Says so where it does not.
 std::string verdicts(const Comparison& comparison) {
   const auto loss = [&](const Contender& one) {
     return comparison.mean(one, [](const RunResult& run) { return run.task_loss; });
@@ -40,10 +40,10 @@ std::string verdicts(const Comparison& comparison) {
         rival = other;
     if (!rival || !std::isfinite(loss(*rival)) || !std::isfinite(loss(contender))) continue;
     const double difference = loss(*rival) - loss(contender);
-    text +=
-        fmt::format("{} {} {}, which trains {:.2g} times as many numbers: test loss {:.3f} against {:.3f}.\n",
-                    contender.label(), difference > 0 ? "beats" : "LOSES to", rival->label(),
-                    trained(*rival) / trained(contender), loss(contender), loss(*rival));
+    text += fmt::format(
+        "{} {} {}, which trains {:.2g} times as many parameters: test loss {:.3f} against {:.3f}.\n",
+        contender.label(), difference > 0 ? "beats" : "LOSES to", rival->label(),
+        trained(*rival) / trained(contender), loss(contender), loss(*rival));
   }
   return text;
 }
@@ -55,9 +55,9 @@ std::string result_table(const Comparison& comparison) {
     return std::isfinite(bits) ? fmt::format("{:.3f}", bits) : std::string("–");
   };
   std::string table =
-      fmt::format("{:<18}{:>10}{:>10}{:>20}{:>12}{:>20}{:>10}{:>12}{:>10}\n", "", "trained", "% of",
+      fmt::format("{:<18}{:>10}{:>10}{:>20}{:>12}{:>20}{:>10}{:>12}{:>10}\n", "", "trainable", "% of",
                   "task test loss", "LoRA's gain", "base text loss", "training", "kept for", "seconds");
-  table += fmt::format("{:<18}{:>10}{:>10}{:>20}{:>12}{:>20}{:>10}{:>12}{:>10}\n", "scheme", "numbers",
+  table += fmt::format("{:<18}{:>10}{:>10}{:>20}{:>12}{:>20}{:>10}{:>12}{:>10}\n", "scheme", "parameters",
                        "LoRA", "before → after", "kept", "before → after", "memory", "backward", "per step");
   for (const Contender& contender : comparison.contenders()) {
     const auto mean = [&](auto value) { return comparison.mean(contender, value); };
@@ -80,7 +80,7 @@ std::string result_table(const Comparison& comparison) {
   const std::size_t seeds = comparison.settings.seeds.size();
   table += verdicts(comparison);
   table += fmt::format(
-      "Losses in bits per byte, lower is better. LoRA: {} ({} numbers).\n"
+      "Losses in bits per byte, lower is better. LoRA: {} ({} parameters).\n"
       "Training memory: parameters, gradients and AdamW's state, in float32; the frozen base model comes on "
       "top.\n"
       "{} pre-training and {} fine-tuning steps of {} x {} bytes, same data in the same order for all.\n",

@@ -1,4 +1,4 @@
-// The files a comparison leaves: metrics.csv, summary.csv, summary.json and the trained numbers.
+// The files a comparison leaves: metrics.csv, summary.csv, summary.json and the trained adapters.
 #pragma once
 
 #include <algorithm>   // find

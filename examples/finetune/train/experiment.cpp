@@ -25,7 +25,7 @@ nlohmann::ordered_json to_json(const llama::Config& model) {
 }
 
 /// Everything the base's weights depend on. With steps that follow from --minutes it is the minutes that
-/// count: the number of steps differs a little from run to run, and a base should not be made anew for that.
+/// count: the number of steps differs a little from run to run, and a base should not be made again for that.
 nlohmann::ordered_json base_key(const Settings& settings, const TextData& data) {
   nlohmann::ordered_json key = {{"format", 1},
                                 {"model", to_json(settings.model)},
@@ -68,10 +68,10 @@ Base obtain_base(Model& model, const Settings& settings, const TextData& data, s
     if (const auto notes = cache.load(base.weights.values(), problem)) {
       base.from_cache = true;
       base.steps = notes->value("steps", std::int64_t{0});
-      fmt::print("Base model read from {} ({} steps; delete the file to pre-train anew)\n",
+      fmt::print("Base model read from {} ({} steps; delete the file to pre-train again)\n",
                  cache.path().string(), base.steps);
     } else if (!problem.empty()) {
-      fmt::print("{} is damaged ({}): made anew\n", cache.path().string(), escaped(problem));
+      fmt::print("{} is damaged ({}): made again\n", cache.path().string(), escaped(problem));
     }
   });
   base.from_cache = processes.from_first(base.from_cache);

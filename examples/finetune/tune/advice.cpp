@@ -132,13 +132,13 @@ std::string advice(std::span<const Candidate> candidates, std::span<const double
   std::sort(finalists.begin(), finalists.end(), is_smaller);
   const Candidate* choice = finalists.front();
   std::string text =
-      fmt::format("Take {} ({} numbers, loss {:.4f})", choice->name, choice->trained, choice->loss);
+      fmt::format("Take {} ({} parameters, loss {:.4f})", choice->name, choice->trained, choice->loss);
   std::string thin;
   for (std::size_t i = 1; i < finalists.size(); ++i) {
     const Candidate& larger = *finalists[i];
     const PairedDifference gain = paired_difference(*choice, larger, weights);
     if (gain.is_clear() && gain.mean > 0) {
-      text += fmt::format(", or {} if {} numbers are not too many ({:.4f}: {:.4f} ± {:.4f} better)",
+      text += fmt::format(", or {} if {} parameters are not too many ({:.4f}: {:.4f} ± {:.4f} better)",
                           larger.name, larger.trained, larger.loss, gain.mean, 2 * gain.error);
       choice = &larger;
     } else if (!gain.is_clear()) {
@@ -147,7 +147,7 @@ std::string advice(std::span<const Candidate> candidates, std::span<const double
           "not tell apart.",
           choice->name, larger.name, gain.mean, 2 * gain.error, weights.size());
     } else {
-      thin += fmt::format(" {} has {} numbers and is worse.", larger.name,
+      thin += fmt::format(" {} has {} parameters and is worse.", larger.name,
                           larger.trained > choice->trained ? "more" : "as many");
     }
   }

@@ -57,8 +57,8 @@ TEST(Candidates, OfEqualSizesTheBetterIsTaken) {
                   good = candidate("lora:1:0.01", 10, {1.0, 1.1, 0.9, 1.01});
   for (const std::vector<Candidate>& all : {std::vector{bad, good}, std::vector{good, bad}}) {
     const std::string text = advice(all, weights);
-    EXPECT_NE(text.find("Take lora:1:0.01 (10 numbers, loss 1.0025)."), text.npos) << text;
-    EXPECT_NE(text.find("lora:1:1 has as many numbers and is worse"), text.npos) << text;
+    EXPECT_NE(text.find("Take lora:1:0.01 (10 parameters, loss 1.0025)."), text.npos) << text;
+    EXPECT_NE(text.find("lora:1:1 has as many parameters and is worse"), text.npos) << text;
   }
 }
 
@@ -80,8 +80,8 @@ TEST(Candidates, AreRecommendedWhereTheEvidenceIsClear) {
       candidate("small", 10, {2.0, 2.1, 1.9, 2.0}), candidate("large", 1000, {1.0, 1.1, 0.9, 1.01}),
       candidate("noisy", 2000, {0.1, 1.9, 1.0, 0.9}), candidate("dropped", 50, {0.1, 0.1, 0.1, 0.1}, 3)};
   const std::string text = advice(all, weights);
-  EXPECT_NE(text.find("Take small (10 numbers"), std::string::npos) << text;
-  EXPECT_NE(text.find("or large if 1000 numbers"), std::string::npos) << text;
+  EXPECT_NE(text.find("Take small (10 parameters"), std::string::npos) << text;
+  EXPECT_NE(text.find("or large if 1000 parameters"), std::string::npos) << text;
   EXPECT_NE(text.find("large and noisy differ by"), std::string::npos) << text;
   EXPECT_EQ(text.find("dropped"), std::string::npos) << text;
   EXPECT_NE(text.find("4 validation examples are few"), std::string::npos) << text;

@@ -62,7 +62,7 @@ TEST_F(TuneTest, AComparisonThatGoesOnComesToTheSame) {
   EXPECT_EQ(read_file(path("whole/result.txt")), result);
   EXPECT_EQ(plan("whole")["rounds"][1], second);
 
-  // And a new comparison begins at its begin, though there are checkpoints.
+  // And a new comparison begins at its beginning, though there are checkpoints.
   Arguments anew = arguments;
   anew.pop_back();
   std::filesystem::remove(path("whole/plan.json"));

@@ -108,7 +108,7 @@ std::string card(const std::filesystem::path& folder, const TuneBase& base, cons
       base.file().is_gguf() ? model : shell_quoted(o.model.path.filename().string() + ".gguf");
   std::string text = fmt::format(
       "# Adapter for {}\n\n"
-      "A {} adapter of rank {} on {}: {} trained numbers.\n\n"
+      "A {} adapter of rank {} on {}: {} trainable parameters.\n\n"
       "| | |\n|---|---|\n"
       "| base | {} ({}, {}) |\n"
       "| data | {}; {} examples, {} tokens, {} counted; hash {:016x} |\n"

@@ -56,7 +56,8 @@ void check_memory(const MemoryEstimate& estimate, const TrainOptions& o, int her
 void say_adapter(const TuneOptions& tune, const tiedlora::Layout& layout) {
   const Rates rates = rates_of(tune);
   fmt::print(
-      "Adapter: {} of rank {} on {} modules, {} trained numbers ({} in LoRA of that rank); rate {:g}{}{}\n",
+      "Adapter: {} of rank {} on {} modules, {} trainable parameters ({} in LoRA of that rank); rate "
+      "{:g}{}{}\n",
       tune.scheme, tune.rank, layout.size(), layout.trainable_count(),
       tiedlora::Layout(layout.modules(), tiedlora::schemes::lora(), tune.rank).trainable_count(), rates.rate,
       tune.b_rate ? fmt::format(" for A, {:g} for B", *tune.b_rate) : std::string(),

@@ -15,7 +15,7 @@ enum class FolderOf { train, compare };
 std::filesystem::path checkpoint_path(const std::filesystem::path& folder);
 std::filesystem::path plan_path(const std::filesystem::path& folder);
 
-/// "to start anew, remove A and B, or give another --out": what of a folder stands in the way of a new run.
+/// "to start over, remove A and B, or give another --out": what of a folder stands in the way of a new run.
 std::string start_anew(const std::filesystem::path& folder, FolderOf kind);
 
 /// Throws std::runtime_error, with what to do, for a folder that a new run would overwrite, that has nothing

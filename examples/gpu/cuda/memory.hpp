@@ -82,8 +82,7 @@ class Room {
     if (static_cast<std::size_t>(sums) > sums_.size() ||
         static_cast<std::size_t>(tickets) > tickets_.size()) {
       if (is_capturing(stream))
-        throw std::runtime_error(
-            "CUDA: the workspace cannot grow inside of a graph; run the step once before");
+        throw std::runtime_error("CUDA: the workspace cannot grow inside a graph; run the step once before");
       const auto larger = [](std::size_t size, Index wanted) {
         return std::max(2 * size, static_cast<std::size_t>(wanted));
       };

@@ -1,4 +1,4 @@
-// The numbers of an adapter: owned (Adapter), wrapped (AdapterView), and their gradients.
+// The parameters of an adapter: owned (Adapter), wrapped (AdapterView), and their gradients.
 #pragma once
 
 #include <algorithm>         // copy, fill, transform
@@ -22,8 +22,8 @@
 
 TIEDLORA_BEGIN_NAMESPACE
 
-/// An adapter in memory of the caller's: a mapped file, pinned memory, a tenant's slot. P may be const. Holds
-/// no numbers.
+/// An adapter in the caller's memory: a mapped file, pinned memory, a tenant's slot. P may be const. Owns no
+/// memory.
 template <class P>
 class AdapterView {
  public:
@@ -35,12 +35,12 @@ class AdapterView {
     if (static_cast<Index>(trainable.size()) != layout_.trainable_count() ||
         static_cast<Index>(frozen.size()) != layout_.frozen_count())
       detail::fail(detail::message("an adapter of this layout has ", layout_.trainable_count(),
-                                   " trained and ", layout_.frozen_count(),
-                                   " frozen numbers, but the arrays given hold ", trainable.size(), " and ",
-                                   frozen.size()));
+                                   " trainable and ", layout_.frozen_count(),
+                                   " frozen parameters, but the arrays given hold ", trainable.size(),
+                                   " and ", frozen.size()));
   }
 
-  /// Where each number is; the trained numbers, in layout order; the frozen ones.
+  /// Where each parameter is; the trainable parameters, in layout order; the frozen ones.
   const Layout& layout() const { return layout_; }
   std::span<P> trainable() const { return trainable_; }
   std::span<const Scalar> frozen() const { return frozen_; }
@@ -60,23 +60,23 @@ class AdapterView {
   std::span<const Scalar> frozen_;
 };
 
-/// An adapter that owns its numbers: one flat array of trained and one of frozen ones, 64-byte aligned, zero
-/// until initialized or filled. Copies are deep, except for a frozen array that is shared: that one is
-/// read-only. Views (spans, maps, Factors) stay valid across a move and die with the adapter; what was moved
-/// from may be assigned to, and any other use of its numbers is an Error.
+/// An adapter that owns its parameters: one flat array of trainable and one of frozen ones, 64-byte aligned,
+/// zero until initialised or filled. Copies are deep, except that a shared frozen array stays shared and
+/// read-only. Views (spans, maps, Factors) stay valid across a move and die with the adapter. An adapter that
+/// was moved from may be assigned to; any other use of its parameters is an Error.
 template <class P>
 class Adapter {
  public:
   using Scalar = P;
 
-  /// All numbers zero.
+  /// All parameters zero.
   explicit Adapter(Layout layout)
       : layout_(std::move(layout)),
         trainable_(layout_.trainable_count()),
         frozen_(std::make_shared<AlignedArray<P>>(layout_.frozen_count())) {}
 
-  /// With a frozen array that others use too: many tenants over one A, B. Throws Error if its length is not
-  /// the layout's.
+  /// With a frozen array that other adapters use too: many tenants over one A, B. Throws Error if its length
+  /// is not the layout's.
   Adapter(Layout layout, std::shared_ptr<const AlignedArray<P>> shared_frozen)
       : layout_(std::move(layout)),
         trainable_(layout_.trainable_count()),
@@ -84,10 +84,10 @@ class Adapter {
     const Index size = shared_frozen_ ? shared_frozen_->size() : 0;
     if (!shared_frozen_ || size != layout_.frozen_count())
       detail::fail(detail::message("an adapter of this layout has ", layout_.frozen_count(),
-                                   " frozen numbers, but the array to share holds ", size));
+                                   " frozen parameters, but the array to share holds ", size));
   }
 
-  /// With numbers that are there already, in layout order. Throws Error if there are more or fewer of them.
+  /// With existing parameters, in layout order. Throws Error if their number is not the layout's.
   Adapter(Layout layout, AlignedArray<P> trainable, AlignedArray<P> frozen)
       : layout_(std::move(layout)),
         trainable_(std::move(trainable)),
@@ -112,29 +112,29 @@ class Adapter {
   }
   ~Adapter() = default;
 
-  /// Where each number is; the trained numbers, in layout order; the frozen ones. What was moved from has
-  /// only the layout: the others throw Error.
+  /// Where each parameter is; the trainable parameters, in layout order; the frozen ones. After a move only
+  /// the layout is left: the others throw Error.
   const Layout& layout() const { return layout_; }
   std::span<P> trainable() { return require_numbers(), trainable_.span(); }
   std::span<const P> trainable() const { return require_numbers(), trainable_.span(); }
   std::span<const P> frozen() const { return frozen_array().span(); }
-  /// Whether its numbers were moved away.
+  /// Whether it was moved from.
   bool is_moved_from() const { return !frozen_ && !shared_frozen_; }
 
-  /// Starts every factor as the scheme asks, the same bits on every compiler. A shared frozen array is left
-  /// as it is. Throws Error for a scheme that cannot learn or whose ΔW would not be zero.
+  /// Initialises every factor as the scheme says, with the same bits on every compiler. A shared frozen array
+  /// is left as it is. Throws Error for a scheme that cannot learn or whose ΔW would not start at zero.
   void initialize(std::uint64_t seed) {
     detail::initialize<P>(layout_, seed, trainable(), frozen_ ? frozen_->span() : std::span<P>());
     seed_ = seed;
   }
 
-  /// The seed it was last initialized with, if it was. Files keep the frozen factors that still equal it as a
-  /// seed.
+  /// The seed of the last initialisation, if any. Files store frozen factors that still equal what it gives
+  /// as the seed alone.
   std::optional<std::uint64_t> seed() const { return seed_; }
-  /// For numbers that were initialized elsewhere.
+  /// For parameters that were initialised elsewhere.
   void set_seed(std::uint64_t seed) { seed_ = seed; }
 
-  /// The frozen array, to give to further adapters. From now on it is read-only here too.
+  /// The frozen array, to be shared with other adapters. From then on it is read-only here too.
   std::shared_ptr<const AlignedArray<P>> share_frozen() {
     require_numbers();
     if (frozen_) shared_frozen_ = std::move(frozen_);
@@ -148,8 +148,8 @@ class Adapter {
   }
 
   /// Eigen maps of module m's factors: A r×in, B out×r, u r, v out; empty where absent. Writing through one
-  /// changes every module that shares it. From a non-const adapter they are writable, and a shared frozen
-  /// factor is an Error: read it through std::as_const.
+  /// changes every module that shares the factor. From a non-const adapter they are writable, and a shared
+  /// frozen factor is an Error: read it through std::as_const.
   auto A(Index m) const { return map_A(factors(m)); }
   auto B(Index m) const { return map_B(factors(m)); }
   auto u(Index m) const { return map_u(factors(m)); }
@@ -159,10 +159,10 @@ class Adapter {
   auto u(Index m) { return map_u(writable_factors(FactorId::u, m)); }
   auto v(Index m) { return map_v(writable_factors(FactorId::v, m)); }
 
-  /// The same numbers as a view, which must not outlive the adapter.
+  /// The same parameters as a view, which must not outlive the adapter.
   AdapterView<const P> view() const { return {layout_, trainable(), frozen()}; }
 
-  /// The same adapter with numbers of another type, each rounded once. Shares nothing.
+  /// The same adapter with parameters of another type, each rounded once. Shares nothing.
   template <class Q>
   Adapter<Q> cast() const {
     const auto convert = [](const P& value) { return static_cast<Q>(value); };
@@ -179,7 +179,7 @@ class Adapter {
   friend class Adapter;
 
   void require_numbers() const {
-    if (is_moved_from()) detail::fail("this adapter has no numbers any more: it was moved from");
+    if (is_moved_from()) detail::fail("this adapter was moved from and is empty");
   }
   const AlignedArray<P>& frozen_array() const {
     require_numbers();
@@ -198,13 +198,13 @@ class Adapter {
   Layout layout_;
   std::optional<std::uint64_t> seed_;
   AlignedArray<P> trainable_;
-  // Exactly one of the two is set; none where the numbers were moved away.
+  // Exactly one of the two is set; after a move, neither.
   std::shared_ptr<AlignedArray<P>> frozen_;
   std::shared_ptr<const AlignedArray<P>> shared_frozen_;
 };
 
-/// Gradients of an adapter's trained numbers, in the same order; backward adds to them. G is the accumulator
-/// type: float beside narrow parameters.
+/// Gradients of an adapter's trainable parameters, in the same order; backward adds to them. G is the
+/// accumulator type: float beside narrow parameters.
 template <class G>
 class Gradients {
  public:
@@ -217,12 +217,12 @@ class Gradients {
   explicit Gradients(Layout layout)
       : layout_(std::move(layout)), values_(layout_.trainable_count(), PageQuarter::third) {}
 
-  /// The adapter's layout, whose trained part is that of the gradients.
+  /// The adapter's layout; gradients are in the order of its trainable array.
   const Layout& layout() const { return layout_; }
-  /// Throws Error where they were moved away, as everything that needs them does.
+  /// Throws Error after a move, as does everything that needs the values.
   std::span<G> values() { return require_numbers(), values_.span(); }
   std::span<const G> values() const { return require_numbers(), values_.span(); }
-  /// Before the next step's first backward.
+  /// To be called before the next step's first backward.
   void set_zero() { std::fill(values_.begin(), values_.end(), G(0)); }
 
   /// Adds those of another thread or replica. Throws Error if their layouts differ.
@@ -249,14 +249,14 @@ class Gradients {
  private:
   void require_numbers() const {
     if (values_.size() != layout_.trainable_count())
-      detail::fail("these gradients have no numbers any more: they were moved from");
+      detail::fail("these gradients were moved from and are empty");
   }
 
   Layout layout_;
   AlignedArray<G> values_;
 };
 
-/// Gradients in memory of the caller's, one number for each trained one. Holds no numbers.
+/// Gradients in the caller's memory, one value for each trainable parameter. Owns no memory.
 template <class G>
 class GradientsView {
  public:
@@ -269,11 +269,11 @@ class GradientsView {
   /// In layout order. Throws Error if the length is not the layout's count.
   GradientsView(Layout layout, std::span<G> values) : layout_(std::move(layout)), values_(values) {
     if (static_cast<Index>(values.size()) != layout_.trainable_count())
-      detail::fail("gradients of this layout are ", layout_.trainable_count(),
-                   " numbers, but the array given holds ", values.size());
+      detail::fail("gradients of this layout have ", layout_.trainable_count(),
+                   " values, but the array given holds ", values.size());
   }
 
-  /// The adapter's layout, and the numbers in its order.
+  /// The adapter's layout, and the values in its order.
   const Layout& layout() const { return layout_; }
   std::span<G> values() const { return values_; }
   /// Where backward of module m writes, and the same as Eigen maps; null or empty where a factor is not

@@ -16,26 +16,26 @@
 TIEDLORA_BEGIN_NAMESPACE
 
 /// Where in a page of 4096 bytes an array of 32 KB or more begins. Allocators put all large blocks at the
-/// start of one. Rows of 1024 floats or a multiple are then at one place of the page in factors, gradients
-/// and activations alike, share one set of the first cache, and a load waits for a store before it that it is
-/// not concerned with: backward of few tokens takes up to 1.3 times as long. So factors take the second
-/// quarter, gradients the third; activations, which come from elsewhere, have the first.
+/// start of one. Rows of 1024 floats or a multiple of that then have the same offset in factors, gradients
+/// and activations, share one set of L1, and 4K aliasing makes loads wait for unrelated stores: backward of
+/// few tokens takes up to 1.3 times as long. So factors take the second quarter and gradients the third;
+/// activations, which come from elsewhere, have the first.
 enum class PageQuarter : unsigned char { first, second, third, fourth };
 
 /// An array of a fixed size, zero at first. Copies are deep; a move keeps pointers into it valid.
 template <class T>
 class AlignedArray {
  public:
-  static constexpr std::size_t alignment = 64;  ///< of the first number, in bytes: a cache line
+  static constexpr std::size_t alignment = 64;  ///< of the first element, in bytes: a cache line
   static_assert(alignof(T) <= alignment);
 
   AlignedArray() = default;
-  /// `size` zeros. Throws Error for a negative size or one that no memory can hold.
+  /// `size` zeros. Throws Error if the size is negative or does not fit in the address space.
   explicit AlignedArray(Index size, PageQuarter quarter = PageQuarter::second) : quarter_(quarter) {
     allocate(size);
     std::uninitialized_fill_n(data_, static_cast<std::size_t>(size_), T(0));
   }
-  /// Not zero but whatever the memory holds, to be written before it is read: for those who fill it at once.
+  /// Not set to zero: for callers who write every element before they read it.
   static AlignedArray for_overwrite(Index size, PageQuarter quarter = PageQuarter::second) {
     AlignedArray array;
     array.quarter_ = quarter;
@@ -64,7 +64,7 @@ class AlignedArray {
     ::operator delete(block_, std::align_val_t(alignment));
   }
 
-  /// The numbers: a pointer, how many, iterators, spans.
+  /// The elements: a pointer, how many, iterators, spans.
   T* data() { return data_; }
   const T* data() const { return data_; }
   Index size() const { return size_; }
@@ -78,7 +78,7 @@ class AlignedArray {
  private:
   void allocate(Index size) {
     if (size < 0 || size > std::numeric_limits<Index>::max() / static_cast<Index>(sizeof(T)))
-      detail::fail(detail::message("an array of ", size, " numbers does not fit the address space"));
+      detail::fail(detail::message("an array of ", size, " elements does not fit in the address space"));
     if (size == 0) return;
     size_ = size;
     constexpr std::size_t page = 4096, large = 8 * page;

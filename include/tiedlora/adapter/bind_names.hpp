@@ -1,4 +1,4 @@
-// From an engine's own names of its weights to the modules of an adapter, once at load time.
+// From an engine's own names for its weights to the modules of an adapter, once at load time.
 #pragma once
 
 #include <algorithm>      // min
@@ -42,9 +42,9 @@ inline std::vector<std::string> engine_names_of(const std::string& module, const
 }  // namespace detail
 
 /// For each of the engine's names the index of the module that adapts it, or -1. A name may end in ".weight".
-/// The map (names::llama(), names::gpt2() or one's own) says what the engine calls a module; an engine that
-/// uses the modules' own names needs none. Each module of rank > 0 must land, on a name of its own: a Failure
-/// lists those that do not, with some of the engine's names beside them.
+/// The map (names::llama(), names::gpt2() or your own) says what the engine calls a module; an engine that
+/// uses the modules' own names needs none. Each module of rank > 0 must match a name of its own; otherwise a
+/// Failure lists those that do not, with some of the engine's names.
 inline Result<std::vector<Index>> try_bind_names(const Layout& layout,
                                                  std::span<const std::string> engine_names,
                                                  const NameMap& map = {}) {
@@ -54,7 +54,8 @@ inline Result<std::vector<Index>> try_bind_names(const Layout& layout,
     std::string_view name = engine_names[n];
     if (name.ends_with(".weight")) name.remove_suffix(std::string_view(".weight").size());
     if (!places.try_emplace(name, n).second)
-      return Failure{message("the engine names ", detail::in_quotes(name), " twice; give each weight once")};
+      return Failure{
+          message("the engine's list has ", detail::in_quotes(name), " twice; list each weight once")};
   }
   std::vector<Index> module_of(engine_names.size(), -1);
   std::vector<std::string> homeless;
@@ -75,7 +76,7 @@ inline Result<std::vector<Index>> try_bind_names(const Layout& layout,
       return Failure{message("modules ", detail::in_quotes(layout.modules()[other].name), " and ",
                              detail::in_quotes(module), " both adapt the engine's ",
                              detail::in_quotes(engine_names[place->second]),
-                             "; give each a rule of its own in the name map")};
+                             "; give each its own rule in the name map")};
     other = m;
   }
   if (!homeless.empty())
@@ -88,7 +89,7 @@ inline Result<std::vector<Index>> try_bind_names(const Layout& layout,
   return module_of;
 }
 
-/// The same, thrown as Error.
+/// The same, but throws Error.
 inline std::vector<Index> bind_names(const Layout& layout, std::span<const std::string> engine_names,
                                      const NameMap& map = {}) {
   return detail::value_or_fail(try_bind_names(layout, engine_names, map));

@@ -43,7 +43,7 @@ Factors<P> place_factors(const Layout& layout, Index m, P* trainable, P* frozen)
 
 }  // namespace detail
 
-/// The factors of module m in arrays of layout.trainable_count() and layout.frozen_count() numbers, wherever
+/// The factors of module m in arrays of layout.trainable_count() and layout.frozen_count() values, wherever
 /// these are. Throws Error if there is no module m.
 template <class P>
 Factors<const P> factors_at(const Layout& layout, Index m, const P* trainable,
@@ -51,7 +51,7 @@ Factors<const P> factors_at(const Layout& layout, Index m, const P* trainable,
   return detail::place_factors<const P>(layout, m, trainable, frozen);
 }
 
-/// The gradients of module m in an array of layout.trainable_count() numbers; null where a factor is not
+/// The gradients of module m in an array of layout.trainable_count() values; null where a factor is not
 /// trained. Throws Error if there is no module m.
 template <class G>
 Factors<G> gradients_at(const Layout& layout, Index m, G* gradients) {

@@ -18,7 +18,7 @@ TIEDLORA_BEGIN_NAMESPACE
 namespace detail {
 inline constexpr std::uint64_t fingerprint_version = 1;
 
-/// The type of the numbers, as safetensors calls it.
+/// The type of the parameters, as safetensors calls it.
 template <class T>
 constexpr std::string_view type_name() {
   static_assert(std::is_same_v<T, float> || std::is_same_v<T, double> || is_narrow<T>,
@@ -50,15 +50,15 @@ void add_numbers(Xxh64& hash, std::span<const T> numbers) {
 
 }  // namespace detail
 
-/// A stable identity of an Adapter or AdapterView: XXH64, seed 0, of what it computes and with which numbers,
-/// the same on every platform and instruction set, changed by any bit. Integers and doubles are 8 bytes, the
-/// lowest first; a text is its length and its bytes. In this order:
+/// A stable identity of an Adapter or AdapterView: XXH64, seed 0, of what it computes and with which
+/// parameters: the same on every platform and instruction set, changed by any bit. Integers and doubles are 8
+/// bytes, little-endian; a string is its length and its bytes. In this order:
 /// - 1, the version of this definition;
-/// - "F32", "F64", "F16" or "BF16", the type of the numbers, so that a cast has another fingerprint;
+/// - "F32", "F64", "F16" or "BF16", the type of the parameters, so that a cast has another fingerprint;
 /// - for A, B, v and u: present (0 or 1), trained (0 or 1), Tying::layers, Across as a number; four zeros
 ///   where the factor is absent;
 /// - the number of modules, and for each: name, layer, kind, input, in_features, out_features, rank, scaling;
-/// - the number of trained numbers, and these; the number of frozen numbers, and these; in layout order.
+/// - the number of trainable parameters, and these; the number of frozen ones, and these; in layout order.
 ///
 /// How factors were initialised does not enter: a frozen factor that a file keeps as a seed counts by its
 /// values.
@@ -97,8 +97,8 @@ struct ActiveAdapter {
 };
 
 /// What to add to the key of a prompt cache, so that no request reads what was computed under other adapters.
-/// Whatever the order of the uses; the same adapter twice is not the same as once. A scale of 0 is no use. 0
-/// without any.
+/// Independent of the order of the uses; the same adapter twice differs from once. A use of scale 0 does not
+/// count. 0 without uses.
 inline std::uint64_t cache_key(std::span<const ActiveAdapter> uses) {
   std::uint64_t sum = 0, count = 0;
   for (const ActiveAdapter& use : uses) {

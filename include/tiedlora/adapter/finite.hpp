@@ -26,8 +26,8 @@ namespace detail {
 template <class P>
 inline constexpr bool has_float_bits = std::is_same_v<P, double> || std::is_same_v<P, float> || is_narrow<P>;
 
-/// A type's bits. Of a number that is not finite the exponent is all ones: then, and only then, adding one to
-/// it carries into the bit of the sign.
+/// A type's bits. The exponent of a number that is not finite is all ones: then, and only then, adding one to
+/// it carries into the sign bit.
 template <class P>
 struct FloatBits {
   static_assert(has_float_bits<P>);
@@ -45,7 +45,7 @@ struct FloatBits {
   }
 };
 
-/// Of bytes that hold numbers of type P one after the other, at any alignment.
+/// The bytes hold numbers of type P one after the other, at any alignment.
 template <class P>
 bool all_finite(std::span<const std::byte> bytes) {
   using Bits = typename FloatBits<P>::Bits;
@@ -86,7 +86,7 @@ std::optional<NotFinite> find_not_finite(std::span<const std::byte> bytes) {
 
 }  // namespace detail
 
-/// Nothing where all are finite. P is float, double, half or bfloat16.
+/// Nothing if all are finite. P is float, double, half or bfloat16.
 template <class P>
 std::optional<NotFinite> find_not_finite(std::span<const P> numbers) {
   return detail::find_not_finite<P>(std::as_bytes(numbers));

@@ -22,9 +22,8 @@
 
 TIEDLORA_BEGIN_NAMESPACE
 
-/// A fused layer and the layers whose outputs stand in it one after the other, by name; '*' stands for a
-/// number, as in NameRule: {.fused = "model.layers.*.self_attn.qkv_proj", .parts =
-/// {"model.layers.*.self_attn.q_proj", …}}.
+/// A fused layer and the layers whose outputs it concatenates, by name; '*' stands for a number, as in
+/// NameRule: {.fused = "model.layers.*.self_attn.qkv_proj", .parts = {"model.layers.*.self_attn.q_proj", …}}.
 struct Fusion {
   std::string fused = {};                ///< name of the fused layer
   std::vector<std::string> parts = {};   ///< names of the layers in it, in the order of their outputs
@@ -65,9 +64,9 @@ struct Dense {
   std::vector<Acc> A = {}, B = {}, u = {}, v = {};  // u, v empty: absent
 };
 
-/// The factors of a regrouped module under the adapter's own scheme: A and u of its parts, which must have
-/// them and the scaling in common, B and v one part's behind the other's (docs/mathematics.md, E26). Nothing
-/// where they have not.
+/// The factors of a regrouped module under the adapter's own scheme: A and u of its parts, which must share
+/// them and the scaling; B and v of the parts concatenated (docs/mathematics.md, E26). Nothing if they do not
+/// share them.
 template <class Acc, class Source>
 std::optional<Dense<Acc>> try_same_form(const Source& adapter, const std::vector<RowsOf>& rows) {
   const auto first = adapter.factors(rows.front().module);
@@ -91,8 +90,8 @@ std::optional<Dense<Acc>> try_same_form(const Source& adapter, const std::vector
   return result;
 }
 
-/// The same as plain LoRA of scaling 1: the ranks of parts with the same A are one, those of others stand
-/// side by side, B = s · diag(v) B diag(u) of a part in its rows and zero in the others (docs/mathematics.md,
+/// The same as plain LoRA of scaling 1: parts with the same A share their ranks, those of the others are
+/// concatenated, B = s · diag(v) B diag(u) of a part in its rows and zero in the others (docs/mathematics.md,
 /// E27).
 template <class Acc, class Source>
 Dense<Acc> as_lora(const Source& adapter, const std::vector<RowsOf>& rows) {
@@ -195,17 +194,17 @@ inline std::string shared_input(const Module& fused) {
 
 }  // namespace detail
 
-/// The adapter for an engine in which these layers are fused, the same function. Where the parts of every
-/// fused layer share A and u (Tied-LoRA with one input label, lora_fused) and the scheme can say it, the
-/// scheme and the rank stay and every number is copied; else the result is plain LoRA in which the ranks of
-/// parts with different A stand side by side, exact but for rounding s · v · B · u. In the accumulator type.
-/// Throws Error, naming the module, where a part is missing, where parts differ in layer or in_features, and
-/// where a fusion fits no module.
+/// The adapter for an engine in which these layers are fused; the same function. Where the parts of every
+/// fused layer share A and u (Tied-LoRA with one input label, lora_fused) and the scheme can express it, the
+/// scheme and the rank stay and every value is copied. Otherwise the result is plain LoRA that concatenates
+/// the ranks of parts with different A, exact except for rounding s · v · B · u. In the accumulator type.
+/// Throws Error, naming the module, if a part is missing, if parts differ in layer or in_features, or if the
+/// fusion matches no module.
 template <class Source>
 auto fuse(const Source& adapter, const Fusion& fusion) {
   using namespace detail;
   const ModuleList& modules = adapter.layout().modules();
-  if (fusion.parts.empty()) fail("fuse needs the parts of the fused layer");
+  if (fusion.parts.empty()) fail("fuse was given no parts: fusion.parts names the modules to fuse");
   Regrouping result;
   std::vector<bool> is_part(static_cast<std::size_t>(modules.size()), false);
   bool fits = false;
@@ -251,9 +250,9 @@ auto fuse(const Source& adapter, const Fusion& fusion) {
   return regroup(adapter, result);
 }
 
-/// The adapter for an engine in which these layers are apart, the same function: each part takes its rows of
-/// B and v, and A and u are shared, if the scheme shares them by input. In the accumulator type; otherwise as
-/// fuse. Throws Error, naming the module, where the parts' out_features do not add up to the fused layer's.
+/// The adapter for an engine in which these layers are separate; the same function: each part takes its rows
+/// of B and v, and A and u are shared if the scheme shares them by input. In the accumulator type; otherwise
+/// as fuse. Throws Error, naming the module, if the parts' out_features do not add up to the fused layer's.
 template <class Source>
 auto split(const Source& adapter, const Fusion& fusion) {
   using namespace detail;

@@ -1,4 +1,4 @@
-// How an adapter starts, and which starts are refused: docs/mathematics.md, E33 and E34.
+// How an adapter is initialised, and which schemes are refused: docs/mathematics.md, E33 and E34.
 #pragma once
 
 #include <cmath>    // sqrt
@@ -14,8 +14,8 @@
 
 TIEDLORA_BEGIN_NAMESPACE
 
-/// A Failure unless an adapter that starts so can be trained: something is trained, no frozen factor is zero,
-/// and at most one factor is zero (the gradient of every factor is a product of all others:
+/// A Failure unless an adapter initialised like this can be trained: some factor is trained, no frozen factor
+/// is zero, and at most one factor is zero (the gradient of each factor is a product of all the others:
 /// docs/mathematics.md, E33).
 inline Status try_require_trainable(const Scheme& scheme) {
   int trained = 0, zeros = 0;
@@ -31,18 +31,18 @@ inline Status try_require_trainable(const Scheme& scheme) {
   if (trained == 0) return Failure{"this scheme cannot learn: it trains no factor"};
   if (zeros > 1)
     return Failure{
-        "this scheme cannot learn: two of its factors start at zero, so every gradient is zero; start one of "
-        "them otherwise"};
+        "this scheme cannot learn: two of its factors start at zero, so every gradient is zero; initialise "
+        "one of them differently"};
   return success();
 }
 
-/// The same, thrown as Error.
+/// The same, but throws Error.
 inline void require_trainable(const Scheme& scheme) {
   (void)detail::value_or_fail(try_require_trainable(scheme));
 }
 
-/// Throws Error unless the adapter's ΔW is zero at the start: one factor must be. Schemes with given factors
-/// pass: what they start as is their giver's choice.
+/// Throws Error unless the adapter's ΔW starts at zero, for which one factor must. Schemes with given factors
+/// pass: what these hold is the caller's choice.
 inline void require_zero_start(const Scheme& scheme) {
   bool zero = false;
   for (const FactorId id : all_factors)
@@ -90,7 +90,7 @@ void fill_group(const Layout::Group& group, FactorId id, const Init& init, std::
   }
 }
 
-/// Sets one factor, of an init that has numbers (all but given), in the flat array in which it stands.
+/// Fills one factor in its flat array, by any init but given.
 template <class P>
 void fill_factor(const Layout& layout, FactorId id, std::uint64_t seed, P* array) {
   const Init& init = layout.scheme().find(id)->init;
@@ -100,8 +100,7 @@ void fill_factor(const Layout& layout, FactorId id, std::uint64_t seed, P* array
     fill_group(group, id, init, random_key(seed, id, g++), array + group.offset);
 }
 
-/// Sets the trained numbers and, where `frozen` is not empty, the frozen ones to the start that the scheme
-/// asks for.
+/// Initialises the trainable parameters and, if `frozen` is not empty, the frozen ones as the scheme says.
 template <class P>
 void initialize(const Layout& layout, std::uint64_t seed, std::span<P> trainable, std::span<P> frozen) {
   require_trainable(layout.scheme());
@@ -114,11 +113,12 @@ void initialize(const Layout& layout, std::uint64_t seed, std::span<P> trainable
     const Factor* factor = layout.scheme().find(id);
     if (!factor || !array_of(*factor)) continue;
     if (factor->init.kind == Init::Kind::given)
-      fail(message("factor ", to_string(id),
-                   " of this scheme is given: load it or share the frozen array that holds it; "
-                   "initialize has no numbers for it"));
+      fail(message(
+          "factor ", to_string(id),
+          " of this scheme has init::given, which initialize cannot fill: load the adapter, or share the "
+          "frozen array that holds the factor"));
     if (factor->init.kind == Init::Kind::torch_vera && id != FactorId::A && id != FactorId::B)
-      fail(message("factor ", to_string(id), " cannot start as torch_vera, which initialises A and B"));
+      fail(message("factor ", to_string(id), " cannot be initialised by torch_vera, which is for A and B"));
   }
   for (const FactorId id : all_factors)
     if (const Factor* factor = layout.scheme().find(id); factor && array_of(*factor))

@@ -1,4 +1,4 @@
-// Where every number of an adapter lives, and so how many there are.
+// Where every parameter of an adapter lies, and so how many there are.
 #pragma once
 
 #include <algorithm>      // max, sort, unique, lower_bound
@@ -22,7 +22,8 @@
 
 TIEDLORA_BEGIN_NAMESPACE
 
-/// Exceptions to a layout's one rank and one scaling, by module name (PEFT's rank_pattern and alpha_pattern).
+/// The scaling, and exceptions to the one rank and scaling by module name (PEFT's rank_pattern and
+/// alpha_pattern).
 struct LayoutOptions {
   double scaling = 1;  ///< s. LoRA's is alpha / rank; the Tied-LoRA paper's is 1.
   std::vector<std::pair<std::string, Index>> ranks = {};      ///< rank 0: the module is not adapted
@@ -44,11 +45,12 @@ struct SharingKeyHash {
 }  // namespace detail
 
 /// From modules, a scheme and ranks: the place of each factor of each module in two flat arrays, one of
-/// trained and one of frozen numbers. Both are without gaps, in the order A, B, v, u, the groups of a factor
-/// by their first module. So the length of the trained array is the parameter count that papers print.
+/// trainable and one of frozen parameters. Both are without gaps, in the order A, B, v, u, the groups of a
+/// factor by their first module. So the length of the trainable array is the parameter count that papers
+/// print.
 ///
 /// A Layout is immutable. It is a handle: a copy costs a reference count and equals the original. Making one
-/// allocates no parameters, so that counting those of a 70B model takes microseconds. Functions of a module m
+/// allocates no parameters, so counting those of a 70B model takes microseconds. Functions of a module m
 /// throw Error unless 0 <= m < size().
 class Layout {
  public:
@@ -62,18 +64,18 @@ class Layout {
   Layout& operator=(const Layout&) = default;
   ~Layout() = default;
 
-  /// One copy of a factor and the modules' agreement on its shape.
+  /// One copy of a factor, in a shape that fits all its modules.
   struct Group {
-    Index offset = 0;    ///< of its first number in the trained or the frozen array
+    Index offset = 0;    ///< of its first parameter in the trainable or the frozen array
     Index rank = 0;      ///< r of all its modules
     Index features = 0;  ///< A: the largest in_features; B and v: the largest out_features; u: 1
     Index first = 0;     ///< its first module
-    Index count = 0;     ///< how many numbers: A, B: rank × features; u: rank; v: features
+    Index count = 0;     ///< how many parameters: A, B: rank × features; u: rank; v: features
   };
 
   /// A contiguous part of a flat array.
   struct Segment {
-    Index offset = 0, count = 0;  ///< in numbers, not bytes
+    Index offset = 0, count = 0;  ///< in elements, not bytes
   };
 
   /// Throws Error, naming the module, for a negative rank, a scaling that is not finite, an override of an
@@ -81,7 +83,7 @@ class Layout {
   Layout(const ModuleList& modules, const Scheme& scheme, Index rank, const LayoutOptions& options = {})
       : Layout(detail::value_or_fail(try_make(modules, scheme, rank, options))) {}
 
-  /// The same, for what a file claims: says in the Result what the constructor would throw.
+  /// The same for what a file claims: the Result says what the constructor would throw.
   static Result<Layout> try_make(const ModuleList& modules, const Scheme& scheme, Index rank,
                                  const LayoutOptions& options = {}) {
     auto state = std::make_shared<State>();
@@ -110,12 +112,12 @@ class Layout {
   Index rank(Index m) const { return state_->ranks[checked(m)]; }
   double scaling(Index m) const { return state_->scalings[checked(m)]; }
 
-  /// Numbers that training changes, in the whole adapter: the count that papers print.
+  /// Trainable parameters of the whole adapter: the count that papers print.
   Index trainable_count() const { return state_->trainable; }
   Index frozen_count() const { return state_->frozen; }
   Index trainable_count(FactorId id) const { return is_trained(id) ? segment(id).count : 0; }
   Index frozen_count(FactorId id) const { return is_trained(id) ? 0 : segment(id).count; }
-  /// Numbers that module m uses. One shared by several modules counts for each of them.
+  /// Parameters that module m uses. One shared by several modules counts for each of them.
   Index trainable_count(Index m) const { return used_count(m, true); }
   Index frozen_count(Index m) const { return used_count(m, false); }
 
@@ -124,10 +126,10 @@ class Layout {
     const Factor* factor = scheme().find(id);
     return factor && factor->trained;
   }
-  /// Where a factor stands in its flat array: the trained one or the frozen one.
+  /// A factor's part of its flat array, the trainable or the frozen one.
   Segment segment(FactorId id) const { return state_->segments[at(id)]; }
   std::span<const Group> groups(FactorId id) const { return state_->groups[at(id)]; }
-  /// The number of module m's group of that factor; -1 if the factor is absent or m is not adapted.
+  /// The index of module m's group of that factor; -1 if the factor is absent or m is not adapted.
   Index group_index(FactorId id, Index m) const { return state_->group_of[at(id)][checked(m)]; }
   const Group* group(FactorId id, Index m) const {
     const Index g = group_index(id, m);
@@ -137,7 +139,8 @@ class Layout {
   /// Whether backward of module m reads x: only the gradient of A needs it.
   bool backward_needs_x(Index m) const { return rank(m) > 0 && is_trained(FactorId::A); }
 
-  /// Whether backward of the two modules adds to a common gradient: then not at once into one Gradients.
+  /// Whether backward of the two modules adds to a common gradient: then they must not run at the same time
+  /// into one Gradients.
   bool share_trained(Index m1, Index m2) const {
     for (const FactorId id : all_factors)
       if (is_trained(id) && group_index(id, m1) >= 0 && group_index(id, m1) == group_index(id, m2))
@@ -150,7 +153,7 @@ class Layout {
     return static_cast<std::uint64_t>(modules().labels(m).first_reader);
   }
 
-  /// Whether adapters of the two are interchangeable number by number.
+  /// Whether adapters of the two are interchangeable parameter by parameter.
   friend bool operator==(const Layout& a, const Layout& b) {
     return a.state_ == b.state_ ||
            (a.scheme() == b.scheme() && a.state_->ranks == b.state_->ranks &&
@@ -174,7 +177,7 @@ class Layout {
 
   std::size_t checked(Index m) const {
     if (m < 0 || m >= size())
-      detail::fail("module ", m, " does not exist: the layout has ", size(), " of them");
+      detail::fail("module ", m, " does not exist: the layout has ", size(), " modules");
     return at(m);
   }
   static std::size_t at(Index i) { return static_cast<std::size_t>(i); }
@@ -202,9 +205,9 @@ class Layout {
         return Failure{message("module ", detail::in_quotes(state.modules[m].name), " has rank ",
                                state.ranks[at(m)], "; use 0 for a module that is not adapted")};
       if (!(std::abs(state.scalings[at(m)]) <= static_cast<double>(std::numeric_limits<float>::max())))
-        return Failure{message("module ", detail::in_quotes(state.modules[m].name),
-                               " has a scaling that is not finite, or not as a float: ",
-                               state.scalings[at(m)], " (alpha / rank with rank 0?)")};
+        return Failure{message("module ", detail::in_quotes(state.modules[m].name), " has the scaling ",
+                               state.scalings[at(m)],
+                               ", which is not finite as a float (alpha / rank with rank 0?)")};
     }
     return success();
   }
@@ -240,12 +243,12 @@ class Layout {
       return Failure{detail::message("module ", detail::in_quotes(module.name), " has rank ",
                                      state.ranks[at(m)], " but shares factor ", to_string(id), " with ",
                                      detail::in_quotes(state.modules[group.first].name), " of rank ",
-                                     group.rank, "; modules that share a factor must agree in rank")};
+                                     group.rank, "; modules that share a factor must have the same rank")};
     const Index features = id == FactorId::A   ? module.in_features
                            : id == FactorId::u ? 1
                                                : module.out_features;
     group.features = std::max(group.features, features);
-    // v has one number per feature, the others rank numbers per feature.
+    // v has one parameter per feature, the others `rank` of them.
     if (id != FactorId::v && group.features > std::numeric_limits<Index>::max() / group.rank)
       return Failure{detail::message("module ", detail::in_quotes(module.name), ": factor ", to_string(id),
                                      " of ", group.rank, " x ", group.features, " overflows the index type")};
@@ -253,7 +256,7 @@ class Layout {
     return success();
   }
 
-  // Stands the groups one after the other at the end of the trained or frozen array.
+  // Appends the groups, one after the other, to the trainable or the frozen array.
   static Status place_groups(State& state, FactorId id) {
     const Factor* factor = state.scheme.find(id);
     Index& end = factor && factor->trained ? state.trainable : state.frozen;

@@ -59,8 +59,8 @@ void check_weight(const Factors<P>& f, const Weight<W>& w) {
                  ", but the adapter is for ", f.out_features, "x", f.in_features,
                  " (out x in; wrong base model, or a transposed weight such as GPT-2's?)"));
   if (!w.data && w.rows > 0 && w.columns > 0)
-    fail("module \"", f.name ? f.name : "?", "\": the weight has no memory");
-  if (f.rank > 0 && (!f.A || !f.B)) fail("module \"", f.name ? f.name : "?", "\": A or B has no memory");
+    fail("module \"", f.name ? f.name : "?", "\": the weight is null");
+  if (f.rank > 0 && (!f.A || !f.B)) fail("module \"", f.name ? f.name : "?", "\": A or B is null");
 }
 
 // w += factor · ΔW, each element rounded once to the weight's type: docs/mathematics.md, E28.
@@ -69,7 +69,9 @@ void add_delta(const Factors<P>& f, const Weight<W>& w, double factor) {
   using Acc = accumulator_t<P>;
   using Sum = sum_t<Acc, W>;
   check_weight(f, w);
-  if (!(factor * 0 == 0)) fail("module \"", f.name ? f.name : "?", "\": the scale to merge with is ", factor);
+  if (!(factor * 0 == 0))
+    fail("module \"", f.name ? f.name : "?", "\": the scale to merge with is ", factor,
+         "; it must be finite");
   const Acc c = f.scaling * static_cast<Acc>(factor);
   for (Index i = 0; i < w.rows && f.rank > 0; ++i) {
     const Acc row_scale = f.v ? c * static_cast<Acc>(f.v[i]) : c;
@@ -102,8 +104,8 @@ void unmerge(const Factors<P>& f, W&& w, double scale = 1) {
   detail::add_delta(f, detail::weight_view(std::forward<W>(w)), -scale);
 }
 
-/// Merged as long as the guard lives, and then exactly what it was before: it keeps a copy of W, and copies
-/// it back.
+/// A weight that is merged while this guard lives and then restored exactly, from a copy that the guard
+/// keeps.
 template <class W>
 class MergedWeight {
  public:
@@ -148,10 +150,10 @@ MergedWeight(const Factors<P>&, const Weight<W>&, double = 1) -> MergedWeight<W>
 template <class Source>
 struct Weighted {
   const Source* adapter = nullptr;  ///< an Adapter or AdapterView
-  double weight = 1;                ///< times its ΔW
+  double weight = 1;                ///< multiplies its ΔW
 };
 
-/// Σ weight · adapter as one plain LoRA of scaling 1, exact but for rounding each product once: ranks are
+/// Σ weight · adapter as one plain LoRA of scaling 1, exact except for rounding each product once: ranks are
 /// concatenated, A = [A_1; A_2; …], B = [w_1 s_1 diag(v_1) B_1 diag(u_1), …] (docs/mathematics.md, E25). In
 /// the accumulator type. Throws Error unless all are for the same modules.
 template <class Source>
@@ -161,7 +163,7 @@ auto combine(std::span<const Weighted<Source>> parts) {
   for (const Weighted<Source>& part : parts)
     if (!part.adapter || !std::isfinite(part.weight))
       detail::fail("combine was given ", part.adapter ? "an adapter of weight " : "a null adapter of weight ",
-                   part.weight);
+                   part.weight, "; it needs adapters and finite weights");
   const ModuleList& modules = parts.front().adapter->layout().modules();
   LayoutOptions options;
   Index largest = 0;

@@ -25,7 +25,7 @@ struct Module {
   int layer = -1;
   /// What modules of different layers have in common, e.g. "q_proj". Empty: the last component of name.
   std::string kind = {};
-  /// Modules of one layer with equal labels read the same x. Empty: shared with nothing but its own kind.
+  /// Modules of one layer with equal labels read the same x. Empty: shared only within its kind.
   std::string input = {};
   Index in_features = 0;   ///< length of x
   Index out_features = 0;  ///< length of y
@@ -40,7 +40,7 @@ class ModuleList {
   /// claims the same input with other in_features.
   Index add(Module module) { return detail::value_or_fail(try_add(std::move(module))); }
 
-  /// The same; a module that is refused leaves the list as it was and its reason in the Result.
+  /// The same; if the module is refused, the list is unchanged and the Result says why.
   Result<Index> try_add(Module module) {
     using detail::message;
     if (module.name.empty())
@@ -63,7 +63,7 @@ class ModuleList {
     // A label the user wrote and one private to a kind never coincide: they differ in their first letter.
     const int input = intern(module.input.empty() ? "k" + module.kind : "i" + module.input);
     const int kind = intern("k" + module.kind);
-    // Where memory runs out on the way, the list is as it was.
+    // If memory runs out on the way, the list is as it was.
     make_room(modules_);
     make_room(labels_);
     int& occurrences = occurrences_[pair_key(module.layer, kind)];
@@ -104,10 +104,10 @@ class ModuleList {
     detail::fail(not_found(name).message);
   }
 
-  /// What to say where try_find finds nothing.
+  /// The message where try_find finds nothing.
   Failure not_found(std::string_view name) const {
     return {detail::message(
-        "no module is named ", detail::in_quotes(name), " among the ", size(), " of this list",
+        "no module is named ", detail::in_quotes(name), " in this list of ", size(),
         size() ? detail::message(" (the first is ", detail::in_quotes(modules_.front().name), ")")
                : std::string())};
   }
@@ -127,7 +127,7 @@ class ModuleList {
  private:
   std::size_t checked(Index m) const {
     if (m < 0 || m >= size())
-      detail::fail("module ", m, " does not exist: the list has ", size(), " of them");
+      detail::fail("module ", m, " does not exist: the list has ", size(), " modules");
     return static_cast<std::size_t>(m);
   }
   static std::uint64_t pair_key(int layer, int label) {

@@ -1,4 +1,4 @@
-// The same modules under other names: what a file or an engine calls what the adapter calls otherwise.
+// The same modules under other names: those of a file or an engine.
 #pragma once
 
 #include <cstddef>           // size_t
@@ -20,27 +20,27 @@ struct NameRule {
   std::string file = {};    ///< as in the file or the engine
 };
 
-/// Rules between the names of modules and those in a file or an engine; the first that fits counts. A rule
-/// fits a name as a whole, never a part of it.
+/// Rules between the names of modules and those in a file or an engine; the first that matches applies. A
+/// rule matches a whole name, never part of one.
 class NameMap {
  public:
   NameMap() = default;
   /// The rules in the order in which they are tried.
   NameMap(std::initializer_list<NameRule> rules) : rules_(rules) {}
 
-  /// Tried after those that are there.
+  /// Tried after the existing rules.
   void add(NameRule rule) { rules_.push_back(std::move(rule)); }
 
-  /// What the file calls the module; nothing if no rule fits.
+  /// What the file calls the module; nothing if no rule matches.
   std::optional<std::string> to_file(std::string_view module) const {
     return translate(module, &NameRule::module, &NameRule::file);
   }
-  /// Which module the file means; nothing if no rule fits.
+  /// Which module the file means; nothing if no rule matches.
   std::optional<std::string> to_module(std::string_view file) const {
     return translate(file, &NameRule::file, &NameRule::module);
   }
 
-  /// The same by the last rule that fits: in the maps below the name without transformers' prefix.
+  /// The same by the last rule that matches: with the maps below, the name without transformers' prefix.
   std::optional<std::string> to_bare_module(std::string_view file) const {
     std::optional<std::string> found;
     for (const NameRule& rule : rules_)
@@ -48,8 +48,7 @@ class NameMap {
     return found;
   }
 
-  /// Whether the pattern, with numbers for its '*', is the whole name; what stands for them, one after the
-  /// other.
+  /// If the pattern, with numbers for its '*', is the whole name: these numbers, in order. Otherwise nothing.
   static std::optional<std::vector<std::string>> match(std::string_view pattern, std::string_view name) {
     std::vector<std::string> numbers;
     std::size_t at = 0;
@@ -68,7 +67,7 @@ class NameMap {
     return numbers;
   }
 
-  /// The pattern with these numbers for its '*'.
+  /// The pattern with these numbers in place of its '*'.
   static std::string fill(std::string_view pattern, const std::vector<std::string>& numbers) {
     std::string name;
     std::size_t next = 0;
@@ -93,7 +92,7 @@ class NameMap {
 };
 
 /// What engines that read GGUF files call the modules of transformers' models: llama.cpp's names of tensors
-/// without ".weight". The modules come with transformers' prefix or without.
+/// without ".weight". Modules may be named with transformers' prefix or without.
 namespace names {
 /// Llama, and its relatives with separate q, k, v and gate, up (Mistral, Qwen2, Qwen3, Gemma, SmolLM2).
 inline NameMap llama() {

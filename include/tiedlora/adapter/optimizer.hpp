@@ -1,4 +1,4 @@
-// AdamW over the flat array, with rates per factor; gradient norm and clipping. Why factors want rates of
+// AdamW over the flat array, with rates per factor; gradient norm and clipping. Why factors need rates of
 // their own: docs/mathematics.md, E35 to E37.
 #pragma once
 
@@ -75,16 +75,15 @@ struct GradientStatistics {
   bool finite = true;  ///< no NaN, no infinity
 };
 
-/// What gradients must be multiplied with so that their norm is at most max_norm (torch's clip_grad_norm_).
-/// Look at GradientStatistics::finite first: a step with gradients that are not finite is to be left out, not
-/// clipped.
+/// What to multiply gradients by so that their norm is at most max_norm (torch's clip_grad_norm_). Look at
+/// GradientStatistics::finite first: skip a step whose gradients are not finite instead of clipping it.
 inline double clip_factor(double norm, double max_norm) { return std::min(1.0, max_norm / (norm + 1e-6)); }
 
 /// Rates for a scheme by what it trains. In a tied adapter u and v, which start at one and are all that tells
 /// the layers apart, need a far higher rate than the A and B that all layers push at once; with one rate for
-/// all, tying stays well below LoRA. The numbers are the optima of the example's sweep at rank 16
-/// (examples/finetune/results/sweep.csv): a start for a sweep of your own, since other models, texts and
-/// ranks have others (LoRA's rises as its rank falls). What theory says of it, and what is conjecture:
+/// all, tying stays well below LoRA. The values are the optima of the example's sweep at rank 16
+/// (examples/finetune/results/sweep.csv): a start for your own sweep, since other models, texts and ranks
+/// have other optima (LoRA's rises as its rank falls). What is theory here and what is conjecture:
 /// docs/mathematics.md, E32, E36 and E37.
 inline LearningRates recommended_rates(const Scheme& scheme) {
   const bool trains_matrices = scheme.A.trained || scheme.B.trained;
@@ -121,20 +120,21 @@ GradientStatistics gradient_statistics(std::span<G> gradients) {
   return gradient_statistics(std::span<const G>(gradients));
 }
 
-/// The numbers of one AdamW step (Loshchilov and Hutter, arXiv 1711.05101, as torch.optim.AdamW orders it).
+/// The hyperparameters of one AdamW step (Loshchilov and Hutter, arXiv 1711.05101, as torch.optim.AdamW
+/// orders it).
 struct AdamWStep {
   double rate = 0;                                    ///< of this step, schedule included
-  double decay = 0;                                   ///< weight decay, before it is multiplied with the rate
+  double decay = 0;                                   ///< weight decay, before it is multiplied by the rate
   double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;  ///< as in AdamWOptions
   double gradient_scale = 1;                          ///< as in StepOptions
   std::int64_t step = 1;                              ///< 1 in the first
 };
 
-/// The same as what is done with each number p, its moments m and v and its gradient g:
+/// The same, as what happens to each parameter p, its moments m and v and its gradient g:
 ///   g' = gradient_scale g
 ///   m = beta1 m + rest1 g'     v = beta2 v + rest2 g'²     p = keep p - rate m / (root √v + epsilon)
-/// which is docs/mathematics.md, E35, with what does not depend on the number taken out. Plain and trivially
-/// copyable, in the type T of the parameters.
+/// This is docs/mathematics.md, E35, with everything that all parameters have in common computed beforehand.
+/// Plain and trivially copyable, in the type T of the parameters.
 template <class T>
 struct AdamWConstants {
   T gradient_scale, beta1, rest1, beta2, rest2, keep, rate, root, epsilon;  ///< as in the formulas
@@ -184,7 +184,7 @@ void take_square_roots(P& value) {
   value = sqrt(value);
 }
 
-/// For one number or a vector of them.
+/// For one parameter or a vector of them.
 template <class P, class Numbers>
 void adamw_update_numbers(const AdamWConstants<P>& c, Numbers& p, const Numbers& g, Numbers& m, Numbers& v) {
   const Numbers gradient = c.gradient_scale * g;
@@ -197,8 +197,9 @@ void adamw_update_numbers(const AdamWConstants<P>& c, Numbers& p, const Numbers&
 
 }  // namespace detail
 
-/// One step over a span of numbers with the same rates; state is first and second moment. For parameters
-/// outside a Layout, e.g. a host's own weights. Throws Error unless all spans have one length.
+/// One step over a span of parameters with the same rates; the state is the first and second moment. For
+/// parameters outside a Layout, e.g. a host's own weights. Throws Error unless all spans have the same
+/// length.
 template <class P>
 void adamw_update(const AdamWConstants<P>& constants, std::span<P> parameters,
                   std::type_identity_t<std::span<const P>> gradients,
@@ -208,14 +209,14 @@ void adamw_update(const AdamWConstants<P>& constants, std::span<P> parameters,
                 "tiedlora: train in float or double and cast for serving: steps vanish in half and bfloat16");
   for (const std::size_t size : {gradients.size(), first_moment.size(), second_moment.size()})
     if (size != parameters.size())
-      detail::fail("adamw_update: ", parameters.size(), " parameters, but a span of ", size,
-                   " beside them; gradients and moments have one number for each");
+      detail::fail("adamw_update was given ", parameters.size(), " parameters, but a span of ", size,
+                   " gradients or moments; all four spans must have the same length");
   P* const p = parameters.data();
   const P* const g = gradients.data();
   P* const m = first_moment.data();
   P* const v = second_moment.data();
   if constexpr (std::is_same_v<P, float>) {
-    // The last numbers in a vector filled up with zeros: all are computed alike, wherever they stand.
+    // The last parameters in a vector filled up with zeros: all are computed alike, wherever they stand.
     constexpr std::size_t lanes = sizeof(detail::AdamWFloats) / sizeof(float);
     const auto update = [&](std::size_t i, std::size_t bytes) __attribute__((always_inline)) {
       detail::AdamWFloats parameter = {}, gradient = {}, first = {}, second = {};
@@ -248,8 +249,8 @@ template <class T>
 struct StepPlan {
   /// A factor's part of the flat array.
   struct Segment {
-    Index offset, count;          ///< in numbers
-    AdamWConstants<T> constants;  ///< of all numbers in it
+    Index offset, count;          ///< in elements
+    AdamWConstants<T> constants;  ///< of all parameters in it
   };
   Segment segments[4] = {};  ///< the first `size` are in use
   int size = 0;              ///< how many: one for each trained factor
@@ -257,8 +258,8 @@ struct StepPlan {
   const Segment* end() const { return segments + size; }
 };
 
-/// AdamW over an adapter's trained numbers: one loop for each factor. Keeps two numbers of state per trained
-/// number.
+/// AdamW over an adapter's trainable parameters: one loop for each factor. Keeps two values of state per
+/// parameter.
 template <class P>
 class AdamW {
  public:
@@ -279,8 +280,9 @@ class AdamW {
       return Failure{"AdamW needs learning_rate, epsilon and weight_decay of at least 0 and betas in [0, 1)"};
     for (const FactorId id : all_factors)
       if (!(rates.factors[id] >= 0 && options.decays[id] >= 0))
-        return Failure{detail::message("AdamW needs rates and decays of at least 0; factor ", to_string(id),
-                                       " has another")};
+        return Failure{detail::message("AdamW needs rates and decays of at least 0, but factor ",
+                                       to_string(id), " has rate ", rates.factors[id], " and decay ",
+                                       options.decays[id])};
     return optimizer;
   }
 
@@ -290,10 +292,10 @@ class AdamW {
     const auto size = static_cast<std::size_t>(layout_.trainable_count());
     if (parameters.size() != size || gradients.size() != size)
       detail::fail(detail::message("this optimizer's layout has ", size,
-                                   " trained numbers, but it was given ", parameters.size(),
+                                   " trainable parameters, but it was given ", parameters.size(),
                                    " parameters and ", gradients.size(), " gradients"));
     if (first_moment_.size() != layout_.trainable_count())
-      detail::fail("this optimizer has no moments any more: it was moved from");
+      detail::fail("this optimizer was moved from and is empty");
     const StepPlan<P> plan = step_plan(step);
     ++step_count_;
     for (const auto& segment : plan) {
@@ -306,7 +308,7 @@ class AdamW {
     }
   }
 
-  /// What the next step would do. Whoever runs it elsewhere counts it with set_step_count(step_count() + 1).
+  /// What the next step would do. If you run it elsewhere, count it with set_step_count(step_count() + 1).
   StepPlan<P> step_plan(const StepOptions& step = {}) const {
     if (!std::isfinite(step.rate_factor) || !std::isfinite(step.gradient_scale))
       detail::fail("a step of AdamW was given the rate factor ", step.rate_factor, " and the gradient scale ",
@@ -342,7 +344,7 @@ class AdamW {
   std::int64_t step_count() const { return step_count_; }
   /// Throws Error if it is negative.
   void set_step_count(std::int64_t count) {
-    if (count < 0) detail::fail("AdamW cannot have taken ", count, " steps");
+    if (count < 0) detail::fail("set_step_count was given ", count, "; the count must not be negative");
     step_count_ = count;
   }
 

@@ -1,4 +1,4 @@
-// Names that come out of files, for messages and for terminals.
+// Names that come from files, for messages and for terminals.
 #pragma once
 
 #include <cstddef>      // size_t
@@ -11,7 +11,7 @@
 TIEDLORA_BEGIN_NAMESPACE
 namespace detail {
 
-/// The text with every byte escaped that a terminal would not show (views/escape.hpp), cut behind so many
+/// The text with every byte escaped that a terminal would not show (views/escape.hpp), cut after `longest`
 /// characters.
 inline std::string escaped(std::string_view text, std::size_t longest = std::string_view::npos) {
   std::size_t end = 0;

@@ -1,4 +1,4 @@
-// What the try_ functions give: a value, or in words why there is none.
+// What the try_ functions return: a value, or in words why there is none.
 #pragma once
 
 #include <string>   // string
@@ -20,7 +20,7 @@ struct Failure {
 template <class T>
 class [[nodiscard]] Result {
  public:
-  /// A value or a Failure becomes a Result by itself: `return value;`, `return Failure{"…"};`.
+  /// A value or a Failure converts to a Result implicitly: `return value;`, `return Failure{"…"};`.
   Result(T value) : state_(std::move(value)) {}
   Result(Failure failure) : state_(std::move(failure)) {}
 
@@ -42,9 +42,9 @@ class [[nodiscard]] Result {
   std::variant<T, Failure> state_;
 };
 
-/// Success, or why not: the Result of what gives no value.
+/// Success, or why not: the Result of a function without a value.
 using Status = Result<std::monostate>;
-/// The Status of what went well.
+/// The Status of success.
 inline Status success() { return std::monostate(); }
 
 namespace detail {

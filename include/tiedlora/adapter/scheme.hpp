@@ -1,5 +1,5 @@
-// How an adapter is tied: a scheme says for each factor A, B, u, v what it is shared by, whether it is
-// trained and how it starts. What a tied gradient is, and how many parameters a scheme trains:
+// How an adapter is tied: a scheme says for each factor A, B, u, v which modules share it, whether it is
+// trained and how it is initialised. What a tied gradient is, and how many parameters a scheme trains:
 // docs/mathematics.md, E20 and E22.
 #pragma once
 
@@ -25,7 +25,7 @@ constexpr const char* to_string(FactorId id) {
 
 /// Which modules of one layer share a factor.
 enum class Across : std::uint8_t {
-  module,  ///< none: each has its own (over layers: the n-th of its kind shares with the n-th of its kind)
+  module,  ///< none: each has its own (over layers, the n-th of a kind shares with the n-th of that kind)
   kind,    ///< all of one kind
   input,   ///< all that read the same x
   model    ///< all
@@ -35,7 +35,7 @@ inline constexpr Index each_layer = 1;                                  ///< no 
 inline constexpr Index all_layers = std::numeric_limits<Index>::max();  ///< one copy for the whole model
 
 /// Tying on both axes. `layers` consecutive layers (by their order in the module list) share one copy;
-/// modules without a layer are a group of their own. Where shapes differ the largest is stored and each
+/// modules without a layer are a group of their own. Where shapes differ, the largest is stored and each
 /// module takes the first in_features columns of A and the first out_features rows of B, as VeRA does
 /// (docs/mathematics.md, E21).
 struct Tying {
@@ -44,7 +44,7 @@ struct Tying {
   bool operator==(const Tying&) const = default;
 };
 
-/// How a factor starts. Use the functions of tiedlora::init.
+/// How a factor is initialised. Use the functions of tiedlora::init.
 struct Init {
   /// One for each function of tiedlora::init.
   enum class Kind : std::uint8_t { constant, kaiming, normal, torch_vera, given };
@@ -53,12 +53,12 @@ struct Init {
   std::uint64_t key = 0;       ///< torch_vera: PEFT's projection_prng_key
   bool operator==(const Init&) const = default;
 
-  /// Whether all numbers start as zero.
+  /// Whether all values start at zero.
   bool is_zero() const { return kind != Kind::torch_vera && kind != Kind::given && value == 0; }
 };
 
 namespace init {
-/// All numbers the same.
+/// All values the same.
 constexpr Init constant(double value) { return {Init::Kind::constant, value, 0}; }
 constexpr Init zeros() { return constant(0); }
 constexpr Init ones() { return constant(1); }
@@ -72,25 +72,25 @@ constexpr Init normal(double standard_deviation) { return {Init::Kind::normal, s
 /// A and B only: the bits that PEFT's VeRA draws on the CPU from torch's generator with this key, uniform in
 /// ±√(6 / fan_in).
 constexpr Init torch_vera(std::uint64_t key) { return {Init::Kind::torch_vera, 0, key}; }
-/// Numbers that come from elsewhere: a file, or an adapter that was trained before (see freeze).
+/// Values that come from elsewhere: a file, or an adapter that was trained before (see freeze).
 constexpr Init given() { return {Init::Kind::given, 0, 0}; }
 
 }  // namespace init
 
-/// What a scheme says of one factor.
+/// What a scheme says about one factor.
 struct Factor {
   Tying tying = {};     ///< what shares one copy of it
   bool trained = true;  ///< else frozen: no gradient, no optimiser state
-  Init init = {};       ///< how it starts
+  Init init = {};       ///< how it is initialised
   bool operator==(const Factor&) const = default;
 };
 
-/// An adaptation method, as a value. A and B are always there; without u or v that factor is the identity.
+/// An adaptation method, as a value. A and B are always present; an absent u or v is the identity.
 struct Scheme {
   Factor A = {};                           ///< r×in; shrinks x to h
   Factor B = {};                           ///< out×r; expands h to y
-  std::optional<Factor> u = std::nullopt;  ///< r numbers, times h; absent: ones
-  std::optional<Factor> v = std::nullopt;  ///< out numbers, times y; absent: ones
+  std::optional<Factor> u = std::nullopt;  ///< r values, times h; absent: ones
+  std::optional<Factor> v = std::nullopt;  ///< out values, times y; absent: ones
   bool operator==(const Scheme&) const = default;
 
   /// Null where the factor is absent.
@@ -112,10 +112,10 @@ struct Scheme {
 /// The methods of the literature, with their counts in the table below docs/mathematics.md, E22. A new
 /// relative is one such function; counts, training and files follow from it.
 namespace schemes {
-/// No tying: every module its own.
+/// No tying: every module has its own.
 inline constexpr Tying own = {each_layer, Across::module};
 
-/// LoRA as PEFT has it (arXiv 2106.09685): A and B of every module's own.
+/// LoRA as PEFT has it (arXiv 2106.09685): every module has its own A and B.
 inline Scheme lora() { return {.A = {own, true, init::kaiming()}, .B = {own, true, init::zeros()}}; }
 
 /// The LoRA that the Tied-LoRA paper counts (4dr a layer): modules that read the same x share A.
@@ -173,8 +173,8 @@ inline Scheme share_lora_ab() {
   return scheme;
 }
 
-/// Any scheme with what it ties over all layers tied over each `layers` consecutive layers instead: between
-/// LoRA (1) and full tying (the number of layers).
+/// A scheme in which what was tied over all layers is tied over each `layers` consecutive ones instead:
+/// between LoRA (1) and full tying (the number of layers).
 inline Scheme grouped(Index layers, Scheme scheme = tied_lora()) {
   const auto regroup = [layers](Factor& factor) {
     if (factor.tying.layers == all_layers) factor.tying.layers = layers;

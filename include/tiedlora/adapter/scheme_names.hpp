@@ -14,7 +14,7 @@ TIEDLORA_BEGIN_NAMESPACE
 
 namespace schemes {
 
-/// All schemes that take no number, each under the name of its function.
+/// All schemes without an argument, each under the name of its function.
 inline auto all_named() {
   return std::to_array<std::pair<std::string_view, Scheme>>({
       {"lora", lora()},

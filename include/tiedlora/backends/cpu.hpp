@@ -1,5 +1,5 @@
-// The CPU's kernels as a backend (ops/backend.hpp): parameters and activations in float and the types of 16
-// bits, in any mixture. Everything else goes to the reference loops: other types, a masked x (dropout), no
+// The CPU's kernels as a backend (ops/backend.hpp): parameters and activations in float and the 16-bit types,
+// in any mixture. Everything else goes to the reference loops: other types, a masked x (dropout), no
 // features.
 #pragma once
 
@@ -21,9 +21,9 @@
 TIEDLORA_BEGIN_NAMESPACE
 inline namespace TIEDLORA_ISA {
 
-/// The backend of calls that name none: kernels for float and 16-bit types in any mixture, for the
+/// The backend of calls that do not name one: kernels for float and 16-bit types in any mixture, for the
 /// translation unit's instruction set; the reference loops for all other types and for a masked x. Stateless.
-/// Beside the four functions of a Backend it has overloads for several modules with one x and for tenants.
+/// Besides the four functions of a Backend it has overloads for several modules with one x and for tenants.
 class CpuBackend {
   /// Whether the kernels cover these types in memory.
   template <class... T>

@@ -1,5 +1,5 @@
 // The mathematics of one module in plain loops, forward above backward: the reference that every faster
-// version must match, and the path of every scalar that has none.
+// version must match, and the path of every scalar without one.
 //
 //   x in×T   h = A·(mask ∘ x) r×T   y += c ∘ v ∘ B·(u ∘ h) out×T       c_t = scaling · scale · token_scale_t
 //   A r×in   B out×r   u r   v out (absent: ones)            arXiv 2311.09578; VeRA's formula, arXiv
@@ -114,8 +114,8 @@ void expand(const Factors<P>& f, const Tokens<const Acc>& h, const Tokens<Y>& y,
   }
 }
 
-/// dh = u ∘ d, dB += e (u ∘ h)ᵀ, du += h ∘ d, dv += c dy ∘ B (u ∘ h): docs/mathematics.md, E7 to E12.
-/// dh has no memory where neither it nor du is wanted.
+/// dh = u ∘ d, dB += e (u ∘ h)ᵀ, du += h ∘ d, dv += c dy ∘ B (u ∘ h): docs/mathematics.md, E7 to E12. dh is
+/// null where neither it nor du is wanted.
 template <class P, class Acc, class Dy>
 void expand_backward(const Factors<P>& f, const Tokens<const Acc>& h, const Tokens<const Dy>& dy,
                      const Factors<Acc>& gradient, const Tokens<Acc>& dh, const CallOptions& o) {
@@ -148,8 +148,8 @@ void expand_backward(const Factors<P>& f, const Tokens<const Acc>& h, const Toke
   }
 }
 
-/// dA += dh (mask ∘ x)ᵀ and dx += mask ∘ Aᵀ dh: docs/mathematics.md, E13, E14 and E17.
-/// x has no memory where A is frozen, dx where it is not wanted.
+/// dA += dh (mask ∘ x)ᵀ and dx += mask ∘ Aᵀ dh: docs/mathematics.md, E13, E14 and E17. x is null where A is
+/// frozen, dx where it is not wanted.
 template <class P, class X, class Acc, class Dx>
 void shrink_backward(const Factors<P>& f, const Tokens<const X>& x, const Tokens<const Acc>& dh,
                      const Factors<Acc>& gradient, const Tokens<Dx>& dx, const CallOptions& o) {

@@ -1,4 +1,4 @@
-// Files: mapped into memory for reading; written beside their place and put there whole.
+// Files: mapped into memory for reading; written to a temporary file and moved into place whole.
 #pragma once
 
 #include <cstddef>       // byte, size_t
@@ -22,9 +22,9 @@
 TIEDLORA_BEGIN_NAMESPACE
 
 /// The bytes of a file, for reading: mapped, so that only what is looked at is read from the disk, and
-/// several processes share one copy. Pages come when they are touched: whoever shortens the file meanwhile
-/// makes that access fail (SIGBUS; Windows does not let them); replacing it, as AtomicFile does, leaves the
-/// mapping as it was.
+/// several processes share one copy. Pages are loaded when they are touched: if the file is shortened
+/// meanwhile, that access fails (SIGBUS; Windows does not allow it). Replacing the file, as AtomicFile does,
+/// leaves the mapping as it was.
 class MappedFile {
  public:
   MappedFile() = default;
@@ -37,12 +37,12 @@ class MappedFile {
     if (mapping_.data) detail::system::unmap(mapping_);
   }
 
-  /// Page-aligned. Valid until the MappedFile goes; a move keeps them.
+  /// Page-aligned. Valid while the MappedFile lives; a move keeps them valid.
   std::span<const std::byte> bytes() const {
     return {static_cast<const std::byte*>(mapping_.data), mapping_.size};
   }
 
-  /// Maps a file for reading. A Failure where it is not there, no regular file, or cannot be mapped.
+  /// Maps a file for reading. A Failure if it does not exist, is not a regular file, or cannot be mapped.
   static Result<MappedFile> try_open(const std::filesystem::path& path) {
     MappedFile file;
     Result<detail::system::Mapping> mapping = detail::system::try_map(path);
@@ -55,10 +55,10 @@ class MappedFile {
   detail::system::Mapping mapping_;
 };
 
-/// A file in the making: what is appended stands in a temporary file beside the target, which commit puts in
-/// the target's place in one step. Whoever opens the target, and whatever kills the process or the machine,
-/// finds the old file or the whole new one. Without commit, the destructor removes what was written; what a
-/// killed process left is removed when the target is written the next time.
+/// A file being written: what is appended goes to a temporary file beside the target, and commit replaces the
+/// target with it in one step. Whoever opens the target finds the old file or the whole new one, even if the
+/// process or the machine dies. Without commit, the destructor removes what was written; what a killed
+/// process left is removed when the target is next written.
 class AtomicFile {
  public:
   AtomicFile(AtomicFile&& other) noexcept
@@ -75,11 +75,11 @@ class AtomicFile {
     std::filesystem::remove(temporary_, ignored);
   }
 
-  /// A symbolic link is followed: the file that it points to is replaced. Refuses a target that is there and
-  /// not a regular file. A file that is there keeps its permissions.
+  /// A symbolic link is followed: the file that it points to is replaced. Refuses an existing target that is
+  /// not a regular file. An existing file keeps its permissions.
   static Result<AtomicFile> try_create(const std::filesystem::path& target);
 
-  /// Adds bytes at the end. A Failure where the disk is full or broken.
+  /// Adds bytes at the end. A Failure if the disk is full or fails.
   Status try_append(std::span<const std::byte> bytes);
   Status try_append(std::string_view text) {
     return try_append(std::as_bytes(std::span(text.data(), text.size())));
@@ -141,7 +141,7 @@ inline Result<AtomicFile> AtomicFile::try_create(const std::filesystem::path& ta
   const std::filesystem::file_status there = std::filesystem::status(path, error);
   if (std::filesystem::exists(there) && !std::filesystem::is_regular_file(there))
     return Failure{detail::message(detail::in_quotes(detail::utf8(target)),
-                                   " is there and not a regular file; it is left as it is")};
+                                   " exists and is not a regular file; it was left as it is")};
   file.target_ = path;
   if (std::filesystem::is_symlink(std::filesystem::symlink_status(path, error)))
     file.target_ = std::filesystem::weakly_canonical(path, error);

@@ -1,4 +1,4 @@
-// The check that a loaded adapter is finite, and what to say where it is not: file, tensor, place and number.
+// The check that a loaded adapter is finite, and what to say where it is not: file, tensor, place and value.
 #pragma once
 
 #include <cmath>             // isnan
@@ -23,7 +23,7 @@ namespace detail {
 /// In which order a format writes the sizes of a tensor.
 enum class ShapeOrder : unsigned char { slowest_first, fastest_first };
 
-/// "[2, 3]": the place of a number in a tensor, as the shape is written.
+/// "[2, 3]": the place of a value in a tensor, in the order in which the shape is written.
 inline std::string place_text(Index number, std::span<const Index> shape, ShapeOrder order) {
   std::vector<std::string> parts(shape.size());
   for (std::size_t i = 0; i < shape.size(); ++i) {
@@ -52,7 +52,7 @@ std::size_t numbers_to_read(const Tensor& tensor) {
 }
 
 /// What was read from these tensors but those of the names in `unread` must be finite. A reason reads as if
-/// after the file's name. Costs one pass over the numbers; where one is wrong, its tensor is read again.
+/// after the file's name. Costs one pass over the values; if one is wrong, its tensor is read again.
 template <class P, class Tensors>
 Status try_check_finite(std::initializer_list<std::span<const P>> numbers, const Tensors& tensors,
                         ShapeOrder order, std::span<const std::string> unread = {}) {
@@ -65,23 +65,22 @@ Status try_check_finite(std::initializer_list<std::span<const P>> numbers, const
     if (in_file.empty() || passed_over.contains(tensor.name) || !try_read(tensor, std::span<double>(in_file)))
       continue;
     if (const auto found = tiedlora::find_not_finite(std::span<const double>(in_file)))
-      return Failure{
-          message("tensor ", in_quotes(tensor.name), " has ", not_finite_text(*found), " at ",
-                  place_text(found->first, tensor.shape, order), "; ", found->count, " of its ",
-                  tensor.count(), found->count == 1 ? " numbers is" : " numbers are",
-                  " not finite, and such an adapter makes every output NaN (to load it nonetheless: "
-                  "check_finite = false, in adapter_tool and engine --no-check-finite)")};
+      return Failure{message("tensor ", in_quotes(tensor.name), " has ", not_finite_text(*found), " at ",
+                             place_text(found->first, tensor.shape, order), "; ", found->count, " of its ",
+                             tensor.count(), found->count == 1 ? " values is" : " values are",
+                             " not finite, and such an adapter makes every output NaN (to load it anyway: "
+                             "check_finite = false, in adapter_tool and engine --no-check-finite)")};
   }
   for (const auto& tensor : tensors) {
     std::vector<P> read(numbers_to_read(tensor));
     if (read.empty() || passed_over.contains(tensor.name) || !try_read(tensor, std::span<P>(read))) continue;
     if (const auto found = tiedlora::find_not_finite(std::span<const P>(read)))
-      return Failure{message("tensor ", in_quotes(tensor.name), " has a number at ",
-                             place_text(found->first, tensor.shape, order),
-                             " that is beyond the type it is loaded as, and ", found->count - 1,
-                             " more; load it as float or double")};
+      return Failure{message("tensor ", in_quotes(tensor.name), " has ", found->count,
+                             found->count == 1 ? " value that overflows" : " values that overflow",
+                             " the type it is loaded as, the first at ",
+                             place_text(found->first, tensor.shape, order), "; load it as float or double")};
   }
-  return Failure{"has numbers that are not finite"};
+  return Failure{"has values that are not finite"};
 }
 
 }  // namespace detail

@@ -1,4 +1,4 @@
-// What the names of modules tell where nothing else does: layer, kind and order.
+// What follows from the names of modules where nothing else says it: layer, kind and order.
 #pragma once
 
 #include <cstddef>      // size_t

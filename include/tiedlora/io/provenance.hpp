@@ -1,4 +1,4 @@
-// What a file says of its adapter beside the numbers, carried from format to format.
+// What a file says about its adapter besides the parameters, carried from format to format.
 #pragma once
 
 #include <string>       // string
@@ -13,8 +13,8 @@
 
 TIEDLORA_BEGIN_NAMESPACE
 
-/// What the source of an adapter said of the model and the task that it belongs to. None of it changes A, B,
-/// u or v, but all of it is needed to use them rightly elsewhere. Empty: the source did not say.
+/// What the source of an adapter said about the model and the task that it belongs to. None of it changes A,
+/// B, u or v, but all of it is needed to use them correctly elsewhere. Empty: the source did not say.
 struct Provenance {
   std::string base_model = {};        ///< name or path of the base model (PEFT's base_model_name_or_path)
   std::string revision = {};          ///< of the base model
@@ -59,20 +59,20 @@ inline Result<std::string> try_provenance_text(const Provenance& source) {
     if (source.*member) json[name] = true;
   if (json.empty()) return std::string();
   Result<std::string> text = try_dump_json(json);
-  if (!text) return Failure{"what its source said " + text.error()};
+  if (!text) return Failure{"what the adapter's source said " + text.error()};
   return text;
 }
 
 /// Reads what try_provenance_text wrote. What a later version may have added is passed over: it describes,
-/// and changes no number.
+/// and changes no parameter.
 inline Status try_parse_provenance(std::string_view text, Provenance& to) {
   const Result<Json> json = try_parse_json(text);
   if (!json) return json.failure();
-  if (!json->is_object()) return Failure{"is no object"};
+  if (!json->is_object()) return Failure{"is not an object"};
   for (const auto& [name, member] : provenance_texts) {
     const auto value = json->find(name);
     if (value == json->end()) continue;
-    if (!value->is_string()) return Failure{message("has ", in_quotes(name), ", which is no text")};
+    if (!value->is_string()) return Failure{message("has ", in_quotes(name), ", which is not a string")};
     to.*member = value->get<std::string>();
   }
   for (const auto& [name, member] : provenance_flags) {

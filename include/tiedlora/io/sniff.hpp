@@ -49,8 +49,7 @@ using namespace std::string_view_literals;
 
 inline constexpr std::string_view pickle_text =
     "a Python pickle (an old PyTorch .bin or .pt file), which can run code when it is read; save it as "
-    "safetensors with "
-    "PyTorch (PEFT's save_pretrained does)";
+    "safetensors with PyTorch (PEFT's save_pretrained does)";
 
 /// Formats by what their files begin with.
 struct KnownBegin {
@@ -66,11 +65,11 @@ inline constexpr KnownBegin known_begins[] = {
      "a LoRA adapter in llama.cpp's format ggla, from before GGUF; convert the PEFT folder that it came from "
      "(convert_lora_to_gguf.py of llama.cpp)"},
     {"tjgg"sv,
-     "a model in llama.cpp's format ggjt, from before GGUF; convert it anew (convert_hf_to_gguf.py)"},
+     "a model in llama.cpp's format ggjt, from before GGUF; convert it again (convert_hf_to_gguf.py)"},
     {"fmgg"sv,
-     "a model in llama.cpp's format ggmf, from before GGUF; convert it anew (convert_hf_to_gguf.py)"},
+     "a model in llama.cpp's format ggmf, from before GGUF; convert it again (convert_hf_to_gguf.py)"},
     {"lmgg"sv,
-     "a model in llama.cpp's format ggml, from before GGUF; convert it anew (convert_hf_to_gguf.py)"},
+     "a model in llama.cpp's format ggml, from before GGUF; convert it again (convert_hf_to_gguf.py)"},
     {"\x93NUMPY"sv, "a NumPy array (.npy); save it as safetensors"},
     {"\x89HDF\r\n"sv, "an HDF5 file (Keras); save it as safetensors"},
     {"\x1f\x8b"sv, "a gzip file; unpack it first (gunzip)"},
@@ -110,13 +109,14 @@ inline SniffedFile sniff_header(std::string_view header) {
   if (has("\"tiedlora\"")) return {FileKind::native, "a native file of tiedlora"};
   if (has("lora_unet_") || has("lora_te_") || has(".lora_down.weight\""))
     return {FileKind::safetensors,
-            "a LoRA in kohya's naming (lora_down, lora_up), for an image model; adapters of language models "
-            "by PEFT's "
-            "names are read"};
+            "a LoRA in kohya's naming (lora_down, lora_up), for an image model; only adapters of language "
+            "models in PEFT's names can be read"};
   if (has("\"unet.") || has("\"transformer.single_") || has("\"transformer.transformer_blocks.") ||
       has(".lora.down.weight\""))
-    return {FileKind::safetensors,
-            "a LoRA of diffusers, for an image model; adapters of language models by PEFT's names are read"};
+    return {
+        FileKind::safetensors,
+        "a LoRA of diffusers, for an image model; only adapters of language models in PEFT's names can be "
+        "read"};
   if (has(".lora_A.") || has(".vera_lambda_") || has(".lora_embedding_"))
     return {FileKind::safetensors,
             "the weights of a PEFT adapter without their config; give the folder that holds them and "
@@ -124,9 +124,8 @@ inline SniffedFile sniff_header(std::string_view header) {
   if (has(".lora_a\"") && has(".lora_b\""))
     return {FileKind::safetensors,
             "the weights of an MLX adapter; fuse it into its model (mlx_lm.fuse), or convert it to PEFT's "
-            "form (A and B "
-            "transposed, lora_alpha = scale times rank)"};
-  return {FileKind::safetensors, "a safetensors file of other weights (a base model?), no adapter"};
+            "form (A and B transposed, lora_alpha = scale times rank)"};
+  return {FileKind::safetensors, "a safetensors file without an adapter (a base model?)"};
 }
 
 /// What is left when no begin is known: JSON, a page, some text, zeros.
@@ -147,7 +146,7 @@ inline SniffedFile sniff_text(std::string_view text) {
                   text.begin() + static_cast<std::ptrdiff_t>(std::min<std::size_t>(text.size(), 4096)),
                   [](char c) { return c == 0; }))
     return {FileKind::foreign,
-            "all zeros where it begins: its download or copy did not finish; fetch it again"};
+            "all zeros at its beginning: its download or copy did not finish; fetch it again"};
   if (begin.starts_with("FROM ") && begin.find('\n') != begin.npos)
     return {FileKind::foreign, "an Ollama Modelfile; give the adapter that its ADAPTER line names"};
   if (text.size() > longest_answer) return {};
@@ -156,13 +155,14 @@ inline SniffedFile sniff_text(std::string_view text) {
     if (size == 0 || (!is_shown(text.data() + at, size) && text.find_first_of("\t\r\n", at) != at)) return {};
     at += size;
   }
-  return {FileKind::text, message("a text (", in_quotes(begin, 60),
+  return {FileKind::text, message("a text file (", in_quotes(begin, 60),
                                   "), perhaps a server's answer in place of the file; download it again")};
 }
 
 }  // namespace detail
 
-/// The bytes of a file, of which the begin will do: nothing is believed, so that any bytes may be given.
+/// The bytes of a file, of which the beginning is enough: nothing in them is trusted, so any bytes may be
+/// given.
 inline SniffedFile sniff_bytes(std::span<const std::byte> bytes) {
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   if (text.empty()) return {FileKind::empty, "empty: its download or copy did not finish; fetch it again"};
@@ -177,8 +177,7 @@ inline SniffedFile sniff_bytes(std::span<const std::byte> bytes) {
     return {FileKind::foreign,
             begin.find("data.pkl") != begin.npos || begin.find(".format_version") != begin.npos
                 ? "a PyTorch file (.bin, .pt), a ZIP of Python pickles, which can run code when it is read; "
-                  "save it as "
-                  "safetensors with PyTorch (PEFT's save_pretrained does)"
+                  "save it as safetensors with PyTorch (PEFT's save_pretrained does)"
             : begin.find(".npy") != begin.npos ? "a NumPy archive (.npz); save it as safetensors"
                                                : "a ZIP archive; unpack it first (unzip)"};
   }
@@ -203,8 +202,7 @@ inline SniffedFile sniff_folder(const std::filesystem::path& folder) {
   const auto has = [&](const char* name) { return std::filesystem::exists(folder / name, ignored); };
   const std::string mlx =
       "the folder of an MLX adapter; fuse it into its model (mlx_lm.fuse), or convert it to PEFT's form (A "
-      "and B "
-      "transposed, lora_alpha = scale times rank)";
+      "and B transposed, lora_alpha = scale times rank)";
   if (has("adapter_config.json")) {
     const std::string config = sniffed_text(folder / "adapter_config.json");
     const auto names = [&config](std::string_view key) { return config.find(key) != config.npos; };
@@ -242,21 +240,21 @@ inline SniffedFile sniff_folder(const std::filesystem::path& folder) {
   if (count == 0) return {FileKind::folder, "an empty folder"};
   if (adapters.empty() && (has("config.json") || has("model.safetensors") ||
                            has("model.safetensors.index.json") || has("pytorch_model.bin")))
-    return {FileKind::folder, "the folder of a model, no adapter"};
+    return {FileKind::folder, "the folder of a model, not of an adapter"};
   if (adapters.empty())
     return {FileKind::folder,
             count < most
-                ? "a folder that holds no adapter, nor do its folders down to the third"
-                : message("a folder with no adapter among the first ", most, " of its files and folders")};
+                ? "a folder without an adapter in it or in three levels of subfolders"
+                : message("a folder without an adapter among the first ", most, " of its files and folders")};
   const auto first = std::min_element(adapters.begin(), adapters.end());
   return {FileKind::folder,
-          message("a folder that is no adapter itself, but holds ",
+          message("a folder that is not itself an adapter but holds ",
                   adapters.size() == 1 ? "" : "some, such as ", in_quotes(*first), "; give that")};
 }
 
 }  // namespace detail
 
-/// A path. Of a file only its begin is looked at, a safetensors header included.
+/// A path. Of a file only its beginning is looked at, a safetensors header included.
 inline SniffedFile sniff(const std::filesystem::path& path) {
   using detail::in_quotes;
   std::error_code ignored;
@@ -272,14 +270,14 @@ inline SniffedFile sniff(const std::filesystem::path& path) {
   const bool is_part = found.kind == FileKind::safetensors || found.kind == FileKind::json;
   if (is_part && detail::utf8(path.filename()).starts_with("adapter") &&
       detail::sniff_folder(folder).kind == FileKind::peft_folder)
-    found.what = detail::message("a file inside of a PEFT folder; give the folder, ",
+    found.what = detail::message("a file inside a PEFT folder; give the folder, ",
                                  detail::in_quotes(detail::utf8(folder)));
   return found;
 }
 
 namespace detail {
 
-/// What to say where a path is not what a reader wants.
+/// The message where a path is not what a reader wants.
 inline Failure unexpected(const std::filesystem::path& path, std::string_view what,
                           std::string_view expected) {
   return {message(in_quotes(utf8(path)), " is ", what, " (", expected, " is expected)")};

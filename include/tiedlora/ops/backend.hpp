@@ -1,6 +1,5 @@
-// Who computes. What a call means (checks, scratch, halves, options) stands in ops/; the arithmetic is a
-// backend's: the CPU's kernels, the reference loops, or a type of the user's own with the same four
-// functions.
+// Who computes. What a call means (checks, scratch, stages, options) is defined in ops/; the arithmetic is a
+// backend's: the CPU's kernels, the reference loops, or a type of your own with the same four functions.
 #pragma once
 
 #include <concepts>     // same_as
@@ -24,12 +23,12 @@ TIEDLORA_BEGIN_NAMESPACE
 ///                    dv += Σ_t c dy ∘ B(u ∘ h)
 ///   shrink_backward  dA += dh xᵀ; dx += Aᵀ dh, or dx = … with overwrite
 ///
-/// Operands have been checked. What is not there or not wanted has a null pointer: u or v (ones), a gradient
-/// (not trained), dh and dx, and x where A is frozen. expand with rank 0 comes with overwrite only, and sets
-/// y to zero; shrink_backward likewise dx. backends/reference.hpp has the same in loops.
+/// Operands have been checked. What is absent or not wanted is a null pointer: u or v (ones), a gradient (not
+/// trained), dh and dx, and x where A is frozen. With rank 0, expand is called with overwrite only and sets y
+/// to zero; shrink_backward does the same to dx. backends/reference.hpp has the same in loops.
 ///
-/// All pointers belong to the backend's memory: nothing above it dereferences them. What it needs beside
-/// (a stream, a queue, a workspace) is its own state. It may also have
+/// All pointers belong to the backend's memory: nothing above it dereferences them. Whatever else it needs (a
+/// stream, a queue, a workspace) is its own state. It may also have
 ///   - `static constexpr bool runs_slices = true`: shrink and expand do their part of options.slice;
 ///   - `static constexpr bool masks_x = true`: shrink and shrink_backward apply options.dropout;
 ///   - `memory()`: its memory is not the host's; see DeviceMemory;
@@ -47,7 +46,7 @@ concept Backend =
     };
 
 namespace detail {
-/// For a message that says what is missing, where a call would fail somewhere inside.
+/// For a message that says what is missing, before a call fails somewhere inside.
 template <class B, class P, class X, class Y>
 constexpr void require_backend() {
   static_assert(Backend<B, P, X, Y>,
@@ -86,11 +85,13 @@ inline namespace TIEDLORA_ISA {
 /// Throws Error where options ask for what this backend does not do.
 template <class B, class P>
 void check_backend(const Factors<P>& f, const CallOptions& o) {
-  if (!runs_slices<B>() && o.slice.nth != 1) fail_at(f, "this backend does not run in slices");
-  if (!masks_x<B>() && o.dropout.probability != 0) fail_at(f, "this backend has no dropout");
+  if (!runs_slices<B>() && o.slice.nth != 1)
+    fail_at(f, "this backend takes no slices; leave options.slice at its default");
+  if (!masks_x<B>() && o.dropout.probability != 0)
+    fail_at(f, "this backend has no dropout; leave options.dropout off");
 }
 
-/// Numbers of h that a call without h, or backward, has room for where it got no scratch.
+/// How many values of h a call without h, or backward, has room for without scratch.
 template <class Acc>
 inline constexpr Index stack_numbers =
     sizeof(Acc) < 16 * 1024 ? 16 * 1024 / static_cast<Index>(sizeof(Acc)) : 1;
@@ -116,10 +117,10 @@ void check_room_for_h(const Factors<P>& f, const CallOptions& o, const char* wha
   using Acc = accumulator_t<P>;
   if (HiddenScratch<Acc>(o).numbers >= f.rank) return;
   if (has_device_memory<B>)
-    fail_at(f, "on this backend ", what, " needs scratch_bytes(…) of scratch in its memory");
+    fail_at(f, "this backend needs options.scratch for ", what, ": scratch_bytes(…) bytes in its own memory");
   if (f.rank > stack_numbers<Acc>)
     fail_at(f, "without scratch the rank can be at most ", stack_numbers<Acc>,
-            "; give scratch_bytes(…) of scratch");
+            "; give scratch_bytes(…) bytes in options.scratch");
 }
 
 /// Room for h of a block of tokens: the caller's scratch, else the stack.
@@ -153,8 +154,8 @@ class HiddenBlock {
 inline namespace TIEDLORA_ISA {
 
 /// Bytes of scratch with which forward without h, and backward, run in one block of tokens. With less, or
-/// none, they take blocks that fit it or 16 KB of stack, which bounds the rank (4096 in float); float
-/// gradients add up block by block, so that their last bits depend on the scratch.
+/// none, they take blocks that fit into it, or into 16 KB of stack, which bounds the rank (4096 in float).
+/// Gradients in float are added up block by block, so their last bits depend on the scratch.
 template <class P>
 std::size_t scratch_bytes(const Factors<P>& f, Index tokens) {
   return static_cast<std::size_t>(f.rank * tokens) * sizeof(accumulator_t<P>) + alignof(accumulator_t<P>);

@@ -1,6 +1,6 @@
-// The backward passes of forward.hpp's operations, half by half and as one. Gradients accumulate, in
-// accumulator_t<P>. Two calls whose trained factors overlap (layout.share_trained) must not run at once into
-// the same Gradients.
+// The backward passes of forward.hpp's operations, stage by stage and as one. Gradients accumulate, in
+// accumulator_t<P>. Two calls whose trained factors overlap (layout.share_trained) must not run at the same
+// time into one Gradients.
 #pragma once
 
 #include <type_traits>  // remove_const
@@ -113,7 +113,7 @@ void check_backward(const Factors<P>& f, const X& x, const H& h, const Dy& dy,
   check_backward(CpuBackend(), f, x, h, dy, gradient, dx, o);
 }
 
-/// Both halves. Adds to exactly the gradients that are there (a null pointer: not trained) and to dx. x may
+/// Both stages. Adds to exactly the gradients that are there (a null pointer: not trained) and to dx. x may
 /// be `none` where A is frozen, dx may be `none`. h as forward left it.
 template <class B, class P, class X, class H, class Dy, class Dx>
   requires(!IsOptions<Dx>)

@@ -25,8 +25,8 @@
 TIEDLORA_BEGIN_NAMESPACE
 inline namespace TIEDLORA_ISA {
 
-/// How many blocks that many tokens are cut into: of 128 tokens at most, so that what one step writes is
-/// still in the cache for the next, and eight at least where there are 16 tokens for each.
+/// How many blocks that many tokens are cut into: blocks of at most 128 tokens, so that what one stage writes
+/// is still in the cache for the next, and at least eight blocks if each gets 16 tokens.
 inline Index token_blocks(Index tokens) {
   const Index for_cache = (tokens + 127) / 128, for_threads = detail::smaller(tokens / 16, 8);
   return detail::larger(detail::larger(for_cache, for_threads), 1);
@@ -43,7 +43,7 @@ class BlockGradients {
   static_assert(std::is_trivially_copyable_v<G>);  // it is memory that block() sets to zero
 
  public:
-  /// Numbers of memory for one block.
+  /// How many values the gradients of one block have.
   static Index size(const Factors<G>& gradient) {
     return (gradient.A ? gradient.rank * gradient.in_features : 0) +
            (gradient.B ? gradient.rank * gradient.out_features : 0) + (gradient.u ? gradient.rank : 0) +
@@ -51,20 +51,20 @@ class BlockGradients {
   }
 
   BlockGradients() = default;
-  /// Of the factors that `gradient` has, for so many tokens at most, in memory of its own.
+  /// For the factors that `gradient` has and at most `tokens` tokens, in memory of its own.
   BlockGradients(const Factors<G>& gradient, Index tokens)
       : gradient_(gradient), blocks_(token_blocks(tokens)) {
     const auto bytes = static_cast<std::size_t>(blocks_ * size(gradient)) * sizeof(G);
     owned_ = static_cast<G*>(::operator new(bytes, std::align_val_t(64)));
     memory_ = owned_;
   }
-  /// The same in memory of the caller's, which modules that run one after another may share. Throws Error if
+  /// The same in the caller's memory, which modules that run one after the other may share. Throws Error if
   /// it is too small.
   BlockGradients(const Factors<G>& gradient, Index tokens, std::span<G> memory)
       : gradient_(gradient), blocks_(token_blocks(tokens)), memory_(memory.data()) {
     if (static_cast<Index>(memory.size()) < blocks_ * size(gradient))
-      detail::fail_at(gradient, "gradients of ", blocks_, " blocks of tokens are ", blocks_ * size(gradient),
-                      " numbers, but the memory given holds ", memory.size());
+      detail::fail_at(gradient, "gradients of ", blocks_, " blocks of tokens have ", blocks_ * size(gradient),
+                      " values, but the memory given holds ", memory.size());
   }
   BlockGradients(BlockGradients&& other) noexcept
       : gradient_(other.gradient_),
@@ -82,11 +82,11 @@ class BlockGradients {
   }
   ~BlockGradients() { ::operator delete(owned_, std::align_val_t(64)); }
 
-  /// Where they are added up.
+  /// Where the blocks are added up.
   const Factors<G>& gradient() const { return gradient_; }
   Index blocks() const { return blocks_; }
 
-  /// Where backward of that block writes, set to zero. null where a factor is not trained. Throws Error if
+  /// Where backward of that block writes, set to zero; null where a factor is not trained. Throws Error if
   /// there is no such block.
   Factors<G> zeroed_block(Index index) const {
     if (index < 0 || index >= blocks_)
@@ -108,14 +108,15 @@ class BlockGradients {
     return own;
   }
 
-  /// Adds the first `blocks` blocks to the gradient, in their order. A slice adds up its rows: always the
-  /// same, so that modules with a common factor may be added up one after the other without a barrier. Throws
-  /// Error if there are fewer blocks, or no such slice.
+  /// Adds the first `blocks` blocks to the gradient, in their order. A slice adds up its own rows, always the
+  /// same ones, so that modules with a common factor can be added up one after the other without a barrier.
+  /// Throws Error if there are fewer blocks, or no such slice.
   void add_up(Index blocks, const Slice& slice = {}) const {
     if (blocks < 0 || blocks > blocks_)
-      detail::fail_at(gradient_, blocks, " blocks are to be added up, but there are ", blocks_);
+      detail::fail_at(gradient_, blocks, " blocks were to be added up, but there are ", blocks_);
     if (slice.nth < 1 || slice.ith < 0 || slice.ith >= slice.nth)
-      detail::fail_at(gradient_, "slice ", slice.ith, " of ", slice.nth, " does not exist");
+      detail::fail_at(gradient_, "slice ", slice.ith, " of ", slice.nth,
+                      " does not exist: ith must be at least 0 and less than nth");
     const Factors<G>& g = gradient_;
     const Index stride = size(g);
     const G* next = memory_;
@@ -143,9 +144,9 @@ class BlockGradients {
 };
 
 /// backward in the threads of a host whose parallel_for(n, body) calls body(i) for i = 0, …, n - 1 and
-/// returns when all are done. Adds to blocks.gradient(). Operands as of backward; options without scratch,
-/// which blocks that run at once could not share. Throws Error if the shapes disagree with the module or
-/// there are more tokens than `blocks` is for.
+/// returns when all are done. Adds to blocks.gradient(). Operands are those of backward; options have no
+/// scratch, which blocks that run at the same time could not share. Throws Error if the shapes disagree with
+/// the module or there are more tokens than `blocks` is for.
 template <class B, class ParallelFor, class P, class X, class H, class Dy, class Dx>
 void backward_in_blocks(const B& backend, ParallelFor&& parallel_for, const Factors<P>& f, const X& x,
                         const H& h, const Dy& dy, const BlockGradients<accumulator_t<P>>& blocks, Dx&& dx,
@@ -156,7 +157,9 @@ void backward_in_blocks(const B& backend, ParallelFor&& parallel_for, const Fact
   const auto dys = detail::input_tokens(dy);
   const auto xs = detail::input_tokens_or_none<Scalar>(x);
   const auto dxs = detail::output_tokens_or_none<Scalar>(std::forward<Dx>(dx));
-  if (!o.scratch.empty()) detail::fail_at(f, "blocks of tokens that run at once cannot share one scratch");
+  if (!o.scratch.empty())
+    detail::fail_at(
+        f, "blocks of tokens that run at once cannot share one scratch; leave options.scratch empty");
   if (f.rank > detail::stack_numbers<accumulator_t<P>>)
     detail::fail_at(f, "in blocks of tokens the rank can be at most ",
                     detail::stack_numbers<accumulator_t<P>>);
@@ -164,7 +167,7 @@ void backward_in_blocks(const B& backend, ParallelFor&& parallel_for, const Fact
                             !detail::is_none_t<Dx>, o);
   const Index count = token_blocks(dys.count);
   if (count > blocks.blocks())
-    detail::fail_at(f, dys.count, " tokens are ", count, " blocks, but the BlockGradients given are of ",
+    detail::fail_at(f, dys.count, " tokens make ", count, " blocks, but the BlockGradients given have ",
                     blocks.blocks());
   const Factors<const Scalar> factors = f;
   if (f.rank == 0) return unchecked::backward(backend, factors, xs, hs, dys, blocks.gradient(), dxs, o);

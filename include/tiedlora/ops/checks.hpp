@@ -22,25 +22,28 @@ void check_tokens(const Factors<P>& f, const char* what, const Tokens<T>& tokens
     fail_at(f, what, " has ", tokens.width, " features, but ", dimension, " is ", width,
             " (wrong base model, wrong module, or a matrix that holds tokens as rows?)");
   if (tokens.count != count) fail_at(f, what, " has ", tokens.count, " tokens, but ", other, " has ", count);
-  if (count < 0) fail_at(f, what, " has ", count, " tokens");
+  if (count < 0) fail_at(f, what, " has ", count, " tokens; the count must not be negative");
   if (!tokens.rows && !tokens.pointers && count > 1 && tokens.stride < width)
-    fail_at(f, what, " has tokens of ", width, " features that overlap: its stride is ", tokens.stride);
-  if (tokens.is_none() && width > 0 && count > 0) fail_at(f, what, " has no memory");
+    fail_at(f, what, " has stride ", tokens.stride, ", but its tokens are ", width,
+            " features wide and would overlap; the stride is in elements, not bytes");
+  if (tokens.is_none() && width > 0 && count > 0) fail_at(f, what, " is null");
 }
 
-/// Of shrink and expand, which may be sliced, or of a call that may not. The numbers of token_scale, and
-/// those of operands and factors, are not looked at: that would cost as much as some calls.
+/// Checks the options of shrink and expand, which may be sliced, or of a call that may not. The values in
+/// token_scale, operands and factors are not checked: that would cost as much as some calls.
 template <class P>
 void check_options(const Factors<P>& f, const CallOptions& o, bool may_be_sliced) {
   if (o.slice.nth < 1 || o.slice.ith < 0 || o.slice.ith >= o.slice.nth)
-    fail_at(f, "slice ", o.slice.ith, " of ", o.slice.nth, " does not exist");
+    fail_at(f, "slice ", o.slice.ith, " of ", o.slice.nth,
+            " does not exist: ith must be at least 0 and less than nth");
   if (!may_be_sliced && o.slice.nth != 1)
     fail_at(f,
-            "this call cannot be sliced, shrink and expand can: forward is both, with a barrier between, and "
-            "backward in threads is cut by tokens (backward_in_blocks)");
-  if (!(o.scale * 0 == 0)) fail_at(f, "scale is ", o.scale);
+            "this call takes no slice; in threads call shrink and expand with a barrier between them, and "
+            "backward_in_blocks for backward");
+  if (!(o.scale * 0 == 0)) fail_at(f, "options.scale is ", o.scale, "; it must be finite");
   if (!(o.dropout.probability >= 0 && o.dropout.probability < 1))
-    fail_at(f, "dropout.probability is ", o.dropout.probability, "; it must be at least 0 and less than 1");
+    fail_at(f, "options.dropout.probability is ", o.dropout.probability,
+            "; it must be at least 0 and less than 1");
 }
 
 /// Throws Error unless the gradients that are there have the module's shape: backward would write past them.
@@ -51,12 +54,18 @@ void check_gradient(const Factors<P>& f, const Factors<G>& gradient) {
       gradient.out_features != f.out_features)
     fail_at(f, "the gradient is that of module \"", gradient.name ? gradient.name : "?", "\" (",
             gradient.out_features, "x", gradient.in_features, ", rank ", gradient.rank,
-            "); give gradients.factors of the same module");
+            "); give gradients.factors(m) of the same module");
+}
+
+template <class P>
+[[noreturn]] void fail_null(const Factors<P>& f, const char* factor) {
+  fail_at(f, factor,
+          " is null (factors_at of a null array, or gradients.factors(m) in place of adapter.factors(m)?)");
 }
 
 template <class P, class X>
 void check_shrink(const Factors<P>& f, const Tokens<X>& x, const Tokens<accumulator_t<P>>& h) {
-  if (f.rank > 0 && !f.A) fail_at(f, "A has no memory");
+  if (f.rank > 0 && !f.A) fail_null(f, "A");
   check_tokens(f, "x", x, "in_features", f.in_features, "x", x.count);
   check_tokens(f, "h", h, "the rank", f.rank, "x", x.count);
 }
@@ -64,11 +73,11 @@ void check_shrink(const Factors<P>& f, const Tokens<X>& x, const Tokens<accumula
 template <class P, class H, class Y>
 void check_expand(const Factors<P>& f, const Tokens<H>& h, const Tokens<Y>& y) {
   check_tokens(f, "y", y, "out_features", f.out_features, "y", y.count);
-  if (f.rank > 0 && !f.B) fail_at(f, "B has no memory");
+  if (f.rank > 0 && !f.B) fail_null(f, "B");
   if (f.rank > 0) check_tokens(f, "h", h, "the rank", f.rank, "y", y.count);
 }
 
-/// Whether the first half of backward has to compute dh for the second, or for du.
+/// Whether the first stage of backward has to compute dh, for the second stage or for du.
 template <class G, class Dx>
 bool needs_dh(const Factors<G>& gradient, const Tokens<Dx>& dx) {
   return gradient.A || gradient.u || !dx.is_none();
@@ -78,7 +87,7 @@ template <class P, class Dy, class Dh>
 void check_expand_backward(const Factors<P>& f, const Tokens<const accumulator_t<P>>& h, const Tokens<Dy>& dy,
                            const Factors<accumulator_t<P>>& gradient, const Tokens<Dh>& dh, bool wants_dh) {
   check_gradient(f, gradient);
-  if (f.rank > 0 && !f.B) fail_at(f, "B has no memory");
+  if (f.rank > 0 && !f.B) fail_null(f, "B");
   check_tokens(f, "dy", dy, "out_features", f.out_features, "dy", dy.count);
   check_tokens(f, "h", h, "the rank", f.rank, "dy", dy.count);
   if (wants_dh)
@@ -87,13 +96,13 @@ void check_expand_backward(const Factors<P>& f, const Tokens<const accumulator_t
     fail_at(f, "u is trained and its gradient needs dh, but dh is none");
 }
 
-/// x and dx of the second half of backward, for as many tokens as `other` has.
+/// x and dx of the second stage of backward, for as many tokens as `other` has.
 template <class P, class X, class Dx>
 void check_input_side(const Factors<P>& f, const Tokens<X>& x, bool has_x,
                       const Factors<accumulator_t<P>>& gradient, const Tokens<Dx>& dx, bool wants_dx,
                       const char* other, Index count) {
   check_gradient(f, gradient);
-  if (f.rank > 0 && !f.A) fail_at(f, "A has no memory");
+  if (f.rank > 0 && !f.A) fail_null(f, "A");
   if (!has_x && gradient.A) fail_at(f, "A is trained and its gradient needs x, but x is none");
   if (has_x) check_tokens(f, "x", x, "in_features", f.in_features, other, count);
   if (wants_dx) check_tokens(f, "dx", dx, "in_features", f.in_features, other, count);

@@ -1,5 +1,5 @@
 // The adapter's operation on one module: shrink, expand and forward, which is both. Each call checks its
-// operands once and hands them to a backend: the CPU's unless another one is given first. Calls allocate
+// operands once and hands them to a backend: the CPU's, unless another is passed first. Calls allocate
 // nothing, take no locks, start no threads and keep no state.
 #pragma once
 
@@ -35,7 +35,7 @@ void check_forward(const Factors<P>& f, const Tokens<X>& x, const Tokens<Y>& y, 
 
 inline namespace TIEDLORA_ISA {
 
-/// Tells CallOptions from an operand, where an overload leaves out one of the two.
+/// Tells CallOptions from an operand where overloads leave out one or the other.
 template <class T>
 concept IsOptions = std::is_same_v<std::remove_cvref_t<T>, CallOptions>;
 
@@ -98,7 +98,7 @@ void check_forward(const Factors<P>& f, const Tokens<X>& x, const Tokens<Y>& y, 
   check_forward(CpuBackend(), f, x, y, o);
 }
 
-/// Both halves: y += c ∘ v ∘ B·(u ∘ A·(mask ∘ x)). Where y holds the base layer's output this is the adapted
+/// Both stages: y += c ∘ v ∘ B·(u ∘ A·(mask ∘ x)). Where y holds the base layer's output this is the adapted
 /// layer. The caller keeps h (and x, if layout.backward_needs_x) until backward.
 template <class B, class P, class X, class Y, class H>
   requires(!IsOptions<H>)

@@ -25,7 +25,8 @@ inline namespace TIEDLORA_ISA {
 template <class P, class T>
 void check_count(std::span<const Factors<const P>> modules, const char* what, std::span<T> operands) {
   if (operands.size() != modules.size())
-    fail("modules that read the same x: ", modules.size(), " modules, but ", operands.size(), " of ", what);
+    fail(what, " must have one element for each of the ", modules.size(), " modules, but has ",
+         operands.size());
 }
 
 template <class P, class X>
@@ -43,8 +44,8 @@ void check_same_input(std::span<const Factors<const P>> modules, const char* wha
 inline namespace TIEDLORA_ISA {
 
 /// h[m] = A_m·(mask ∘ x) for every module m; the bits are those of a call for each. x in×T, h[m] r_m×T;
-/// modules that share A may share h, too, and else get copies. Rank 0: h[m] is left alone. Throws Error if
-/// the shapes disagree with the modules.
+/// modules that share A may also share h, or else each gets a copy. Where the rank is 0, h[m] is left alone.
+/// Throws Error if the shapes disagree with the modules.
 template <class B, class P, class X>
 void shrink(const B& backend, std::span<const Factors<const P>> modules, const X& x,
             std::type_identity_t<std::span<const Tokens<accumulator_t<P>>>> h, const CallOptions& o = {}) {
@@ -71,7 +72,7 @@ void shrink(std::span<const Factors<const P>> modules, const X& x,
 }
 
 /// Backward of that: adds to the gradient of every A that is there, and dx += mask ∘ Σ_m A_mᵀ dh[m] (dx = …
-/// with overwrite), where the modules that share A go through it with the sum of their dh. dh[m] r_m×T, dx
+/// with overwrite), where modules that share A go through it once, with the sum of their dh. dh[m] r_m×T, dx
 /// in×T or `none`; x in×T, or `none` where all A are frozen.
 template <class B, class P, class X, class Dx>
 void shrink_backward(const B& backend, std::span<const Factors<const P>> modules, const X& x,
@@ -148,7 +149,7 @@ void expand(std::span<const Factors<const P>> modules,
 }
 
 /// Backward of that: writes every dh[m], and adds to the gradients of B, u and v that are there. dy[m]
-/// out_m×T, dh[m] r_m×T, of which none is left out. Throws Error if the shapes disagree with the modules.
+/// out_m×T, dh[m] r_m×T, none of them left out. Throws Error if the shapes disagree with the modules.
 template <class B, class P, class Dy>
 void expand_backward(const B& backend, std::span<const Factors<const P>> modules,
                      std::type_identity_t<std::span<const Tokens<const accumulator_t<P>>>> h,

@@ -1,4 +1,4 @@
-// The stages of a call in a host's threads, with its barrier between: for a pool's parallel_for, for
+// The stages of a call in a host's threads, with its barrier between them: for a pool's parallel_for, for
 // callbacks that get (ith, nth), and for OpenMP.
 //
 //   const auto first = [&](tiedlora::Slice slice) { tiedlora::shrink(factors, x, h, {.slice = slice}); };
@@ -24,7 +24,7 @@ inline namespace TIEDLORA_ISA {
 /// all are done: that is the barrier.
 template <class ParallelFor, class... Stages>
 void parallel_stages(ParallelFor&& parallel_for, Index nth, Stages&&... stages) {
-  if (nth < 1) detail::fail("work cannot be shared by ", nth, " threads");
+  if (nth < 1) detail::fail("parallel_stages was given ", nth, " threads; it needs at least 1");
   const auto run = [&](auto& stage) {
     parallel_for(nth, [&](auto ith) { stage(Slice{static_cast<Index>(ith), nth}); });
   };
@@ -39,7 +39,7 @@ void thread_stages(Slice slice, Barrier&& barrier, First&& first, Rest&&... rest
 }
 
 #if defined(_OPENMP)
-/// In a team of OpenMP's threads (OMP_NUM_THREADS of them). Inside a parallel region of the host's own use
+/// In a team of OpenMP threads (OMP_NUM_THREADS of them). Inside a parallel region of the host, use
 /// thread_stages with `#pragma omp barrier`. An Error ends the program: none may leave a parallel region.
 template <class... Stages>
 void openmp_stages(Stages&&... stages) {

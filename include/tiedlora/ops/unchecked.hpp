@@ -1,5 +1,6 @@
-// forward and backward on views, for hosts that called check_forward and check_backward at load time: no
-// operand is looked at. The halves without checks are the backend's own functions, e.g. CpuBackend().shrink.
+// forward and backward on views, for hosts that called check_forward and check_backward at load time:
+// operands are not checked. The stages without checks are the backend's own functions, e.g.
+// CpuBackend().shrink.
 #pragma once
 
 #include "../views/config.hpp"
@@ -36,7 +37,7 @@ void forward(const B& backend, const Factors<const P>& f, const Tokens<const X>&
   }
 }
 
-/// As tiedlora::backward; x without memory where A is frozen, dx without memory where it is not wanted.
+/// As tiedlora::backward; x is null where A is frozen, dx where it is not wanted.
 template <class B, class P, class X, class Dy, class Dx>
 void backward(const B& backend, const Factors<const P>& f, const Tokens<const X>& x,
               const Tokens<const accumulator_t<P>>& h, const Tokens<const Dy>& dy,

@@ -23,15 +23,15 @@
 
 TIEDLORA_BEGIN_NAMESPACE
 
-/// The name of an adapter in an AdapterSet, never used again: not for another adapter, nor in another set of
-/// the process. The upper half is the set's number, the lower counts 0, 1, 2, … as they were added.
+/// The name of an adapter in an AdapterSet. It is never used again, in this or any other set of the process.
+/// The upper 32 bits are the set's number, the lower count its adapters 0, 1, 2, … as they were added.
 using AdapterId = std::int64_t;
 inline constexpr AdapterId no_adapter = -1;  ///< stands for none, where an id is asked for
 
-/// What AdapterSet::add looks at.
+/// What AdapterSet::add checks.
 struct AddOptions {
-  /// That all numbers are finite: one pass over them, which reads all of a mapped file. Without it an adapter
-  /// with a NaN makes every output of its tokens NaN.
+  /// Whether all parameters are finite: one pass over them, which reads all of a mapped file. Unchecked, an
+  /// adapter with a NaN makes every output of its tokens NaN.
   bool check_finite = true;
 };
 
@@ -49,8 +49,8 @@ inline constexpr Index residents_per_chunk = 128;
 
 }  // namespace detail
 
-/// The adapters of a set as they were at one moment, whatever is added and removed later. A handle: copies
-/// cost a reference count, and the adapters live as long as one of them.
+/// The adapters of a set at one moment, whatever is added and removed later. A handle: copies cost a
+/// reference count, and the adapters live as long as any copy.
 template <class P>
 class AdapterSnapshot {
  public:
@@ -62,17 +62,17 @@ class AdapterSnapshot {
   bool contains(AdapterId id) const { return find(id) != nullptr; }
   Index size() const { return state_ ? state_->count : 0; }  ///< number of adapters
 
-  /// The host's modules; none of a snapshot that no set has made.
+  /// The host's modules; none if no set made the snapshot.
   const ModuleList& modules() const {
     if (state_) return *state_->modules;
     static const ModuleList* const no_modules = new ModuleList;  // no destructor for the end of a host
     return *no_modules;
   }
-  /// Whether a set made it: a default one holds no adapters and knows no modules.
+  /// Whether a set made it: a default-constructed one holds no adapters and knows no modules.
   bool has_set() const { return state_ != nullptr; }
 
-  /// Factors of the host's module m in that adapter, as for a single adapter's calls; of rank 0 where the
-  /// adapter does not adapt it. Throws Error if the adapter is not there or the host has no module m.
+  /// Factors of the host's module m in that adapter, as for a single adapter's calls; of rank 0 if the
+  /// adapter does not adapt it. Throws Error if there is no such adapter or module.
   Factors<const P> factors(AdapterId id, Index m) const {
     const detail::Resident<P>* resident = find(id);
     if (!resident) detail::fail("there is no ", describe(id));
@@ -80,7 +80,7 @@ class AdapterSnapshot {
     return resident->factors(m);
   }
 
-  /// Null where there is none of that id. For the plan.
+  /// Null if there is none of that id. For the plan.
   const detail::Resident<P>* find(AdapterId id) const {
     if (!state_ || id < state_->first_id) return nullptr;
     const AdapterId number = id - state_->first_id;
@@ -95,15 +95,15 @@ class AdapterSnapshot {
   std::string describe(AdapterId id) const {
     const bool is_of_another = id >= 0 && state_ && id >> 32 != state_->first_id >> 32;
     return detail::message("adapter ", detail::number_of(id), " in this snapshot (",
-                           is_of_another ? "its id is of another AdapterSet"
+                           is_of_another ? "its id belongs to another AdapterSet"
                            : has_set()   ? "removed, or never added"
-                                         : "which no AdapterSet has made",
+                                         : "the snapshot was not made by an AdapterSet",
                            ")");
   }
   /// Throws Error unless the host has a module m.
   void require_module(Index m) const {
     if (m < 0 || m >= modules().size())
-      detail::fail("module ", m, " does not exist: the host has ", modules().size());
+      detail::fail("module ", m, " does not exist: the host has ", modules().size(), " modules");
   }
 
  private:
@@ -122,9 +122,9 @@ class AdapterSnapshot {
   std::shared_ptr<const State> state_;
 };
 
-/// Any number of adapters for one host model. Its functions may be called from any threads at once; each
-/// takes the set's one lock for the time of a table look-up. Calls that compute take none: they go by a
-/// snapshot. An adapter beyond its numbers costs about 200 bytes where many have one Layout.
+/// Any number of adapters for one host model. Its functions may be called from any number of threads at the
+/// same time; each holds the set's one lock for a table look-up. Calls that compute take no lock: they use a
+/// snapshot. Besides its parameters an adapter costs about 200 bytes, if many have the same Layout.
 template <class P>
 class AdapterSet {
  public:
@@ -134,19 +134,19 @@ class AdapterSet {
   explicit AdapterSet(ModuleList modules)
       : modules_(std::make_shared<const ModuleList>(std::move(modules))) {}
 
-  /// The host's modules, by whose indices the calls go.
+  /// The host's modules, whose indices the calls use.
   const ModuleList& modules() const { return *modules_; }
 
-  /// Takes an adapter for some or all of the host's modules, found by name. Throws Error where an adapted
-  /// module is not among the host's (naming those) or has another shape there.
+  /// Adds an adapter for some or all of the host's modules, found by name. Throws Error if adapted modules
+  /// are not among the host's (it names them) or have another shape there.
   AdapterId add(Adapter<P> adapter, const AddOptions& options = {}) {
     return detail::value_or_fail(try_add(std::move(adapter), options));
   }
-  /// One that others use as well. It must not be written any more.
+  /// An adapter that others use too. It must no longer be written to.
   AdapterId add(std::shared_ptr<const Adapter<P>> adapter, const AddOptions& options = {}) {
     return detail::value_or_fail(try_add(std::move(adapter), options));
   }
-  /// One in memory of the caller's, such as a mapped file, which lives as long as `owner` is held.
+  /// An adapter in the caller's memory, such as a mapped file, which lives as long as `owner`.
   AdapterId add(const AdapterView<const P>& view, std::shared_ptr<const void> owner,
                 const AddOptions& options = {}) {
     return detail::value_or_fail(try_add(view, std::move(owner), options));
@@ -157,9 +157,8 @@ class AdapterSet {
     return try_add(std::make_shared<const Adapter<P>>(std::move(adapter)), options);
   }
   Result<AdapterId> try_add(std::shared_ptr<const Adapter<P>> adapter, const AddOptions& options = {}) {
-    if (!adapter) return Failure{"an adapter to add is null"};
-    if (adapter->is_moved_from())
-      return Failure{"an adapter to add has no numbers any more: it was moved from"};
+    if (!adapter) return Failure{"the adapter to add is null"};
+    if (adapter->is_moved_from()) return Failure{"the adapter to add was moved from and is empty"};
     const AdapterView<const P> view = adapter->view();
     return try_add(view, std::move(adapter), options);
   }
@@ -171,7 +170,8 @@ class AdapterSet {
     const std::lock_guard<std::mutex> lock(mutex_);
     auto placement = place(view.layout());
     if (!placement) return placement.failure();
-    if (next_ == std::numeric_limits<std::int32_t>::max()) return Failure{"an AdapterSet has run out of ids"};
+    if (next_ == std::numeric_limits<std::int32_t>::max())
+      return Failure{"this AdapterSet has given out all its ids; make another"};
     outdated.swap(published_);
     const AdapterId number = next_;
     if (chunk_of(number) == chunks_.size()) chunks_.push_back({new_chunk(), 0, false});
@@ -182,16 +182,16 @@ class AdapterSet {
     return first_id_ + number;
   }
 
-  /// Takes it out of snapshots made from now on; it lives until the last that holds it is gone. False where
+  /// Removes it: snapshots made from now on do not have it, and it dies with the last that has. False if
   /// there was none of that id.
   bool remove(AdapterId id) {
-    // What may be the last hold on an adapter: they die after the lock is gone.
+    // May be the last to hold an adapter: they die after the lock is released.
     detail::Resident<P> removed;
     std::shared_ptr<const Chunk> emptied;
     std::shared_ptr<const State> outdated;
     const std::lock_guard<std::mutex> lock(mutex_);
+    if (id < first_id_ || id - first_id_ >= next_) return false;
     const AdapterId number = id - first_id_;
-    if (id < first_id_ || number >= next_) return false;
     OwnChunk& chunk = chunks_[chunk_of(number)];
     const auto place = static_cast<std::size_t>(number % detail::residents_per_chunk);
     if (!chunk.residents || !(*chunk.residents)[place]) return false;
@@ -203,7 +203,7 @@ class AdapterSet {
     return true;
   }
 
-  /// What is in the set now. To be taken once for a batch.
+  /// What is in the set now. Take one for each batch.
   AdapterSnapshot<P> snapshot() const {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (!published_) {
@@ -228,15 +228,16 @@ class AdapterSet {
   }
 
  private:
-  // Before the lock: it reads all numbers.
+  // Before the lock: it reads all parameters.
   static Status try_check_finite(const AdapterView<const P>& view) {
     if constexpr (detail::has_float_bits<P>)
-      for (const auto& [what, numbers] : {std::pair("trained", view.trainable()), {"frozen", view.frozen()}})
+      for (const auto& [what, numbers] :
+           {std::pair("trainable", view.trainable()), {"frozen", view.frozen()}})
         if (const auto found = find_not_finite(numbers))
-          return Failure{detail::message("an adapter to add has ", found->count,
-                                         " numbers that are not finite: number ", found->first, " of its ",
-                                         numbers.size(), " ", what, " ones is ", found->value,
-                                         " (AddOptions::check_finite adds it nonetheless)")};
+          return Failure{detail::message("the adapter to add has ", found->count,
+                                         " values that are not finite: number ", found->first, " of its ",
+                                         numbers.size(), " ", what, " parameters is ", found->value,
+                                         " (AddOptions{.check_finite = false} adds it anyway)")};
     return success();
   }
 

@@ -1,10 +1,10 @@
-// Many adapters in one batch of tokens: the halves of forward by a plan.
+// Many adapters in one batch of tokens: the stages of forward by a plan.
 //
 //   AdapterSet ── snapshot ──▶ BatchPlan, once per batch ──▶ shrink, expand for every module of every layer
 //
 // Every token gets the bits of a call for it alone with its adapter alone, however the batch is mixed and
-// sliced. Calls allocate nothing, take no locks, start no threads and keep no state. A backend with memory of
-// its own reads the plan's arrays there: PlanOnDevice uploads them once per batch.
+// sliced. Calls allocate nothing, take no locks, start no threads and keep no state. A backend with its own
+// memory reads the plan's arrays there: PlanOnDevice uploads them once per batch.
 #pragma once
 
 #include <algorithm>    // min
@@ -35,12 +35,12 @@ namespace detail {
 template <class P, class T>
 bool has_no_tokens(const BatchPlan<P>& plan, const char* what, const Tokens<T>& tokens) {
   if (plan.tokens() == 0 && tokens.count > 0)
-    fail(message("the plan is of no tokens, but ", what, " has ", tokens.count));
+    fail(message("the plan has no tokens, but ", what, " has ", tokens.count));
   return plan.tokens() == 0;
 }
 
 /// The host's module m, for checks and their messages. A snapshot that no set made knows no host: then no
-/// token has an adapter, and y is taken to be as wide as it should.
+/// token has an adapter, and y is assumed to have the right width.
 template <class P>
 Factors<const P> host_module(const BatchPlan<P>& plan, Index m, Index y_width) {
   if (!plan.snapshot().has_set()) return {.out_features = y_width, .module = static_cast<std::int32_t>(m)};
@@ -56,17 +56,18 @@ Factors<const P> host_module(const BatchPlan<P>& plan, Index m, Index y_width) {
 template <class P, class T>
 void check_hidden(const BatchPlan<P>& plan, const Factors<const P>& module, const Tokens<T>& h) {
   if (h.width < module.rank || h.count < plan.size())
-    fail_at(module, "h has room for ", h.width, " numbers of ", h.count, " tokens, but this batch needs ",
-            module.rank, " of ", plan.size(), " (give it plan.max_rank() x plan.size())");
+    fail_at(module, "h is ", h.width, "x", h.count, ", but this batch needs ", module.rank, "x", plan.size(),
+            " (make it plan.max_rank() x plan.size())");
   check_tokens(module, "h", h, "its own width", h.width, "h", h.count);
 }
 
-/// Throws Error where x or y has rows or pointers in a device's memory: those of the plan's tokens would have
-/// to be looked up there.
+/// Throws Error where x or y has rows or pointers in a device's memory: looking up the plan's tokens in them
+/// would read the device's memory.
 template <class B, class P, class T>
 void check_batch_view(const Factors<const P>& module, const char* what, const Tokens<T>& tokens) {
   if (has_device_memory<B> && (tokens.rows || tokens.pointers))
-    fail_at(module, "on this backend ", what, " of a batch cannot be gathered by rows or pointers");
+    fail_at(module, "this backend needs ", what,
+            " of a batch at a stride; rows and pointers are not supported");
 }
 
 template <class B, class P>
@@ -78,11 +79,12 @@ void check_batch_options(const BatchPlan<P>& plan, const Factors<const P>& modul
             "PlanOnDevice::upload(plan), once per batch, copies them");
   check_options(module, o, is_half);
   check_backend<B>(module, o);
-  if (o.token_scale) fail_at(module, "a batch has its scales in its plan, not in token_scale");
-  if (o.dropout.probability != 0) fail_at(module, "a batch of adapters has no dropout");
+  if (o.token_scale) fail_at(module, "a batch has its scales in its plan; leave options.token_scale null");
+  if (o.dropout.probability != 0)
+    fail_at(module, "a batch of adapters has no dropout; leave options.dropout off");
 }
 
-/// Throws Error where an operand of shrink is wrong. False where there is nothing to do.
+/// Throws Error if an operand of shrink is wrong. False if there is nothing to do.
 template <class B, class P, class X>
 bool check_shrink(const BatchPlan<P>& plan, Index m, const Tokens<X>& x, const Tokens<accumulator_t<P>>& h,
                   const CallOptions& o, bool is_half = true) {
@@ -100,16 +102,16 @@ bool check_shrink(const BatchPlan<P>& plan, Index m, const Tokens<X>& x, const T
 
 /// h = A·x for all tokens of the batch, at several of the host's modules that read the same x; those that
 /// share A go through it once. x in×T; h[i], for modules[i], at least plan.rank(modules[i]) × plan.size() in
-/// accumulator_t<P>: scratch between the halves, one column per use of an adapter in the plan's order.
-/// Modules may share h where every adapter of the batch has one A for them. Options: slice. Throws Error if
-/// the shapes disagree. `backend` as in ops/; the CPU's where it is left out.
+/// accumulator_t<P>: scratch between the stages, one column per use of an adapter in the plan's order.
+/// Modules may share h if every adapter of the batch has one A for them. Options: slice. Throws Error if the
+/// shapes disagree. `backend` as in ops/; the CPU's if left out.
 template <class B, class P, class X>
 void shrink(const B& backend, const BatchPlan<P>& plan, std::span<const Index> modules, const X& x,
             std::type_identity_t<std::span<const Tokens<accumulator_t<P>>>> h, const CallOptions& o = {}) {
   using namespace detail;
   const auto xs = input_tokens(x);
   if (h.size() != modules.size())
-    fail("modules that read the same x: ", modules.size(), " modules, but ", h.size(), " of h");
+    fail("h must have one element for each of the ", modules.size(), " modules, but has ", h.size());
   bool is_needed = false;
   for (std::size_t i = 0; i < modules.size(); ++i)
     is_needed |= check_shrink<B>(plan, modules[i], xs, h[i], o);
@@ -142,8 +144,8 @@ void shrink(const BatchPlan<P>& plan, Index module, const X& x, H&& h, const Cal
 }
 
 /// y += c ∘ v ∘ B·(u ∘ h) with each token's adapter, c = scaling · the token's scale · o.scale; with
-/// overwrite y = …, and zero for tokens without adapter, which are left alone otherwise. h as shrink left it,
-/// y out×T. Options: scale, overwrite, slice.
+/// overwrite y = …, and zero for tokens without an adapter, which are otherwise left alone. h as shrink left
+/// it, y out×T. Options: scale, overwrite, slice.
 template <class B, class P, class H, class Y>
 void expand(const B& backend, const BatchPlan<P>& plan, Index module, const H& h, Y&& y,
             const CallOptions& o = {}) {
@@ -164,7 +166,7 @@ void expand(const BatchPlan<P>& plan, Index module, const H& h, Y&& y, const Cal
   expand(CpuBackend(), plan, module, h, std::forward<Y>(y), o);
 }
 
-/// Both halves, not to be sliced. Nothing is written where an operand is wrong.
+/// Both stages; takes no slice. Nothing is written if an operand is wrong.
 template <class B, class P, class X, class Y, class H>
 void forward(const B& backend, const BatchPlan<P>& plan, Index module, const X& x, Y&& y, H&& h,
              const CallOptions& o = {}) {

@@ -15,7 +15,7 @@
 
 TIEDLORA_BEGIN_NAMESPACE
 
-/// What a token goes through: an adapter, times a scale of the request's own, or none.
+/// What a token goes through: an adapter with a scale of its own, or none.
 struct TokenAdapter {
   AdapterId adapter = no_adapter;  ///< no_adapter: the token passes through the base model alone
   float scale = 1;                 ///< times the adapter's scaling and the call's scale
@@ -29,18 +29,18 @@ struct AdapterUse {
 };
 
 /// What kernels read of a plan. In the sorted order of uses: their tokens, their scales and their adapters'
-/// trained arrays; then the tokens without adapter.
+/// trainable arrays; then the tokens without an adapter.
 template <class P>
 struct PlanArrays {
   const Index* rows = nullptr;           ///< token of each use
   const float* scales = nullptr;         ///< scale of each use
-  const P* const* trainables = nullptr;  ///< trained array of each use's adapter
-  const Index* idle = nullptr;           ///< tokens without adapter
+  const P* const* trainables = nullptr;  ///< trainable array of each use's adapter
+  const Index* idle = nullptr;           ///< tokens without an adapter
 };
 
-/// The plan of one batch: its tokens sorted by adapter, and their places. Made once per batch from a snapshot
-/// of the adapters, read by the calls of batch.hpp for every module of every layer, by any number of threads.
-/// It holds the snapshot, and so the adapters, until it is made anew or dies.
+/// The plan of one batch: its tokens sorted by adapter, and their places. It is made once per batch from a
+/// snapshot of the adapters, read by the calls of batch.hpp for every module of every layer, by any number of
+/// threads. It holds the snapshot, and so the adapters, until it is rebuilt or dies.
 template <class P>
 class BatchPlan {
  public:
@@ -52,23 +52,23 @@ class BatchPlan {
     Index begin = 0, end = 0;                      ///< in the sorted order
     const detail::Resident<P>* adapter = nullptr;  ///< of the first of them
     bool is_first = true;      ///< none of its tokens has been through another adapter before
-    bool has_tenants = false;  ///< of several adapters, which have the factor in common
+    bool has_tenants = false;  ///< of several adapters that share the factor
   };
 
-  /// Of no tokens.
+  /// Without tokens.
   BatchPlan() = default;
   /// tokens[t] says what token t goes through. Throws Error, naming token and id, for an id that the snapshot
   /// does not hold.
   BatchPlan(AdapterSnapshot<P> snapshot, std::span<const TokenAdapter> tokens) {
     assign(std::move(snapshot), tokens);
   }
-  /// Any number of adapters for each of so many tokens, in any order; those of one token are added to y in
+  /// Any number of adapters for each of `tokens` tokens, in any order; those of one token are added to y in
   /// the order given.
   BatchPlan(AdapterSnapshot<P> snapshot, Index tokens, std::span<const AdapterUse> uses) {
     assign(std::move(snapshot), tokens, uses);
   }
 
-  /// Makes the plan anew, in the memory that it has. After an Error it is of no tokens.
+  /// Rebuilds the plan in the memory that it has. After an Error it has no tokens.
   void assign(AdapterSnapshot<P> snapshot, std::span<const TokenAdapter> tokens) {
     Unfinished unfinished = {this};
     begin(std::move(snapshot), static_cast<Index>(tokens.size()));
@@ -80,12 +80,12 @@ class BatchPlan {
   void assign(AdapterSnapshot<P> snapshot, Index tokens, std::span<const AdapterUse> uses) {
     Unfinished unfinished = {this};
     if (tokens < 0 || static_cast<std::size_t>(tokens) > uses_of_.max_size())
-      detail::fail(detail::message("a batch cannot have ", tokens, " tokens"));
+      detail::fail(detail::message("a batch of ", tokens, " tokens is not possible"));
     begin(std::move(snapshot), tokens);
     for (const AdapterUse& use : uses) {
       if (use.token < 0 || use.token >= tokens)
         detail::fail(detail::message("adapter ", detail::number_of(use.adapter), " is for token ", use.token,
-                                     " of a batch of ", tokens));
+                                     ", but the batch has ", tokens, " tokens"));
       push(use);
     }
     finish();
@@ -108,19 +108,19 @@ class BatchPlan {
   /// At any module.
   Index max_rank() const { return max_rank_; }
 
-  /// For the calls, and for kernels of a host's own; see PlanArrays.
+  /// For the calls, and for a host's own kernels; see PlanArrays.
   const Index* rows() const { return rows_.data(); }
   const float* scales() const { return scales_.data(); }
   const P* const* trainables() const { return trainables_.data(); }
   std::span<const Index> idle() const { return idle_; }
   std::span<const Run> shrink_runs() const { return shrink_runs_; }
   std::span<const Run> expand_runs() const { return expand_runs_; }
-  /// The same in a device's memory, where PlanOnDevice has put them; null before, and when the plan was made
-  /// anew.
+  /// The same in a device's memory, where PlanOnDevice has put them; null before, and after the plan is
+  /// rebuilt.
   const PlanArrays<P>& device_arrays() const { return device_arrays_; }
   bool is_on_device() const { return is_on_device_; }
   void set_device_arrays(const PlanArrays<P>& arrays) { device_arrays_ = arrays, is_on_device_ = true; }
-  /// Whether a token has several adapters: expand then goes over its y more than once.
+  /// Whether a token has several adapters: expand then updates its y more than once.
   bool revisits() const { return revisits_; }
 
  private:
@@ -132,7 +132,7 @@ class BatchPlan {
     float scale;
   };
 
-  // Makes a plan of no tokens of one that an Error, or the lack of memory, left half made.
+  // Empties a plan that an Error, or a lack of memory, left unfinished.
   struct Unfinished {
     BatchPlan* plan;
     ~Unfinished() {
@@ -154,11 +154,10 @@ class BatchPlan {
   void push(const AdapterUse& use) {
     if (use.adapter == no_adapter) return;
     if (!std::isfinite(use.scale))
-      detail::fail(detail::message("token ", use.token, " has the scale ", use.scale));
+      detail::fail(detail::message("token ", use.token, " has the scale ", use.scale, "; it must be finite"));
     const detail::Resident<P>* adapter = snapshot_.find(use.adapter);
     if (!adapter)
-      detail::fail(detail::message(
-          "token ", use.token, " asks for an adapter that is not there: ", snapshot_.describe(use.adapter)));
+      detail::fail(detail::message("token ", use.token, ": there is no ", snapshot_.describe(use.adapter)));
     const Index pass = uses_of_[static_cast<std::size_t>(use.token)]++;
     uses_.push_back({pass, adapter, use.adapter, use.token, use.scale});
     max_rank_ = std::max(max_rank_, adapter->placement->largest_rank);
@@ -166,7 +165,7 @@ class BatchPlan {
   }
 
   void finish() {
-    // Adapters that have frozen numbers in common stand side by side, then the tokens of each.
+    // Adapters that share frozen parameters are neighbours, then the tokens of each.
     std::sort(uses_.begin(), uses_.end(), [](const Use& a, const Use& b) {
       const auto key = [](const Use& use) {
         return std::tuple(use.pass, use.adapter->placement.get(), use.adapter->frozen, use.id, use.token);
@@ -184,7 +183,7 @@ class BatchPlan {
       if (uses_of_[static_cast<std::size_t>(t)] == 0) idle_.push_back(t);
   }
 
-  // Adds the next use in order to the last run where it has that factor in common with it.
+  // Adds the next use in order to the last run if they share that factor, else begins a run.
   void extend(std::vector<Run>& runs, const Use& use, FactorId factor) {
     const Index place = size();
     if (!runs.empty()) {

@@ -1,4 +1,4 @@
-// The halves of forward by a plan, run by run: operands have been checked (batch.hpp).
+// The stages of forward by a plan, run by run: operands have been checked (batch.hpp).
 #pragma once
 
 #include <algorithm>  // max, min
@@ -20,8 +20,7 @@ TIEDLORA_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// The tokens of a view that stand at some rows of it. With rows or pointers of its own it takes a block at a
-/// time.
+/// The tokens of a view at given rows. If the view itself has rows or pointers, it takes a block at a time.
 template <class T>
 class GatheredTokens {
  public:
@@ -46,7 +45,7 @@ class GatheredTokens {
 template <class T>
 GatheredTokens(const Tokens<T>&) -> GatheredTokens<T>;
 
-/// The plan's arrays, there where this backend's kernels read them.
+/// The plan's arrays, where this backend's kernels can read them.
 template <class B, class P>
 PlanArrays<P> arrays_for(const BatchPlan<P>& plan) {
   if constexpr (has_device_memory<B>)
@@ -55,7 +54,7 @@ PlanArrays<P> arrays_for(const BatchPlan<P>& plan) {
     return {plan.rows(), plan.scales(), plan.trainables(), plan.idle().data()};
 }
 
-/// A module with some of its outputs only.
+/// A module with only some of its outputs.
 template <class P>
 Factors<const P> cut_outputs(Factors<const P> f, const Range& features) {
   f.B += features.begin;

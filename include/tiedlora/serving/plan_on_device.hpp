@@ -1,4 +1,4 @@
-// The arrays of a batch's plan in the memory of a backend that has its own.
+// The arrays of a batch's plan in a backend's own memory.
 #pragma once
 
 #include <cstddef>  // byte, size_t
@@ -19,17 +19,16 @@ TIEDLORA_BEGIN_NAMESPACE
 ///   shrink(backend, plan, m, x, h);                         // for every module of every layer
 ///   expand(backend, plan, m, h, y);
 ///
-/// The set's adapters are views of numbers in the same memory: set.add(AdapterView<const P>(…), owner,
-/// {.check_finite = false}), for whoever looks through them reads them. For one batch at a time: the next
-/// upload takes the place of this one, so the backend must run commands in the order given. It must outlive
-/// this.
+/// The set's adapters are views of parameters in the same memory: set.add(AdapterView<const P>(…), owner,
+/// {.check_finite = false}), since a check would read them. It serves one batch at a time: the next upload
+/// overwrites this one, so the backend must run commands in the order given. The backend must outlive it.
 template <class B>
 class PlanOnDevice {
  public:
   static_assert(detail::has_device_memory<B>,
                 "tiedlora: this backend reads the host's memory, and so the plan itself");
 
-  /// Nothing is allocated before the first upload.
+  /// Allocates nothing before the first upload.
   explicit PlanOnDevice(const B& backend) : backend_(&backend) {}
   PlanOnDevice(const PlanOnDevice&) = delete;
   PlanOnDevice& operator=(const PlanOnDevice&) = delete;

@@ -1,4 +1,5 @@
-// One adapter as a set holds it: where the host's modules are in its layout, its numbers, and who owns them.
+// One adapter as a set holds it: where the host's modules are in its layout, its parameters, and who owns
+// them.
 #pragma once
 
 #include <algorithm>  // max
@@ -21,17 +22,17 @@
 TIEDLORA_BEGIN_NAMESPACE
 namespace detail {
 
-/// Where the host's modules are in a layout. One for all the adapters of equal layouts.
+/// Where the host's modules are in a layout. All adapters of equal layouts share one.
 struct Placement {
   Layout layout;
   std::vector<std::int32_t> module_of;  ///< by the host's module; -1: not adapted
   Index largest_rank = 0;
 
-  /// The layout's module for the host's module m, -1 where it is not adapted.
+  /// The layout's module for the host's module m; -1 if it is not adapted.
   Index operator[](Index m) const { return module_of[static_cast<std::size_t>(m)]; }
   Index rank(Index m) const { return (*this)[m] < 0 ? 0 : layout.rank((*this)[m]); }
 
-  /// Fails where an adapted module is not the host's, or has another shape there.
+  /// Fails if an adapted module is not among the host's, or has another shape there.
   static Result<std::shared_ptr<const Placement>> make(const Layout& layout, const ModuleList& host) {
     Placement placement = {layout, {}, 0};
     placement.module_of.assign(static_cast<std::size_t>(host.size()), -1);
@@ -63,7 +64,7 @@ struct Placement {
   }
 };
 
-/// One adapter of a set: its numbers and who owns them. None: an id that was removed.
+/// One adapter of a set: its parameters and who owns them. Empty: the id was removed.
 template <class P>
 struct Resident {
   std::shared_ptr<const Placement> placement = nullptr;
@@ -72,7 +73,7 @@ struct Resident {
   const P* frozen = nullptr;
 
   explicit operator bool() const { return placement != nullptr; }
-  /// Rank 0 where the host's module m is not adapted. m is not checked: calls do it once for all residents.
+  /// Rank 0 if the host's module m is not adapted. m is not checked: calls do it once for all residents.
   Factors<const P> factors(Index m) const {
     const Index own = (*placement)[m];
     return own < 0 ? Factors<const P>{} : factors_at<P>(placement->layout, own, trainable, frozen);

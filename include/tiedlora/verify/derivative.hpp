@@ -1,5 +1,5 @@
 // A backend's gradients against finite differences of the forward loops (docs/mathematics.md, E43): the one
-// check that does not take the reference's word for what a derivative is.
+// check that does not rely on the reference's derivatives.
 #pragma once
 
 #include <cmath>    // abs
@@ -38,8 +38,8 @@ inline double loss(const ParityCase& c, Numbers n) {
 }
 
 /// For each of A, B, u, v and x along one random direction d: (L(p + εd) - L(p - εd)) / 2ε, which is exact
-/// but for roundings, as L is linear in each (docs/mathematics.md, E43), against ⟨d, gradient⟩ with what
-/// `result`'s backward added.
+/// except for rounding, since L is linear in each (docs/mathematics.md, E43), against ⟨d, gradient⟩ with the
+/// gradient that `result`'s backward added.
 template <class P, class X, class Y, class Dx>
 CaseResult compare_with_differences(const ParityCase& c, const CaseResult& result) {
   using Acc = accumulator_t<P>;

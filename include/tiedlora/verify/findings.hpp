@@ -1,4 +1,4 @@
-// What the calls of a case are found to do wrong, and how near their bounds they come.
+// What the calls of a case do wrong, and how near their bounds they come.
 #pragma once
 
 #include <algorithm>  // min
@@ -26,9 +26,9 @@ struct Finding {
   std::string operand = {};  ///< "y"
   std::string fault = {};    ///< "is wrong", "wrote outside y", "changed its input h", …
   Index feature = -1,
-        token = -1;  ///< of the first wrong number; of dA and dB the token is a rank. -1: of none
+        token = -1;  ///< of the first wrong value; in dA and dB the token is a rank. -1: none
   double expected = 0, actual = 0, bound = 0;
-  std::string extent = {};             ///< which numbers: "the last 3 of 7 features"
+  std::string extent = {};             ///< which values: "the last 3 of 7 features"
   std::string hint = {};               ///< what is known of the cause
   Matrix values = {}, magnitude = {};  ///< what was computed, all of it
   Bound tolerance = {};
@@ -39,7 +39,7 @@ struct Comparison {
   std::string call = {}, operand = {};
   double worst = 0;  ///< error in units of its bound
   bool failed = false;
-  Matrix values = {};           ///< what was computed, where that is a few numbers
+  Matrix values = {};           ///< what was computed, if that is a few values
   std::size_t end_of_bits = 0;  ///< of this and of all before it in CaseResult::bits
 };
 
@@ -58,7 +58,7 @@ struct CaseResult {
   }
 };
 
-/// Collects what the calls of a case are found to do.
+/// Collects what the calls of a case do wrong.
 class Findings {
  public:
   explicit Findings(const ParityCase& c) : c_(c) {}
@@ -131,7 +131,7 @@ class Findings {
     add(call, operand, std::string(fault) + operand);
   }
 
-  /// Two results that have to be the same bits.
+  /// Compares two results that must be bit-identical.
   template <class T>
   void expect_same_bits(const char* call, const char* operand, GuardedRows<T>& rows, GuardedRows<T>& whole) {
     std::vector<std::byte> a, b;
@@ -166,7 +166,7 @@ class Findings {
         return f.operand == "h" || f.operand == "y" || f.operand == "dh" || f.operand == "dx"
                    ? "NaN leaked into another token"
                    : "NaN leaked into another element";
-      return "is not finite: memory outside of an operand was read, or what was to be overwritten";
+      return "is not finite: memory outside an operand was read, or what was to be overwritten";
     }
     if (before) {
       bool only_sum = true, nothing = true;
@@ -186,7 +186,7 @@ class Findings {
   static std::string origin_of(Origin origin) {
     switch (origin) {
       case Origin::outside:
-        return "memory outside of an operand was read";
+        return "memory outside an operand was read";
       case Origin::overwritten:
         return "what was to be overwritten was read";
       default:
@@ -194,7 +194,7 @@ class Findings {
     }
   }
 
-  /// Which numbers are wrong, of features × tokens; of dA and dB tokens are ranks, of u rows are.
+  /// Which values are wrong, of features × tokens; in dA and dB the tokens are ranks, in u the rows are.
   static std::string extent_of(const std::string& operand, const std::vector<bool>& wrong, Index rows,
                                Index columns) {
     using tiedlora::detail::message;
@@ -211,7 +211,7 @@ class Findings {
       return message("the last ", rows - first_row, " of ", rows, row);
     if (count == rows * (columns - first_column))
       return message("the last ", columns - first_column, " of ", columns, by_rank ? " ranks" : " tokens");
-    return message(count, " of ", rows * columns, " numbers");
+    return message(count, " of ", rows * columns, " values");
   }
 
   ParityCase c_;

@@ -1,4 +1,4 @@
-// Checks hand-written derivatives against finite differences: the library's, or a user's own kernels.
+// Checks hand-written derivatives, the library's or your own kernels', against finite differences.
 #pragma once
 
 #include <algorithm>   // max
@@ -21,8 +21,8 @@
 TIEDLORA_BEGIN_NAMESPACE
 namespace verify {
 
-/// Numbers that a loss depends on and what the code under test says its derivatives are. In double: with
-/// float arithmetic behind them differences are too coarse to judge by.
+/// Values that a loss depends on, and its derivatives according to the code under test. In double: in float
+/// arithmetic the differences are too coarse to judge by.
 struct Variables {
   std::string name;                  ///< for the table, e.g. "A"
   std::span<double> values;          ///< varied in place, and restored exactly
@@ -32,14 +32,14 @@ struct Variables {
 /// How check_gradients takes its differences.
 struct GradientCheckOptions {
   double step = 1e-4;         ///< h in (L(p + h) - L(p - h)) / 2h, times max(1, |p|)
-  Index most_per_name = 200;  ///< of longer spans this many elements, chosen by the seed
+  Index most_per_name = 200;  ///< of a longer span, this many elements, chosen by the seed
   std::uint64_t seed = 1;
 };
 
-/// What was found for the variables of one name.
+/// The result for the variables of one name.
 struct GradientCheckRow {
   std::string name;              ///< as in Variables
-  Index checked = 0, count = 0;  ///< elements that were varied, of so many
+  Index checked = 0, count = 0;  ///< elements that were varied, and how many there are
   double relative_error =
       0;  ///< ‖numeric - given‖ / max(‖numeric‖, ‖given‖) over the checked elements; 0 if both are 0
   double largest_error = 0;  ///< absolute, of one element
@@ -50,7 +50,7 @@ struct GradientCheckRow {
 struct GradientCheck {
   std::vector<GradientCheckRow> rows;  ///< in the order of the variables
 
-  /// The largest of the rows; NaN if one is.
+  /// The largest of all rows; NaN if any is NaN.
   double relative_error() const {
     double largest = 0;
     for (const GradientCheckRow& row : rows)
@@ -86,7 +86,7 @@ inline GradientCheck check_gradients(std::span<const Variables> variables,
     row.checked = std::min(row.count, options.most_per_name);
     double error_squares = 0, numeric_squares = 0, given_squares = 0;
     for (Index n = 0; n < row.checked; ++n) {
-      // All of a short span; of a long one a random element in each of `checked` equal parts.
+      // All of a short span; of a long one, a random element of each of `checked` equal parts.
       const Index begin = row.count * n / row.checked, end = row.count * (n + 1) / row.checked;
       const auto random = detail::random_bits(options.seed, static_cast<std::uint64_t>(n));
       const auto i = static_cast<std::size_t>(begin) + random % static_cast<std::uint64_t>(end - begin);
@@ -114,7 +114,7 @@ inline GradientCheck check_gradients(std::span<const Variables> variables,
 }
 
 /// The same for an adapter: one row for each trained factor. `gradients` holds what the backward pass under
-/// test computed at the adapter's present values; `loss` runs the forward pass under test.
+/// test computed at the adapter's current values; `loss` runs the forward pass under test.
 inline GradientCheck check_gradients(Adapter<double>& adapter, const Gradients<double>& gradients,
                                      const std::function<double()>& loss,
                                      const GradientCheckOptions& options = {}) {

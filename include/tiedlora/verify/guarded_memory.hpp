@@ -1,5 +1,5 @@
-// Operands in a backend's memory, the host's or a device's, with poison around them and in their gaps: what
-// is read there by mistake spoils the result, what is written there shows.
+// Operands in a backend's memory, the host's or a device's, with poison around them and in their gaps:
+// reading it by mistake spoils the result, and writing it shows.
 #pragma once
 
 #include <algorithm>    // fill_n, max, min, max_element, sort
@@ -25,7 +25,7 @@ TIEDLORA_BEGIN_NAMESPACE
 namespace verify {
 inline namespace TIEDLORA_ISA {
 
-/// DeviceMemory, whoever's it is.
+/// Any DeviceMemory, or the host's.
 struct Memory {
   std::function<void*(std::size_t bytes)> allocate;
   std::function<void(void* data)> free;
@@ -93,7 +93,7 @@ class Allocation {
       memory_->upload(static_cast<const void*>(values.data() + begin), static_cast<void*>(data() + begin),
                       bytes_of(end - begin));
   }
-  /// The first so many elements.
+  /// The first `size` elements.
   void download(std::vector<T>& values, std::size_t size) const {
     if (size > 0) memory_->download(data_, static_cast<void*>(values.data()), bytes_of(size));
   }
@@ -108,19 +108,19 @@ class Allocation {
   void* data_;
 };
 
-/// NaNs that no arithmetic makes, by which memory says what it is.
+/// NaNs that no arithmetic produces, which mark memory for what it is.
 template <class T>
 struct Poison {
   static constexpr bool is_known =
       ScalarTraits<T>::format != Format::native || std::is_same_v<T, float> || std::is_same_v<T, double>;
 
-  /// What memory holds where no operand lies: quiet, so that read by mistake it spoils every sum, even times
+  /// Fills memory outside the operands: quiet, so that reading it by mistake spoils every sum, even times
   /// zero.
   static T outside() { return of(0x7edd, 0x7fdd, 0x7fc0dead, 0x7ff80000'0000dead); }
-  /// What an output holds that a call has to set. It is signalling: whatever arithmetic reads it makes a
-  /// quiet NaN of it, so that these bits are still there only where nothing was written.
+  /// Fills an output that a call has to set. It is signalling: arithmetic that reads it makes it a quiet NaN,
+  /// so these bits survive only where nothing was written.
   static T unwritten() { return of(0x7d5b, 0x7fab, 0x7fa0beef, 0x7ff40000'0000beef); }
-  /// That, quiet.
+  /// The same, made quiet by arithmetic.
   static T read_unwritten() { return of(0x7f5b, 0x7feb, 0x7fe0beef, 0x7ffc0000'0000beef); }
 
  private:
@@ -154,7 +154,7 @@ enum class View { dense, padded, gathered, pointers, cut_pointers };
 /// How much poison lies around an operand, in elements.
 struct Surroundings {
   Index margin = 128;  ///< at least, on either side. 0: none, the memory guards itself
-  /// So many rows of so large a stride lie in the allocation, at least: as far as a wrong stride leads.
+  /// The allocation has room for at least that many rows of that stride: as far as a wrong stride leads.
   Index rows = 0, stride = 0;
 
   /// Around a vector, which has no strides.
@@ -162,8 +162,8 @@ struct Surroundings {
   Index reach() const { return margin > 0 ? rows * stride + margin : 0; }
 };
 
-/// Rows of numbers (tokens of x, rows of A, columns of B) with poison in the gaps and around. They are
-/// aligned for one element and no more.
+/// Rows of values (tokens of x, rows of A, columns of B) with poison around them and in their gaps, aligned
+/// to one element only.
 template <class T>
 class GuardedRows {
  public:
@@ -193,7 +193,7 @@ class GuardedRows {
         return {.data = data(), .width = width_, .count = count_, .stride = stride_, .rows = rows_.data()};
       case View::pointers:
       case View::cut_pointers:
-        // With data, too: who ignores the pointers shall have a wrong result, rather than crash.
+        // With data, too: a backend that ignores the pointers should get a wrong result rather than crash.
         return {.data = data(),
                 .width = width_,
                 .count = count_,
@@ -210,7 +210,7 @@ class GuardedRows {
       for (Index i = 0; i < width_; ++i) before_[place(t) + index(i)] = from_double<T>(values(i, t));
     data_.upload(before_, index(first_), index(first_ + end_));
   }
-  /// As it was set.
+  /// Restores what was set.
   void restore() { data_.upload(before_); }
 
   /// Fetches what the memory holds now, for the functions below.
@@ -224,7 +224,7 @@ class GuardedRows {
     return result;
   }
   bool unchanged() const { return same(now_, before_, 0, static_cast<Index>(nearby())); }
-  /// Whether there is still what a call has to set.
+  /// Whether a value that the call has to set was never written.
   bool is_unwritten(Index i, Index t) const {
     return Poison<T>::is_known && has_bits(i, t, Poison<T>::unwritten());
   }
@@ -235,7 +235,7 @@ class GuardedRows {
                                              : Origin::unknown;
   }
   bool nothing_else_written() const { return first_stray().empty(); }
-  /// Where something was written that is no row: "2 elements behind the end of row 3". Empty: nowhere.
+  /// Where something outside the rows was written: "2 after the end of slot 3". Empty: nowhere.
   std::string first_stray() const {
     std::vector<Index> order(slots_);
     std::sort(order.begin(), order.end());
@@ -249,7 +249,7 @@ class GuardedRows {
     const auto end = static_cast<Index>(before_.size());
     return is_poison(end) ? "" : stray(begin, end);
   }
-  /// The bits of the rows, one behind the other.
+  /// The bits of the rows, one after the other.
   void append_bits(std::vector<std::byte>& bits) const {
     for (Index t = 0; t < count_; ++t) {
       const auto* row = reinterpret_cast<const std::byte*>(now_.data() + place(t));
@@ -268,7 +268,7 @@ class GuardedRows {
   static std::size_t index(Index i) { return static_cast<std::size_t>(i); }
   std::size_t place(Index t) const { return index(first_ + slots_[index(t)] * stride_); }
 
-  /// As bytes: of NaNs it matters which.
+  /// As bytes: it matters which NaN it is.
   bool has_bits(Index i, Index t, const T& bits) const {
     const auto* const here = reinterpret_cast<const std::byte*>(&now_[place(t) + index(i)]);
     return std::memcmp(here, reinterpret_cast<const std::byte*>(&bits), sizeof(T)) == 0;
@@ -280,11 +280,11 @@ class GuardedRows {
   std::string stray(Index begin, Index end) const {
     while (same(now_, before_, begin, begin + 1) && begin + 1 < end) ++begin;
     if (begin < first_) return detail::message(first_ - begin, " before its first element");
-    if (begin >= first_ + end_) return detail::message(begin - first_ - end_ + 1, " behind its last element");
+    if (begin >= first_ + end_) return detail::message(begin - first_ - end_ + 1, " after its last element");
     const Index slot = (begin - first_) / stride_, behind = (begin - first_) % stride_ - width_ + 1;
     return behind > 0
-               ? detail::message(behind, " behind the end of slot ", slot, ", in the gap before the next")
-               : detail::message("in slot ", slot, ", which is nobody's");
+               ? detail::message(behind, " after the end of slot ", slot, ", in the gap before the next")
+               : detail::message("in slot ", slot, ", which no row uses");
   }
 
   static std::vector<Index> slots_of(Index count, View view, Dice& dice) {
@@ -296,7 +296,7 @@ class GuardedRows {
     return slots;
   }
 
-  // Behind the last token lie some more, which lead to poison: kernels that go too far shall not crash.
+  // After the last token come some more that lead to poison: kernels that go too far should not crash.
   static constexpr int too_far = 64;
   std::vector<Index> rows_of(const Surroundings& around) const {
     if (view_ != View::gathered) return {};

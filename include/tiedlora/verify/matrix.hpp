@@ -1,4 +1,4 @@
-// The least of a matrix that the parity kit needs: numbers in double, tokens as columns.
+// The minimal matrix that the parity kit needs: values in double, tokens as columns.
 #pragma once
 
 #include <cmath>    // abs
@@ -40,7 +40,7 @@ struct Matrix {
     return {.data = values.data(), .width = rows, .count = columns, .stride = rows};
   }
 
-  /// Every number as T can hold it.
+  /// Rounds every value to T.
   template <class T>
   void round() {
     for (double& value : values) value = to_double(from_double<T>(value));

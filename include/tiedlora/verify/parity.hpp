@@ -1,6 +1,6 @@
 // Whether a backend computes what the library promises: every call against the loops of
 // backends/reference.hpp in double, over sizes that hit every remainder, every view and every option, within
-// bounds that follow from rounding alone. For kernels of one's own, on a GPU too; no test framework needed.
+// bounds that follow from rounding alone. For your own kernels, on a GPU too; no test framework needed.
 #pragma once
 
 #include <algorithm>    // mismatch
@@ -35,41 +35,41 @@
 TIEDLORA_BEGIN_NAMESPACE
 namespace verify {
 
-/// How thorough parity is, and what it tells while it runs.
+/// How thorough parity is, and what it reports while it runs.
 struct ParityOptions {
   std::size_t cases = 240;  ///< quick: seconds. 3000 are thorough
   std::uint64_t seed = 1;
-  bool require_determinism = false;  ///< the same call twice has to give the same bits
+  bool require_determinism = false;  ///< the same call twice must give the same bits
   bool stop_at_first = false;        ///< at the first case that fails
-  /// Elements of poison on either side of every operand, at least: behind it they go as far as any stride of
-  /// the case leads. 0 for memory that guards itself.
+  /// Elements of poison on either side of every operand, at least: after it, as far as any stride of the case
+  /// leads. 0 for memory that guards itself.
   Index margin = 128;
-  /// Told every case before it runs: a kernel that crashes takes the report with it.
+  /// Called with every case before it runs: a kernel that crashes takes the report with it.
   std::function<void(const std::string& text)> before_case = {};
 };
 
-/// One operand of one call, over all cases. Those without tokens or ranks share a row each; those with
-/// numbers that are not finite, and those with zeros beside them, have one for each operand.
+/// One operand of one call, over all cases. Cases without tokens, and cases without ranks, share a row each;
+/// those with values that are not finite, and those with zeros beside them, have a row for each operand.
 struct ParityRow {
   std::string check;  ///< "expand: y"
-  /// Calls that were compared, and those of them that were wrong.
+  /// How many calls were compared, and how many of them were wrong.
   Index checked = 0, failed = 0;
   double worst = 0;        ///< error in units of its bound: above 1 it is not explained by rounding
-  std::string where = {};  ///< the case of that
-  bool is_offered = true;  ///< whether the backend has this call, which it need not
+  std::string where = {};  ///< the case with that error
+  bool is_offered = true;  ///< whether the backend has this call, which is optional
 };
 
-/// A fault, in a case as small as was found.
+/// A fault, in the smallest case found that shows it.
 struct ParityFailure {
   std::string call = {}, operand = {};    ///< "expand_backward", "dB"
   std::string fault = {};                 ///< "does not accumulate"
   std::string where = {}, found_in = {};  ///< the smallest case, and the one that first showed it
-  std::string likely = {};                ///< a slip that gives these numbers; empty: none that is known
-  std::string extent = {};                ///< which numbers of found_in: "the last 3 of 7 features"
-  std::string only_with = {};             ///< what the smallest case cannot do without; empty: nothing
-  /// A wrong number of the smallest case; of dA and dB `token` is the rank. -1: the fault has no place.
+  std::string likely = {};                ///< a slip that gives these values; empty: none is known
+  std::string extent = {};                ///< which values of found_in: "the last 3 of 7 features"
+  std::string only_with = {};             ///< what the smallest case needs to fail; empty: nothing
+  /// A wrong value of the smallest case; in dA and dB `token` is the rank. -1: the fault has no place.
   Index feature = -1, token = -1;
-  /// That number by the reference and by the backend, and how far apart rounding may take the two.
+  /// That value by the reference and by the backend, and how far apart rounding may take the two.
   double expected = 0, actual = 0, bound = 0;
 
   /// A paragraph to print.
@@ -91,20 +91,20 @@ struct ParityFailure {
 
 /// The report.
 struct Parity {
-  /// What was compared, in the order of the data.
+  /// What was compared, in the order of the data flow.
   std::vector<ParityRow> rows;
   std::vector<ParityFailure> failures;  ///< empty: passed
   bool deterministic = true;            ///< two runs gave the same bits
   /// ParityOptions::require_determinism
   bool determinism_required = false;
-  std::string differs_in = {};  ///< where they did not, first: call, operand and case
+  std::string differs_in = {};  ///< where they first did not: call, operand and case
   std::uint64_t seed = 0;
   std::string types = {};  ///< of parameters, x, y and dx
-  std::size_t cases = 0;   ///< that were run
+  std::size_t cases = 0;   ///< how many were run
 
-  /// No failure, and deterministic where that was required.
+  /// No failure, and deterministic if that was required.
   bool passed() const { return failures.empty() && (deterministic || !determinism_required); }
-  /// The first in the order of the data: what goes wrong in shrink spoils what follows it.
+  /// The first in the order of the data flow: a fault in shrink spoils what follows.
   const ParityFailure* first_failure() const { return failures.empty() ? nullptr : &failures.front(); }
 
   /// A table to print.
@@ -132,16 +132,16 @@ struct Parity {
 
 inline namespace TIEDLORA_ISA {
 
-/// Runs cases by one backend and collects what they show.
+/// Runs cases on one backend and collects what they show.
 class ParityRunner {
  public:
-  /// What a backend does, for certain types.
+  /// The calls of a backend, for certain types.
   struct Calls {
     std::function<CaseResult(const ParityCase&)> run;
     std::function<std::string(const ParityCase&, const Finding&)> likely_slips;
     bool runs_slices, masks_x;
   };
-  /// Rows of what a backend need not have.
+  /// Rows for what a backend need not have.
   struct Optional {
     bool is_offered;
     const char* call;
@@ -214,7 +214,7 @@ class ParityRunner {
   ParityRow& row(const std::string& check) {
     for (ParityRow& row : parity_.rows)
       if (row.check == check) return row;
-    // In the order of the data.
+    // In the order of the data flow.
     const auto place = [](const std::string& text) {
       static constexpr std::string_view order[] = {"shrink:",
                                                    "expand:",
@@ -241,7 +241,7 @@ class ParityRunner {
     return *parity_.rows.insert(behind, {.check = check});
   }
 
-  // Of a fault that is known already only the number of cases is of interest.
+  // Of a fault that is already known, only the number of cases matters.
   bool known(const Finding& finding) const {
     for (const ParityFailure& failure : parity_.failures)
       if (failure.call == finding.call && failure.operand == finding.operand &&
@@ -270,7 +270,7 @@ class ParityRunner {
       if (likely.empty()) likely = slips_of_views(smallest.features());
       if (likely.empty()) likely = finding.hint;
     } else {
-      likely = "the same case is right when it is run again: a race, or a call leaves something to the next";
+      likely = "the same case passes when run again: a race, or a call leaves state to the next";
     }
     ParityFailure failure = {.call = finding.call,
                              .operand = finding.operand,
@@ -300,7 +300,7 @@ class ParityRunner {
   Parity parity_;
 };
 
-/// What the table calls a type.
+/// A type's name in the table.
 template <class T>
 const char* type_name() {
   switch (ScalarTraits<T>::format) {
@@ -309,17 +309,17 @@ const char* type_name() {
     case Format::bfloat16:
       return "bfloat16";
     default:
-      return std::is_same_v<T, float> ? "float" : std::is_same_v<T, double> ? "double" : "a type of its own";
+      return std::is_same_v<T, float> ? "float" : std::is_same_v<T, double> ? "double" : "another type";
   }
 }
 
-/// Poison as far as any row of a case leads by the stride of any of its operands.
+/// Poison as far as any row of a case can lead with the stride of any of its operands.
 inline Surroundings surroundings_of(const ParityCase& c, Index margin) {
   using tiedlora::detail::larger;
   return {margin, larger(c.rank, c.tokens) + 1, larger(larger(c.in, c.out), c.rank) + 9};
 }
 
-/// Runs these cases by a backend for parameters P, x in X, y and dy in Y and dx in Dx.
+/// Runs these cases on a backend for parameters P, x in X, y and dy in Y and dx in Dx.
 template <class P = float, class X = P, class Y = X, class Dx = X, class B>
 Parity parity(const B& backend, std::span<const ParityCase> cases, const ParityOptions& options = {}) {
   tiedlora::detail::require_backend<B, P, X, Y>();
@@ -362,7 +362,7 @@ Parity parity(const B& backend, std::span<const ParityCase> cases, const ParityO
 }
 
 /// Runs options.cases cases drawn by options.seed, and some without tokens or features, of rank 0 and with
-/// numbers that are not finite.
+/// values that are not finite.
 template <class P = float, class X = P, class Y = X, class Dx = X, class B>
 Parity parity(const B& backend, const ParityOptions& options = {}) {
   const std::vector<ParityCase> cases = usual_cases(options.seed, options.cases);

@@ -1,4 +1,4 @@
-// One module, some tokens, and what the reference loops make of them in double.
+// One module, some tokens, and what the reference loops compute from them in double.
 #pragma once
 
 #include <cmath>    // abs, exp2
@@ -25,12 +25,12 @@ namespace verify {
 /// An operand that holds one NaN or infinity.
 enum class Spoilt { nothing, A, B, u, v, x, dy };
 
-/// What is run. Everything that the seed does not decide can be switched off on its own, so that a failure
-/// can be reduced to what it takes.
+/// What is run. Everything that the seed does not decide can be switched off separately, so that a failure
+/// can be reduced to what it needs.
 struct ParityCase {
   Index in = 1, out = 1, rank = 1, tokens = 1;
   std::string present = "ABuv";  ///< A and B always
-  std::string trained = "ABuv";  ///< of those that are present
+  std::string trained = "ABuv";  ///< which of those present
   bool wants_dx = true;
   View x = View::dense, h = View::dense, y = View::dense;  ///< where tokens lie
   View dx = View::dense, dh = View::dense, dy = View::dense;
@@ -44,15 +44,14 @@ struct ParityCase {
   Index slices = 1;         ///< for backends that run in slices
   bool shared_x = false;    ///< also as several modules with one x, for backends that have these calls
   bool tenants = false;     ///< also for tenants, likewise
-  bool wide_range = false;  ///< numbers of very different sizes
+  bool wide_range = false;  ///< values of very different magnitudes
   Spoilt spoilt = Spoilt::nothing;
   double spoiling_value = std::numeric_limits<double>::quiet_NaN();
-  /// What is zero, all of it: A, B, u, v, x and with it h, y for dy, s for the call's scale, t for
-  /// token_scale. A spoilt number is the exception. What it is multiplied with is zero then, and the product
-  /// is a NaN.
+  /// What is all zero: A, B, u, v, x and with it h, y for dy, s for the call's scale, t for token_scale. A
+  /// spoilt value is the exception: it is then multiplied by zero, and the product is a NaN.
   std::string zeros = "";
-  static constexpr const char* all_zeros = "stAuvBxy";  ///< what causes others to be zero comes first
-  std::uint64_t seed = 0;                               ///< of all numbers, paddings and gathered rows
+  static constexpr const char* all_zeros = "stAuvBxy";  ///< what makes others zero comes first
+  std::uint64_t seed = 0;                               ///< of all values, paddings and gathered rows
 
   bool is_zero(char operand) const { return zeros.find(operand) != std::string::npos; }
   bool has(char factor) const { return present.find(factor) != std::string::npos; }
@@ -89,7 +88,7 @@ struct ParityCase {
     add(dropout != 0, message("dropout ", dropout));
     add(slices != 1, message(slices, " slices"));
     add(shared_x, "modules with one x"), add(tenants, "tenants");
-    add(wide_range, "numbers of a wide range");
+    add(wide_range, "values of a wide range");
     static const char* const operands[] = {"", "A", "B", "u", "v", "x", "dy"};
     add(spoilt != Spoilt::nothing,
         message(std::isnan(spoiling_value) ? "NaN in " : "infinity in ", operands[static_cast<int>(spoilt)]));
@@ -111,7 +110,7 @@ struct Numbers {
   Matrix A, B, u, v, x, dy;      ///< A in×r, B out×r, u r×1, v out×1
   Matrix y, dx, dA, dB, du, dv;  ///< before the calls, then after
   Matrix h, dh;                  ///< results
-  Matrix given_h, given_dh;      ///< what the halves that read h and dh are given
+  Matrix given_h, given_dh;      ///< what the stages that read h and dh are given
   double scaling = 1, scale = 1;
   std::vector<float> token_scale;  ///< empty: none
   bool overwrite = false;
@@ -125,7 +124,7 @@ struct Numbers {
   }
 };
 
-/// Those that a case has as zeros.
+/// Sets to zero what the case wants to be zero.
 inline void set_zeros(const ParityCase& c, Numbers& n) {
   const auto clear = [&](char operand, Matrix& m) {
     if (c.is_zero(operand)) m = Matrix(m.rows, m.columns);
@@ -135,12 +134,12 @@ inline void set_zeros(const ParityCase& c, Numbers& n) {
   if (c.is_zero('t')) n.token_scale.assign(n.token_scale.size(), 0);
 }
 
-/// The numbers of a case, as parameters P, x in X, y and dy in Y, and dx in Dx can hold them.
+/// The values of a case, as parameters P, x in X, y and dy in Y, and dx in Dx can hold them.
 template <class P, class X, class Y, class Dx>
 Numbers draw_numbers(const ParityCase& c) {
   using Acc = accumulator_t<P>;
   Dice dice(c.seed);
-  // Ten binary orders below one where a binary16 could overflow, elsewhere from 2^-16 to 2^16.
+  // From 2^-10 to 1 where a binary16 could overflow, elsewhere from 2^-16 to 2^16.
   constexpr bool narrow =
       smallest_roundoff<P>() + smallest_roundoff<X>() + smallest_roundoff<Y>() + smallest_roundoff<Dx>() > 0;
   const auto draw = [&]<class T>(Index rows, Index columns, T) {
@@ -174,7 +173,7 @@ Numbers draw_numbers(const ParityCase& c) {
   return n;
 }
 
-/// Views of the numbers for the loops.
+/// Views of the values, for the loops.
 inline Factors<double> factors_of(const ParityCase& c, Matrix& A, Matrix& B, Matrix& u, Matrix& v,
                                   double scaling, const std::string& wanted) {
   const auto pointer = [&](Matrix& m, char factor) {
@@ -193,8 +192,8 @@ inline Factors<double> factors_of(const ParityCase& c, Matrix& A, Matrix& B, Mat
           .name = "case"};
 }
 
-/// Fills in the results. The second of two halves starts from what the first would hand it in Acc, or from
-/// given_h and given_dh if they are there.
+/// Fills in the results. The second stage starts from what the first would hand it in Acc, or from given_h
+/// and given_dh if they are there.
 template <class Acc>
 void compute_by_reference(const ParityCase& c, Numbers& n, bool halves_are_given = false) {
   std::string trained;
@@ -213,7 +212,7 @@ void compute_by_reference(const ParityCase& c, Numbers& n, bool halves_are_given
   reference::shrink_backward(f, in(n.x), in(n.given_dh), g, n.dx.tokens(), o);
 }
 
-/// Of every number its absolute value: the results are then the sums of magnitudes that bounds refer to.
+/// The absolute value of every operand: the results are then the sums of magnitudes that bounds refer to.
 inline Numbers magnitudes(Numbers n) {
   for (Matrix* m : {&n.A, &n.B, &n.u, &n.v, &n.x, &n.dy, &n.y, &n.dx, &n.dA, &n.dB, &n.du, &n.dv, &n.given_h,
                     &n.given_dh})

@@ -1,5 +1,5 @@
 // From a wrong result to the likely fault: the smallest case that still shows it, and which slip in the
-// formula would give just these numbers.
+// formula would give exactly these values.
 #pragma once
 
 #include <algorithm>    // fill
@@ -19,8 +19,8 @@ TIEDLORA_BEGIN_NAMESPACE
 namespace verify {
 inline namespace TIEDLORA_ISA {
 
-/// Cases a little simpler than this one, the greatest steps first; views before sizes, or one token would
-/// hide which view it is.
+/// Cases a little simpler than this one, the largest simplifications first; views before sizes, since a
+/// single token would hide which view it is.
 inline std::vector<ParityCase> simpler_cases(const ParityCase& c) {
   std::vector<ParityCase> result;
   const auto with = [&](auto member, const auto& value) {
@@ -60,7 +60,7 @@ inline std::vector<ParityCase> simpler_cases(const ParityCase& c) {
   return result;
 }
 
-/// The simplest case found that still fails, by steps each of which does.
+/// The simplest case found that still fails, by steps that all fail.
 template <class Fails>
 ParityCase simplest_failing(ParityCase c, const Fails& fails) {
   int runs = 0;
@@ -77,7 +77,7 @@ ParityCase simplest_failing(ParityCase c, const Fails& fails) {
   return c;
 }
 
-/// A slip in the formula, as other numbers in the right one.
+/// A slip in the formula, expressed as other values in the right one.
 struct Slip {
   const char* text;
   void (*make)(const ParityCase& c, Numbers& n);
@@ -94,7 +94,7 @@ inline void multiply(Matrix& m, const Matrix& by) {
   for (Index j = 0; j < m.columns; ++j)
     for (Index i = 0; i < m.rows; ++i) m(i, j) *= by(i, 0);
 }
-/// The same memory read as if the other index ran first.
+/// The same memory, read as if the other index came first.
 inline void read_transposed(Matrix& m) {
   Matrix read(m.rows, m.columns);
   for (Index j = 0; j < m.columns; ++j)
@@ -150,15 +150,15 @@ inline constexpr Slip slips[] = {
      }},
     {"u is applied twice", [](const ParityCase&, Numbers& n) { multiply(n.given_h, n.u); }, "y dB dv"},
     {"u is applied twice", [](const ParityCase&, Numbers& n) { multiply(n.u, n.u); }, "dh"},
-    {"u is applied, which has no place in it",
+    {"u is applied, which does not belong here",
      [](const ParityCase&, Numbers& n) { multiply(n.given_h, n.u); }, "du"},
     {"v is applied twice", [](const ParityCase&, Numbers& n) { multiply(n.v, n.v); }, "y dh dB du"},
-    {"v is applied, which has no place in it", [](const ParityCase&, Numbers& n) { multiply(n.dy, n.v); },
+    {"v is applied, which does not belong here", [](const ParityCase&, Numbers& n) { multiply(n.dy, n.v); },
      "dv"},
     {"dropout is not applied", [](const ParityCase&, Numbers& n) { n.dropout.probability = 0; }},
-    {"dropout forgets first_token", [](const ParityCase&, Numbers& n) { n.dropout.first_token = 0; }},
-    {"dropout forgets step", [](const ParityCase&, Numbers& n) { n.dropout.step = 0; }},
-    {"dropout forgets input", [](const ParityCase&, Numbers& n) { n.dropout.input = 0; }},
+    {"dropout ignores first_token", [](const ParityCase&, Numbers& n) { n.dropout.first_token = 0; }},
+    {"dropout ignores step", [](const ParityCase&, Numbers& n) { n.dropout.step = 0; }},
+    {"dropout ignores input", [](const ParityCase&, Numbers& n) { n.dropout.input = 0; }},
     {"dropout sets to zero, but does not scale the rest",
      [](const ParityCase& c, Numbers& n) {
        const double keep = 1 - c.dropout;
@@ -168,7 +168,7 @@ inline constexpr Slip slips[] = {
      "h dA dx"},
 };
 
-/// Whether these would be the numbers found, but for rounding and for so much of their magnitudes.
+/// Whether these are the values found, except for rounding and for a `relative` part of their magnitudes.
 inline bool explains(const Matrix& numbers, const Finding& finding, double relative) {
   if (numbers.values.size() != finding.values.values.size()) return false;
   for (std::size_t i = 0; i < numbers.values.size(); ++i) {
@@ -179,7 +179,7 @@ inline bool explains(const Matrix& numbers, const Finding& finding, double relat
   return true;
 }
 
-/// The texts of the slips that give the numbers found, where the right formula does not.
+/// The descriptions of the slips that give the values found, if the right formula does not.
 template <class Acc>
 std::string likely_slips(const ParityCase& c, const Numbers& before, const Finding& finding) {
   if (finding.values.values.empty() || c.rank == 0) return {};
@@ -213,7 +213,7 @@ std::string likely_slips(const ParityCase& c, const Numbers& before, const Findi
   return text;
 }
 
-/// What the views tell that a fault is bound to. `features` is what the smallest case cannot do without.
+/// What follows from the views that a fault depends on. `features` is what the smallest case needs to fail.
 inline std::string slips_of_views(const std::vector<std::string>& features) {
   static constexpr struct {
     const char *view, *slip;

@@ -14,8 +14,8 @@ TIEDLORA_BEGIN_NAMESPACE
 namespace verify {
 inline namespace TIEDLORA_ISA {
 
-/// Numbers of a matrix that a T holds; zeros where the case wants the operand `zero` so, and one that is not
-/// finite where it spoils this one.
+/// A matrix of values that a T can hold: zeros if the case wants that of operand `zero`, with one value that
+/// is not finite if it spoils this one.
 template <class T>
 Matrix drawn_operand(const ParityCase& c, Dice& dice, Index rows, Index columns, char zero = ' ',
                      Spoilt spoilt = Spoilt::nothing) {
@@ -28,7 +28,7 @@ Matrix drawn_operand(const ParityCase& c, Dice& dice, Index rows, Index columns,
   return m;
 }
 
-/// The half of a module that expand and its backward use, for the loops.
+/// The part of a module that expand and its backward use, for the loops.
 inline Factors<const double> expanding_factors(const ParityCase& c, const Matrix& B, const Matrix& u,
                                                const Matrix& v) {
   return {.B = B.values.data(),

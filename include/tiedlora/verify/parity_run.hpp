@@ -1,4 +1,4 @@
-// All calls of one case by a backend, compared with the reference loops.
+// All calls of one case on a backend, compared with the reference loops.
 #pragma once
 
 #include <cstddef>  // byte, size_t
@@ -22,8 +22,8 @@ TIEDLORA_BEGIN_NAMESPACE
 namespace verify {
 inline namespace TIEDLORA_ISA {
 
-/// One module in a backend's memory, for parameters P, x in X, y and dy in Y, dx in Dx. Each half is given
-/// the reference's h and dh, so that a fault shows where it is and nowhere else.
+/// One module in a backend's memory, for parameters P, x in X, y and dy in Y, dx in Dx. Each stage is given
+/// the reference's h and dh, so that a fault shows only where it is.
 template <class P, class X, class Y, class Dx, class B>
 class ParityRun {
   using Acc = accumulator_t<P>;
@@ -90,7 +90,7 @@ class ParityRun {
 
   template <class T>
   struct Output : GuardedRows<T> {
-    /// Poison where the call has to set it, else what the call adds to.
+    /// Poison if the call has to set it, else what the call adds to.
     Output(ParityRun& run, const char* name, Index width, Index count, View view, const Matrix* before)
         : GuardedRows<T>(run.memory_, width, count, view, run.around_, run.dice_of(name)) {
       if (before) this->set(*before);
@@ -160,7 +160,7 @@ class ParityRun {
                              options());
     if (c_.needs_dh()) findings_.compare<Acc>("expand_backward", "dh", dh, exact_.dh, halves_.dh, c_.out);
     compare_gradients_of_expand("expand_backward", d);
-    findings_.expect_unchanged("expand_backward", "dA", d.dA, "has no business with ");
+    findings_.expect_unchanged("expand_backward", "dA", d.dA, "must not change ");
     expect_inputs_unchanged("expand_backward", h_, dy_);
   }
 
@@ -170,13 +170,13 @@ class ParityRun {
                              c_.rank > 0 ? Tokens<const Acc>(dh_.tokens()) : Tokens<const Acc>(), d.factors(),
                              d.dx_tokens(), options());
     compare_shrink_backward("shrink_backward", d, halves_, c_.tokens, c_.rank);
-    findings_.expect_unchanged("shrink_backward", "dB", d.dB, "has no business with ");
-    findings_.expect_unchanged("shrink_backward", "du", d.du, "has no business with ");
-    findings_.expect_unchanged("shrink_backward", "dv", d.dv, "has no business with ");
+    findings_.expect_unchanged("shrink_backward", "dB", d.dB, "must not change ");
+    findings_.expect_unchanged("shrink_backward", "du", d.du, "must not change ");
+    findings_.expect_unchanged("shrink_backward", "dv", d.dv, "must not change ");
     expect_inputs_unchanged("shrink_backward", x_, dh_);
   }
 
-  // Both halves as users call them, with scratch for all tokens or for blocks of a few.
+  // Both stages as users call them, with scratch for all tokens or for blocks of a few.
   void forward() {
     Output<Y> y(*this, "y", c_.out, c_.tokens, c_.y, before(before_.y));
     Scratch scratch(*this);
@@ -285,7 +285,7 @@ class ParityRun {
   ParityCase c_;
   Surroundings around_;
   Dice dice_, own_dice_;
-  Numbers before_, exact_, halves_, whole_;  // the last two: magnitudes of the halves' results and of both
+  Numbers before_, exact_, halves_, whole_;  // the last two: magnitudes of the stages' results and of both
   Findings findings_;
   GuardedRows<float> token_scale_;
   GuardedRows<P> A_, B_, u_, v_;

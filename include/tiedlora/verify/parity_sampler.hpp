@@ -40,7 +40,7 @@ inline Sizes usual_widths() {
       {range(1, 34), range(47, 49), range(63, 65), range(127, 129), range(255, 257), range(511, 513), {577}});
 }
 
-/// Draws cases. Whatever is not given comes from decks, so that every value of it occurs.
+/// Draws cases. Whatever is not given is drawn from a deck, so that each of its values occurs.
 class ParitySampler {
  public:
   explicit ParitySampler(std::uint64_t seed, const Sizes& widths = usual_widths())
@@ -85,7 +85,7 @@ class ParitySampler {
     return c;
   }
 
-  /// The same where all that meets it is zero: it must reach the product all the same.
+  /// The same where everything it is multiplied by is zero: it must show in the result nevertheless.
   ParityCase spoilt_beside_zeros(ParityCase c) {
     c = spoilt(std::move(c));
     c.trained = "ABuv", c.wants_dx = c.token_scale = true;
@@ -111,14 +111,14 @@ class ParitySampler {
   Deck<Index> in_, out_;
   Deck<Index> slices_{{1, 2, 3, 5}};
   Deck<double> dropout_{{0, 0, 0, 0, 0, 0, 0, 0.3}};
-  // All of them more often than one in so many, lest du and dv be checked seldom.
+  // All four more often than one subset in so many, or du and dv would seldom be checked.
   Deck<std::string> present_{with_all(subsets("AB", "uv"), 2)}, trained_{with_all(subsets("", "ABuv"), 8)};
   Deck<Spoilt> spoilt_{{Spoilt::A, Spoilt::B, Spoilt::u, Spoilt::v, Spoilt::x, Spoilt::dy}};
 };
 
-/// What parity() runs by default: so many cases, then a fifth as many with a NaN or an infinity, half as many
-/// of those beside zeros, some without tokens, some without features (a share of a module that is cut into
-/// more parts than it has features) and some of rank 0.
+/// What parity() runs by default: `count` cases, then a fifth as many with a NaN or an infinity, half as many
+/// of those beside zeros, some without tokens, some without features (a module cut into more parts than it
+/// has features) and some of rank 0.
 inline std::vector<ParityCase> usual_cases(std::uint64_t seed, std::size_t count) {
   ParitySampler sampler(seed);
   std::vector<ParityCase> cases = sampler.draw_all(usual_tokens(), usual_ranks(), count);

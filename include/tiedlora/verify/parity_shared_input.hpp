@@ -46,7 +46,7 @@ concept ShrinksModulesBackward = requires(
     Tokens<Dx> dx, const CallOptions& o) { b.shrink_backward(modules, x, dh, gradients, dx, o); };
 
 /// Five modules, one more than kernels take at once: up to three share A and its gradient, and B, u and v and
-/// theirs; one has an A of its own and another rank; one is not adapted.
+/// theirs; one has its own A and a different rank; one is not adapted.
 template <class P, class X, class Y, class Dx, class SomeBackend>
 class SharedInputRun {
   using Acc = accumulator_t<P>;
@@ -113,7 +113,7 @@ class SharedInputRun {
   }
 
  private:
-  /// An operand: what it holds, and that in the backend's memory.
+  /// An operand: its values, and the same in the backend's memory.
   template <class T>
   struct Operand {
     Operand(SharedInputRun& run, Matrix m, View view)
@@ -140,7 +140,7 @@ class SharedInputRun {
     Operand<Y> dy;
     Matrix y;  ///< before the call
   };
-  /// What a call writes: numbers by the loops, their sums of magnitudes, and the memory.
+  /// What a call writes: the values by the loops, their sums of magnitudes, and the memory.
   template <class T>
   struct Result {
     Result(SharedInputRun& run, const Matrix& was, View view, bool is_set)
@@ -333,7 +333,7 @@ class SharedInputRun {
     backend_.shrink_backward(modules(), c_.trains('A') ? x() : Tokens<const X>(),
                              std::span<const Tokens<const Acc>>(dh), std::span<const Factors<Acc>>(g),
                              c_.wants_dx ? dx.rows->tokens() : Tokens<Dx>(), options());
-    // Who goes from module to module rounds dx after each.
+    // A backend that goes from module to module rounds dx after each.
     if (c_.wants_dx) compare(call, "dx", dx, ranks, c_.overwrite, 4);
     if (c_.trains('A'))
       for (Result<Acc>& to : gradients) compare(call, "dA", to, most_that_share * c_.tokens, false);
@@ -345,7 +345,7 @@ class SharedInputRun {
   Tokens<const Acc> tokens_or_none(const Module& m, const Operand<Acc>& operand) const {
     return m.a < 0 ? Tokens<const Acc>() : Tokens<const Acc>(operand.rows->tokens());
   }
-  /// Of nothing yet.
+  /// Points at nothing yet.
   Factors<Acc> gradient(const Module& m) const {
     const Factors<const P> f = factors(m);
     return {.scaling = f.scaling,

@@ -29,7 +29,7 @@ concept ExpandsTenants = requires(const B& b, const Factors<const P>& f, const T
                                   Tokens<const accumulator_t<P>> h, Tokens<Y> y,
                                   const CallOptions& o) { b.expand(f, tenants, h, y, o); };
 
-/// Up to four tenants, in turn at random. Their own are u, v or both, as in the case u and v are trained.
+/// Up to four tenants, in random order. They own u, v or both: those that the case trains.
 template <class P, class Y, class SomeBackend>
 class TenantsRun {
   using Acc = accumulator_t<P>;
@@ -61,7 +61,7 @@ class TenantsRun {
         array_of_token_(memory, static_cast<std::size_t>(c.tokens)) {
     B_.set(of_B_), h_.set(of_h_), scales_.set(of_scales_);
     if (!c.overwrite) y_.set(of_y_);
-    // What is common. Where a tenant has its own, this is another's, as in a batch.
+    // What tenants have in common. Where they have their own, this is another tenant's, as in a batch.
     u_.set(owns_u_ ? drawn<P>(c.rank, 1) : column(us_, 0));
     v_.set(owns_v_ ? drawn<P>(c.out, 1) : column(vs_, 0));
     Matrix arrays(place_of_u() + c.rank, count_);
@@ -115,7 +115,7 @@ class TenantsRun {
   }
 
  private:
-  // In an array, beside other numbers.
+  // In an array, beside other values.
   static constexpr Index place_of_v = 2;
   Index place_of_u() const { return place_of_v + c_.out + 1; }
 

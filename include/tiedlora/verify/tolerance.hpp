@@ -1,4 +1,4 @@
-// How far apart two correct computations of the same number can lie.
+// How far apart two correct computations of the same value can be.
 #pragma once
 
 #include <algorithm>  // min
@@ -23,7 +23,7 @@ constexpr double unit_roundoff() {
     return static_cast<double>(std::numeric_limits<T>::epsilon() / 2);
 }
 
-/// Half the distance between the smallest numbers of T: what a rounding to T may err by near zero.
+/// Half the distance between the smallest numbers of T: the largest error of a rounding to T near zero.
 template <class T>
 constexpr double smallest_roundoff() {
   return ScalarTraits<T>::format == Format::binary16 ? 0x1p-25 : 0;  // the others reach far below
@@ -39,9 +39,10 @@ double rounding_bound(Index roundings, double sum_of_magnitudes) {
   return nu / (1 - nu) * sum_of_magnitudes;
 }
 
-/// The same where roundings are as likely up as down, as those of random numbers are: γ̃_n = exp(λ √n u + n u²
-/// / (1 - u)) - 1 (N. J. Higham and T. Mary, A new approach to probabilistic rounding error analysis, 2019,
-/// theorem 2.4). λ = 8 leaves one number in 10¹³ beyond it, and a long sum that lacks a term does not pass.
+/// The same where roundings are as likely up as down, as those of random numbers are: γ̃_n = exp(λ √n u + n
+/// u² / (1 - u)) - 1 (N. J. Higham and T. Mary, A new approach to probabilistic rounding error analysis,
+/// 2019, theorem 2.4). With λ = 8 one value in 10¹³ exceeds it, and a long sum with a missing term does not
+/// pass.
 template <class T>
 double random_rounding_bound(Index roundings, double sum_of_magnitudes) {
   constexpr double lambda = 8, u = unit_roundoff<T>();
@@ -50,13 +51,13 @@ double random_rounding_bound(Index roundings, double sum_of_magnitudes) {
   return std::min(relative * sum_of_magnitudes, rounding_bound<T>(roundings, sum_of_magnitudes));
 }
 
-/// What a result may err by that is summed in one type and stored in another, which rounds once more.
+/// The error allowed in a result that is summed in one type and stored in another, which rounds once more.
 struct Bound {
   double summed = 0;    ///< times the sum of magnitudes
   double stored = 0;    ///< times the result
   double smallest = 0;  ///< near zero
 
-  /// Of sums in Acc, with at most that many roundings of each term, stored as T, so many times on the way.
+  /// For sums in Acc with at most `roundings` roundings of each term, stored as T `stores` times on the way.
   template <class Acc, class T>
   static Bound of(Index roundings, Index stores = 1) {
     const double rounded = unit_roundoff<T>() > unit_roundoff<Acc>() ? unit_roundoff<T>() : 0;

@@ -13,10 +13,10 @@
 #define TIEDLORA_EXCEPTIONS 0
 #endif
 
-// Types and what a program has once live in tiedlora::v1 and are the same in every translation unit. Views
-// and arithmetic (views/, ops/, backends/) are compiled differently under different instruction-set flags, so
-// each set has an inline namespace of its own, TIEDLORA_ISA: a program may hold SSE2 and AVX-512 units of
-// <tiedlora/ops.hpp> without the linker keeping one body for both.
+// Types, and whatever a program has once, live in tiedlora::v1 and are the same in every translation unit.
+// Views and arithmetic (views/, ops/, backends/) are compiled differently under different instruction-set
+// flags, so each set has an inline namespace of its own, TIEDLORA_ISA: a program may hold SSE2 and AVX-512
+// units of <tiedlora/ops.hpp> without the linker keeping one body for both.
 #if defined(__AVX512F__)
 #define TIEDLORA_ISA_VECTOR avx512
 #elif defined(__AVX2__)

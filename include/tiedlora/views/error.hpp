@@ -25,7 +25,7 @@ class Error : public std::runtime_error {
 namespace detail {
 inline namespace TIEDLORA_ISA {
 
-/// A text or a number in a message.
+/// A string or a number in a message.
 class MessagePart {
  public:
   MessagePart(const char* text) : text_(text), size_(std::strlen(text)) {}
@@ -57,7 +57,7 @@ class MessagePart {
 };
 
 // Without std::string: its functions would be bodies that units of different instruction sets share. What is
-// not fit to be shown is escaped: names come out of files.
+// not safe to show is escaped: names come from files.
 [[noreturn]] inline void raise(const MessagePart* parts, std::size_t count) {
   static constexpr char prefix[] = "tiedlora: ";
   std::size_t size = sizeof prefix;  // with the final zero
@@ -87,14 +87,14 @@ class MessagePart {
 #endif
 }
 
-/// Raises an error whose message is these texts and numbers, one after the other.
+/// Raises an error whose message is these strings and numbers, concatenated.
 template <class... Parts>
 [[noreturn]] void fail(const Parts&... parts) {
   const MessagePart all[] = {MessagePart(parts)...};
   raise(all, sizeof...(parts));
 }
 
-/// The same texts and numbers as a string.
+/// The same message as a string.
 template <class... Parts>
 std::string message(const Parts&... parts) {
   std::string text;

@@ -1,5 +1,5 @@
-// Text that comes from outside, made fit to be shown: nothing in it moves a cursor, begins a line, turns the
-// direction of writing or is no text.
+// Text from outside, made safe to show: nothing in it moves the cursor, begins a line, changes the direction
+// of writing or is not text.
 #pragma once
 
 #include <cstddef>  // size_t
@@ -10,7 +10,7 @@ TIEDLORA_BEGIN_NAMESPACE
 namespace detail {
 inline namespace TIEDLORA_ISA {
 
-/// How many bytes the UTF-8 character at the begin of `size` bytes takes; 0 for what is no UTF-8.
+/// How many bytes the UTF-8 character at the start of these `size` bytes takes; 0 if they are not UTF-8.
 constexpr std::size_t character_size(const char* text, std::size_t size) {
   const auto byte = [=](std::size_t i) -> unsigned {
     return i < size ? static_cast<unsigned char>(text[i]) : 0u;
@@ -20,15 +20,15 @@ constexpr std::size_t character_size(const char* text, std::size_t size) {
   const std::size_t length = lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
   for (std::size_t i = 1; i < length; ++i)
     if (byte(i) >> 6 != 2) return 0;
-  // Written longer than need be, halves of UTF-16 pairs, and what is beyond U+10FFFF.
+  // Overlong encodings, surrogates, and what is beyond U+10FFFF.
   const bool wrong = (lead == 0xe0 && second < 0xa0) || (lead == 0xed && second >= 0xa0) ||
                      (lead == 0xf0 && second < 0x90) || (lead == 0xf4 && second >= 0x90);
   return wrong ? 0 : length;
 }
 
-/// Whether a character of UTF-8 is one that a terminal shows: no control character (C0, DEL, C1), no
-/// separator of lines (U+2028, U+2029), no mark that turns the direction of writing (U+061C, U+200E, U+200F,
-/// U+202A to U+202E, U+2066 to U+2069), no byte order mark.
+/// Whether a terminal shows this UTF-8 character: it is not a control character (C0, DEL, C1), a line
+/// separator (U+2028, U+2029), a mark that changes the direction of writing (U+061C, U+200E, U+200F, U+202A
+/// to U+202E, U+2066 to U+2069) or a byte order mark.
 constexpr bool is_shown(const char* character, std::size_t size) {
   unsigned code = 0;  // its bytes as one number
   for (std::size_t i = 0; i < size; ++i) code = code << 8 | static_cast<unsigned char>(character[i]);
@@ -38,8 +38,8 @@ constexpr bool is_shown(const char* character, std::size_t size) {
            code == 0xefbbbf);
 }
 
-/// Calls put(text, size) with the pieces of the text in which every byte that is not shown stands as "\x1b",
-/// and a line feed, a tab as "\n", "\t".
+/// Calls put(text, size) with the text in pieces; every byte that is not shown is written as "\x1b" and the
+/// like, a line feed as "\n", a tab as "\t".
 template <class Put>
 void escape(const char* text, std::size_t size, const Put& put) {
   constexpr char digits[] = "0123456789abcdef";

@@ -11,9 +11,9 @@
 
 TIEDLORA_BEGIN_NAMESPACE
 
-/// One module's share of the flat arrays. Plain and trivially copyable; the seam at which a kernel of the
-/// user's own plugs in. In gradients a null pointer means: not trained. Valid as long as the owner of the
-/// arrays (and, for `name`, its Layout).
+/// One module's share of the flat arrays. Plain and trivially copyable: this is where your own kernel plugs
+/// in. In gradients a null pointer means not trained. Valid while the owner of the arrays (and, for `name`,
+/// its Layout) lives.
 template <class P>
 struct Factors {
   P* A = nullptr;                                  ///< row k at A + k · a_stride, in_features long
@@ -29,7 +29,7 @@ struct Factors {
   std::int32_t module = -1;                        ///< its index in the module list
   const char* name = nullptr;                      ///< for messages
 
-  /// To be read only.
+  /// Read-only.
   // A template, or nvcc warns of a conversion to itself.
   template <class Const>
     requires(std::is_same_v<Const, const P> && !std::is_const_v<P>)
@@ -48,7 +48,7 @@ template <class P, class... Parts>
        "): ", parts...);
 }
 
-/// c_t, what the adapter's output for token t is multiplied with.
+/// c_t, by which the adapter's output for token t is multiplied.
 template <class Acc, class P>
 Acc token_scaling(const Factors<P>& f, const CallOptions& o, Index t) {
   const Acc c = f.scaling * static_cast<Acc>(o.scale);
@@ -69,10 +69,10 @@ inline namespace TIEDLORA_ISA {
 
 /// One device's part of a module whose base layer is cut over its inputs (row-parallel): the columns [begin,
 /// begin + n) of A. Forward needs no exchange of its own: expand is linear in h, so each device adds the
-/// outputs of its own h to its partial y before the base layer's all-reduce. Where h itself is wanted, for
-/// backward, it is the sum of the devices' (r numbers a token). B, u and v are each device's whole ones, and
-/// so are their gradients once h is summed. Gradients are cut alike. Throws Error, naming the module, outside
-/// of in_features.
+/// outputs of its own h to its partial y before the base layer's all-reduce. Backward needs h itself, the sum
+/// of the devices' h (r values per token). Every device holds B, u and v whole, and so their gradients once h
+/// is summed. Gradients are cut the same way. Throws Error, naming the module, if the range is not within
+/// in_features.
 template <class P>
 Factors<P> slice_in(Factors<P> f, Index begin, Index n) {
   detail::check_cut(f, "input", begin, n, f.in_features);
@@ -83,8 +83,9 @@ Factors<P> slice_in(Factors<P> f, Index begin, Index n) {
 
 /// One device's part of a module whose base layer is cut over its outputs (column-parallel): the rows [begin,
 /// begin + n) of B and v. Forward needs no exchange: every device computes the whole h. In backward dh is the
-/// sum of the devices' (r numbers a token), or rather dx of the base layer's all-reduce, if u and A are
-/// frozen. Gradients are cut alike. Throws Error, naming the module, outside of out_features.
+/// sum of the devices' dh (r values per token); if u and A are frozen, the base layer's all-reduce of dx does
+/// it instead. Gradients are cut the same way. Throws Error, naming the module, if the range is not within
+/// out_features.
 template <class P>
 Factors<P> slice_out(Factors<P> f, Index begin, Index n) {
   detail::check_cut(f, "output", begin, n, f.out_features);

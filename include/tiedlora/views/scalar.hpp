@@ -18,10 +18,10 @@ struct __nv_bfloat16;  // NOLINT(bugprone-reserved-identifier)
 
 TIEDLORA_BEGIN_NAMESPACE
 
-/// How a number is stored: as the type's own arithmetic has it, or in one of the two formats of 16 bits.
+/// How a number is stored: in the type's own format, or in one of the two 16-bit formats.
 enum class Format : unsigned char { native, binary16, bfloat16 };
 
-/// What the library knows of a scalar type. Specialise it for a type of your own: most only need
+/// What the library knows about a scalar type. Specialise it for a type of your own; most need only
 /// `struct ScalarTraits<MyHalf> : Scalar16<Format::binary16> {};`.
 template <class T>
 struct ScalarTraits {
@@ -32,7 +32,7 @@ struct ScalarTraits {
   static constexpr Format format = Format::native;  ///< how the number lies in memory
 };
 
-/// Numbers of 16 bits, summed in float.
+/// 16-bit numbers, summed in float.
 template <Format number>
 struct Scalar16 {
   using accumulator = float;                ///< what sums are kept in
@@ -63,8 +63,8 @@ using accumulator_t = typename ScalarTraits<std::remove_const_t<P>>::accumulator
 template <class P>
 inline constexpr bool is_narrow = ScalarTraits<std::remove_const_t<P>>::format != Format::native;
 
-/// In what a number in memory of type T and a sum of type Acc are added: the wider of the two, so that a
-/// double keeps its digits beside a float adapter.
+/// The type in which a number of type T is added to a sum of type Acc: the wider of the two, so that a double
+/// keeps its precision beside a float adapter.
 template <class Acc, class T>
 using sum_t = typename std::conditional_t<std::is_floating_point_v<Acc> && std::is_floating_point_v<T>,
                                           std::common_type<Acc, T>, std::type_identity<Acc>>::type;

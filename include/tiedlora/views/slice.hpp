@@ -1,4 +1,4 @@
-// How the slices of one half share its work.
+// How the slices of a stage share its work.
 #pragma once
 
 #include "config.hpp"
@@ -16,13 +16,13 @@ struct Range {
   Index begin, end;
 };
 
-/// Part ith of n things, of nearly equal size, in order.
+/// Part ith of n things: contiguous, in order, all parts of nearly equal size.
 constexpr Range part_of(Index n, const Slice& slice) {
   return {n / slice.nth * slice.ith + smaller(n % slice.nth, slice.ith),
           n / slice.nth * (slice.ith + 1) + smaller(n % slice.nth, slice.ith + 1)};
 }
 
-/// As part_of, in whole units but for the last.
+/// As part_of, in whole units except for the last.
 constexpr Range part_in_units(Index n, Index unit, const Slice& slice) {
   const Range units = part_of((n + unit - 1) / unit, slice);
   return {smaller(n, units.begin * unit), smaller(n, units.end * unit)};
@@ -46,8 +46,8 @@ struct ExpandShares {
   Range tokens, features;
 };
 
-/// More outputs than this are shared out by tokens: a core that writes a part of every row would be sent the
-/// lines beyond it by its prefetcher, and take them from their owner.
+/// More tokens than this are shared out by tokens: the prefetcher of a core that writes part of every row
+/// would fetch the lines beyond it, and take them from the core that owns them.
 inline constexpr Index most_tokens_by_features = 16;
 
 constexpr ExpandShares shares_of_expand(Index tokens, Index features, const Slice& slice) {

@@ -1,4 +1,4 @@
-// Where the tokens of many adapters over one A, B have their own u and v.
+// Where to find each token's u and v when many adapters share one A and B.
 #pragma once
 
 #include "config.hpp"
@@ -8,7 +8,7 @@ TIEDLORA_BEGIN_NAMESPACE
 /// Plain and trivially copyable.
 template <class P>
 struct Tenants {
-  const P* const* arrays = nullptr;  ///< by token: the trained array of its adapter
+  const P* const* arrays = nullptr;  ///< by token: the trainable array of its adapter
   Index u = -1;                      ///< where the module's u begins in it; -1: u is common to all, or absent
   Index v = -1;                      ///< likewise
 };

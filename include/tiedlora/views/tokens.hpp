@@ -1,4 +1,4 @@
-// What x, y and h are: some tokens of some features each, in the caller's memory.
+// What x, y and h are: tokens with their features, in the caller's memory.
 #pragma once
 
 #include <type_traits>  // is_const, is_lvalue_reference, remove_cvref
@@ -12,9 +12,8 @@ TIEDLORA_BEGIN_NAMESPACE
 namespace detail {
 inline namespace TIEDLORA_ISA {
 
-[[noreturn]] inline void fail_cut(const char* what, Index begin, Index n, const char* of, Index count,
-                                  const char* unit) {
-  fail(what, " [", begin, ", ", begin + n, ") of ", of, count, unit);
+[[noreturn]] inline void fail_cut(const char* what, Index begin, Index n, const char* whole, Index count) {
+  fail(what, " [", begin, ", ", begin + n, ") do not exist: ", whole, " has ", count, " ", what);
 }
 
 }  // namespace TIEDLORA_ISA
@@ -45,11 +44,10 @@ struct Tokens {
   /// Whether there is no memory: an x that backward does not need, a dx that nobody wants.
   TIEDLORA_VIEW bool is_none() const { return !data && !pointers; }
 
-  /// The features [begin, begin + n) of every token, e.g. q's share of a fused qkv. Throws Error outside the
-  /// width.
+  /// The features [begin, begin + n) of every token, e.g. q's share of a fused qkv. Throws Error if they are
+  /// not within the width.
   __attribute__((always_inline)) inline Tokens features(Index begin, Index n) const {
-    if (begin < 0 || n < 0 || begin > width - n)
-      detail::fail_cut("features", begin, n, "tokens with ", width, " features");
+    if (begin < 0 || n < 0 || begin > width - n) detail::fail_cut("features", begin, n, "a token", width);
     Tokens cut = *this;
     cut.width = n;
     if (pointers)
@@ -59,9 +57,9 @@ struct Tokens {
     return cut;
   }
 
-  /// The tokens [begin, begin + n). Throws Error outside the count.
+  /// The tokens [begin, begin + n). Throws Error if they are not within the count.
   __attribute__((always_inline)) inline Tokens tokens(Index begin, Index n) const {
-    if (begin < 0 || n < 0 || begin > count - n) detail::fail_cut("tokens", begin, n, "", count, "");
+    if (begin < 0 || n < 0 || begin > count - n) detail::fail_cut("tokens", begin, n, "the view", count);
     Tokens cut = *this;
     cut.count = n;
     if (pointers)
@@ -73,7 +71,7 @@ struct Tokens {
     return cut;
   }
 
-  /// To be read only.
+  /// Read-only.
   // A template, or nvcc warns of a conversion to itself.
   template <class Const>
     requires(std::is_same_v<Const, const T> && !std::is_const_v<T>)
@@ -84,10 +82,10 @@ struct Tokens {
 
 /// Stands for an x that backward does not need or a dx that the caller does not want.
 struct None {};
-/// The one value of None, to be given as that operand.
+/// The value of None to pass as that operand.
 inline constexpr None none{};
 
-/// How a matrix type is seen as tokens without a copy. eigen.hpp has Eigen's; for a type of your own
+/// How a matrix type is viewed as tokens, without a copy. eigen.hpp has Eigen's; for a type of your own,
 /// specialise it with two functions, input(const Matrix&) → Tokens<const T> and output(Matrix&) → Tokens<T>,
 /// and with `is_view = true` where a temporary Matrix refers to memory that outlives it.
 template <class Matrix>

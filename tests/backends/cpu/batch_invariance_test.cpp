@@ -114,7 +114,7 @@ TEST(BatchInvariance, TokensFromBeyondTheCaches) {
   }
 }
 
-// Of the second half of backward: dx is the same bits for T tokens at once and one by one, with A trained
+// Of the second stage of backward: dx is the same bits for T tokens at once and one by one, with A trained
 // (where a single token has a pass of its own) and frozen.
 template <class P, class X>
 void expect_invariance_of_dx(Index in, Index rank, bool overwrite, std::uint64_t seed) {

@@ -101,7 +101,7 @@ void expect_nothing_needless_is_read(const verify::ParityCase& c, bool wants_dx)
     else
       backward(o->factors(), o->x.tokens(), o->h.tokens(), o->dy.tokens(), o->gradients());
   });
-  // The first half always computes dh, the second reads it.
+  // The first stage always computes dh, the second reads it.
   expect_survival("expand_backward: " + what, [&] {
     const auto o = fresh();
     forbid(o->A, false), forbid(o->x, false), forbid(o->h, b || u || v);

@@ -1,4 +1,4 @@
-// The parts of every slicing of the four halves add up to the whole, bit for bit, in any order and at once.
+// The parts of every slicing of the four stages add up to the whole, bit for bit, in any order and at once.
 #include <gtest/gtest.h>
 
 #include <iostream>
@@ -36,7 +36,7 @@ struct Results {
   Matrix<Y> y;
 };
 
-// Both halves of forward. run_all(half) calls half(ith) for every part.
+// Both stages of forward. run_all(half) calls half(ith) for every part.
 template <class P, class X, class Y, class RunAll>
 Results<P, X, Y> by_halves(const ModuleRun<P, X, Y>& run, Index nth, const RunAll& run_all) {
   Results<P, X, Y> r(run);
@@ -124,7 +124,7 @@ TEST(Slices, BeyondTheBlocksOfFeaturesRanksAndTokens) {
   }
 }
 
-// Slices at once, as a host runs them, with its barrier between the halves: a data race here is one in the
+// Slices at once, as a host runs them, with its barrier between the stages: a data race here is one in the
 // library.
 template <class T>
 void expect_threads_agree(Index count) {

@@ -198,7 +198,7 @@ TEST(GgufExport, KeepsWhatTheSourceSaid) {
   gguf::Naming qwen = naming(Order::gguf);
   qwen.architecture = "qwen2";
   expect_failure(try_export_gguf(adapter, folder / "x", qwen, {.source = source}),
-                 {"source says architecture \"llama\"", "that of \"qwen2\""});
+                 {"source names the architecture \"llama\"", "for \"qwen2\""});
 }
 
 }  // namespace

@@ -48,7 +48,7 @@ TEST(Gguf, KeepsTensorsOfEveryType) {
   EXPECT_EQ(embedding->type, Type::Q8_0);
   EXPECT_EQ(embedding->shape, (std::vector<Index>{32, 3}));
   const gguf::Tensor* norm = file.find_tensor("blk.0.attn_norm.weight");
-  expect_failure(gguf::try_read(*norm, std::span(numbers)), {"32 numbers, not 1024"});
+  expect_failure(gguf::try_read(*norm, std::span(numbers)), {"32 values, but there is room for 1024"});
   std::vector<double> floats(32);
   ASSERT_TRUE(gguf::try_read(*norm, std::span(floats)));
   for (std::size_t i = 0; i < floats.size(); ++i)
@@ -92,8 +92,8 @@ TEST(Gguf, ReadsWhatIsOddButRight) {
 }
 
 TEST(Gguf, RefusesWhatIsNoGguf) {
-  expect_refused(GgufBytes(), {"is no GGUF file"});
-  expect_refused(GgufBytes().raw("GGU"), {"is no GGUF file"});
+  expect_refused(GgufBytes(), {"is not a GGUF file"});
+  expect_refused(GgufBytes().raw("GGU"), {"is not a GGUF file"});
   expect_refused(GgufBytes().raw("GGML").raw(std::string(40, '\0')), {"does not begin with \"GGUF\""});
   expect_refused(GgufBytes().raw("GGUF").number(3u), {"cut short within the first 24 bytes"});
   expect_refused(GgufBytes().head(0, 0, 1), {"of GGUF version 1;"});
@@ -123,7 +123,7 @@ TEST(Gguf, BelievesNoClaimsOfCountsAndLengths) {
                  {"the metadata value of \"key\""});
   expect_refused(GgufBytes().head(1, 0).number(huge).raw(std::string(40, 'x')), {"list of tensors"});
   expect_refused(GgufBytes().head(1, 0).text("a").number(1u).number(huge).number(0u).number(std::uint64_t{0}),
-                 {"tensor \"a\" has a size of 18446744073709551615"});
+                 {"tensor \"a\" has a dimension of 18446744073709551615"});
   expect_refused(GgufBytes().head(1, 0).tensor("a", {1, 1, 1, 1, 1}, Type::F32, 0).pad().raw("1234"),
                  {"tensor \"a\" has 5 dimensions"});
   expect_refused(GgufBytes().head(1, 0).tensor("a", {}, Type::F32, 0).raw("").pad(),
@@ -135,7 +135,7 @@ TEST(Gguf, RefusesTypesOfValuesThatDoNotExist) {
                  {"\"key\" at byte 35", "type"});
   expect_refused(
       GgufBytes().head(0, 1).text("key").number(9u).number(9u).number(std::uint64_t{0}).raw("12345678"),
-      {"\"key\"", "type that is not read"});
+      {"\"key\"", "type that is not supported"});
 }
 
 TEST(Gguf, RefusesNamesThatAreThereTwice) {
@@ -159,13 +159,13 @@ TEST(Gguf, RefusesHolesOverlapsAndWrongSizes) {
     expect_refused(two_tensors(offset), {"tensor \"b\" is at offset", "ends at 4"});
   expect_refused(two_tensors(32, std::string(39, 'x')), {"tensor \"b\" takes 8 bytes, but only 7 are there"});
   expect_refused(two_tensors(32, std::string(31, 'x')), {"tensor \"b\" begins at byte 32", "only 31"});
-  expect_refused(two_tensors(32, std::string(72, 'x')), {"has 32 bytes behind its last tensor"});
+  expect_refused(two_tensors(32, std::string(72, 'x')), {"has 32 bytes after its last tensor"});
   expect_refused(GgufBytes().head(1, 0).tensor("a", {1u << 31, 1u << 31, 1u << 31}, Type::F32, 0).pad(),
                  {"tensor \"a\"", "overflows"});
   expect_refused(GgufBytes().head(1, 0).tensor("a", {std::uint64_t{1} << 62}, Type::F32, 0).pad(),
                  {"overflows"});
   expect_refused(GgufBytes().head(1, 0).tensor("a", {33}, Type::Q8_0, 0).pad().raw(std::string(68, 'x')),
-                 {"tensor \"a\"", "Q8_0", "no whole number of blocks"});
+                 {"tensor \"a\"", "Q8_0", "not a whole number of blocks"});
   for (const std::uint32_t alignment : {0u, 3u, 48u})
     expect_refused(GgufBytes().head(0, 1).value("general.alignment", alignment), {"general.alignment"});
   expect_refused(GgufBytes().head(0, 1).value("general.alignment", std::uint64_t{32}), {"general.alignment"});
@@ -185,7 +185,7 @@ TEST(Gguf, NamesTheFile) {
   expect_failure(gguf::try_open(folder / "none.gguf"), {"none.gguf\" cannot be opened"});
   write_text(folder / "x.gguf", "GGXX");
   expect_failure(gguf::try_open(folder / "x.gguf"),
-                 {"x.gguf\" is a text (\"GGXX\")", "a GGUF file is expected"});
+                 {"x.gguf\" is a text file (\"GGXX\")", "a GGUF file is expected"});
 }
 
 }  // namespace

@@ -67,10 +67,9 @@ TEST(GgufLoad, ShapesMayLackOnesAtTheirEnd) {
 }
 
 TEST(GgufLoad, Refuses) {
-  expect_failure(load({.type = "model"}), {"x.gguf\" is no adapter but a whole model"});
-  expect_failure(load({.kind = "control_vector"}),
-                 {"another kind than \"lora\": its adapter.type is \"control_vector\""});
-  expect_failure(load({.architecture = "gpt2"}), {"architecture \"gpt2\"", "that of \"llama\""});
+  expect_failure(load({.type = "model"}), {"x.gguf\" is not an adapter but a whole model"});
+  expect_failure(load({.kind = "control_vector"}), {"is not a LoRA: its adapter.type is \"control_vector\""});
+  expect_failure(load({.architecture = "gpt2"}), {"architecture \"gpt2\"", "for \"llama\""});
   expect_failure(load({.alpha = NAN}), {"adapter.lora.alpha"});
   expect_failure(load({.extra_key = "adapter.alora.invocation_tokens"}), {"aLoRA"});
   expect_failure(load({.a_name = "blk.0.attn_norm.weight"}),
@@ -100,7 +99,7 @@ TEST(GgufLoad, Refuses) {
   for (const char* name : {"layers.0.self_attn.q_proj", "model.layers.0.self_attn.q_proj"})
     twice.add({.name = name, .in_features = 8, .out_features = 12});
   expect_failure(try_load_gguf<float>(folder / "x", twice, naming(Order::gguf)),
-                 {"one and the same name in GGUF, \"blk.0.attn_q\""});
+                 {"map to the same GGUF name, \"blk.0.attn_q\""});
 }
 
 TEST(GgufLoad, LeavesOutIfToldWhatItCannotExpress) {
@@ -163,7 +162,7 @@ TEST(GgufLoad, TensorsTellTheModules) {
   gguf::Naming few = naming(Order::gguf);
   few.names = {{"q.*", "blk.*.attn_q"}};
   expect_failure(try_load_gguf<float>(folder / "x", few),
-                 {"adapts \"blk.0.attn_k\"", "\"llama\" naming has no rule"});
+                 {"adapts \"blk.0.attn_k\"", "naming of \"llama\" has no rule"});
 }
 
 }  // namespace

@@ -40,15 +40,15 @@ std::string problem_of(const Json& json, const auto& read) {
 
 TEST(JsonFields, SayWhatIsWrong) {
   const Json json = {{"a", 1}};
-  EXPECT_EQ(problem_of(json, [](auto& f) { f.text("a"); }), "x has \"a\", which is no text");
+  EXPECT_EQ(problem_of(json, [](auto& f) { f.text("a"); }), "x has \"a\", which is not a string");
   EXPECT_EQ(problem_of(json, [](auto& f) { f.boolean("a"); }),
             "x has \"a\", which is neither true nor false");
-  EXPECT_EQ(problem_of(json, [](auto& f) { f.array("a"); }), "x has \"a\", which is no array");
+  EXPECT_EQ(problem_of(json, [](auto& f) { f.array("a"); }), "x has \"a\", which is not an array");
   EXPECT_EQ(problem_of(json, [](auto& f) { f.integer("a", 2, 3); }),
-            "x has \"a\", which is no integer from 2 to 3");
-  EXPECT_EQ(problem_of(json, [](auto& f) { f.number("a"), f.number("b"); }), "x lacks \"b\"");
+            "x has \"a\", which is not an integer from 2 to 3");
+  EXPECT_EQ(problem_of(json, [](auto& f) { f.number("a"), f.number("b"); }), "x has no \"b\"");
   EXPECT_EQ(problem_of(json, [](auto&) {}), "x has the unknown field \"a\"");
-  EXPECT_EQ(problem_of(Json(3), [](auto&) {}), "x is no object");
+  EXPECT_EQ(problem_of(Json(3), [](auto&) {}), "x is not an object");
   constexpr std::string_view kinds[] = {"u", "v"};
   EXPECT_EQ(problem_of({{"k", "w"}}, [&](auto& f) { f.one_of("k", kinds); }),
             "x has \"k\", which is \"w\", not one of u, v");
@@ -62,7 +62,7 @@ TEST(JsonFields, KeepTheFirstProblemAndReadNothingMore) {
   EXPECT_EQ(fields.text("b"), "");
   fields.number("missing");
   fields.finish();
-  EXPECT_EQ(problem, "x has \"a\", which is no text");
+  EXPECT_EQ(problem, "x has \"a\", which is not a string");
 }
 
 TEST(JsonFields, IntegersOfAllSizes) {

@@ -130,7 +130,7 @@ TEST(Checkpoint, AnAdapterAloneIsNone) {
 TEST(Checkpoint, GoesOnInItsOwnTypeOnly) {
   const Folder folder;
   Training<float>::start(schemes::tied_lora()).save(folder / "x");
-  expect_failure(try_load_checkpoint<double>(folder / "x"), {"in F32, not in F64"});
+  expect_failure(try_load_checkpoint<double>(folder / "x"), {"in F32, not F64"});
 }
 
 TEST(Checkpoint, AnotherBaseModelAndACutFileAreRefused) {
@@ -169,7 +169,7 @@ TEST(Checkpoint, DamagedMetadataAndTensorsAreRefused) {
   expect_failure(with("\"step\":0", "\"step\":0,\"x\":0"), {"unknown field \"x\""});
   expect_failure(with("\"adamw\"", "\"sgd\""), {"\"sgd\"", "adamw"});
   expect_failure(with("\"beta1\":0.9", "\"beta1\":1.0"), {"betas in [0, 1)"});
-  expect_failure(with("\"beta1\":0.9", "\"beta1\":null"), {"\"beta1\"", "no number"});
+  expect_failure(with("\"beta1\":0.9", "\"beta1\":null"), {"\"beta1\"", "not a number"});
   expect_failure(with("\"rates\":{", "\"rates\":{\"C\":1,"), {"optimizer.rates", "\"C\""});
   expect_failure(with("\"step\":0", "\"step\":0", "optimizer.second_moment"),
                  {"\"optimizer.second_moment\" is missing"});

@@ -35,7 +35,7 @@ TEST(PeftFolder, OfAVeraDoesNotTellTheModules) {
   small_vera().write(folder / "x");
   const auto open = try_open_peft(folder / "x", {});
   ASSERT_TRUE(open) << open.error();
-  expect_failure(try_infer_modules(*open), {"VeRA", "give the host's module list"});
+  expect_failure(try_infer_modules(*open), {"VeRA", "pass the host's module list"});
 }
 
 // PEFT applies no tensors of modules that the config does not target.

@@ -208,7 +208,7 @@ TEST(PeftSave, SaysWhereVeraIsNotPossible) {
   const Folder folder;
   const auto adapter = filled(Layout(llama_modules(), schemes::tl6(), 2));
   expect_failure(try_save_peft(adapter, folder / "x", {.form = PeftForm::vera}),
-                 {"7 different pairs of A and B", "PeftForm::stacked in 14 ranks"});
+                 {"7 different pairs of A and B", "PeftForm::stacked at rank 14"});
   const auto trained = filled(Layout(llama_modules(), schemes::vera(7), 2));
   expect_failure(try_save_peft(trained, folder / "x", {.form = PeftForm::vera, .save_projection = false}),
                  {"save_projection = false", "torch draws", "these are not"});
@@ -283,7 +283,7 @@ TEST(PeftSave, LeavesNothingHalfWritten) {
   expect_failure(try_save_peft(adapter, folder / "x", {.base_model = "\xff"}), {"not UTF-8"});
   EXPECT_EQ(folder.entries(), 0);
   write_text(folder / "file", "");
-  expect_failure(try_save_peft(adapter, folder / "file"), {"cannot be made"});
+  expect_failure(try_save_peft(adapter, folder / "file"), {"cannot be created"});
 }
 
 }  // namespace

@@ -48,9 +48,9 @@ TEST(PeftTensors, SayWhyTheyAreNoAdapters) {
   expect_failure(with("base_model.model.m.e.lora_embedding_A"), {"embeddings are not supported"});
   expect_failure(with("base_model.model.m.0.q.lora_B.bias"), {"lora_bias"});
   expect_failure(with("base_model.model.lm_head.weight"), {"whole weight of the base model"});
-  expect_failure(with("something"), {"\"something\"", "none of an adapter's tensors"});
+  expect_failure(with("something"), {"\"something\"", "not a tensor of an adapter"});
   expect_failure(with("base_model.model.m.1.q.lora_A.weight"),
-                 {"without \"base_model.model.m.1.q.lora_B.weight\""});
+                 {"counterpart \"base_model.model.m.1.q.lora_B.weight\""});
   expect_failure(names_in(PeftWriter(), PeftConfig::Type::lora), {"holds no adapter"});
 }
 
@@ -68,8 +68,8 @@ TEST(PeftTensors, SayWhichNamingTheyHave) {
     return names_in(PeftWriter().add(name, {4, 4}), PeftConfig::Type::lora);
   };
   expect_failure(with("base_model.model.m.0.q.lora_A.mine.weight"),
-                 {"name of an adapter, \"mine\"", "save_pretrained"});
-  expect_failure(with("m.0.q.lora_A.weight"), {"lacks PEFT's prefix \"base_model.model.\""});
+                 {"an adapter's name, \"mine\"", "save_pretrained"});
+  expect_failure(with("m.0.q.lora_A.weight"), {"does not begin with PEFT's \"base_model.model.\""});
 }
 
 TEST(PeftTensors, MayBeBesideACopyOfTheBaseWeight) {
@@ -83,7 +83,7 @@ TEST(PeftTensors, MayBeBesideACopyOfTheBaseWeight) {
 TEST(PeftTensors, WithoutNumbersAreExplained) {
   expect_failure(
       names_in(PeftWriter().add("base_model.model.m.0.q.lora_A.weight", {0}), PeftConfig::Type::lora),
-      {"of shape [0]", "ZeRO stage 3", "zero_to_fp32.py"});
+      {"has shape [0]", "ZeRO stage 3", "zero_to_fp32.py"});
 }
 
 TEST(PeftTensors, TransposeAcrossBlocks) {

@@ -82,11 +82,11 @@ TEST(Safetensors, RefusesWhatIsNotOne) {
   expect_failure(parse(file_of("{}", "", 3)), {"cut short", "takes 3 bytes", "only 2 follow"});
   expect_failure(parse(file_of("{}", "", 100'000'001)), {"100000001 bytes", "allows 100000000"});
   expect_failure(parse(file_of("{}", "", ~std::uint64_t{0})), {"18446744073709551615"});
-  expect_failure(parse("", ""), {"no JSON object"});
-  expect_failure(parse("   ", ""), {"no JSON object"});
-  expect_failure(parse("[]", ""), {"no JSON object"});
-  expect_failure(parse("\xef\xbb\xbf{}", ""), {"no JSON object"});  // a byte order mark
-  expect_failure(parse("{\"a\xff\":1}", ""), {"not valid JSON"});   // not UTF-8
+  expect_failure(parse("", ""), {"not a JSON object"});
+  expect_failure(parse("   ", ""), {"not a JSON object"});
+  expect_failure(parse("[]", ""), {"not a JSON object"});
+  expect_failure(parse("\xef\xbb\xbf{}", ""), {"not a JSON object"});  // a byte order mark
+  expect_failure(parse("{\"a\xff\":1}", ""), {"not valid JSON"});      // not UTF-8
   expect_failure(parse("{} {}", ""), {"not valid JSON", "byte 4"});
   expect_failure(parse("{\"a\":", ""), {"not valid JSON"});
 }
@@ -94,8 +94,8 @@ TEST(Safetensors, RefusesWhatIsNotOne) {
 TEST(Safetensors, RefusesAHeaderOfAnotherForm) {
   expect_failure(parse("{\"a\":1}", ""), {"a number where an object belongs"});
   expect_failure(parse("{\"a\":[]}", ""), {"an array where an object belongs"});
-  expect_failure(parse("{\"a\":{}}", ""), {"tensor \"a\" lacks dtype, shape or data_offsets"});
-  expect_failure(parse("{\"__metadata__\":{\"a\":1}}", ""), {"metadata \"a\"", "a number", "text belongs"});
+  expect_failure(parse("{\"a\":{}}", ""), {"tensor \"a\" is missing dtype, shape or data_offsets"});
+  expect_failure(parse("{\"__metadata__\":{\"a\":1}}", ""), {"metadata \"a\"", "a number", "string belongs"});
   expect_failure(parse("{\"__metadata__\":{\"a\":{}}}", ""), {"metadata \"a\"", "an object"});
   expect_failure(parse("{\"__metadata__\":null}", ""), {"null"});
   expect_failure(parse("{\"__metadata__\":{\"a\":\"\",\"a\":\"\"}}", ""), {"one name twice"});
@@ -105,10 +105,10 @@ TEST(Safetensors, RefusesAHeaderOfAnotherForm) {
                  "0123");
   };
   EXPECT_TRUE(with("[1]", "[0,4]"));
-  expect_failure(with("1", "[0,4]"), {"\"a\"", "a number in a wrong place"});
+  expect_failure(with("1", "[0,4]"), {"\"a\"", "a number in the wrong place"});
   expect_failure(with("[[1]]", "[0,4]"), {"\"a\"", "an array"});
   expect_failure(with("[-1]", "[0,4]"), {"\"a\"", "a negative number"});
-  expect_failure(with("[1.0]", "[0,4]"), {"\"a\"", "no integer"});
+  expect_failure(with("[1.0]", "[0,4]"), {"\"a\"", "not an integer"});
   expect_failure(with("[-0]", "[0,4]"), {"\"a\"", "a negative number"});
   expect_failure(with("[9223372036854775808]", "[0,4]"), {"\"a\"", "9223372036854775808"});
   expect_failure(with("[1]", "[0]"), {"\"a\"", "not [begin, end]"});
@@ -119,7 +119,7 @@ TEST(Safetensors, RefusesAHeaderOfAnotherForm) {
       {"\"a\"", "shape twice"});
   // Depth in a field that is skipped.
   const std::string deep(1000, '[');
-  expect_failure(parse("{\"a\":{\"x\":" + deep, ""), {"nests too deep"});
+  expect_failure(parse("{\"a\":{\"x\":" + deep, ""), {"nested too deeply"});
 }
 
 TEST(Safetensors, RefusesSizesThatDisagree) {
@@ -203,7 +203,8 @@ TEST(Safetensors, ReadRefusesOtherSizesAndTypes) {
   const std::vector<std::byte> data(8);
   std::vector<float> out(3);
   Tensor tensor{.name = "t", .dtype = Dtype::F32, .dtype_name = "F32", .shape = {2}, .bytes = data};
-  expect_failure(safetensors::try_read(tensor, std::span(out)), {"\"t\"", "2 numbers, not 3"});
+  expect_failure(safetensors::try_read(tensor, std::span(out)),
+                 {"\"t\"", "2 values, but there is room for 3"});
   tensor.dtype = Dtype::other;
   tensor.dtype_name = "I32";
   expect_failure(safetensors::try_read(tensor, std::span(out).first(2)), {"\"t\"", "dtype I32", "F32"});
@@ -284,7 +285,7 @@ TEST(Safetensors, SaveRefusesWhatNoReaderTakesAndLeavesTheOldFile) {
   Entry bad = good;
   expect_failure(save({good, bad}), {"x\"", "two tensors are named \"a\""});
   bad.name = "__metadata__";
-  expect_failure(save({bad}), {"keeps the name"});
+  expect_failure(save({bad}), {"reserves the name"});
   bad.name = "\xff";
   expect_failure(save({bad}), {"UTF-8"});
   expect_failure(save({good}, {{"k", "\xff"}}), {"metadata", "UTF-8"});
@@ -305,10 +306,10 @@ TEST(Safetensors, OpenNamesTheFile) {
   const Folder folder;
   write_text(folder / "broken.safetensors", "12345678{");
   expect_failure(safetensors::try_open(folder / "broken.safetensors"),
-                 {"broken.safetensors\" is a text (\"12345678{\")", "a safetensors file is expected"});
+                 {"broken.safetensors\" is a text file (\"12345678{\")", "a safetensors file is expected"});
   write_text(folder / "broken.safetensors", "12345678\1");
   expect_failure(safetensors::try_open(folder / "broken.safetensors"),
-                 {"broken.safetensors\" is no safetensors"});
+                 {"broken.safetensors\" is not a safetensors file"});
   expect_failure(safetensors::try_open(folder / "missing"), {"missing\" cannot be opened", not_there});
   write_text(folder / "empty", "");
   expect_failure(safetensors::try_open(folder / "empty"), {"empty\" is empty"});

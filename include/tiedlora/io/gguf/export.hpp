@@ -28,7 +28,7 @@
 
 TIEDLORA_BEGIN_NAMESPACE
 
-/// What export_gguf writes beside the numbers, and in which type it writes those.
+/// What export_gguf writes besides the parameters, and in which type it writes those.
 struct GgufExportOptions {
   gguf::Type type = gguf::Type::F32;  ///< or F16, BF16
   std::string base_model = {};        ///< general.base_model.0.name, for whoever reads the file
@@ -114,10 +114,10 @@ Result<std::vector<Entry>> try_lora_entries(const Source& adapter, const Naming&
     const Module& module = layout.modules()[m];
     const auto file_name = naming.to_file(module.name);
     if (!file_name)
-      return Failure{message("module ", in_quotes(module.name), " has no name in GGUF's \"",
-                             naming.architecture,
-                             "\" naming (a part of a larger model, as of language and vision, or of another "
-                             "architecture?); for names of your own add a rule to Naming::names")};
+      return Failure{
+          message("module ", in_quotes(module.name), " has no name in GGUF's \"", naming.architecture,
+                  "\" naming (part of a multimodal model, or of another architecture?); for your own "
+                  "names add a rule to Naming::names")};
     const auto heads = try_heads(naming, *file_name, module.out_features);
     if (!heads) return Failure{message(in_quotes(module.name), ": ", heads.error())};
     const auto encoded = [type, &bytes, name = module.name](
@@ -150,9 +150,9 @@ Result<std::vector<Entry>> try_lora_entries(const Source& adapter, const Naming&
 
 /// Writes an Adapter, AdapterView or MappedAdapter as a GGUF LoRA adapter: each module its own A and B = s ·
 /// diag(v) B diag(u), computed in double and rounded once, the scale in B and alpha so that llama.cpp's own
-/// is neutral. A tied adapter is expanded, a module at a time, for the format knows no sharing. A Failure,
+/// is neutral. A tied adapter is expanded, a module at a time, since the format has no sharing. A Failure,
 /// naming the module, for names that the naming does not have, heads that do not divide its rows, names
-/// longer than GGUF allows, numbers beyond the type. The path then keeps what it held.
+/// longer than GGUF allows, and values that overflow the type. The path then keeps what it held.
 template <class Source>
 Result<ExportedGguf> try_export_gguf(const Source& adapter, const std::filesystem::path& path,
                                      const gguf::Naming& naming, const GgufExportOptions& options = {}) {
@@ -168,7 +168,8 @@ Result<ExportedGguf> try_export_gguf(const Source& adapter, const std::filesyste
   const std::string& architecture = detail::first_said(naming.architecture, options.source.architecture);
   if (architecture.empty())
     return named(
-        "neither the naming nor the source says for which architecture it is, and llama.cpp needs that");
+        "neither the naming nor the adapter's source names the architecture, which llama.cpp needs; set "
+        "Naming::architecture");
   ExportedGguf result;
   const Layout& layout = adapter.layout();
   for (Index m = 0; m < layout.size(); ++m) {
@@ -191,8 +192,8 @@ Result<ExportedGguf> try_export_gguf(const Source& adapter, const std::filesyste
   // What GGUF has no key for stands under one of our own, which llama.cpp passes over.
   Provenance source = options.source;
   if (!source.architecture.empty() && source.architecture != architecture)
-    return named(message("the adapter's source says architecture ", in_quotes(source.architecture),
-                         ", but the naming given is that of ", in_quotes(naming.architecture)));
+    return named(message("the adapter's source names the architecture ", in_quotes(source.architecture),
+                         ", but the naming given is for ", in_quotes(naming.architecture)));
   source.architecture.clear();
   for (const auto& [key, member] : gguf::adapter_texts)
     if (!(source.*member).empty()) metadata.emplace_back(key, std::exchange(source.*member, {}));

@@ -127,13 +127,13 @@ inline Result<Counts> try_read_head(Reader& reader) {
   constexpr std::uint32_t swapped = version << 24;
   const auto begin = reader.take(magic.size());
   if (reader.failed() || std::memcmp(begin.data(), magic.data(), magic.size()) != 0)
-    return Failure{"is no GGUF file: it does not begin with \"GGUF\""};
+    return Failure{"is not a GGUF file: it does not begin with \"GGUF\""};
   const auto file_version = reader.number<std::uint32_t>();
   Counts counts;
   counts.tensors = reader.number<std::uint64_t>();
   counts.values = reader.number<std::uint64_t>();
   if (reader.failed()) return Failure{"is cut short within the first 24 bytes"};
-  if (file_version == swapped) return Failure{"is a big-endian GGUF file, which is not read"};
+  if (file_version == swapped) return Failure{"is a big-endian GGUF file, which is not supported"};
   if (file_version != version && file_version != 2)
     return Failure{message("is of GGUF version ", file_version, "; versions 2 and 3 are read")};
   // The least that a value takes: the length of its key, its type, one byte. A tensor: the length of its
@@ -156,7 +156,7 @@ inline Result<File::Entry> try_read_entry(Reader& reader) {
         " does not end within the file")};
   if (!value)
     return Failure{message("has a metadata value ", in_quotes(entry.key), " at byte ", at,
-                           " of a type that is not read")};
+                           " of a type that is not supported")};
   entry.value = *value;
   return entry;
 }
@@ -180,8 +180,8 @@ inline Result<TensorInfo> try_read_info(Reader& reader) {
   for (std::uint32_t d = 0; d < dimensions && !reader.failed(); ++d) {
     const auto size = reader.number<std::uint64_t>();
     if (size > static_cast<std::uint64_t>(std::numeric_limits<Index>::max()))
-      return Failure{message("tensor ", in_quotes(tensor.name), " has a size of ", size,
-                             ", which is beyond every file")};
+      return Failure{message("tensor ", in_quotes(tensor.name), " has a dimension of ", size,
+                             ", which no file can hold (the file is damaged)")};
     tensor.shape.push_back(static_cast<Index>(size));
   }
   tensor.type = Type{reader.number<std::uint32_t>()};
@@ -218,7 +218,7 @@ inline Status try_place(std::span<TensorInfo> infos, std::span<const std::byte> 
       const auto exact = tensor_bytes(tensor.type, tensor.shape);
       if (!exact)
         return wrong("has a shape whose size overflows or, in ", to_string(tensor.type),
-                     ", whose rows are no whole number of blocks");
+                     ", whose rows are not a whole number of blocks");
       if (*exact > rest)
         return wrong("takes ", *exact, " bytes, but only ", rest, " are there; the file is cut short");
       size = *exact;
@@ -227,7 +227,7 @@ inline Status try_place(std::span<TensorInfo> infos, std::span<const std::byte> 
     end = offset + (end_is_known ? size : 0);
   }
   if (end_is_known && data.size() - end >= alignment)
-    return Failure{message("has ", data.size() - end, " bytes behind its last tensor")};
+    return Failure{message("has ", data.size() - end, " bytes after its last tensor")};
   return success();
 }
 
@@ -263,7 +263,7 @@ inline Result<File> File::try_make(std::span<const std::byte> bytes, MappedFile 
   if (const Value* value = file.find_value("general.alignment")) {
     alignment = value->type == ValueType::u32 ? value->natural().value_or(0) : 0;
     if (!std::has_single_bit(alignment))
-      return Failure{"has a general.alignment that is no power of two in 32 bits"};
+      return Failure{"has a general.alignment that is not a 32-bit power of two"};
   }
 
   std::vector<detail::TensorInfo> infos;
@@ -285,8 +285,8 @@ inline Result<File> File::try_make(std::span<const std::byte> bytes, MappedFile 
 /// nothing of values and data is copied. A reason reads as if after the name of the file.
 inline Result<File> try_parse(std::span<const std::byte> bytes) { return File::try_make(bytes); }
 
-/// Maps a file (see MappedFile) and reads it: adapters and whole models, with tensors of any type. Nothing of
-/// the data is touched.
+/// Maps a file (see MappedFile) and reads it: adapters and whole models, with tensors of any type. The data
+/// are not touched.
 inline Result<File> try_open(const std::filesystem::path& path) {
   Result<MappedFile> mapping = tiedlora::detail::try_open_as(FileKind::gguf, path, "a GGUF file");
   if (!mapping) return mapping.failure();
@@ -297,14 +297,14 @@ inline Result<File> try_open(const std::filesystem::path& path) {
 }
 inline File open(const std::filesystem::path& path) { return detail::value_or_fail(try_open(path)); }
 
-/// Copies a tensor's numbers in the order of the file, each converted once (through float). A Failure if out
+/// Copies a tensor's values in the order of the file, each converted once (through float). A Failure if out
 /// has another length or the type is none of F32, F16, BF16 and Q8_0.
 template <class P>
 Status try_read(const Tensor& tensor, std::span<P> out) {
   using detail::message, detail::in_quotes;
   if (static_cast<Index>(out.size()) != tensor.count())
-    return Failure{
-        message("tensor ", in_quotes(tensor.name), " has ", tensor.count(), " numbers, not ", out.size())};
+    return Failure{message("tensor ", in_quotes(tensor.name), " has ", tensor.count(),
+                           " values, but there is room for ", out.size())};
   const std::byte* from = tensor.bytes.data();
   const auto convert = [&]<class From>(From number) {
     for (P& to : out) {

@@ -44,16 +44,16 @@ struct GgufReport {
 
 /// How strict load_gguf is.
 struct GgufLoadOptions {
-  /// Load what can be applied, and leave out, listed in the report, what is no linear module's LoRA: the
-  /// embedding's, experts as one tensor. Without it those are refused.
+  /// Load what can be applied, and leave out, listed in the report, what is not a linear module's LoRA: the
+  /// embedding's, experts as one tensor. Otherwise those are refused.
   bool partial = false;
-  bool check_finite = true;  ///< that all numbers are; costs one pass over them
+  bool check_finite = true;  ///< whether all parameters are; costs one pass over them
 };
 
-/// What load_gguf gives.
+/// What load_gguf returns.
 template <class P>
 struct LoadedGguf {
-  Adapter<P> adapter;  ///< with the numbers of the file
+  Adapter<P> adapter;  ///< with the parameters of the file
   GgufReport report;   ///< what became of its tensors
   Provenance source;   ///< what it says of its base model
 };
@@ -100,12 +100,12 @@ inline Result<double> try_alpha(const File& file, std::string_view architecture)
                        : type == "imatrix" || made_for == "imatrix" ? "an importance matrix"
                        : type.empty() || type == "model"            ? "a whole model"
                                                                     : nullptr;
-    return Failure{message("is no adapter but ", kind ? kind : "of general.type ",
+    return Failure{message("is not an adapter but ", kind ? kind : "of general.type ",
                            kind ? "" : in_quotes(type), "; a LoRA has general.type \"adapter\"")};
   }
   if (text("adapter.type") != "lora")
-    return Failure{message("is an adapter of another kind than \"lora\": its adapter.type is ",
-                           file.find_value("adapter.type") ? in_quotes(text("adapter.type")) : "not there")};
+    return Failure{message("is not a LoRA: its adapter.type is ",
+                           file.find_value("adapter.type") ? in_quotes(text("adapter.type")) : "missing")};
   if (const Value* parts = file.find_value("split.count"); parts && parts->number().value_or(0) > 1)
     return Failure{message("is one of ", parts->number().value_or(0),
                            " parts of a split file; join them with llama.cpp's llama-gguf-split --merge")};
@@ -113,19 +113,20 @@ inline Result<double> try_alpha(const File& file, std::string_view architecture)
     return Failure{"is an aLoRA, which acts only on tokens after its invocation; that is not supported"};
   if (!architecture.empty() && text("general.architecture") != architecture)
     return Failure{message("is for a model of architecture ", in_quotes(text("general.architecture")),
-                           ", but the naming given is that of ", in_quotes(architecture))};
+                           ", but the naming given is for ", in_quotes(architecture))};
   const Value* alpha = file.find_value("adapter.lora.alpha");
   if (!alpha) return 0.0;
   const double value = alpha->number().value_or(0);
   if (alpha->type != ValueType::f32 || !std::isfinite(value))
-    return Failure{"has an adapter.lora.alpha that is no finite f32"};
+    return Failure{"has an adapter.lora.alpha that is not a finite f32"};
   return value;
 }
 
 /// Why a pair is no linear module's, to be read after the file's name; empty if it is one.
 inline std::string wrong_pair(std::string_view name, const LoraPair& pair) {
   if (!pair.a || !pair.b)
-    return message("has ", pair.a ? "lora_a but no lora_b" : "lora_b but no lora_a", " of ", in_quotes(name));
+    return message("has ", pair.a ? "lora_a but no lora_b" : "lora_b but no lora_a", " for ",
+                   in_quotes(name));
   const Tensor &a = *pair.a, &b = *pair.b;
   const std::string both = message("has tensors ", in_quotes(a.name), " of ", shape_text(a), " and ",
                                    in_quotes(b.name), " of ", shape_text(b));
@@ -145,7 +146,7 @@ inline Result<LoraPairs> try_pairs(const File& file, bool partial) {
   for (const Tensor& tensor : file.tensors()) {
     const bool is_a = tensor.name.ends_with(suffix_a), is_b = tensor.name.ends_with(suffix_b);
     const std::string name(is_a || is_b ? tensor.name.substr(0, tensor.name.size() - suffix_a.size()) : "");
-    const char* reason = !is_a && !is_b         ? "is no lora_a or lora_b of a weight and would be lost"
+    const char* reason = !is_a && !is_b         ? "is not the lora_a or lora_b of a weight and would be lost"
                          : name == "token_embd" ? "adapts the embedding; only linear modules are supported"
                                                 : nullptr;
     if (reason) {
@@ -195,8 +196,7 @@ inline Result<Match> try_match(const LoraPairs& pairs, const ModuleList& modules
     const auto [other, is_new] = module_of.try_emplace(*name, m);
     if (!is_new)
       return Failure{message("modules ", in_quotes(modules[other->second].name), " and ",
-                             in_quotes(module.name), " have one and the same name in GGUF, ",
-                             in_quotes(*name))};
+                             in_quotes(module.name), " map to the same GGUF name, ", in_quotes(*name))};
     const auto found = pairs.of.find(*name);
     if (found == pairs.of.end()) continue;
     const LoraPair& pair = found->second;
@@ -221,7 +221,7 @@ inline Result<Match> try_match(const LoraPairs& pairs, const ModuleList& modules
     return Failure{
         message("none of the ", pairs.of.size(), " modules that it adapts",
                 pairs.of.empty() ? "" : message(" (the first is ", in_quotes(pairs.of.begin()->first), ")"),
-                " is among the ", modules.size(), " of the host's list",
+                " is among the ", modules.size(), " in the host's list",
                 module_of.empty() ? ", none of which the naming knows"
                                   : message(" (such as ", in_quotes(module_of.begin()->first), ")"),
                 "; wrong base model or naming?")};
@@ -297,8 +297,8 @@ inline Result<ModuleList> try_infer_modules(const LoraPairs& pairs, const Naming
   for (const auto& [name, pair] : pairs.of) {
     auto module_name = naming.to_module(name, source.bare_names);
     if (!module_name)
-      return Failure{message("adapts ", in_quotes(name), ", for which \"", naming.architecture,
-                             "\" naming has no rule; add one to Naming::names")};
+      return Failure{message("adapts ", in_quotes(name), ", for which the naming of \"", naming.architecture,
+                             "\" has no rule; add one to Naming::names")};
     Module module = module_of_name(*std::move(module_name));
     module.in_features = pair.in_features;
     module.out_features = pair.out_features;
@@ -315,8 +315,8 @@ inline Result<ModuleList> try_infer_modules(const LoraPairs& pairs, const Naming
 /// Loads a GGUF LoRA adapter (F32, F16, BF16 or Q8_0) for the host's modules: those that it does not adapt
 /// get rank 0. The naming says in which order the rows of the host's weights are, so that q and k are
 /// permuted back where they must be. A Failure, naming the file and the tensor or module, for damaged files,
-/// other architectures and kinds of adapters, tensors that are no part of a LoRA, shapes that are not the
-/// host's, and if no module matches.
+/// other architectures and kinds of adapters, tensors that are not part of a LoRA, shapes that differ from
+/// the host's, and if no module matches.
 template <class P>
 Result<LoadedGguf<P>> try_load_gguf(const std::filesystem::path& path, const ModuleList& modules,
                                     const gguf::Naming& naming, const GgufLoadOptions& options = {}) {
@@ -332,8 +332,8 @@ LoadedGguf<P> load_gguf(const std::filesystem::path& path, const ModuleList& mod
   return detail::value_or_fail(try_load_gguf<P>(path, modules, naming, options));
 }
 
-/// The same without a module list, for programs that have no model: the tensors tell the modules, the naming
-/// their names, and the layout has just those.
+/// The same without a module list, for programs that have no model: the modules follow from the tensors,
+/// their names from the naming, and the layout has exactly these.
 template <class P>
 Result<LoadedGguf<P>> try_load_gguf(const std::filesystem::path& path, const gguf::Naming& naming,
                                     const GgufLoadOptions& options = {}) {

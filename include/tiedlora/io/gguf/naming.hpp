@@ -23,7 +23,7 @@ enum class Order : std::uint8_t {
   hugging_face  ///< as in transformers: trained there, or on its safetensors
 };
 
-/// An Order that was stated: there is no default, for a wrong one gives an adapter that loads and is wrong.
+/// An Order that was stated: there is no default, since a wrong one gives an adapter that loads and is wrong.
 struct StatedOrder {
   /// An Order states itself.
   StatedOrder(Order stated) : value(stated) {}
@@ -36,14 +36,14 @@ struct PermutedRows {
   Index heads = 0;        ///< in which its rows are permuted
 };
 
-/// How an adapter's modules are called in a GGUF file.
+/// What an adapter's modules are called in a GGUF file.
 struct Naming {
   std::string architecture = {};            ///< general.architecture: that of the base model's file
   NameMap names = {};                       ///< module ↔ base tensor without ".weight": "blk.0.attn_q"
   std::vector<PermutedRows> permuted = {};  ///< for adapters in Order::hugging_face; else empty
   bool names_of_file = false;               ///< modules are called as in the file; `names` is not looked at
 
-  /// What the file calls the module, and which module the file means; nothing if no rule fits.
+  /// What the file calls the module, and which module the file means; nothing if no rule matches.
   std::optional<std::string> to_file(std::string_view module) const {
     return names_of_file ? std::string(module) : names.to_file(module);
   }
@@ -62,7 +62,7 @@ inline Naming as_in_file() {
   return naming;
 }
 
-/// What a Llama model must say of itself: `{.heads = 9, .kv_heads = 3, .weights = Order::gguf}`.
+/// What must be known about a Llama model: `{.heads = 9, .kv_heads = 3, .weights = Order::gguf}`.
 struct LlamaOptions {
   Index heads = 0;      ///< num_attention_heads; looked at only where rows are permuted
   Index kv_heads = 0;   ///< num_key_value_heads

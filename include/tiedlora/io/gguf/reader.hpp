@@ -15,7 +15,7 @@ TIEDLORA_BEGIN_NAMESPACE
 namespace gguf {
 namespace detail {
 
-/// Reads a file from its begin. What is not there stops it; `failed()` must be looked at.
+/// Reads a file from its start. What is not there stops it; `failed()` must be looked at.
 class Reader {
  public:
   explicit Reader(std::span<const std::byte> bytes) : bytes_(bytes) {}

@@ -25,7 +25,7 @@ class JsonFields {
   /// `where`: how messages call the object, e.g. "scheme.A".
   JsonFields(const Json& value, std::string where, std::string& problem)
       : object_(value.is_object() ? &value : nullptr), where_(std::move(where)), problem_(problem) {
-    if (!object_) wrong("is no object");
+    if (!object_) wrong("is not an object");
   }
 
   bool has(const char* name) const { return object_ && object_->find(name) != object_->end(); }
@@ -35,7 +35,7 @@ class JsonFields {
     if (!value) return {};
     const auto* text = value->get_ptr<const std::string*>();
     if (text) return *text;
-    wrong_field(name, "is no text");
+    wrong_field(name, "is not a string");
     return {};
   }
   bool boolean(const char* name) {
@@ -50,7 +50,7 @@ class JsonFields {
     const Json* value = take(name);
     if (!value) return 0;
     if (value->is_number()) return value->get<double>();
-    wrong_field(name, "is no number");
+    wrong_field(name, "is not a number");
     return 0;
   }
   /// At least `least` and at most `most`.
@@ -65,7 +65,7 @@ class JsonFields {
         (!natural || *natural <= static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()));
     const std::int64_t integer = fits ? value->get<std::int64_t>() : 0;
     if (fits && integer >= least && integer <= most) return integer;
-    wrong_field(name, message("is no integer from ", least, " to ", most));
+    wrong_field(name, message("is not an integer from ", least, " to ", most));
     return least;
   }
   std::uint64_t natural(const char* name) {
@@ -73,7 +73,7 @@ class JsonFields {
     if (!value) return 0;
     const auto* natural = value->get_ptr<const std::uint64_t*>();
     if (natural) return *natural;
-    wrong_field(name, "is no integer of at least 0 with 64 bits");
+    wrong_field(name, "is not an unsigned 64-bit integer");
     return 0;
   }
   /// The index of the field's text among those; 0 if it is none of them.
@@ -94,7 +94,7 @@ class JsonFields {
     const Json* value = take(name);
     if (!value) return {};
     if (const auto* array = value->get_ptr<const Json::array_t*>()) return *array;
-    wrong_field(name, "is no array");
+    wrong_field(name, "is not an array");
     return {};
   }
 
@@ -121,7 +121,7 @@ class JsonFields {
     taken_.push_back(name);
     const auto found = object_->find(name);
     if (found != object_->end()) return &*found;
-    wrong(message("lacks ", in_quotes(name)));
+    wrong(message("has no ", in_quotes(name)));
     return nullptr;
   }
 

@@ -1,4 +1,4 @@
-// JSON from strangers: nlohmann's parser under limits that its own DOM does not have.
+// JSON from untrusted sources: nlohmann's parser under limits that its own DOM does not have.
 #pragma once
 
 #include <cstddef>            // size_t
@@ -27,7 +27,7 @@ class JsonHandler {
                    const nlohmann::detail::exception& /*error*/) {
     // The parser stops at the first letter of a word that JSON does not have.
     const bool may_be_nan = last_token.ends_with('N') || last_token.ends_with('I');
-    return refuse(message("is not valid JSON: wrong at byte ", position,
+    return refuse(message("is not valid JSON: error at byte ", position,
                           last_token.empty() ? "" : message(", ", in_quotes(last_token, 40)),
                           may_be_nan ? " (NaN, Infinity and None are Python's, not JSON)" : ""));
   }
@@ -44,7 +44,7 @@ class JsonHandler {
   std::string problem_;
 };
 
-/// Builds a Json, but neither deeper than max_depth nor from an object that has a name twice.
+/// Builds a Json; refuses nesting deeper than max_depth and objects that have a name twice.
 class JsonBuilder : public JsonHandler {
  public:
   explicit JsonBuilder(int max_depth) : max_depth_(static_cast<std::size_t>(max_depth)) {}
@@ -75,7 +75,7 @@ class JsonBuilder : public JsonHandler {
     return true;
   }
   bool open(Json::value_t type) {
-    if (open_.size() == max_depth_) return refuse(message("nests deeper than ", max_depth_, " levels"));
+    if (open_.size() == max_depth_) return refuse(message("is nested deeper than ", max_depth_, " levels"));
     Json& value = place();
     value = Json(type);
     open_.push_back(&value);
@@ -111,7 +111,7 @@ inline Result<Json> try_parse_json(std::string_view text, int max_depth = 32) {
   return builder.take();
 }
 
-/// The value as compact JSON. A Failure where it holds what JSON cannot: texts that are not UTF-8, numbers
+/// The value as compact JSON. A Failure if it holds what JSON cannot: strings that are not UTF-8, numbers
 /// that are not finite.
 inline Result<std::string> try_dump_json(const Json& value) {
   // dump() would throw; told to replace what it cannot write, it gives what reads back as something else.
@@ -119,7 +119,7 @@ inline Result<std::string> try_dump_json(const Json& value) {
   const Result<Json> again = try_parse_json(text, std::numeric_limits<int>::max());
   if (!again || *again != value)
     return Failure{
-        "holds a text that is not UTF-8 or a number that is not finite, which JSON cannot express"};
+        "holds a string that is not UTF-8 or a number that is not finite, which JSON cannot express"};
   return text;
 }
 

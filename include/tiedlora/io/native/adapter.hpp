@@ -5,7 +5,7 @@
 //   __metadata__["tiedlora_source"]     JSON (provenance.hpp): what else the adapter's source said, where it
 //   said it
 //   __metadata__["tiedlora_checksum"]   of all of this (checksum.hpp)
-//   "trainable"     the trained numbers, one flat array in layout order
+//   "trainable"     the trainable parameters, one flat array in layout order
 //   "frozen"        the frozen ones, without the factors that the metadata call seeded
 //   "padding.N"     bytes between the arrays, so that each begins at a multiple of 64 in the file
 #pragma once
@@ -39,7 +39,7 @@
 
 TIEDLORA_BEGIN_NAMESPACE
 
-/// What save_adapter writes beside the numbers.
+/// What save_adapter writes besides the parameters.
 struct NativeSaveOptions {
   std::string base_model = {};  ///< name of the model that the adapter belongs to, for whoever reads the file
   Provenance source = {};       ///< what a source said (LoadedPeft::config.source()); base_model goes first
@@ -47,25 +47,25 @@ struct NativeSaveOptions {
 
 /// What load_adapter expects and checks.
 struct NativeLoadOptions {
-  /// The host's modules. Where given, those of the file must be the same, in the same order: else the file
+  /// The host's modules. If given, those of the file must be the same, in the same order: otherwise the file
   /// belongs to another base model.
   const ModuleList* modules = nullptr;
-  /// Bounds how many numbers a file may ask for by a seed, for behind those stand no bytes.
+  /// Bounds how many parameters a file may have generated from a seed, since no bytes in the file back them.
   Index max_seeded_numbers = Index{1} << 26;
-  /// Of what is copied out of the file: that its checksum is that of its bytes, and that all numbers are
-  /// finite. A file that is mapped is not read for it; see MappedAdapter::verify.
+  /// Whether to check, of what is copied out of the file, that its checksum is that of its bytes and that all
+  /// parameters are finite. A mapped file is not read for this; see MappedAdapter::verify.
   bool check_checksum = true, check_finite = true;
 };
 
-/// A native file that is open and was checked: sizes agree with the layout, nothing unknown is in it. The
-/// numbers are still where they lie in the file.
+/// A native file that is open and was checked: sizes agree with the layout, and nothing unknown is in it. The
+/// parameters are still in the file.
 struct NativeFile {
   NativeMetadata metadata;  ///< what the file says
   safetensors::File file;   ///< the file itself, open
 
-  /// Modules, scheme, ranks: where each number is.
+  /// Modules, scheme, ranks: where each parameter is.
   const Layout& layout() const { return metadata.layout; }
-  /// What the numbers are stored as.
+  /// The type in which the parameters are stored.
   safetensors::Dtype dtype() const { return trainable().dtype; }
   /// The two arrays where they lie in the file; of the frozen one, what is not seeded.
   const safetensors::Tensor& trainable() const { return tensor("trainable"); }
@@ -74,7 +74,7 @@ struct NativeFile {
  private:
   const safetensors::Tensor& tensor(std::string_view name) const {
     const safetensors::Tensor* found = file.find(name);
-    if (!found) detail::fail("this native file is not open any more: it was moved from");
+    if (!found) detail::fail("this native file was moved from and is no longer open");
     return *found;
   }
 };
@@ -188,7 +188,7 @@ inline Status try_check_tensors(const safetensors::File& file, const Layout& lay
                                 std::span<const std::string_view> others) {
   for (const auto& [name, count] : {std::pair("trainable", layout.trainable_count()), {"frozen", stored}}) {
     const safetensors::Tensor* tensor = file.find(name);
-    if (!tensor) return Failure{message("is no native file: it has no tensor \"", name, "\"")};
+    if (!tensor) return Failure{message("is not a native file: it has no tensor \"", name, "\"")};
     if (tensor->dtype == safetensors::Dtype::other)
       return Failure{message("tensor \"", name, "\" has dtype ", tensor->dtype_name,
                              "; F64, F32, F16 and BF16 can be read")};
@@ -196,13 +196,14 @@ inline Status try_check_tensors(const safetensors::File& file, const Layout& lay
       return Failure{"its tensors \"trainable\" and \"frozen\" have different dtypes"};
     if (tensor->count() != count)
       return Failure{message("tensor \"", name, "\" has ", tensor->count(),
-                             " numbers, but its scheme, ranks and modules make ", count)};
+                             " values, but the file's scheme, ranks and modules make ", count)};
   }
   for (const safetensors::Tensor& tensor : file.tensors()) {
     bool known = tensor.name == "trainable" || tensor.name == "frozen" || tensor.name.starts_with("padding.");
     for (const std::string_view other : others) known |= tensor.name == other;
     if (!known)
-      return Failure{message("has the tensor ", in_quotes(tensor.name), ", which no native file has")};
+      return Failure{
+          message("has the tensor ", in_quotes(tensor.name), ", which does not belong in a native file")};
   }
   return success();
 }
@@ -212,7 +213,8 @@ inline constexpr std::string_view optimizer_tensors[] = {"optimizer.first_moment
 inline Result<NativeFile> try_native_file(safetensors::File file, const NativeLoadOptions& options) {
   const auto text = file.metadata().find("tiedlora");
   if (text == file.metadata().end())
-    return Failure{"is a safetensors file, but no native one: its metadata lack \"tiedlora\""};
+    return Failure{
+        "is a safetensors file, but not a native file of tiedlora: its metadata has no \"tiedlora\""};
   Result<NativeMetadata> metadata = try_parse_native_metadata(text->second);
   if (!metadata) return Failure{"its metadata: " + metadata.error()};
   const auto source = file.metadata().find("tiedlora_source");
@@ -230,7 +232,7 @@ inline Result<NativeFile> try_native_file(safetensors::File file, const NativeLo
   if (Status checked = try_check_tensors(file, layout, stored, others); !checked) return checked.failure();
 
   if (const Index seeded = layout.frozen_count() - stored; seeded > options.max_seeded_numbers)
-    return Failure{message("asks for ", seeded, " numbers that follow from a seed; the limit is ",
+    return Failure{message("needs ", seeded, " values generated from a seed; the limit is ",
                            options.max_seeded_numbers, " (NativeLoadOptions::max_seeded_numbers)")};
   return NativeFile{.metadata = *std::move(metadata), .file = std::move(file)};
 }
@@ -274,8 +276,8 @@ AlignedArray<P> read_frozen(const NativeFile& native) {
 
 }  // namespace detail
 
-/// An adapter whose numbers stay in the file, mapped into memory: opening it reads only the header, and
-/// processes that serve the same file share its pages. Only seeded factors are made in memory of its own.
+/// An adapter whose parameters stay in the file, mapped into memory: opening it reads only the header, and
+/// processes that serve the same file share its pages. Only seeded factors are generated in its own memory.
 /// Views die with it; a move keeps them.
 template <class P>
 class MappedAdapter {
@@ -285,7 +287,7 @@ class MappedAdapter {
   /// map_adapter makes it: from an open file, and the seeded factors.
   MappedAdapter(NativeFile file, AlignedArray<P> frozen) : file_(std::move(file)), made_(std::move(frozen)) {}
 
-  /// What the file says; its numbers as a view; module m's share of them, for the calls.
+  /// What the file says; its parameters as a view; module m's share of them, for the calls.
   const Layout& layout() const { return file_.layout(); }
   const NativeMetadata& metadata() const { return file_.metadata; }
   AdapterView<const P> view() const {
@@ -294,8 +296,8 @@ class MappedAdapter {
   }
   Factors<const P> factors(Index m) const { return view().factors(m); }
 
-  /// Reads all of the file, which mapping it does not: a Failure where its checksum is another than that of
-  /// its bytes, or where a number is not finite.
+  /// Reads the whole file, which mapping does not: a Failure if its checksum is not that of its bytes, or a
+  /// parameter is not finite.
   Status try_verify() const {
     if (Status whole = detail::try_check_checksum(file_.file); !whole) return whole;
     return detail::try_check_finite<P>({view().trainable(), view().frozen()}, file_.file.tensors(),
@@ -305,12 +307,12 @@ class MappedAdapter {
 
  private:
   NativeFile file_;
-  AlignedArray<P> made_;  // the frozen numbers, if some of them are seeded
+  AlignedArray<P> made_;  // the frozen parameters, if some of them are seeded
 };
 
 /// Writes the adapter as a native file, in its own type P: double, float, Eigen::half or Eigen::bfloat16.
 /// Frozen factors that still equal what their init and Adapter::seed() give are stored as that seed. Whatever
-/// happens meanwhile, the path holds the old file or the new one (see AtomicFile).
+/// happens, the path holds the old file or the new one (see AtomicFile).
 template <class P>
 Status try_save_adapter(const std::filesystem::path& path, const Adapter<P>& adapter,
                         const NativeSaveOptions& options = {}) {
@@ -325,8 +327,8 @@ void save_adapter(const std::filesystem::path& path, const Adapter<P>& adapter,
   (void)detail::value_or_fail(try_save_adapter(path, adapter, options));
 }
 
-/// Opens a native file or a checkpoint and reads its header. A Failure, naming the file, for damaged and cut
-/// files, newer format versions, and a base model whose modules differ from options.modules.
+/// Opens a native file or a checkpoint and reads its header. A Failure, naming the file, for damaged and
+/// truncated files, newer format versions, and a base model whose modules differ from options.modules.
 inline Result<NativeFile> try_open_native(const std::filesystem::path& path,
                                           const NativeLoadOptions& options = {}) {
   Result<safetensors::File> file = safetensors::try_open(path);
@@ -341,9 +343,9 @@ inline NativeFile open_native(const std::filesystem::path& path, const NativeLoa
   return detail::value_or_fail(try_open_native(path, options));
 }
 
-/// Copies the numbers of an open file into an adapter, converted where P is not the file's type. A Failure,
-/// to be read after the file's name, where the bytes are not those that were written, and where a number is
-/// not finite.
+/// Copies the parameters of an open file into an adapter, converted if P is not the file's type. A Failure,
+/// to be read after the file's name, if the bytes are not those that were written or a parameter is not
+/// finite.
 template <class P>
 Result<Adapter<P>> try_read_adapter(const NativeFile& file, const NativeLoadOptions& options = {}) {
   if (options.check_checksum)
@@ -381,7 +383,7 @@ Adapter<P> load_adapter(const std::filesystem::path& path, const NativeLoadOptio
 }
 
 /// Maps an adapter of type P from a native file or a checkpoint, of which only the header is read: checksum
-/// and numbers are not looked at. A Failure also if the file holds another type.
+/// and parameters are not checked. A Failure also if the file holds another type.
 template <class P>
 Result<MappedAdapter<P>> try_map_adapter(const std::filesystem::path& path,
                                          const NativeLoadOptions& options = {}) {

@@ -25,15 +25,15 @@ TIEDLORA_BEGIN_NAMESPACE
 /// Where training stands.
 struct TrainingPosition {
   std::int64_t step = 0;  ///< steps taken
-  /// Where the host's data stand, in the host's own words (UTF-8): a random generator's state, an epoch and
-  /// an index. Comes back as it was.
+  /// Where the host is in its data, in the host's own words (UTF-8): a random generator's state, an epoch and
+  /// an index. Returned as it was.
   std::string data = {};
 };
 
-/// What training goes on from, bit by bit as if it had not been interrupted.
+/// What training continues from, bit-identical to training without an interruption.
 template <class P>
 struct Checkpoint {
-  Adapter<P> adapter;              ///< with the numbers of that step
+  Adapter<P> adapter;              ///< with the parameters of that step
   AdamW<P> optimizer;              ///< with both moments and the step count
   TrainingPosition position = {};  ///< as it was saved
   std::string base_model = {};     ///< likewise
@@ -69,7 +69,7 @@ Result<std::string> try_checkpoint_text(const AdamW<P>& optimizer, const Trainin
                                               {"epsilon", options.epsilon},
                                               {"weight_decay", options.weight_decay},
                                               {"decays", per_factor_to_json(options.decays)}}}});
-  if (!text) return Failure{"the training's position or the optimizer " + text.error()};
+  if (!text) return Failure{"the training position or the optimizer's options: one of them " + text.error()};
   return text;
 }
 
@@ -111,19 +111,19 @@ template <class P>
 Result<Checkpoint<P>> try_read_checkpoint(const NativeFile& file, const NativeLoadOptions& options) {
   const auto text = file.file.metadata().find("tiedlora_checkpoint");
   if (text == file.file.metadata().end())
-    return Failure{"holds an adapter but no training to go on with; load_adapter loads it"};
+    return Failure{"holds an adapter but no training state; load it with load_adapter"};
   const Result<CheckpointMetadata> metadata = try_parse_checkpoint_metadata(text->second);
   if (!metadata) return Failure{"its metadata: " + metadata.error()};
   if (file.dtype() != safetensors::dtype_of<P>)
-    return Failure{message("holds training in ", to_string(file.dtype()), ", not in ",
+    return Failure{message("holds training state in ", to_string(file.dtype()), ", not ",
                            to_string(safetensors::dtype_of<P>),
-                           "; it goes on bit by bit only in its own type")};
+                           "; training can only resume in its own type")};
   // Before memory is taken for the moments.
   for (const std::string_view name : optimizer_tensors) {
     const safetensors::Tensor* tensor = file.file.find(name);
     if (!tensor || tensor->dtype != file.dtype() || tensor->count() != file.layout().trainable_count())
       return Failure{message("tensor \"", name, "\" is missing or not of dtype ", to_string(file.dtype()),
-                             " with ", file.layout().trainable_count(), " numbers")};
+                             " with ", file.layout().trainable_count(), " values")};
   }
   Result<AdamW<P>> optimizer = AdamW<P>::try_make(file.layout(), metadata->optimizer);
   if (!optimizer) return optimizer.failure();
@@ -146,9 +146,9 @@ Result<Checkpoint<P>> try_read_checkpoint(const NativeFile& file, const NativeLo
 
 }  // namespace detail
 
-/// Writes a checkpoint, which is also a native file: load_adapter and map_adapter read it. Whatever happens
-/// meanwhile, the path holds the old file or the new one. Throws, or in try_ returns, what cannot be written,
-/// and an optimizer of another layout than the adapter's.
+/// Writes a checkpoint, which is also a native file: load_adapter and map_adapter read it. Whatever happens,
+/// the path holds the old file or the new one. A Failure if it cannot be written, or if the optimizer's
+/// layout is not the adapter's.
 template <class P>
 Status try_save_checkpoint(const std::filesystem::path& path, const Adapter<P>& adapter,
                            const AdamW<P>& optimizer, const TrainingPosition& position,

@@ -1,7 +1,6 @@
-// The checksum of a native file: XXH64, seed 0, of the texts "tiedlora", "tiedlora_checkpoint" and
-// "tiedlora_source" of its metadata and of all bytes behind its header, one after the other; 16 hexadecimal
-// digits in
-// __metadata__["tiedlora_checksum"]. Files of before it was written load as they did.
+// The checksum of a native file: XXH64, seed 0, of the strings "tiedlora", "tiedlora_checkpoint" and
+// "tiedlora_source" of its metadata and of all bytes after its header, one after the other; 16 hexadecimal
+// digits in __metadata__["tiedlora_checksum"]. Older files without one still load.
 #pragma once
 
 #include <cstddef>      // byte, size_t
@@ -22,7 +21,7 @@ TIEDLORA_BEGIN_NAMESPACE
 namespace detail {
 inline constexpr const char* checksum_name = "tiedlora_checksum";
 
-/// Which texts of the metadata count; others may be added by whoever copies a file.
+/// Which strings of the metadata count; whoever copies a file may add others.
 inline constexpr std::string_view checked_texts[] = {"tiedlora", "tiedlora_checkpoint", "tiedlora_source"};
 
 /// Of what the metadata say; to be followed by the data.
@@ -51,7 +50,7 @@ inline std::string checksum_of(std::span<const safetensors::Entry> entries,
   return checksum_text(hash.value());
 }
 
-/// A Failure, to be read after the file's name, where it is not as it was written. Reads all of it.
+/// A Failure, to be read after the file's name, if it is not as it was written. Reads all of it.
 inline Status try_check_checksum(const safetensors::File& file,
                                  std::span<const std::string_view> texts = checked_texts) {
   const auto written = file.metadata().find(checksum_name);
@@ -60,11 +59,10 @@ inline Status try_check_checksum(const safetensors::File& file,
   for (const safetensors::Tensor& tensor : file.tensors()) hash.add(tensor.bytes);
   const std::string found = checksum_text(hash.value());
   if (found == written->second) return success();
-  return Failure{message("is damaged: its checksum is ", found, ", but it was written with ",
-                         in_quotes(written->second, 16),
-                         " (a bit that flipped on a disk or on the way?); fetch it again ",
-                         file.metadata().contains("tiedlora_checkpoint") ? "or go back to an older checkpoint"
-                                                                         : "from where it came")};
+  return Failure{message(
+      "is damaged: its checksum is ", found, ", but it was written with ", in_quotes(written->second, 16),
+      " (bits that flipped on a disk or in transfer?); fetch it again",
+      file.metadata().contains("tiedlora_checkpoint") ? " or go back to an older checkpoint" : "")};
 }
 
 }  // namespace detail

@@ -1,4 +1,4 @@
-// What a native file says of its numbers: the scheme, the modules, the ranks; as JSON.
+// What a native file says about its parameters: the scheme, the modules, the ranks; as JSON.
 #pragma once
 
 #include <array>        // array
@@ -25,12 +25,12 @@ TIEDLORA_BEGIN_NAMESPACE
 /// The version of native files that this library writes, and the newest that it reads.
 inline constexpr int native_format_version = 1;
 
-/// What a native file says of its numbers, and of what they belong to.
+/// What a native file says about its parameters, and about what they belong to.
 struct NativeMetadata {
   Layout layout;                                     ///< modules, scheme, ranks and scalings
   std::string base_model = {};                       ///< as given when it was saved
   std::optional<std::uint64_t> seed = std::nullopt;  ///< of Adapter::initialize
-  /// By FactorId: whether a frozen factor is not in the file, because its init and the seed give its numbers.
+  /// By FactorId: whether a frozen factor is not in the file, because its init and the seed generate it.
   std::array<bool, 4> seeded = {};
   Provenance source = {};  ///< what the source of the adapter said; its base_model is the one above
 
@@ -91,7 +91,7 @@ inline Result<std::string> try_native_metadata_text(const NativeMetadata& metada
                {"modules", std::move(modules)}};
   if (metadata.seed) json["seed"] = *metadata.seed;
   Result<std::string> text = try_dump_json(json);
-  if (!text) return Failure{"the adapter's scheme, base model or modules: one of them " + text.error()};
+  if (!text) return Failure{"the adapter's scheme, base model or a module's name " + text.error()};
   return text;
 }
 
@@ -150,7 +150,7 @@ inline void module_from_json(const Json& json, ModuleList& modules, LayoutOption
   if (!added) problem = added.error();
 }
 
-/// Which factors the file says to be seeded, refused where nothing gives their numbers.
+/// Which factors the file says are seeded; refused if nothing can generate them.
 inline void seeded_from_json(JsonFields& fields, NativeMetadata& metadata, std::string& problem) {
   for (const Json& name : fields.array("seeded")) {
     const Factor* factor = nullptr;
@@ -166,7 +166,7 @@ inline void seeded_from_json(JsonFields& fields, NativeMetadata& metadata, std::
         (metadata.seed || kind == Init::Kind::torch_vera || kind == Init::Kind::constant) &&
         (kind != Init::Kind::torch_vera || factor_id == FactorId::A || factor_id == FactorId::B);
     if (!known) {
-      problem = "names a factor in \"seeded\" that is not frozen or whose numbers do not follow from a seed";
+      problem = "names a factor in \"seeded\" that is not frozen or cannot be generated from a seed";
       return;
     }
     metadata.seeded[static_cast<std::size_t>(factor_id)] = true;
@@ -184,8 +184,8 @@ inline Result<NativeMetadata> try_parse_native_metadata(std::string_view text) {
         json->is_object() && json->contains("format_version") ? &(*json)["format_version"] : nullptr;
     if (version && version->is_number_unsigned() && version->get<std::uint64_t>() > native_format_version)
       return Failure{message("is of format version ", version->get<std::uint64_t>(),
-                             "; this version of tiedlora reads versions up to ", native_format_version,
-                             ", a newer one will read it")};
+                             ", but this version of tiedlora reads only up to version ",
+                             native_format_version, "; use a newer one")};
   }
   JsonFields fields(*json, "\"tiedlora\"", problem);
   fields.integer("format_version", 1, native_format_version);

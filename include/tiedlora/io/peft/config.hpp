@@ -64,8 +64,8 @@ struct PeftConfig : Provenance {
 
 /// What a config may ask for without being refused.
 struct PeftConfigOptions {
-  /// That the host's base weights are the residual ones which init_lora_weights = "pissa", "olora" and their
-  /// kind leave. Without it such adapters are refused: on the original weights they are silently wrong.
+  /// Whether the host's base weights are the residual ones that init_lora_weights = "pissa", "olora" and the
+  /// like leave. If not, such adapters are refused: on the original weights they are silently wrong.
   bool base_is_residual = false;
   /// Leave out, and say so, what no adapter can express (modules_to_save, trained biases), instead of
   /// refusing.
@@ -102,7 +102,7 @@ class PeftConfigBuilder : public JsonBuilder {
   std::vector<std::string>* order_ = nullptr;
 };
 
-/// Takes the fields out of the object. What is null counts as not there, as in PEFT.
+/// Takes the fields out of the object. What is null counts as absent, as in PEFT.
 class PeftConfigReader {
  public:
   PeftConfigReader(const Json& json, std::string& problem) : json_(json), problem_(problem) {}
@@ -120,7 +120,7 @@ class PeftConfigReader {
     if (const auto* text = value->get_ptr<const std::string*>())
       to = *text;
     else
-      wrong(name, "is no text");
+      wrong(name, "is not a string");
   }
   void read(const char* name, bool& to) {
     const Json* value = find(name);
@@ -133,7 +133,7 @@ class PeftConfigReader {
   void read(const char* name, double& to) {
     const Json* value = find(name);
     if (value && !(value->is_number() && std::isfinite(to = value->get<double>())))
-      wrong(name, "is no number");
+      wrong(name, "is not a number");
   }
   /// PEFT cannot compute with these where they are null, and its default is not what was meant.
   void refuse_null(const char* name) {
@@ -155,16 +155,16 @@ class PeftConfigReader {
     if (natural && *natural >= 1 && *natural <= most)
       to = static_cast<Index>(*natural);
     else
-      wrong(name, message("is no rank from 1 to ", most));
+      wrong(name, message("is not a rank from 1 to ", most));
   }
   /// A list of texts, or a single one.
   void read(const char* name, std::vector<std::string>& to) {
     const Json* value = find(name);
     if (!value) return;
     if (value->is_string()) return to.push_back(value->get<std::string>());
-    if (!value->is_array()) return wrong(name, "is no list of texts");
+    if (!value->is_array()) return wrong(name, "is not a list of strings");
     for (const Json& element : *value) {
-      if (!element.is_string()) return wrong(name, "is no list of texts");
+      if (!element.is_string()) return wrong(name, "is not a list of strings");
       to.push_back(element.get<std::string>());
     }
   }
@@ -184,7 +184,7 @@ class PeftConfigReader {
     if (!value) return;
     std::vector<Index> layers;
     const auto add = [&](const Json& layer) {
-      if (!layer.is_number_integer()) return wrong(name, "is no layer number or list of them");
+      if (!layer.is_number_integer()) return wrong(name, "is neither a layer number nor a list of them");
       layers.push_back(static_cast<Index>(layer.get<std::int64_t>()));
     };
     if (value->is_array())
@@ -198,7 +198,7 @@ class PeftConfigReader {
   void read_patterns(const char* name, std::span<const std::string> order, Read read) {
     const Json* value = find(name);
     if (!value) return;
-    if (!value->is_object()) return wrong(name, "is no object");
+    if (!value->is_object()) return wrong(name, "is not an object");
     for (const std::string& key : order) read(key, (*value)[key]);
   }
 
@@ -222,8 +222,7 @@ inline void check_peft_init(const Json& value, const PeftConfigOptions& options,
             "has init_lora_weights = ", in_quotes(init),
             ", which changed the base model's weights before training: on the original weights this adapter "
             "is wrong. Convert it with PEFT's save_pretrained(path_initial_model_for_weight_conversion=...), "
-            "or "
-            "load it with base_is_residual = true onto the weights that PEFT left");
+            "or load it with base_is_residual = true onto the weights that PEFT left");
       return;
     }
   problem = message("has an unknown init_lora_weights ", text ? in_quotes(init) : std::string());
@@ -235,7 +234,7 @@ inline Result<PeftConfig> try_parse_peft_config(std::string_view text,
   PeftConfigBuilder builder;
   if (!Json::sax_parse(text.begin(), text.end(), &builder)) return Failure{builder.problem()};
   const Json json = builder.take();
-  if (!json.is_object()) return Failure{"is no JSON object"};
+  if (!json.is_object()) return Failure{"is not a JSON object"};
 
   std::string problem, type;
   PeftConfigReader reader(json, problem);
@@ -244,10 +243,10 @@ inline Result<PeftConfig> try_parse_peft_config(std::string_view text,
       (json.contains("lora_parameters") || json.contains("fine_tune_type")))
     return Failure{
         "is MLX's (it has \"lora_parameters\" or \"fine_tune_type\", but no \"peft_type\"), which stores A "
-        "and B "
-        "transposed under other names; convert the adapter to PEFT's format first, or fuse it with "
+        "and B transposed under other names; convert the adapter to PEFT's format first, or fuse it with "
         "mlx_lm.fuse"};
-  if (problem.empty() && type.empty()) return Failure{"lacks \"peft_type\"; is it an adapter's?"};
+  if (problem.empty() && type.empty())
+    return Failure{"has no \"peft_type\"; is it the config of a model instead of an adapter?"};
   PeftConfig config;
   if (type == "VERA") {
     config.type = PeftConfig::Type::vera;
@@ -260,19 +259,18 @@ inline Result<PeftConfig> try_parse_peft_config(std::string_view text,
     const PeftRule* rule = find_peft_rule(config.type == PeftConfig::Type::lora, name);
     if (!rule && !is_harmless(name, value))
       return Failure{
-          message("has the unknown key ", in_quotes(name),
-                  ", which is on: what it does to the adapter is not known to this version. If it is a "
-                  "remark, take it out of the file")};
+          message("sets ", in_quotes(name),
+                  ", which this version of tiedlora does not know and which may change what the adapter "
+                  "computes. If it is only a comment, remove it from the file")};
     if (!rule)
-      config.notes.push_back(
-          message(in_quotes(name), " is unknown to this version; it ",
-                  is_off(value) ? "is off and was" : "is a remark or another tool's version and was",
-                  " passed over"));
+      config.notes.push_back(message(in_quotes(name),
+                                     " is not known to this version of tiedlora and was ignored: it is ",
+                                     is_off(value) ? "off" : "a comment or another tool's version"));
     if (!rule || is_off(value)) continue;
     if (rule->key == PeftKey::tensor && options.partial)
       config.notes.push_back(message("left out: ", in_quotes(name), ": ", rule->reason));
     else if (rule->key == PeftKey::off || rule->key == PeftKey::tensor)
-      return Failure{message("has ", in_quotes(name), " on, which is not supported: ", rule->reason)};
+      return Failure{message("sets ", in_quotes(name), ", which is not supported: ", rule->reason)};
   }
   reader.read("base_model_name_or_path", config.base_model);
   reader.read("revision", config.revision);
@@ -297,7 +295,7 @@ inline Result<PeftConfig> try_parse_peft_config(std::string_view text,
     });
     reader.read_patterns("alpha_pattern", builder.alphas, [&](const std::string& key, const Json& value) {
       const double alpha = value.is_number() ? value.get<double>() : std::numeric_limits<double>::infinity();
-      if (!std::isfinite(alpha)) reader.wrong("alpha_pattern", "has a value that is no number");
+      if (!std::isfinite(alpha)) reader.wrong("alpha_pattern", "has a value that is not a number");
       config.alpha_pattern.emplace_back(key, alpha);
     });
     if (const Json* init = reader.find("init_lora_weights")) check_peft_init(*init, options, problem);
@@ -307,7 +305,7 @@ inline Result<PeftConfig> try_parse_peft_config(std::string_view text,
     if (const Json* key = reader.find("projection_prng_key")) {
       // torch takes negative ones modulo 2^64.
       if (!key->is_number_integer())
-        reader.wrong("projection_prng_key", "is no integer");
+        reader.wrong("projection_prng_key", "is not an integer");
       else if (const auto* natural = key->get_ptr<const std::uint64_t*>())
         config.projection_key = *natural;
       else

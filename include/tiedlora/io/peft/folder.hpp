@@ -91,7 +91,7 @@ inline Status try_check_ranks(PeftTensors& tensors, PeftConfig& config, bool par
   const auto patterns =
       PeftPatterns<Index>::try_make("rank_pattern", config.rank_pattern, characters_of(tensors));
   // The tensors tell the ranks. A pattern that cannot be read costs the comparison, not the adapter.
-  if (!patterns) config.notes.push_back(message(patterns.error(), "; ranks were not compared with it"));
+  if (!patterns) config.notes.push_back(message(patterns.error(), "; ranks were not checked against it"));
   const auto wrong = [&](const PeftModule& module) -> std::string {
     const std::vector<Index>&inner = module.inner->shape, &outer = module.outer->shape;
     if (inner.size() != 2 || outer.size() != 2 || inner[0] != outer[1])
@@ -112,8 +112,7 @@ inline Status try_check_ranks(PeftTensors& tensors, PeftConfig& config, bool par
         "; the two files do not belong together",
         inner[1] == said && outer[0] == said ? ", or A and B are stored transposed, as MLX does" : "");
   };
-  return try_keep_modules(tensors, partial,
-                          "holds nothing but modules whose rank is another than the config's", wrong);
+  return try_keep_modules(tensors, partial, "holds only modules whose rank differs from the config's", wrong);
 }
 
 /// A Failure, or the module left out, where the config does not target it: PEFT would not apply those
@@ -123,7 +122,7 @@ inline Status try_check_targets(PeftTensors& tensors, PeftConfig& config, bool p
   const Result<PeftTargetMatcher> targeted = PeftTargetMatcher::try_make(config, characters_of(tensors));
   if (!targeted) {
     const std::string reason = message("target_modules or exclude_modules ", targeted.error(),
-                                       "; which of the tensors PEFT would apply is not known");
+                                       "; it is not known which of the tensors PEFT would apply");
     if (!partial) return Failure{reason};
     config.notes.push_back(reason);
     return success();
@@ -131,11 +130,10 @@ inline Status try_check_targets(PeftTensors& tensors, PeftConfig& config, bool p
   const auto wrong = [&](const PeftModule& module) -> std::string {
     if ((*targeted)(module.name)) return {};
     return message("module ", in_quotes(module.name), " has tensors, but ", peft_config_name,
-                   " does not target it (target_modules, exclude_modules, layers_to_transform), so that PEFT "
+                   " does not target it (target_modules, exclude_modules, layers_to_transform), so PEFT "
                    "would not apply them; the two files do not belong together");
   };
-  return try_keep_modules(tensors, partial, "holds nothing but modules that the config does not target",
-                          wrong);
+  return try_keep_modules(tensors, partial, "holds only modules that the config does not target", wrong);
 }
 
 /// Notes the names in target_modules that no tensor of the file belongs to: an adapter that lost a part, or a
@@ -206,7 +204,9 @@ inline Result<PeftFolder> try_open_peft(const std::filesystem::path& folder,
 /// component. Which modules read the same x is not known.
 inline Result<ModuleList> try_infer_modules(const PeftFolder& folder) {
   if (folder.config.type != PeftConfig::Type::lora)
-    return Failure{"is a VeRA, whose tensors do not tell the modules' shapes: give the host's module list"};
+    return Failure{
+        "is a VeRA adapter, whose tensors do not give the shapes of the modules; pass the host's module list "
+        "(model_modules reads it from the base model)"};
   std::vector<Module> found;
   for (const PeftModule& tensors : folder.tensors.modules) {
     if (tensors.inner->shape.size() != 2 || tensors.outer->shape.size() != 2)

@@ -1,4 +1,4 @@
-// Adapters that PEFT saved: which of the host's modules they adapt, and their numbers.
+// Adapters that PEFT saved: which of the host's modules they adapt, and their parameters.
 #pragma once
 
 #include <algorithm>         // copy_n, equal, max
@@ -37,20 +37,21 @@ TIEDLORA_BEGIN_NAMESPACE
 
 /// How strict load_peft is.
 struct PeftLoadOptions {
-  /// That the host's weights are the residual ones which init_lora_weights = "pissa", "olora" and their kind
-  /// leave. Without it such adapters are refused: on the original weights they are silently wrong.
+  /// Whether the host's weights are the residual ones that init_lora_weights = "pissa", "olora" and the like
+  /// leave. If not, such adapters are refused: on the original weights they are silently wrong.
   bool base_is_residual = false;
   /// Load what can be applied, and leave out, listed in the report, what no adapter of a linear module can
-  /// express: modules_to_save, trained biases, embeddings, experts as one tensor. Without it those are
+  /// express: modules_to_save, trained biases, embeddings, experts as one tensor. Otherwise those are
   /// refused.
   bool partial = false;
-  /// That the caller compares report.base_weights with its base's: whole weights of the embedding and the
-  /// head are reported there, not refused.
+  /// Whether the caller compares report.base_weights with its base's: whole weights of the embedding and the
+  /// head are then reported there, not refused.
   bool compares_base_weights = false;
   NameMap names = {};  ///< module ↔ PEFT's name, for those that are called otherwise there
-  /// Bounds how many numbers a VeRA without A and B may ask for by its key, for behind those stand no bytes.
+  /// Bounds how many parameters a VeRA without A and B may have generated from its key, since no bytes back
+  /// them.
   Index max_seeded_numbers = Index{1} << 26;
-  bool check_finite = true;  ///< that all numbers are; costs one pass over them
+  bool check_finite = true;  ///< whether all parameters are; costs one pass over them
 };
 
 /// What became of the tensors, by their names in the file.
@@ -66,10 +67,10 @@ struct PeftReport {
   std::vector<std::string> notes = {};  ///< what was passed over or left out, and why, in words
 };
 
-/// What load_peft gives.
+/// What load_peft returns.
 template <class P>
 struct LoadedPeft {
-  Adapter<P> adapter;  ///< with the numbers of the file
+  Adapter<P> adapter;  ///< with the parameters of the file
   PeftReport report;   ///< what became of its tensors
   PeftConfig config;   ///< adapter_config.json
 };
@@ -96,7 +97,7 @@ inline Result<PeftMatch> try_match_peft(const PeftFolder& folder, const ModuleLi
     const auto [other, is_new] = index_of.try_emplace(names.back(), static_cast<Index>(names.size()) - 1);
     if (!is_new)
       return Failure{message("modules ", in_quotes(modules[other->second].name), " and ",
-                             in_quotes(module.name), " have one and the same PEFT name, ",
+                             in_quotes(module.name), " map to the same PEFT name, ",
                              in_quotes(names.back()))};
   }
   PeftReport& report = match.report;
@@ -118,7 +119,7 @@ inline Result<PeftMatch> try_match_peft(const PeftFolder& folder, const ModuleLi
     return Failure{message("none of the ", folder.tensors.modules.size(),
                            " modules that it adapts (the first is ",
                            in_quotes(folder.tensors.modules.front().name), ") is among the ", modules.size(),
-                           " of the host's list", names.empty() ? "" : " (the first is called ",
+                           " in the host's list", names.empty() ? "" : " (the first is called ",
                            names.empty() ? "" : in_quotes(names.front()), names.empty() ? "" : ")",
                            "; wrong base model, or names that need PeftLoadOptions::names?")};
   for (const auto* shared : {folder.tensors.A, folder.tensors.B})
@@ -227,12 +228,14 @@ inline Result<Layout> try_peft_vera_layout(const PeftFolder& folder, const PeftM
   }
   if (!config.has_projection) {
     if (tensors.A || tensors.B)
-      return Failure{"has save_projection = false, but vera_A or vera_B is in the file"};
+      return Failure{
+          "has save_projection = false, but the file has vera_A or vera_B; the two files do not belong "
+          "together"};
     if (!match.report.unused.empty())
       return Failure{
-          message("does not hold A and B (save_projection = false); they follow from the largest "
-                  "shapes of all modules that it adapts, but ",
-                  in_quotes(match.report.unused.front()), " belongs to none of the host's list")};
+          message("does not hold A and B (save_projection = false); they are generated for the "
+                  "largest shapes of all modules that it adapts, but ",
+                  in_quotes(match.report.unused.front()), " is for no module in the host's list")};
   } else {
     if (!tensors.A || !tensors.B)
       return Failure{"has save_projection = true, but no \"base_model.vera_A\" and \"base_model.vera_B\""};
@@ -244,8 +247,9 @@ inline Result<Layout> try_peft_vera_layout(const PeftFolder& folder, const PeftM
       if (!match.of_module[static_cast<std::size_t>(m)]) continue;
       const auto wrong = [&](const safetensors::Tensor& tensor, const std::string& wanted) {
         return Failure{message("module ", in_quotes(modules[m].name), " of ", modules[m].out_features, "x",
-                               modules[m].in_features, " (out x in) needs ", in_quotes(tensor.name), " of ",
-                               wanted, " at least, but it is ", shape_text(tensor), "; wrong base model?")};
+                               modules[m].in_features, " (out x in) needs ", in_quotes(tensor.name),
+                               " of at least ", wanted, ", but it is ", shape_text(tensor),
+                               "; wrong base model?")};
       };
       if (!fits(*tensors.A, 0, modules[m].in_features))
         return wrong(*tensors.A, message(config.rank, "x", modules[m].in_features));
@@ -294,8 +298,8 @@ Result<Adapter<P>> try_read_peft_vera(const PeftFolder& folder, const PeftMatch&
   Result<Layout> layout = try_peft_vera_layout(folder, match, modules);
   if (!layout) return layout.failure();
   if (!folder.config.has_projection && layout->frozen_count() > max_seeded_numbers)
-    return Failure{message("asks for ", layout->frozen_count(),
-                           " numbers that follow from a key; the limit is ", max_seeded_numbers,
+    return Failure{message("needs ", layout->frozen_count(),
+                           " values generated from projection_prng_key; the limit is ", max_seeded_numbers,
                            " (PeftLoadOptions::max_seeded_numbers)")};
   const Index rank = folder.config.rank;
   const Layout::Group A = layout->groups(FactorId::A)[0], B = layout->groups(FactorId::B)[0];
@@ -309,7 +313,7 @@ Result<Adapter<P>> try_read_peft_vera(const PeftFolder& folder, const PeftMatch&
     read_corner(*folder.tensors.B, B.features, rank, true, B_numbers);
     const std::uint64_t key = folder.config.projection_key;
     if (!is_drawn_by_torch(key, A_numbers, B_numbers, rank, A.features, B.features)) {
-      // Trained elsewhere, or drawn on another machine: the key does not give these numbers.
+      // Trained elsewhere, or drawn on another machine: the key does not give these values.
       Scheme scheme = layout->scheme();
       scheme.A.init = scheme.B.init = init::given();
       layout = Layout::try_make(modules, scheme, layout->rank(), layout->options());
@@ -356,8 +360,8 @@ Result<LoadedPeft<P>> try_read_peft(const PeftFolder& folder, const ModuleList& 
 /// and alpha_pattern. VeRA's A and B are frozen; where the file does not hold them they are drawn as torch
 /// does.
 ///
-/// A Failure, naming the file and the tensor, module or key, where the config or a tensor means something
-/// that this library does not compute, where no module matches, and where a shape is another than the host's.
+/// A Failure, naming the file and the tensor, module or key, if the config or a tensor means something that
+/// this library does not compute, if no module matches, or if a shape differs from the host's.
 template <class P>
 Result<LoadedPeft<P>> try_load_peft(const std::filesystem::path& folder, const ModuleList& modules,
                                     const PeftLoadOptions& options = {}) {
@@ -376,8 +380,8 @@ LoadedPeft<P> load_peft(const std::filesystem::path& folder, const ModuleList& m
   return detail::value_or_fail(try_load_peft<P>(folder, modules, options));
 }
 
-/// The same without a module list, for programs that have no model: a LoRA's own tensors tell the modules,
-/// and the layout has just those.
+/// The same without a module list, for programs that have no model: the modules follow from a LoRA's own
+/// tensors, and the layout has exactly these.
 template <class P>
 Result<LoadedPeft<P>> try_load_peft(const std::filesystem::path& folder,
                                     const PeftLoadOptions& options = {}) {

@@ -65,7 +65,7 @@ bool any_suffix(std::string_view name, const With& with) {
 inline Status try_check_work(std::size_t states, std::size_t characters) {
   constexpr std::size_t most = std::size_t{1} << 31;
   if (characters == 0 || states <= most / characters) return success();
-  return Failure{"has too large patterns for so many modules"};
+  return Failure{"has patterns too large to match against so many modules"};
 }
 
 /// rank_pattern or alpha_pattern: values by patterns, which are compiled once.
@@ -95,7 +95,7 @@ class PeftPatterns {
       if (!pattern)
         return Failure{message("has the ", name, " ", in_quotes(key), ", which ", pattern.error())};
       states += pattern->size();
-      if (states > most_states) return Failure{message("has too large patterns in ", name)};
+      if (states > most_states) return Failure{message("has patterns in ", name, " that are too large")};
       result.patterns_.back() = *std::move(pattern);
     }
     if (Status work = try_check_work(states, characters); !work) return work.failure();

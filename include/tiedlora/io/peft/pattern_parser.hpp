@@ -1,4 +1,4 @@
-// Regular expressions of strangers, read into a graph of states (Thompson 1968).
+// Regular expressions from untrusted sources, read into a graph of states (Thompson 1968).
 #pragma once
 
 #include <algorithm>    // min
@@ -97,12 +97,11 @@ class PatternParser {
   }
   void refuse(std::string_view what) {
     if (problem_.empty())
-      problem_ = message("has ", what, " at character ", next_,
-                         ", which is beyond the patterns that this library reads");
+      problem_ = message("has ", what, " at character ", next_, ", which is not supported");
     next_ = text_.size();
   }
   std::size_t add(const State& state) {
-    if (graph_.states.size() == most_states) refuse("counts that make too large a pattern");
+    if (graph_.states.size() == most_states) refuse("counts that make the pattern too large");
     graph_.states.push_back(state);
     return graph_.states.size() - 1;
   }
@@ -199,13 +198,13 @@ class PatternParser {
   }
 
   // The part that begins at `begin`, in a row: `least` times, and then as often as it may be again. It is
-  // read anew for each time, which makes its states anew.
+  // read again each time, which makes its states again.
   Fragment repeated_count(Fragment part, std::size_t begin, const Count& times, int depth) {
-    if (times.most < times.least) refuse("a count whose end is before its begin");
+    if (times.most < times.least) refuse("a count whose maximum is below its minimum");
     const std::size_t end = next_;
     const auto again = [&] {
       reread_ += end - begin;
-      if (reread_ > most_reread) refuse("counts that make too large a pattern");
+      if (reread_ > most_reread) refuse("counts that make the pattern too large");
       if (!problem_.empty()) return Fragment();
       next_ = begin;
       Fragment copy = atom(depth);
@@ -247,7 +246,7 @@ class PatternParser {
     }
     if (c == '(') {
       if (depth == deepest) {
-        refuse("too deep a nest of '('");
+        refuse("a '(' nested too deeply");
         return {};
       }
       ++next_;

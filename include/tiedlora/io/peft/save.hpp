@@ -29,7 +29,7 @@
 
 TIEDLORA_BEGIN_NAMESPACE
 
-/// As what PEFT gets an adapter; each computes the same function.
+/// The form in which PEFT gets an adapter; all compute the same function.
 enum class PeftForm : std::uint8_t {
   lora,     ///< each module its own A and B (to_lora): loads everywhere
   vera,     ///< one A and B for the model: only of schemes that tie both over all modules
@@ -49,7 +49,7 @@ struct PeftSaveOptions {
   std::string base_model = {};  ///< base_model_name_or_path
   std::string task_type = {};   ///< e.g. "CAUSAL_LM"
   Provenance source = {};  ///< what a source said (LoadedPeft::config.source()); the caller's word goes first
-  PeftForm form = PeftForm::lora;                      ///< as what PEFT gets the adapter
+  PeftForm form = PeftForm::lora;                      ///< the form in which PEFT gets it
   PeftScale scale = PeftScale::baked;                  ///< of form lora; VeRA has no alpha: v takes s
   safetensors::Dtype dtype = safetensors::Dtype::F32;  ///< what is written
   bool save_projection = true;  ///< of form vera; false: A and B are left out, which their init must give
@@ -238,9 +238,8 @@ Result<SavedPeft> try_save_peft_vera(const Source& adapter, const PeftModules<So
       blocks.blocks.size() == 1 ? torch_key(adapter, blocks) : std::nullopt;
   if (!options.save_projection && !key)
     return Failure{
-        "A and B can only be left out (save_projection = false) where they are those that torch draws with "
-        "the "
-        "key of init::torch_vera; these are not"};
+        "A and B can be left out (save_projection = false) only if they are what torch draws with the key of "
+        "init::torch_vera; these are not"};
   std::vector<PeftEntry<Acc>> tensors;
   std::size_t next = 0;
   for (const auto& [m, name] : modules.names) {
@@ -321,8 +320,8 @@ Result<SavedPeft> try_save_peft(const Source& adapter, const std::filesystem::pa
   if (options.form == PeftForm::vera && blocks.blocks.size() > 1)
     return Failure{message("the adapter has ", blocks.blocks.size(),
                            " different pairs of A and B, and a VeRA has one for the whole model: save it as "
-                           "PeftForm::lora, or as PeftForm::stacked in ",
-                           blocks.rank, " ranks")};
+                           "PeftForm::lora, or as PeftForm::stacked at rank ",
+                           blocks.rank)};
   return detail::try_save_peft_vera(adapter, *modules, blocks, folder, options);
 }
 template <class Source>

@@ -93,7 +93,7 @@ class PeftTensorsReader {
       if (!module.inner || !module.outer) {
         const safetensors::Tensor& one = module.inner ? *module.inner : *module.outer;
         const std::string other = message(peft_prefix, name, module.inner ? suffixes.outer : suffixes.inner);
-        Status left = leave_out(one, message("it stands without ", in_quotes(other)));
+        Status left = leave_out(one, message("its counterpart ", in_quotes(other), " is missing"));
         if (!left) return left.failure();
         continue;
       }
@@ -159,18 +159,18 @@ class PeftTensorsReader {
   std::string wrong_module(std::string_view module, const safetensors::Tensor& tensor) const {
     const std::string_view last = module.substr(module.rfind('.') + 1);
     if (last == "base_layer" || last == "experts")
-      return "it adapts a parameter that is no linear module's weight, such as all experts at once "
+      return "it adapts a parameter that is not a linear module's weight, such as all experts at once "
              "(target_parameters), which is not supported";
     if (config_.weight_tying && is_vocabulary(module))
       return "it is tied to the embedding (ensure_weight_tying), and adapters of embeddings are not "
              "supported";
     if (tensor.count() == 0)
       return message(
-          "it is of shape [", shape_text(tensor),
-          "] and holds no number: it was saved empty. DeepSpeed's ZeRO stage 3 and FSDP leave that where the "
-          "parts of a weight are not gathered before save_pretrained; set "
-          "stage3_gather_16bit_weights_on_model_save (or save inside GatheredParameters), or make the "
-          "weights anew with zero_to_fp32.py from the checkpoint");
+          "it has shape [", shape_text(tensor),
+          "] and no elements: it was saved empty. DeepSpeed's ZeRO stage 3 and FSDP do that where the parts "
+          "of a weight are not gathered before save_pretrained; set "
+          "stage3_gather_16bit_weights_on_model_save (or save inside GatheredParameters), or rebuild the "
+          "weights from the checkpoint with zero_to_fp32.py");
     return {};
   }
 

@@ -28,7 +28,7 @@
 TIEDLORA_BEGIN_NAMESPACE
 namespace detail {
 
-/// A tensor to be written, and how its numbers are made when its turn comes.
+/// A tensor to be written, and how its values are made when its turn comes.
 template <class Acc>
 struct PeftEntry {
   std::string name = {};
@@ -85,7 +85,7 @@ Result<std::uintmax_t> try_write_peft_folder(const std::filesystem::path& folder
         message(in_quotes(utf8(folder)), ": the base model, task type or a module's name ", text.error())};
   std::error_code error;
   std::filesystem::create_directories(folder, error);
-  if (error) return Failure{message(in_quotes(utf8(folder)), " cannot be made: ", error.message())};
+  if (error) return Failure{message(in_quotes(utf8(folder)), " cannot be created: ", error.message())};
   Result<AtomicFile> weights = AtomicFile::try_create(folder / peft_weights_name);
   if (!weights) return weights.failure();
   Result<AtomicFile> config_file = AtomicFile::try_create(folder / peft_config_name);

@@ -32,7 +32,7 @@ namespace safetensors {
 static_assert(std::endian::native == std::endian::little,
               "tiedlora: files are little endian, and their numbers are used as they stand");
 
-/// Types of numbers. other: the format knows it (I64, U8, F8_E4M3, ...), this library computes nothing with
+/// Types of numbers. other: the format has it (I64, U8, F8_E4M3, ...), but this library does not compute with
 /// it.
 enum class Dtype : std::uint8_t { F64, F32, F16, BF16, other };
 
@@ -114,24 +114,24 @@ inline Result<File> File::try_make(std::span<const std::byte> bytes, MappedFile 
   using detail::message;
   std::uint64_t length = 0;
   if (bytes.size() < sizeof length)
-    return Failure{message("is no safetensors file: it has ", bytes.size(),
+    return Failure{message("is not a safetensors file: it has ", bytes.size(),
                            " bytes, and the length of the header alone takes 8")};
   std::memcpy(&length, bytes.data(), sizeof length);
   if (length > detail::max_safetensors_header)
-    return Failure{message("is no safetensors file: its header would take ", length,
+    return Failure{message("is not a safetensors file: its header would take ", length,
                            " bytes, where the format allows ", detail::max_safetensors_header)};
   if (length > bytes.size() - sizeof length)
-    return Failure{message("is cut short or no safetensors file: its header takes ", length,
+    return Failure{message("is cut short or not a safetensors file: its header takes ", length,
                            " bytes, but only ", bytes.size() - sizeof length, " follow")};
   const std::string_view header(reinterpret_cast<const char*>(bytes.data()) + sizeof length,
                                 static_cast<std::size_t>(length));
   // nlohmann's parser would skip a byte order mark.
   const std::size_t first = header.find_first_not_of(" \t\r\n");
   if (first == header.npos || header[first] != '{')
-    return Failure{"is no safetensors file: its header is no JSON object"};
+    return Failure{"is not a safetensors file: its header is not a JSON object"};
   detail::SafetensorsHeaderHandler handler;
   if (!Json::sax_parse(header.begin(), header.end(), &handler))
-    return Failure{message("is damaged or no safetensors file: its header ", handler.problem())};
+    return Failure{message("is damaged or not a safetensors file: its header ", handler.problem())};
 
   File file;
   file.mapping_ = std::move(mapping);
@@ -158,7 +158,8 @@ inline Status File::take(std::vector<detail::SafetensorsItem> items, std::span<c
       return wrong("has dtype ", in_quotes(item.dtype), ", which the format does not know");
     const auto size = detail::safetensors_bytes(item.dtype, item.shape);
     if (!size)
-      return wrong("has a shape whose size overflows or, in ", item.dtype, ", is no whole number of bytes");
+      return wrong("has a shape whose size overflows or, in ", item.dtype,
+                   ", is not a whole number of bytes");
     if (item.begin != end)
       return wrong("has data_offsets [", item.begin, ", ", item.end, "], but the tensor before it ends at ",
                    end, "; tensors must follow each other without holes or overlaps");
@@ -194,7 +195,7 @@ inline Status File::take(std::vector<detail::SafetensorsItem> items, std::span<c
 /// used, and nothing is copied but names and shapes. A reason reads as if after the name of the file.
 inline Result<File> try_parse(std::span<const std::byte> bytes) { return File::try_make(bytes); }
 
-/// Maps a file (see MappedFile) and reads it. Nothing of the data is touched.
+/// Maps a file (see MappedFile) and reads it. The data are not touched.
 inline Result<File> try_open(const std::filesystem::path& path) {
   Result<MappedFile> mapping = detail::try_open_as(FileKind::safetensors, path, "a safetensors file");
   if (!mapping) return mapping.failure();
@@ -205,7 +206,7 @@ inline Result<File> try_open(const std::filesystem::path& path) {
 }
 inline File open(const std::filesystem::path& path) { return detail::value_or_fail(try_open(path)); }
 
-/// The numbers where they lie; empty unless they are of type P and at its alignment.
+/// The values where they lie; empty unless they are of type P and at its alignment.
 template <class P>
 std::span<const P> in_place(const Tensor& tensor) {
   using Number = std::remove_const_t<P>;
@@ -216,7 +217,7 @@ std::span<const P> in_place(const Tensor& tensor) {
   return {reinterpret_cast<const Number*>(tensor.bytes.data()), tensor.bytes.size() / sizeof(Number)};
 }
 
-/// Copies a tensor's numbers, row-major, each converted once (to and from the narrow types through float). A
+/// Copies a tensor's values, row-major, each converted once (to and from the narrow types through float). A
 /// Failure if out has another length or the dtype is none of the four.
 template <class P>
 Status try_read(const Tensor& tensor, std::span<P> out) {
@@ -225,8 +226,8 @@ Status try_read(const Tensor& tensor, std::span<P> out) {
     return Failure{message("tensor ", in_quotes(tensor.name), " has dtype ", tensor.dtype_name,
                            "; F64, F32, F16 and BF16 can be read")};
   if (static_cast<Index>(out.size()) != tensor.count())
-    return Failure{
-        message("tensor ", in_quotes(tensor.name), " has ", tensor.count(), " numbers, not ", out.size())};
+    return Failure{message("tensor ", in_quotes(tensor.name), " has ", tensor.count(),
+                           " values, but there is room for ", out.size())};
   if (out.empty()) return success();
   if (tensor.dtype == dtype_of<P>) {
     std::memcpy(out.data(), tensor.bytes.data(), tensor.bytes.size());
@@ -265,8 +266,8 @@ inline Result<std::string> try_header(std::span<const Entry> entries,
     const auto size = detail::safetensors_bytes(dtype, entry.shape);
     if (!size || entry.name == "__metadata__")
       return Failure{message("tensor ", in_quotes(entry.name), " of dtype ", in_quotes(dtype),
-                             " cannot be written: the format does not know the dtype, keeps the name for "
-                             "itself, or the size overflows")};
+                             " cannot be written: the format does not know the dtype, reserves the "
+                             "name, or the size overflows")};
     items.push_back(
         {.name = entry.name, .dtype = dtype, .shape = entry.shape, .begin = end, .end = end + *size});
     end += *size;

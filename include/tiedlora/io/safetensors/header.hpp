@@ -64,14 +64,14 @@ class SafetensorsHeaderHandler : public JsonHandler {
   bool boolean(bool /*value*/) { return scalar("a boolean"); }
   bool number_integer(std::int64_t /*value*/) { return scalar("a negative number"); }
   bool number_float(double /*value*/, const std::string& /*text*/) {
-    return scalar("a number that is no integer");
+    return scalar("a number that is not an integer");
   }
   bool binary(Json::binary_t& /*value*/) { return scalar("binary data"); }
 
   bool number_unsigned(std::uint64_t value) {
     if (place_ == Place::shape) {
       if (value > static_cast<std::uint64_t>(std::numeric_limits<Index>::max()))
-        return refuse(tensor("has a size of ", value, ", which is beyond every file"));
+        return refuse(tensor("has a dimension of ", value, ", which no file can hold"));
       items.back().shape.push_back(static_cast<Index>(value));
       return true;
     }
@@ -92,7 +92,7 @@ class SafetensorsHeaderHandler : public JsonHandler {
       items.back().dtype = std::move(value);
       return true;
     }
-    return scalar("a text");
+    return scalar("a string");
   }
 
   bool start_object(std::size_t /*size*/) {
@@ -140,7 +140,7 @@ class SafetensorsHeaderHandler : public JsonHandler {
       return true;
     }
     if (place_ == Place::tensor) {
-      if (fields_ != 7) return refuse(tensor("lacks dtype, shape or data_offsets"));
+      if (fields_ != 7) return refuse(tensor("is missing dtype, shape or data_offsets"));
       place_ = Place::top;
     } else if (place_ == Place::metadata) {
       place_ = Place::top;
@@ -176,12 +176,12 @@ class SafetensorsHeaderHandler : public JsonHandler {
     if (place_ == Place::outside || place_ == Place::top)
       return refuse(message("is not that of a safetensors file: it has ", what, " where an object belongs"));
     if (place_ == Place::metadata)
-      return refuse(message("has metadata ", in_quotes(key_), " with ", what, " where a text belongs"));
-    return refuse(tensor("has ", what, " in a wrong place"));
+      return refuse(message("has metadata ", in_quotes(key_), " with ", what, " where a string belongs"));
+    return refuse(tensor("has ", what, " in the wrong place"));
   }
   bool open(const char* what) {
     if (!skips()) return scalar(what);
-    if (skipping_ == max_skipped_depth) return refuse("nests too deep");
+    if (skipping_ == max_skipped_depth) return refuse("is nested too deeply");
     ++skipping_;
     return true;
   }
