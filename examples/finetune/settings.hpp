@@ -36,7 +36,8 @@ inline tiedlora::Scheme tl6_by_kind() {
   return scheme;
 }
 
-/// TL6 that starts as VeRA does, with a random B and no v: each layer's v grows on its own before B follows all layers.
+/// TL6 that starts as VeRA does, with a random B and no v: each layer's v grows on its own before B follows
+/// all layers.
 inline tiedlora::Scheme tl6_from_zero_v() {
   tiedlora::Scheme scheme = tiedlora::schemes::tl6();
   scheme.B.init = tiedlora::init::kaiming();
