@@ -6,6 +6,6 @@ int main() {
   tiedlora::ModuleList modules;
   modules.add({.name = "layers.0.proj", .layer = 0, .in_features = 8, .out_features = 6});
   const tiedlora::Layout layout(modules, tiedlora::schemes::tied_lora(), 2);
-  std::printf("%td trained numbers\n", layout.trainable_count());
+  std::printf("%td trainable parameters\n", layout.trainable_count());
   return tiedlora::sniff("no such file").kind == tiedlora::FileKind::missing ? 0 : 1;
 }
