@@ -68,6 +68,11 @@ TEST(Readme, KernelsOfOnesOwn) {
   EXPECT_TRUE(same_bits(expected.y, p.y));
 }
 
+TEST(Gpu, ABackendOnTheHostIsCheckedToo) {
+#include "gpu_parity.inc"
+  EXPECT_TRUE(report.passed());
+}
+
 TEST(Adapters, ASchemeIsAValue) {
   const ModuleList modules = one_kind(9, 40, 24);
 #include "adapters_scheme.inc"
