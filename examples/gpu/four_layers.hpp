@@ -1,5 +1,5 @@
-// The README's four-layer program: a frozen model, what it should learn, and its loss curve on the CPU,
-// beside which a device's is put.
+// The four-layer program of docs/adapters.md: a frozen model, what it should learn, and its loss curve on the
+// CPU, beside which a device's is put.
 #pragma once
 
 #include <algorithm>  // max

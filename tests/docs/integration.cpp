@@ -188,6 +188,10 @@ TEST(Integration, ModulesThatShareXShareH) {
   EXPECT_TRUE(same_bits<Matrix<float>>(adapted(adapter, k, x, base.middleRows(n_q, n_k)),
                                        fused.middleRows(n_q, n_k)));
   EXPECT_TRUE(same_bits<Matrix<float>>(adapted(adapter, v, x, base.bottomRows(n_v)), fused.bottomRows(n_v)));
+#include "integration_fused.inc"
+  // A number of y is at most 1 + 0.5 · 3 · 24, and each side rounds it at most 24 + 3 + 16 times by ε / 2.
+  EXPECT_LE((adapted(fused_adapter, 0, x, base) - fused).cwiseAbs().maxCoeff(),
+            43 * std::numeric_limits<float>::epsilon() * 37);
 }
 
 TEST(Integration, TheGuardMergesAndRestores) {

@@ -1,5 +1,5 @@
-// What the README shows beside its program, and docs/adapters.md, called. The blocks of the pages are
-// included where they would stand.
+// What the README shows beside its program, docs/adapters.md, and a backend as docs/gpu.md begins it, called.
+// The blocks of the pages are included where they would stand.
 #include <gtest/gtest.h>
 
 #include <cstdio>
@@ -16,7 +16,7 @@ namespace {
 
 using namespace tiedlora;
 
-#include "readme_backend.inc"
+#include "gpu_backend.inc"
 
 // Somebody's kernels: here the reference loops.
 void MyBackend::shrink(Module f, In x, Out h, Options o) const { ReferenceBackend().shrink(f, x, h, o); }
@@ -66,6 +66,11 @@ TEST(Readme, KernelsOfOnesOwn) {
 #include "readme_device.inc"
   EXPECT_TRUE(report.passed());
   EXPECT_TRUE(same_bits(expected.y, p.y));
+}
+
+TEST(Gpu, ABackendOnTheHostIsCheckedToo) {
+#include "gpu_parity.inc"
+  EXPECT_TRUE(report.passed());
 }
 
 TEST(Adapters, ASchemeIsAValue) {

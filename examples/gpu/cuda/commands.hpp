@@ -34,7 +34,7 @@ std::vector<Check> all_checks();
 /// Runs it; empty: all is right.
 std::string fault_of(const Check& check);
 
-/// The loss before each of the steps 0, …, last_step of the README's program, on the device.
+/// The loss before each of the steps 0, …, last_step of the four-layer program, on the device.
 std::vector<double> train_on_device(const gpu::FourLayers& problem, int last_step);
 
 /// One line of the table.

@@ -1,4 +1,4 @@
-// Under the emulation: what `gpu_cuda check` runs on a device, and the README's program.
+// Under the emulation: what `gpu_cuda check` runs on a device, and the four-layer program.
 #include <gtest/gtest.h>
 
 #include <ostream>

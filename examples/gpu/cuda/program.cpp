@@ -74,7 +74,8 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
       ->type_name("N");
   CLI::App* check_command = app.add_subcommand(
       "check", "the rest against the CPU: forward of several modules, graphs, batches, the optimiser");
-  app.add_subcommand("train", "the README's four-layer program on the device and on the CPU, side by side");
+  app.add_subcommand("train",
+                     "the four-layer program of docs/adapters.md on the device and on the CPU, side by side");
   CLI::App* bench_command =
       app.add_subcommand("bench", "times of forward and backward, alone and for batches of adapters, as CSV");
   bench_command->add_flag("--quick", bench_options.quick, "some of the sizes, in seconds");

@@ -1,4 +1,4 @@
-// The README's four-layer program with everything on the device, every step one CUDA graph.
+// The four-layer program of docs/adapters.md with everything on the device, every step one CUDA graph.
 //
 // The frozen layers x + W x go by the same backend: with W as a "B" of rank 64 expand adds W x, and with W as
 // an "A" shrink_backward adds Wᵀ dy.

@@ -54,7 +54,7 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
       ->capture_default_str()
       ->type_name("N");
   CLI::App* training = app.add_subcommand(
-      "train", "the README's four-layer program on the device and on the CPU, side by side");
+      "train", "the four-layer program of docs/adapters.md on the device and on the CPU, side by side");
   app.footer(
       "Exit codes: 0 all is right, 1 something is not, 2 wrong usage, 77 there is no device to run on.");
   return examples::run_command(app, argc, argv, out, err, [&]() -> int {

@@ -1,4 +1,4 @@
-// The README's four-layer program on the device.
+// The four-layer program of docs/adapters.md on the device.
 #pragma once
 
 #include <vector>  // vector

@@ -1,4 +1,4 @@
-// The README's program on the device: its loss curve is the CPU's within rounding.
+// The four-layer program on the device: its loss curve is the CPU's within rounding.
 #include <gtest/gtest.h>
 
 #include <string>
