@@ -169,7 +169,8 @@ class Run(unittest.TestCase):
         self.assertIn("poems: no such task; there are code, docstring, translation", said)
 
     def test_options_of_finetune(self):
-        machine = cells.Machine("finetune", "m.gguf", {"code": {"train": "a", "select": "b", "test": "c"}}, 2)
+        machine = cells.Machine("finetune", "m.gguf", 2)
+        machine.data = {"code": {"train": "a", "select": "b", "test": "c"}}
         settings = {"task": "code", "products": "bf16", "window": 16, "batch_tokens": 64, "scheme": "lora", "rank": 8,
                     "rate": 0.01, "b_rate": 0.03162, "seed": 3, "steps": 10, "targets": "qkv"}  # fmt: skip
         self.assertEqual(
