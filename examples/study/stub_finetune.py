@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Stands in for finetune in the tests: writes what finetune writes, of losses that are a function of the options, and a
 line into calls.log beside the model for each start, and where it is stopped. While there is a file `hold` beside the
-model it trains on."""
+model, training does not end; while there is `linger`, one that is stopped does not."""
 
 import hashlib
 import json
@@ -43,19 +43,21 @@ if command == "train":
     out = pathlib.Path(of("out"))
     settings = {name: of(name) for name in ("scheme", "rank", "rate", "seed", "steps")}
     settings |= {name: of(name) for name in ("b-rate", "uv-rate") if name in options}
-    log(f"train {out.name}")
+    is_probe = settings["steps"] == "2"
+    log(f"{'probe' if is_probe else 'train'} {out.name}")
     out.mkdir(parents=True, exist_ok=True)
     stopped = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.append(True))
     checkpoint = out / "checkpoint.safetensors"
     step = int(checkpoint.read_text()) if checkpoint.exists() else 0
-    while (step < 5 or (stub / "hold").exists()) and not stopped:
+    while (step < 5 or (stub / "hold").exists() and not is_probe) and not stopped:
         time.sleep(0.01)
         step += 1
         checkpoint.write_text(str(step))
     if stopped:
-        time.sleep(0.1)  # as long as the step takes
+        while (stub / "linger").exists():
+            time.sleep(0.01)
         log(f"stop {out.name}")
         sys.exit(130)
     if (stub / "broken").exists():
