@@ -98,7 +98,7 @@ class MpiTest : public TuneTest {
   }
   std::filesystem::path output() const { return folder_.path() / "mpi.txt"; }
   Outcome mpirun(const Arguments& arguments) const {
-    const int status = Program("mpirun", arguments, output()).wait();
+    const int status = Program(MPIRUN, arguments, output()).wait();
     return {status, read_file(output())};
   }
   std::string adapter(const std::string& out) const { return read_file(path(out + "/adapter.safetensors")); }
@@ -157,7 +157,7 @@ TEST_F(MpiTest, GoesOnWithAnotherNumberOfProcessesAfterAStop) {
   resumed.emplace_back("--resume");
   ASSERT_EQ(run(folder_, command_line("whole", steps)).status, 0);
   {
-    Program program("mpirun", ranks(2, command_line("out", steps)), output());
+    Program program(MPIRUN, ranks(2, command_line("out", steps)), output());
     wait_for("out/checkpoint.safetensors");
     const std::vector<pid_t> processes = children_of(program.id());
     ASSERT_EQ(processes.size(), 2u);
@@ -175,7 +175,7 @@ TEST_F(MpiTest, AKilledProcessEndsTheJobAndTheCheckpointIsGood) {
   const Arguments steps = {"--steps", "120", "--evaluations", "40"};
   ASSERT_EQ(run(folder_, command_line("whole", steps)).status, 0);
   {
-    Program program("mpirun", ranks(2, command_line("out", steps)), output());
+    Program program(MPIRUN, ranks(2, command_line("out", steps)), output());
     wait_for("out/checkpoint.safetensors");
     const std::vector<pid_t> processes = children_of(program.id());
     ASSERT_EQ(processes.size(), 2u);

@@ -43,7 +43,7 @@ int train_command(int argc, char** argv, Communicator& processes) {
   Products products;
   CLI::App app("Trains an adapter for a language model beside its frozen weights.", "finetune train");
   app.option_defaults()->always_capture_default();
-  add_model(app, o.model, products, processes.on_this_machine());
+  add_model(app, o.model, products, processes);
   add_training_data(app, o.data);
   add_tune(app, o.tune, true);
   CLI::Option* epochs = app.add_option("--epochs", o.epochs, "passes over the data")
