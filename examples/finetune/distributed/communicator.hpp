@@ -62,8 +62,8 @@ class Communicator {
   virtual void all_reduce(std::span<float> values) = 0;
   /// Ends all processes with this exit status.
   [[noreturn]] virtual void abort(int status) = 0;
-  /// This one's share of the machine's cores, at least one: those that the launcher has bound it to, among the
-  /// processes that it has bound to the same.
+  /// This one's share of the machine's cores, at least one: those that the launcher has bound it to, among
+  /// the processes that it has bound to the same.
   virtual int cores() const = 0;
 
   template <class T>
