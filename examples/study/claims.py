@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import socket
+import time
 
 
 class Lost(Exception):
@@ -30,11 +31,14 @@ def lock(file, how):
 
 @contextlib.contextmanager
 def alone(path, waiting):
-    """One process at a time. `waiting` is said where another is first."""
+    """One process at a time. `waiting` is said where another takes long."""
+    begin = time.monotonic()
     with open(path, "a") as file:
-        if not lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            print(waiting, flush=True)
-            lock(file, fcntl.LOCK_EX)
+        while not lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            time.sleep(0.1)
+            if begin and time.monotonic() - begin > 2:
+                print(waiting, flush=True)
+                begin = None
         yield
 
 

