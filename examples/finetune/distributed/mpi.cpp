@@ -117,10 +117,10 @@ std::unique_ptr<Communicator> start_processes() {
   const std::string several = several_by_launcher();
   if (processes->size() == 1 && !several.empty())
     throw std::runtime_error(fmt::format(
-        "the launcher started several processes ({}), and MPI connects them with none: take the mpirun of "
-        "the MPI that this program is built with, {} (srun: --mpi); or remove that variable if they are "
-        "independent runs",
-        several, library_name()));
+        "the launcher started several processes ({}), but each would run alone: it belongs to another MPI "
+        "than this program, which is built with {}; use that one's mpirun, or srun with a fitting --mpi. For "
+        "independent runs, unset {}",
+        several, library_name(), several.substr(0, several.find('='))));
   return processes;
 }
 
