@@ -322,7 +322,7 @@ TEST_F(MpiTest, AComparisonComesToTheSame) {
   folder_.write("2/plan.json", plan.dump());
   Outcome outcome = mpirun(ranks(3, arguments("2")));
   ASSERT_EQ(outcome.status, 0) << outcome.output;
-  EXPECT_EQ(count_of(outcome.output, ", done before"), 1u) << outcome.output;
+  EXPECT_EQ(count_of(outcome.output, ", done before"), 2u) << outcome.output;
   EXPECT_TRUE(files("2") == files("alone")) << outcome.output;
 
   outcome = mpirun(ranks(arguments("apart"), arguments("elsewhere")));
