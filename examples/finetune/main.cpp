@@ -9,7 +9,6 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <vector>
 
 #include <finetune/distributed/agreement.hpp>
@@ -48,8 +47,7 @@ int run_demo(int argc, char** argv, finetune::Communicator& processes) {
   // --smoke changes the defaults, so it must be known before the other options are.
   bool smoke = std::find(argv, argv + argc, std::string_view("--smoke")) != argv + argc;
   Settings settings = smoke ? finetune::tiny_settings() : Settings();
-  settings.threads =
-      std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / processes.on_this_machine());
+  settings.threads = processes.cores();
   std::vector<std::string> rates;
 
   CLI::App app(

@@ -11,8 +11,9 @@ import signal
 import subprocess
 import time
 
+import launcher
 from plan import TARGETS
-from results import write_json
+from results import write_json, write_whole
 
 
 class Failed(Exception):
@@ -29,9 +30,10 @@ def number(value):
 
 
 def _die_with_parent():
-    """A driver that is killed leaves nothing behind that works on: Linux ends its children, as Ctrl-C would."""
+    """A driver that is killed leaves nothing behind that works on: Linux ends its children. Not by SIGINT, of which a
+    second one would cost finetune its checkpoint."""
     try:
-        ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
     except (AttributeError, OSError):
         pass
 
@@ -39,10 +41,10 @@ def _die_with_parent():
 class Machine:
     """What cells are run with."""
 
-    def __init__(self, finetune, model, data, threads):
-        """`data`: {task: {part: path}}. `arithmetic`, {task: hash}, is added once it is probed."""
-        self.finetune, self.model, self.data, self.threads = finetune, model, data, threads
-        self.arithmetic = {}
+    def __init__(self, finetune, model, threads):
+        """To be added: `data`, {task: {part: path}}, and `arithmetic`, {task: hash}."""
+        self.finetune, self.model, self.threads = finetune, model, threads
+        self.data, self.arithmetic = {}, {}
 
 
 def common_options(machine, settings):
@@ -88,17 +90,25 @@ def read_losses(text):
 class Running:
     """A cell at work, without a thread: `poll` returns its row when it is finished, and raises Failed."""
 
-    def __init__(self, cell, machine, folder):
-        self.cell, self.machine, self.folder = cell, machine, folder
+    def __init__(self, cell, machine, folder, claim):
+        self.cell, self.machine, self.folder, self.claim = cell, machine, folder, claim
         self.settings = dict(cell.settings)
         self.process, self.interrupted = None, False
-        folder.mkdir(parents=True, exist_ok=True)
+        self._make_folder()
         self.trained = folder / "trained.json"
         self.begin, self.cpu = time.monotonic(), 0.0
         if self.trained.exists():  # what came before a kill
             self._after_training()
         else:
             self._start(train_command(machine, self.settings, folder), "train.log")
+
+    def _make_folder(self):
+        """What was begun with another arithmetic is begun anew: a row is of one kind, and finetune may refuse."""
+        arithmetic, rounds_by = self.machine.arithmetic[self.cell.task], self.folder / "arithmetic"
+        if rounds_by.exists() and rounds_by.read_text() != arithmetic:
+            shutil.rmtree(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_whole(rounds_by, arithmetic)
 
     def _start(self, command, log):
         self.log = self.folder / log
@@ -110,6 +120,8 @@ class Running:
                 stderr=file,
                 start_new_session=True,
                 preexec_fn=_die_with_parent,
+                pass_fds=[self.claim.file.fileno()],  # which lasts as long as either process
+                env=launcher.alone(os.environ),
             )
 
     def _after_training(self):

@@ -1,6 +1,7 @@
-"""The results of a study: a CSV that only grows, one line for each finished run."""
+"""The results of a study: a CSV that only grows, one line for each finished run, by several processes at once."""
 
 import csv
+import fcntl
 import hashlib
 import io
 import json
@@ -18,40 +19,58 @@ def to_line(values):
     return text.getvalue()
 
 
-def without_torn_line(path):
-    """The text of a file, less a last line that a crash cut short; the file loses it too."""
-    if not path.exists():
-        return ""
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-        os.truncate(path, len(whole))
-    return whole.decode()
+def whole_lines(data):
+    """Less a last line that a crash cut short."""
+    return data[: data.rfind(b"\n") + 1]
 
 
-def read(path, mend=False):
-    """{key: row}; the first row of a key counts. Raises ValueError for a file with other columns."""
-    text = without_torn_line(path) if mend else path.read_text() if path.exists() else ""
-    reader = csv.DictReader(io.StringIO(text))
-    if text and list(reader.fieldnames) != COLUMNS:
-        raise ValueError(f"{path} has different columns from those this version writes; move it away to start over")
-    rows = {}
-    for row in reader:
-        rows.setdefault(row["key"], row)
-    return rows
+class Table:
+    """A file's rows, {key: row}, as they come, from this process and others; the first row of a key counts."""
+
+    def __init__(self, path):
+        self.path, self.rows, self.end = path, {}, 0
+
+    def refresh(self):
+        """Reads what has come; whether there was anything. Raises ValueError for a file with other columns."""
+        try:
+            file = open(self.path, "rb")
+        except FileNotFoundError:
+            return False
+        with file:
+            if os.fstat(file.fileno()).st_size <= self.end:
+                return False
+            file.seek(self.end)
+            data = whole_lines(file.read())
+        lines = csv.reader(io.StringIO(data.decode()))
+        if data and self.end == 0 and next(lines) != COLUMNS:
+            raise ValueError(
+                f"{self.path} has different columns from those this version writes; move it away to start over"
+            )
+        self.end += len(data)
+        for line in filter(None, lines):
+            row = dict(zip(COLUMNS, line))
+            self.rows.setdefault(row["key"], row)
+        return bool(data)
+
+
+def read(path):
+    """{key: row}."""
+    table = Table(path)
+    table.refresh()
+    return table.rows
 
 
 def append(path, row):
-    """One write of one line, which is on the disk when this returns."""
-    line = to_line([row.get(name, "") for name in COLUMNS])
-    if not path.exists() or path.stat().st_size == 0:
-        line = to_line(COLUMNS) + line
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        os.write(file, line.encode())
-        os.fsync(file)
-    finally:
-        os.close(file)
+    """One line, which is on the disk when this returns. A lock keeps those of several processes apart: on NFS, appending
+    alone does not."""
+    line = to_line([row.get(name, "") for name in COLUMNS]).encode()
+    with open(path, "a+b", buffering=0) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        whole = whole_lines(file.read())
+        file.truncate(len(whole))  # what a crash cut short goes
+        file.write(line if whole else to_line(COLUMNS).encode() + line)
+        os.fsync(file.fileno())
 
 
 def write_whole(path, text):

@@ -1,80 +1,17 @@
 """script/study run with a stub in place of finetune: killed, stopped, broken, and gone on with."""
 
 import json
-import os
 import pathlib
-import shutil
 import signal
-import subprocess
-import sys
 import tempfile
-import time
 import unittest
 
 import cells
 import results
-from plan_test import TEXT
-
-HERE = pathlib.Path(__file__).resolve().parent
-PLAN = TEXT.replace('["code", "docstring"]', '["code"]').replace("trials = 3", "trials = 4")
-TIMES = ("wall_seconds", "cpu_seconds", "commit")
+from run_fixture import PLAN, RunTest
 
 
-class Run(unittest.TestCase):
-    def setUp(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.folder)
-        (self.folder / "plan.toml").write_text(PLAN)
-        (self.folder / "model.gguf").write_text("model")
-
-    def work(self, name):
-        """A folder with data in it, so that no package is needed."""
-        for task, suffix in (("code", "txt"), ("docstring", "jsonl")):
-            data = self.folder / name / "data" / task
-            data.mkdir(parents=True)
-            hashes = {}
-            for part in ("train", "select", "test"):
-                path = data / f"{part}.{suffix}"
-                path.write_text(f"{task} {part}\n")
-                hashes[part] = cells.file_hash(path)
-            results.write_json(data / "manifest.json", {"package": "none", "files": {}, "hashes": hashes})
-        return self.folder / name
-
-    def start(self, name, *more):
-        command = [
-            sys.executable,
-            HERE / "study.py",
-            "run",
-            "--work",
-            self.folder / name,
-            "--plan",
-            self.folder / "plan.toml",
-        ]
-        command += ["--finetune", HERE / "stub_finetune.py", "--model", self.folder / "model.gguf", *more]
-        environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
-
-    def finish(self, name, *more):
-        process = self.start(name, *more)
-        said, _ = process.communicate(timeout=300)
-        return process.returncode, said
-
-    def rows(self, name):
-        """{key: row} without what differs from run to run."""
-        rows = results.read(self.folder / name / "results.csv")
-        return {key: {column: row[column] for column in row if column not in TIMES} for key, row in rows.items()}
-
-    def calls(self):
-        return (self.folder / "calls.log").read_text().split("\n")[:-1]
-
-    def wait_for_rows(self, name, count):
-        path = self.folder / name / "results.csv"
-        for _ in range(6000):
-            if path.exists() and path.read_text().count("\n") > count:
-                return
-            time.sleep(0.01)
-        self.fail("no results come")
-
+class Run(RunTest):
     def test_runs_all_then_nothing_and_killed_runs_come_to_the_same(self):
         self.work("whole")
         status, said = self.finish("whole")
@@ -169,7 +106,8 @@ class Run(unittest.TestCase):
         self.assertIn("poems: no such task; there are code, docstring, translation", said)
 
     def test_options_of_finetune(self):
-        machine = cells.Machine("finetune", "m.gguf", {"code": {"train": "a", "select": "b", "test": "c"}}, 2)
+        machine = cells.Machine("finetune", "m.gguf", 2)
+        machine.data = {"code": {"train": "a", "select": "b", "test": "c"}}
         settings = {"task": "code", "products": "bf16", "window": 16, "batch_tokens": 64, "scheme": "lora", "rank": 8,
                     "rate": 0.01, "b_rate": 0.03162, "seed": 3, "steps": 10, "targets": "qkv"}  # fmt: skip
         self.assertEqual(

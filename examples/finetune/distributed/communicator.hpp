@@ -62,6 +62,9 @@ class Communicator {
   virtual void all_reduce(std::span<float> values) = 0;
   /// Ends all processes with this exit status.
   [[noreturn]] virtual void abort(int status) = 0;
+  /// This one's share of the machine's cores, at least one: those that the launcher has bound it to, among
+  /// the processes that it has bound to the same.
+  virtual int cores() const = 0;
 
   template <class T>
   void all_gather(std::span<T> all, std::span<const Share> parts) {
@@ -124,10 +127,17 @@ Communicator& single_process();
 
 /// All processes that mpirun, srun or the like started, or this one alone. To be called first in main, and
 /// to live until its end. Threads that it starts get none of the signals that an Interrupt waits for. Throws
-/// std::runtime_error where several were started by a launcher and the program was built without MPI.
+/// std::runtime_error where several were started by a launcher and the program was built without MPI, or with
+/// another MPI than the launcher's: each would believe that it is alone, and write the same files.
 std::unique_ptr<Communicator> start_processes();
 
 /// Whether something like mpirun started this process, among others.
 bool has_launcher();
+
+/// What the launcher says of the number of processes where it is above 1, such as "PMI_SIZE=4"; else nothing.
+std::string several_by_launcher();
+
+/// The cores that this process may use, one character each: '1' where it may.
+std::string core_mask();
 
 }  // namespace finetune

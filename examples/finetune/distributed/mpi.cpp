@@ -1,7 +1,7 @@
 // Processes that MPI connects.
 #include <mpi.h>
 
-#include <algorithm>  // count
+#include <algorithm>  // count, max, min
 #include <climits>    // INT_MAX
 #include <csignal>    // pthread_sigmask
 #include <cstdlib>    // exit
@@ -37,10 +37,18 @@ class MpiProcesses final : public Communicator {
     char host[MPI_MAX_PROCESSOR_NAME] = {};
     int length = 0;
     MPI_Get_processor_name(host, &length);
+    const std::string mask = core_mask();
     const std::vector<std::string> hosts = gather_texts({host, static_cast<std::size_t>(length)});
-    for (std::size_t r = 0; r < hosts.size(); ++r)
+    const std::vector<std::string> masks = gather_texts(mask);
+    int sharing = 0;  // the cores of this one
+    here_ = 0;
+    for (std::size_t r = 0; r < hosts.size(); ++r) {
       names_.push_back(fmt::format("process {} on {}", r, hosts[r]));
-    here_ = static_cast<int>(std::count(hosts.begin(), hosts.end(), hosts[static_cast<std::size_t>(rank_)]));
+      const bool is_here = hosts[r] == hosts[static_cast<std::size_t>(rank_)];
+      here_ += is_here ? 1 : 0;
+      sharing += is_here && masks[r] == mask ? 1 : 0;
+    }
+    cores_ = std::max(1, static_cast<int>(std::count(mask.begin(), mask.end(), '1')) / sharing);
   }
   ~MpiProcesses() override { MPI_Finalize(); }
 
@@ -48,6 +56,7 @@ class MpiProcesses final : public Communicator {
   int size() const override { return size_; }
   const std::string& name(int rank) const override { return names_[static_cast<std::size_t>(rank)]; }
   int on_this_machine() const override { return here_; }
+  int cores() const override { return cores_; }
 
   void all_gather(std::byte* all, Index element_bytes, std::span<const Share> parts) override {
     std::vector<int> counts, begins;
@@ -86,16 +95,33 @@ class MpiProcesses final : public Communicator {
   }
 
  private:
-  int rank_ = 0, size_ = 1, here_ = 1;
+  int rank_ = 0, size_ = 1, here_ = 1, cores_ = 1;
   std::vector<std::string> names_;
 };
+
+/// "Open MPI v4.1.4"
+std::string library_name() {
+  char text[MPI_MAX_LIBRARY_VERSION_STRING] = {};
+  int length = 0;
+  MPI_Get_library_version(text, &length);
+  const std::string_view name(text, static_cast<std::size_t>(length));
+  return std::string(name.substr(0, name.find_first_of(",\n")));
+}
 
 }  // namespace
 
 std::unique_ptr<Communicator> start_processes() {
   if (!has_launcher()) return nullptr;
   const SignalsBlocked blocked;
-  return std::make_unique<MpiProcesses>();
+  auto processes = std::make_unique<MpiProcesses>();
+  const std::string several = several_by_launcher();
+  if (processes->size() == 1 && !several.empty())
+    throw std::runtime_error(fmt::format(
+        "the launcher started several processes ({}), but each would run alone: it belongs to another MPI "
+        "than this program, which is built with {}; use that one's mpirun, or srun with a fitting --mpi. For "
+        "independent runs, unset {}",
+        several, library_name(), several.substr(0, several.find('='))));
+  return processes;
 }
 
 }  // namespace finetune

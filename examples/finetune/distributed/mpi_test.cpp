@@ -98,7 +98,7 @@ class MpiTest : public TuneTest {
   }
   std::filesystem::path output() const { return folder_.path() / "mpi.txt"; }
   Outcome mpirun(const Arguments& arguments) const {
-    const int status = Program("mpirun", arguments, output()).wait();
+    const int status = Program(MPIRUN, arguments, output()).wait();
     return {status, read_file(output())};
   }
   std::string adapter(const std::string& out) const { return read_file(path(out + "/adapter.safetensors")); }
@@ -121,6 +121,8 @@ TEST_F(MpiTest, AnyNumberOfProcessesAndThreadsMakesTheSameBits) {
                 read_file(path("alone/checkpoint.safetensors")).size());
       EXPECT_EQ(count_of(outcome.output, "Base: "), 1u) << outcome.output;
       const auto json = nlohmann::json::parse(read_file(path(out + "/run.json")));
+      EXPECT_EQ(json["training"]["processes"], processes);
+      EXPECT_EQ(json["training"]["fast_reduce"], false);
       EXPECT_EQ(json["validation_loss"],
                 nlohmann::json::parse(read_file(path("alone/run.json")))["validation_loss"]);
       std::filesystem::remove_all(path(out));
@@ -157,7 +159,7 @@ TEST_F(MpiTest, GoesOnWithAnotherNumberOfProcessesAfterAStop) {
   resumed.emplace_back("--resume");
   ASSERT_EQ(run(folder_, command_line("whole", steps)).status, 0);
   {
-    Program program("mpirun", ranks(2, command_line("out", steps)), output());
+    Program program(MPIRUN, ranks(2, command_line("out", steps)), output());
     wait_for("out/checkpoint.safetensors");
     const std::vector<pid_t> processes = children_of(program.id());
     ASSERT_EQ(processes.size(), 2u);
@@ -175,7 +177,7 @@ TEST_F(MpiTest, AKilledProcessEndsTheJobAndTheCheckpointIsGood) {
   const Arguments steps = {"--steps", "120", "--evaluations", "40"};
   ASSERT_EQ(run(folder_, command_line("whole", steps)).status, 0);
   {
-    Program program("mpirun", ranks(2, command_line("out", steps)), output());
+    Program program(MPIRUN, ranks(2, command_line("out", steps)), output());
     wait_for("out/checkpoint.safetensors");
     const std::vector<pid_t> processes = children_of(program.id());
     ASSERT_EQ(processes.size(), 2u);
@@ -264,10 +266,84 @@ TEST_F(MpiTest, FastReduceTrains) {
   const Outcome outcome = mpirun(ranks(2, command_line("out", {"--fast-reduce"})));
   ASSERT_EQ(outcome.status, 0) << outcome.output;
   EXPECT_FALSE(adapter("out").empty());
+  EXPECT_EQ(nlohmann::json::parse(read_file(path("out/run.json")))["training"]["fast_reduce"], true);
   // Its bits depend on the number of processes, so that it goes on with the same only.
   const Outcome other = mpirun(ranks(3, command_line("out", {"--fast-reduce", "--resume"})));
   EXPECT_EQ(other.status, 1);
   EXPECT_NE(other.output.find("belongs to a run with different settings"), std::string::npos) << other.output;
+}
+
+// The steps of a plan that is too short are two in each round, for any number of processes.
+TEST_F(MpiTest, AComparisonComesToTheSame) {
+  const auto arguments = [&](const std::string& out) {
+    return Arguments{"compare",
+                     "--model",
+                     path("model.gguf"),
+                     "--data",
+                     path("chat.jsonl"),
+                     "--window",
+                     "64",
+                     "--minutes",
+                     "0.001",
+                     "--held-out",
+                     "0.2",
+                     "--threads",
+                     "1",
+                     "--candidates",
+                     "lora:1,lora:1:0.0001,tl5:2,tl6:4,vera:8",
+                     "--out",
+                     path(out),
+                     "--resume"};
+  };
+  const auto files = [&](const std::string& out) {
+    std::string all = read_file(path(out + "/result.txt"));
+    auto plan = nlohmann::json::parse(read_file(path(out + "/plan.json")));
+    for (auto& round : plan["rounds"])
+      for (auto& one : round) one.erase("seconds");
+    for (const char* candidate : {"lora-1", "tl5-2", "tl6-4", "vera-8", "lora-1-0.0001"})
+      if (const std::string adapter = path(out + "/adapters/" + candidate + "/adapter.safetensors");
+          std::filesystem::exists(adapter))
+        all += candidate + read_file(adapter);
+    return all + plan["rounds"].dump();
+  };
+  ASSERT_EQ(run(folder_, arguments("alone")).status, 0) << read_file(folder_.path() / "output.txt");
+  Outcome outcome = mpirun(ranks(2, arguments("2")));
+  ASSERT_EQ(outcome.status, 0) << outcome.output;
+  EXPECT_EQ(count_of(outcome.output, "5 candidates in 2 processes"), 1u) << outcome.output;
+  EXPECT_EQ(count_of(outcome.output, "== Round 1 of"), 1u) << outcome.output;
+  EXPECT_TRUE(files("2") == files("alone")) << outcome.output << read_file(path("alone/result.txt"));
+
+  // One that was stopped goes on in another number of processes, with the plan that it has.
+  auto plan = nlohmann::ordered_json::parse(read_file(path("2/plan.json")));
+  plan["rounds"].erase(plan["rounds"].size() - 1);
+  folder_.write("2/plan.json", plan.dump());
+  outcome = mpirun(ranks(3, arguments("2")));
+  ASSERT_EQ(outcome.status, 0) << outcome.output;
+  EXPECT_EQ(count_of(outcome.output, ", done before"), 2u) << outcome.output;
+  EXPECT_TRUE(files("2") == files("alone")) << outcome.output;
+
+  outcome = mpirun(ranks(arguments("apart"), arguments("elsewhere")));
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_EQ(count_of(outcome.output, "elsewhere is not the folder of the first process"), 1u)
+      << outcome.output;
+  Arguments other = arguments("other");
+  *std::find(other.begin(), other.end(), "0.001") = "0.002";
+  outcome = mpirun(ranks(arguments("other"), other));
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_NE(outcome.output.find("in \"minutes\": 0.002 instead of 0.001"), std::string::npos)
+      << outcome.output;
+}
+
+// Open MPI does not know what MPICH's mpirun tells: each process would be alone.
+TEST_F(MpiTest, AnMpirunOfAnotherMpiIsRefused) {
+  setenv("PMI_SIZE", "2", 1);
+  const Outcome outcome = run(folder_, command_line("out"));
+  unsetenv("PMI_SIZE");
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_NE(outcome.output.find("several processes (PMI_SIZE=2), but each would run alone"),
+            std::string::npos)
+      << outcome.output;
+  EXPECT_FALSE(std::filesystem::exists(path("out")));
 }
 
 }  // namespace

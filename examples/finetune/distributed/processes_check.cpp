@@ -105,6 +105,12 @@ void check_agreement(Communicator& processes) {
              std::string(static_cast<std::size_t>(last), 'x'),
          "gather_texts() is wrong", processes);
   expect(processes.on_this_machine() == processes.size(), "on_this_machine() is wrong", processes);
+  // Of the same cores, or of cores of its own.
+  const std::vector<std::string> masks = processes.gather_texts(finetune::core_mask());
+  const std::string& mask = masks[static_cast<std::size_t>(processes.rank())];
+  const auto cores = std::count(mask.begin(), mask.end(), '1');
+  const auto sharing = std::count(masks.begin(), masks.end(), mask);
+  expect(processes.cores() == std::max<std::ptrdiff_t>(1, cores / sharing), "cores() is wrong", processes);
 }
 
 }  // namespace

@@ -1,8 +1,6 @@
 #include "command_options.hpp"
 
-#include <algorithm>  // max
 #include <stdexcept>  // invalid_argument
-#include <thread>     // hardware_concurrency
 
 #include <finetune/settings.hpp>  // named_schemes, scheme_named
 
@@ -20,8 +18,8 @@ using examples::positive_number;
 using examples::utf8_text;
 using examples::whole_from;
 
-void add_model(CLI::App& app, ModelOptions& model, Products& products, int processes) {
-  model.threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / processes);
+void add_model(CLI::App& app, ModelOptions& model, Products& products, const Communicator& processes) {
+  model.threads = processes.cores();
   app.add_option("--model", model.path, "the base: a GGUF file or a Hugging Face folder")
       ->required()
       ->check(any_path())

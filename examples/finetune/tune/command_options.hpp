@@ -4,6 +4,7 @@
 #include <string>  // string
 
 #include <CLI/CLI.hpp>
+#include <finetune/distributed/communicator.hpp>  // Communicator
 
 #include "options.hpp"
 
@@ -19,8 +20,9 @@ struct Products {
   }
 };
 
-/// `processes`: those that share the machine's cores.
-void add_model(CLI::App& app, ModelOptions& model, Products& products, int processes = 1);
+/// `processes` share the machine's cores.
+void add_model(CLI::App& app, ModelOptions& model, Products& products,
+               const Communicator& processes = single_process());
 void add_reading(CLI::App& app, DataOptions& reading);
 void add_training_data(CLI::App& app, TrainingDataOptions& data);
 /// `one_scheme`: with what a comparison has by candidate.

@@ -43,7 +43,7 @@ int train_command(int argc, char** argv, Communicator& processes) {
   Products products;
   CLI::App app("Trains an adapter for a language model beside its frozen weights.", "finetune train");
   app.option_defaults()->always_capture_default();
-  add_model(app, o.model, products, processes.on_this_machine());
+  add_model(app, o.model, products, processes);
   add_training_data(app, o.data);
   add_tune(app, o.tune, true);
   CLI::Option* epochs = app.add_option("--epochs", o.epochs, "passes over the data")
@@ -152,13 +152,13 @@ int generate_command(int argc, char** argv) {
   });
 }
 
-int compare_command(int argc, char** argv) {
+int compare_command(int argc, char** argv, Communicator& processes) {
   CompareOptions o;
   Products products;
   CLI::App app("Finds out which scheme and rank fit a task: all begin, the better half goes on.",
                "finetune compare");
   app.option_defaults()->always_capture_default();
-  add_model(app, o.model, products);
+  add_model(app, o.model, products, processes);
   add_training_data(app, o.data);
   add_tune(app, o.tune, false);
   examples::add_list(app, "--candidates", o.candidates,
@@ -171,10 +171,14 @@ int compare_command(int argc, char** argv) {
       ->group("Files");
   app.add_flag("--resume", o.resume, "go on where an earlier run with the same options was stopped")
       ->group("Files");
-  return examples::run_command(app, argc, argv, std::cout, std::cerr, [&] {
+  app.footer("\nmpirun -n 4 finetune compare … divides the candidates among processes.");
+  const auto parse_and_run = [&](std::ostream& errors, const auto& work) {
+    return examples::run_command(app, argc, argv, std::cout, errors, work);
+  };
+  return run_if_all_parse(processes, std::cerr, parse_and_run, [&] {
     products.say(o.model);
-    check_readable(o.model, o.data);
-    return compare(o);
+    all_or_none(processes, [&] { check_readable(o.model, o.data); });
+    return compare(o, processes);
   });
 }
 
@@ -187,13 +191,13 @@ bool is_command(std::string_view name) {
 int run_command(int argc, char** argv, Communicator& processes) {
   const std::string_view name = argv[1];
   if (name == "train") return train_command(argc - 1, argv + 1, processes);
+  if (name == "compare") return compare_command(argc - 1, argv + 1, processes);
   if (processes.size() > 1) {
     if (processes.is_first())
       fmt::print(stderr, "finetune {} runs in one process; start it without mpirun\n", name);
     return examples::usage;
   }
-  const auto run = name == "eval" ? eval_command : name == "generate" ? generate_command : compare_command;
-  return run(argc - 1, argv + 1);
+  return name == "eval" ? eval_command(argc - 1, argv + 1) : generate_command(argc - 1, argv + 1);
 }
 
 }  // namespace finetune

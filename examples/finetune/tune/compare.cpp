@@ -1,12 +1,15 @@
 #include "compare.hpp"
 
-#include <algorithm>   // max_element, replace, sort
+#include <algorithm>   // max, max_element, replace, sort
 #include <cmath>       // isfinite
 #include <filesystem>  // exists, remove
+#include <memory>      // make_unique, unique_ptr
 #include <optional>    // optional
 
 #include <fmt/format.h>
-#include <finetune/data/folder_lock.hpp>  // FolderLock
+#include <finetune/data/files.hpp>             // read_file
+#include <finetune/data/folder_lock.hpp>       // FolderLock
+#include <finetune/distributed/agreement.hpp>  // all_or_none, check_same_run, first_only
 #include <nlohmann/json.hpp>
 
 #include "../../paths.hpp"
@@ -25,11 +28,14 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// One comparison: what all candidates share, and how far each has come.
+/// One comparison: what all candidates share, and how far each has come. In every round a process trains some
+/// of the candidates, by itself; then all learn what became of them, and choose alike. The first keeps the
+/// plan.
 class Comparer {
  public:
-  explicit Comparer(const CompareOptions& options)
-      : base_(options.model),
+  Comparer(const CompareOptions& options, Communicator& processes)
+      : processes_(processes),
+        base_(options.model),
         options_(with_window(options, base_)),
         model_(base_.config(), base_.pool(),
                options.tune.recompute ? llama::Keep::inputs : llama::Keep::every_layer),
@@ -64,13 +70,18 @@ class Comparer {
     return options_.out / "checkpoints" / (file_name(candidate) + ".safetensors");
   }
   Json key() const;
-  bool read_plan();
-  void plan_steps();
+  void check_same_everywhere();
+  void read_plan();
+  void share_plan();
+  void plan_steps(const StepCost& cost);
+  StepCost measured_cost();
   void write_plan() const;
   void train(Candidate& candidate, std::int64_t until);
   void measure(Candidate& candidate, const Adapter& adapter);
   void set_losses(Candidate& candidate, std::vector<double> losses) const;
-  void end_round(const std::vector<std::size_t>& left);
+  bool train_round(const std::vector<std::size_t>& left, std::int64_t until);
+  void say(const Candidate& candidate) const;
+  Json outcome_of(const std::vector<std::size_t>& left) const;
   void read_round(const Json& round);
 
   static CompareOptions with_window(CompareOptions options, const TuneBase& base) {
@@ -79,6 +90,7 @@ class Comparer {
   }
 
   const double begin_ = seconds_now();
+  Communicator& processes_;
   TuneBase base_;
   const CompareOptions options_;
   LanguageModel model_;
@@ -110,7 +122,7 @@ void Comparer::set_losses(Candidate& candidate, std::vector<double> losses) cons
 }
 
 // What a round came to is kept: a candidate that was trained further meanwhile has another loss now.
-void Comparer::end_round(const std::vector<std::size_t>& left) {
+Json Comparer::outcome_of(const std::vector<std::size_t>& left) const {
   Json round = Json::array();
   for (const std::size_t i : left) {
     const Candidate& c = candidates_[i];
@@ -120,8 +132,7 @@ void Comparer::end_round(const std::vector<std::size_t>& left) {
                      {"diverged", c.diverged},
                      {"losses", c.diverged ? std::vector<double>() : c.losses}});
   }
-  rounds_.push_back(std::move(round));
-  write_plan();
+  return round;
 }
 
 void Comparer::read_round(const Json& round) {
@@ -142,10 +153,19 @@ Json Comparer::key() const {
   return {{"candidates", candidates}, {"minutes", options_.minutes}};
 }
 
-/// Returns false if this is no comparison that goes on.
-bool Comparer::read_plan() {
+void Comparer::check_same_everywhere() {
+  if (processes_.size() == 1) return;
+  Json all = key_of(candidates_.front());
+  all["weights"] = fmt::format("{:016x}", base_.weights_hash());
+  all["candidates"] = options_.candidates;
+  all["minutes"] = options_.minutes;
+  check_same_run(processes_, all);
+}
+
+/// Leaves no steps if this is no comparison that goes on.
+void Comparer::read_plan() {
   const auto plan = options_.resume ? finetune::read_plan(options_.out, FolderOf::compare) : std::nullopt;
-  if (!plan) return false;
+  if (!plan) return;
   if (plan->contains("key") && (*plan)["key"] != key())
     throw std::runtime_error(
         fmt::format("{} belongs to a comparison with different options or data; use the same ones; {}",
@@ -157,7 +177,7 @@ bool Comparer::read_plan() {
     const bool rises = !steps_.empty() && steps_.front() > 0 && std::is_sorted(steps_.begin(), steps_.end());
     if (rises && steps_.size() == rounds_of(candidates_.size()).size() && rounds_.is_array() &&
         rounds_.size() <= steps_.size())
-      return true;
+      return;
   } catch (const Json::exception&) {
   }
   refuse_damaged_plan(options_.out, FolderOf::compare);
@@ -168,29 +188,57 @@ void Comparer::write_plan() const {
                        {{"key", key()}, {"steps", steps_}, {"rounds", rounds_}});
 }
 
-/// Rounds get equal shares of the time.
-void Comparer::plan_steps() {
-  // All count as what the one of the largest rank costs.
-  const auto slowest =
+/// All get the first's plan, and see whether they have its folder.
+void Comparer::share_plan() {
+  if (processes_.size() == 1) return;
+  std::string text;
+  first_only(processes_, [&] { text = read_file(plan_path(options_.out)); });
+  processes_.broadcast_text(text);
+  all_or_none(processes_, [&] {
+    if (!std::filesystem::exists(plan_path(options_.out)) || read_file(plan_path(options_.out)) != text)
+      throw std::runtime_error(
+          fmt::format("--out: {} is not the folder of the first process; a comparison in several processes "
+                      "needs one that all of them see",
+                      options_.out.string()));
+    const Json plan = Json::parse(text);
+    steps_ = plan.at("steps").get<std::vector<std::int64_t>>();
+    rounds_ = plan.at("rounds");
+  });
+}
+
+/// All candidates count as what the one of the largest rank costs, and all processes as the slowest.
+StepCost Comparer::measured_cost() {
+  const auto largest =
       std::max_element(candidates_.begin(), candidates_.end(),
                        [](const auto& a, const auto& b) { return a.tune.rank < b.tune.rank; });
-  const auto [step, evaluation] = measure_cost(model_, base_.model(), slowest->tune, batches_, examples_);
+  StepCost cost = measure_cost(model_, base_.model(), largest->tune, batches_, examples_);
+  for (const double step : processes_.gather(cost.step)) cost.step = std::max(cost.step, step);
+  for (const double one : processes_.gather(cost.evaluation))
+    cost.evaluation = std::max(cost.evaluation, one);
+  return cost;
+}
 
+/// Rounds get equal shares of the time.
+void Comparer::plan_steps(const StepCost& cost) {
+  const auto [step, evaluation] = cost;
+  const auto processes = static_cast<std::size_t>(processes_.size());
   const std::vector<std::size_t> rounds = rounds_of(candidates_.size());
   constexpr std::int64_t fewest = 2;  // steps of a round
   const double left = std::max(0.0, begin_ + 60 * options_.minutes - seconds_now() - 5 - evaluation);
   std::int64_t sum = 0;
   bool is_short = false;
   for (const std::size_t count : rounds) {
-    const double share = left / static_cast<double>(rounds.size()) / static_cast<double>(count) - evaluation;
+    const std::size_t of_a_process = (count + processes - 1) / processes;
+    const double share =
+        left / static_cast<double>(rounds.size()) / static_cast<double>(of_a_process) - evaluation;
     const auto fitting = static_cast<std::int64_t>(share / step);
     is_short = is_short || fitting < fewest;
     sum += std::max(fewest, fitting);
     steps_.push_back(sum);
   }
-  fmt::print("{} candidates, {} rounds of {:.1f} minutes; a step takes {:.2f} s, an evaluation {:.1f} s\n",
-             candidates_.size(), rounds.size(), left / 60 / static_cast<double>(rounds.size()), step,
-             evaluation);
+  fmt::print("{} candidates{}, {} rounds of {:.1f} minutes; a step takes {:.2f} s, an evaluation {:.1f} s\n",
+             candidates_.size(), processes > 1 ? fmt::format(" in {} processes", processes) : std::string(),
+             rounds.size(), left / 60 / static_cast<double>(rounds.size()), step, evaluation);
   if (is_short)
     fmt::print(
         "Warning: {:g} minutes are too few for {} steps of each candidate in each round; it will take "
@@ -225,20 +273,56 @@ void Comparer::check_memory() {
     const tiedlora::Layout layout = layout_of(candidate.tune, base_.config());
     const MemoryEstimate memory =
         estimate_memory(base_, options_.data, candidate.tune, layout, /*resume=*/true);
-    if (const auto available = available_memory(); available && memory.needed() > *available)
-      throw std::runtime_error(fmt::format("{} needs {}; leave it out, or take a smaller --batch-tokens",
-                                           candidate.name, memory.text()));
+    const int here = processes_.on_this_machine();
+    if (const auto available = available_memory(); available && here * memory.needed() > *available)
+      throw std::runtime_error(fmt::format(
+          "{} needs {}{}; leave it out, or take a smaller --batch-tokens", candidate.name, memory.text(),
+          here > 1 ? fmt::format(", and so may each of {} processes on this machine", here) : std::string()));
   }
 }
 
-int Comparer::run() {
-  if (!read_plan()) {
-    // A new comparison does not go on from what an older one left.
-    for (const Candidate& candidate : candidates_) std::filesystem::remove(checkpoint_of(candidate));
-    plan_steps();
+void Comparer::say(const Candidate& candidate) const {
+  fmt::print("{:<18} {}\n", candidate.name,
+             candidate.diverged ? "diverged" : fmt::format("{:.4f} nats a token", candidate.loss));
+  examples::flush(std::cout);
+}
+
+/// Returns false where it was interrupted.
+bool Comparer::train_round(const std::vector<std::size_t>& left, std::int64_t until) {
+  std::vector<std::size_t> mine;
+  for (auto i = static_cast<std::size_t>(processes_.rank()); i < left.size() && !Interrupt::requested();
+       i += static_cast<std::size_t>(processes_.size())) {
+    Candidate& candidate = candidates_[left[i]];
+    train(candidate, until);
+    if (!Interrupt::requested()) say(candidate);
+    mine.push_back(left[i]);
   }
+  if (processes_.any(Interrupt::requested())) return false;
+  const std::vector<std::string> outcomes = processes_.gather_texts(outcome_of(mine).dump());
+  for (int r = 0; r < processes_.size(); ++r)
+    if (r != processes_.rank()) read_round(Json::parse(outcomes[static_cast<std::size_t>(r)]));
+  for (std::size_t i = 0; i < left.size(); ++i)
+    if (i % static_cast<std::size_t>(processes_.size()) != static_cast<std::size_t>(processes_.rank()))
+      say(candidates_[left[i]]);
+  rounds_.push_back(outcome_of(left));
+  first_only(processes_, [&] { write_plan(); });
+  return true;
+}
+
+int Comparer::run() {
+  check_same_everywhere();
+  first_only(processes_, [&] { read_plan(); });
+  if (!processes_.any(!steps_.empty())) {
+    // A new comparison does not go on from what an older one left.
+    first_only(processes_, [&] {
+      for (const Candidate& candidate : candidates_) std::filesystem::remove(checkpoint_of(candidate));
+    });
+    const StepCost cost = measured_cost();
+    first_only(processes_, [&] { plan_steps(cost); });
+  }
+  share_plan();
   const std::vector<std::size_t> rounds = rounds_of(candidates_.size());
-  const double base_loss = mean_loss(model_, base_.model(), nullptr, examples_);
+  const double base_loss = mean_loss(model_, base_.model(), nullptr, examples_, processes_);
   fmt::print("Base: {:.4f} nats a token\n", base_loss);
   std::vector<std::size_t> left(candidates_.size());
   for (std::size_t i = 0; i < left.size(); ++i) left[i] = i;
@@ -247,50 +331,55 @@ int Comparer::run() {
     fmt::print("\n== Round {} of {}: {} candidates to {} steps{}\n", round + 1, rounds.size(), left.size(),
                steps_[round], round < done ? ", done before" : "");
     examples::flush(std::cout);
-    if (round < done) try {
-        read_round(rounds_[round]);
-      } catch (const std::exception&) {
-        refuse_damaged_plan(options_.out, FolderOf::compare);
-      }
+    if (round < done) {
+      all_or_none(processes_, [&] {
+        try {
+          read_round(rounds_[round]);
+        } catch (const std::exception&) {
+          refuse_damaged_plan(options_.out, FolderOf::compare);
+        }
+      });
+      for (const std::size_t i : left) say(candidates_[i]);
+    } else if (!train_round(left, steps_[round])) {
+      fmt::print("Interrupted: --resume goes on from here\n");
+      return Interrupt::exit_status;
+    }
     std::vector<Candidate> taking_part;
     for (const std::size_t i : left) {
-      Candidate& candidate = candidates_[i];
-      if (round >= done) train(candidate, steps_[round]);
-      if (Interrupt::requested()) {
-        fmt::print("Interrupted: --resume goes on from here\n");
-        return Interrupt::exit_status;
-      }
-      candidate.round = static_cast<int>(round) + 1;
-      fmt::print("{:<18} {}\n", candidate.name,
-                 candidate.diverged ? "diverged" : fmt::format("{:.4f} nats a token", candidate.loss));
-      examples::flush(std::cout);
-      taking_part.push_back(candidate);
+      candidates_[i].round = static_cast<int>(round) + 1;
+      taking_part.push_back(candidates_[i]);
     }
-    if (round >= done) end_round(left);
     if (round + 1 == rounds.size()) break;
     std::vector<std::size_t> next;
     for (const std::size_t i : survivors(taking_part, rounds[round + 1])) next.push_back(left[i]);
     std::sort(next.begin(), next.end());
     left = std::move(next);
   }
-  report(options_.out, candidates_, weights_, {.steps = steps_.back(), .base_loss = base_loss});
+  first_only(processes_, [&] {
+    report(options_.out, candidates_, weights_, {.steps = steps_.back(), .base_loss = base_loss});
+  });
   return 0;
 }
 
 }  // namespace
 
-int compare(const CompareOptions& options) {
+int compare(const CompareOptions& options, Communicator& processes) {
   const Interrupt interrupt;
-  if (options.candidates.size() < 2)
-    throw std::invalid_argument("--candidates: at least two are needed to compare");
-  for (const std::string& candidate : options.candidates) parse_candidate(candidate, options.tune);
-  examples::check_output_folder("--out", options.out);
-  std::optional<FolderLock> lock;
-  if (std::filesystem::exists(options.out)) lock.emplace(options.out);
-  check_folder(options.out, FolderOf::compare, options.resume);
-  Comparer comparer(options);
-  if (!lock) lock.emplace(options.out);  // nothing was written until here
-  return comparer.run();
+  std::optional<FolderLock> lock;  // of the first, for all
+  std::unique_ptr<Comparer> comparer;
+  all_or_none(processes, [&] {
+    if (options.candidates.size() < 2)
+      throw std::invalid_argument("--candidates: at least two are needed to compare");
+    for (const std::string& candidate : options.candidates) parse_candidate(candidate, options.tune);
+    if (processes.is_first()) {
+      examples::check_output_folder("--out", options.out);
+      if (std::filesystem::exists(options.out)) lock.emplace(options.out);
+      check_folder(options.out, FolderOf::compare, options.resume);
+    }
+    comparer = std::make_unique<Comparer>(options, processes);
+    if (processes.is_first() && !lock) lock.emplace(options.out);  // nothing was written until here
+  });
+  return comparer->run();
 }
 
 }  // namespace finetune

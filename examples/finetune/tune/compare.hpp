@@ -7,6 +7,8 @@
 #include <string>      // string
 #include <vector>      // vector
 
+#include <finetune/distributed/communicator.hpp>  // Communicator
+
 #include "options.hpp"
 
 namespace finetune {
@@ -62,7 +64,8 @@ PairedDifference paired_difference(const Candidate& a, const Candidate& b, std::
 /// Which to take, by numbers, in a sentence or a few; and what the evidence does not tell.
 std::string advice(std::span<const Candidate> candidates, std::span<const double> weights);
 
-/// Says on stdout what it does. Returns the exit status: 0, or 130 after Ctrl-C.
-int compare(const CompareOptions& options);
+/// Says on stdout what it does. Returns the exit status: 0, or 130 after Ctrl-C. Each process trains
+/// candidates of its own; options.out is a folder that all of them see.
+int compare(const CompareOptions& options, Communicator& processes);
 
 }  // namespace finetune

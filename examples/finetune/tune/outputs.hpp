@@ -22,6 +22,7 @@ struct TuneRecord {
   TrainingResult training = {};
   Index trained = 0, frozen = 0;  ///< numbers
   double loss_before = not_measured, loss_after = not_measured;
+  int processes = 1;
   bool has_picture = false;  ///< loss.png
   Index estimated_bytes = 0;
   std::int64_t peak_bytes = 0;

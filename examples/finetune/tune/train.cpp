@@ -96,7 +96,7 @@ std::int64_t count_steps(const TrainOptions& o, Preparation& run, double begin, 
 
 /// Writes the files and says what became of the run, which began at `begin`.
 void finish(const TrainOptions& options, Preparation& run, const Adapter& adapter,
-            const TrainingResult& result, double begin) {
+            const TrainingResult& result, double begin, int processes) {
   const bool measures = !run.data.validation.empty();
   const double before = result.log.front().select_loss, after = measures ? result.best_loss : not_measured;
   if (result.diverged) {
@@ -127,6 +127,7 @@ void finish(const TrainOptions& options, Preparation& run, const Adapter& adapte
                .frozen = run.layout.frozen_count(),
                .loss_before = before,
                .loss_after = after,
+               .processes = processes,
                .has_picture = problem.empty(),
                .estimated_bytes = run.memory.total(),
                .peak_bytes = peak_resident_bytes(),
@@ -181,7 +182,7 @@ int train(TrainOptions options, Communicator& processes) {
                      .start_anew = start_anew(options.out, FolderOf::train),
                      .resume = options.resume};
   const TrainingResult result = train_loop(tuner, plan, processes);
-  first_only(processes, [&] { finish(options, run, tuner.adapter(), result, begin); });
+  first_only(processes, [&] { finish(options, run, tuner.adapter(), result, begin, processes.size()); });
   if (result.interrupted) return Interrupt::exit_status;
   return result.diverged ? 1 : 0;
 }
