@@ -177,7 +177,7 @@ TEST(InitializeErrors, SchemesThatCannotLearn) {
 
   Scheme given = schemes::lora();
   given.A.init = init::given();
-  expect_refused(given, {"factor A", "given", "load it"});
+  expect_refused(given, {"factor A", "given", "load the adapter"});
 
   Scheme vera_u = schemes::vera();
   vera_u.u->init = init::torch_vera(1);

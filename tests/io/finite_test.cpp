@@ -30,7 +30,7 @@ TEST(FiniteFiles, PeftNamesTensorAndPlace) {
   expect_failure(
       try_load_peft<float>(folder / "peft"),
       {(folder / "peft").string(), "adapter_model.safetensors", "layers.0.self_attn.k_proj.lora_A.weight",
-       "has NaN at [2, 3]; 2 of its 24 numbers are not finite", "check_finite"});
+       "has NaN at [2, 3]; 2 of its 24 values are not finite", "check_finite"});
   expect_failure(try_load_peft<float>(folder / "peft", adapter.layout().modules()), {"NaN at [2, 3]"});
   EXPECT_TRUE(try_load_peft<float>(folder / "peft", {.check_finite = false}));
 }

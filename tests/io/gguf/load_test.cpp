@@ -76,7 +76,7 @@ TEST(GgufLoad, Refuses) {
                  {"tensor \"blk.0.attn_norm.weight\"", "would be lost"});
   expect_failure(load({.a_name = "token_embd.weight.lora_a"}), {"adapts the embedding"});
   expect_failure(load({.a_name = "blk.1.attn_q.weight.lora_a"}),
-                 {"lora_b but no lora_a of \"blk.0.attn_q\""});
+                 {"lora_b but no lora_a for \"blk.0.attn_q\""});
   expect_failure(load({.a_shape = {8, 3}}), {"{8, 3}", "{2, 12}", "do not fit each other"});
   expect_failure(load({.a_shape = {2, 2, 2}}), {"{2, 2, 2}", "{2, 12}", "do not fit each other"});
   expect_failure(load({.a_shape = {8, 2, 3}, .b_shape = {2, 12, 3}}),
