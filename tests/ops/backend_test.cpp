@@ -128,7 +128,8 @@ TEST(Backend, WithMemoryOfItsOwnNeedsHOrScratch) {
   ModuleRun<float, float, float> run({}, 5, 6);
   Calls calls;
   const OnADevice device{{calls}};
-  expect_error([&] { forward(device, run.factors(), run.x, run.y); }, {"options.scratch for h", "scratch_bytes"});
+  expect_error([&] { forward(device, run.factors(), run.x, run.y); },
+               {"options.scratch for h", "scratch_bytes"});
   std::vector<std::byte> scratch(scratch_bytes(run.factors(), 5));
   forward(device, run.factors(), run.x, run.y, {.scratch = scratch});
   EXPECT_EQ(calls, (Calls{"shrink", "expand"}));

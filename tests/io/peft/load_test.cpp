@@ -464,8 +464,8 @@ TEST(PeftLoad, RefusesVeraOfOtherShapes) {
     if (module.kind == "down") module.in_features = 7;
     wider.add(module);
   }
-  expect_failure(load(small_vera(), wider),
-                 {"module \"m.layers.0.down\" of 4x7 (out x in)", "\"base_model.vera_A\" of at least 3x7", "is 3x6"});
+  expect_failure(load(small_vera(), wider), {"module \"m.layers.0.down\" of 4x7 (out x in)",
+                                             "\"base_model.vera_A\" of at least 3x7", "is 3x6"});
   PeftWriter other = small_vera();
   other.remove("base_model.vera_B").add("base_model.vera_B", {3, 3});
   expect_failure(load(other), {"\"base_model.vera_B\" of at least 4x3", "is 3x3"});
