@@ -7,8 +7,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <iostream>
+#include <thread>
 #include <tiedlora/io/native.hpp>
 
 #include "support/io_files.hpp"
@@ -33,23 +35,31 @@ using namespace tiedlora;
   }
 }
 
-// Starts it, kills it after that time and returns the last step that it knew to be saved, or -1.
-std::int64_t save_until_killed(const std::filesystem::path& path, std::int64_t step,
-                               useconds_t microseconds) {
+// Starts it, waits until it has saved once, unless it is killed `at_once`, and kills it after a part of the
+// time that this took: a fixed time would be none on a slow machine. Returns the last step that it knew to be
+// saved, or -1.
+std::int64_t save_until_killed(const std::filesystem::path& path, std::int64_t step, bool at_once,
+                               double part) {
   int ends[2] = {};
   if (::pipe(ends) != 0) return -1;
+  const auto begin = std::chrono::steady_clock::now();
   const pid_t child = ::fork();
   if (child == 0) {
     ::close(ends[0]);
     save_for_ever(path, step, ends[1]);
   }
   ::close(ends[1]);
-  ::usleep(microseconds);
+  std::int64_t saved = 0;
+  if (!at_once) {
+    EXPECT_EQ(::read(ends[0], &saved, sizeof saved), ssize_t{sizeof saved}) << "the child could not save";
+    step = saved;
+    std::this_thread::sleep_for((std::chrono::steady_clock::now() - begin) * part);
+  }
   ::kill(child, SIGKILL);
   int status = 0;
   ::waitpid(child, &status, 0);
   EXPECT_TRUE(WIFSIGNALED(status)) << "the child could not save";
-  for (std::int64_t saved = 0; ::read(ends[0], &saved, sizeof saved) == sizeof saved;) step = saved;
+  while (::read(ends[0], &saved, sizeof saved) == sizeof saved) step = saved;
   ::close(ends[0]);
   return step;
 }
@@ -63,8 +73,8 @@ TEST(Killed, LeavesTheOldFileOrTheNewOne) {
   int within = 0;  // kills that found a file in the making
   for (int kill = 0; kill < 60; ++kill) {
     SCOPED_TRACE("kill " + std::to_string(kill));
-    const auto microseconds = static_cast<useconds_t>(dice.integer(1'000, 30'000));
-    const std::int64_t known = save_until_killed(folder / "x", step, microseconds);
+    const double part = static_cast<double>(dice.integer(0, 1000)) / 1000;
+    const std::int64_t known = save_until_killed(folder / "x", step, kill == 0, part);
     within += folder.entries() > (std::filesystem::exists(folder / "x") ? 1 : 0);
     ASSERT_LE(folder.entries(), 2);  // what earlier ones left is gone
     if (!std::filesystem::exists(folder / "x")) {
