@@ -110,14 +110,12 @@ class Mean:
 def alike(by_seed):
     """Of {candidate: {seed: share}}, all that paired seeds do not tell from the best (p >= 0.05, one test each): the best
     first."""
-    mean = {c: Estimate(values.values()).mean for c, values in by_seed.items()}
-    ordered = sorted(by_seed, key=lambda c: -mean[c])
+    ordered = sorted(by_seed, key=lambda c: -Estimate(by_seed[c].values()).mean)
     if not ordered:
         return []
     best = by_seed[ordered[0]]
-    return ordered[:1] + [
-        c for c in ordered[1:] if Estimate(best[seed] - by_seed[c][seed] for seed in best).p >= 0.05
-    ]
+    # The best against itself differs by nothing, which has p = 1.
+    return [c for c in ordered if Estimate(best[seed] - by_seed[c][seed] for seed in best).p >= 0.05]
 
 
 def within_budgets(by_seed, trained):

@@ -86,7 +86,7 @@ class Adapter:
     """The factors, and a hook for each module that adds s · v ∘ B(u ∘ A x). On q, k and v, which read the same x."""
 
     def __init__(self, torch, model, scheme, rank, scaling, seed):
-        ties, self.factors, self.handles = TIES[scheme], {}, []
+        ties, self.factors = TIES[scheme], {}
         self.enabled = True
         for layer, block in enumerate(model.model.layers):
             for kind in TARGETS["qkv"]:
@@ -106,7 +106,7 @@ class Adapter:
                             start = torch.zeros(shapes["B"]) if name == "B" else torch.ones(shapes[name])
                         of_name[key] = start.requires_grad_()
                     own[name] = of_name[key]
-                self.handles.append(module.register_forward_hook(self._hook(own, scaling)))
+                module.register_forward_hook(self._hook(own, scaling))
 
     def _hook(self, own, scaling):
         def hook(module, inputs, output):
@@ -176,7 +176,7 @@ def mean_loss(torch, model, examples):
 
 
 def repeat(row, plan, data, model_path, threads):
-    """Trains as the row says, and prints both results side by side; returns the differences of the losses."""
+    """Trains as the row says, and prints both results side by side."""
     import torch
     import transformers
 
@@ -234,7 +234,6 @@ def repeat(row, plan, data, model_path, threads):
     print(f"{'':26}{'finetune':>10}{'PyTorch':>10}{'difference':>12}")
     for name, value in measured.items():
         print(f"{name:26}{float(theirs[name]):10.4f}{value:10.4f}{value - float(theirs[name]):+12.4f}")
-    return {name: value - float(theirs[name]) for name, value in measured.items()}
 
 
 def command(options, plan, rows, model):

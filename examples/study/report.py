@@ -280,6 +280,7 @@ def limits(plan, about):
 
 
 def make_sections(plan, rows, about):
+    """(Progress, {(task, targets): TaskResults})."""
     fixed = {task: {name: made[name] for name in ("data", "model")} for task, made in about.items()}
     progress = Progress(plan, fixed, rows)
     sections = {
