@@ -322,7 +322,7 @@ def make_page(plan, rows, about):
     return "\n\n".join(part.strip() for part in parts if part) + "\n", drawn
 
 
-BEGIN, END = "<!-- Written by script/study report. -->", "<!-- End. -->"
+BEGIN, END = "<!-- decisions -->", "<!-- end of decisions -->"  # marked as the tables of docs/scale.md are
 
 
 def with_decisions(text, made):
