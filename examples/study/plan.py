@@ -57,6 +57,7 @@ class Plan:
         self.table = tomllib.loads(text)
         self.training = self.table["training"]
         self.trials, self.search_seed = self.table["search"]["trials"], self.table["search"]["seed"]
+        self.handed_on = self.table["search"].get("handed_on", self.trials)
         self.seeds = self.table["final"]["seeds"]
         self.tasks = self.table["tasks"]
         self.schemes = self.table["schemes"]
@@ -65,6 +66,8 @@ class Plan:
             raise ValueError(f"[training] lacks {', '.join(missing)}")
         if len(set(self.seeds)) != len(self.seeds) or self.search_seed in self.seeds:
             raise ValueError("[final] seeds must differ from each other and from that of the search")
+        if not 1 <= self.handed_on <= self.trials:
+            raise ValueError(f"[search] handed_on must be from 1 to trials, {self.trials}, not {self.handed_on}")
         if len(self.seeds) < 2:
             raise ValueError("[final] seeds: an interval needs two at least")
         self.groups = list(self._groups())
@@ -136,26 +139,26 @@ class Progress:
         self.plan, self.fixed, self.results = plan, fixed, results
 
     def start(self, task, candidate):
-        """Where a candidate's search begins on a task: at what the task before it found; on the first task, and where
-        all runs before diverged, at the plan's start. None while the search before is not over."""
+        """Where a candidate's search begins on a task: at what the first trials on the task before it found; on the
+        first task, and where all these diverged, at the plan's start. None while they are not done."""
         before = self.plan.tasks_before(task, candidate)
         if not before:
             return self.plan.start(candidate)
         if before[-1] not in self.fixed:
             return None
-        wanted, tried, losses = self.searched(before[-1], candidate)
+        wanted, tried, losses = self.searched(before[-1], candidate, self.plan.handed_on)
         if wanted or not tried:
             return None
         return search.best_of(tried, losses) or self.plan.start(candidate)
 
-    def searched(self, task, candidate):
-        """(runs to do next, points tried, {point: loss}) of a candidate's search. No points tried, and no runs to
+    def searched(self, task, candidate, trials=None):
+        """Of all its trials, or the first few: (runs to do next, points tried, {point: loss}) of a candidate's search. No points tried, and no runs to
         run: it waits for that of another task."""
         losses = _Losses(self, task, candidate)
         start = self.start(task, candidate)
         if start is None:
             return [], [], losses
-        wanted, tried = search.search(start, self.plan.trials, losses)
+        wanted, tried = search.search(start, trials or self.plan.trials, losses)
         return [losses.cell(point) for point in wanted], tried, losses
 
     def final_cells(self, task, candidate):

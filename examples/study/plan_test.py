@@ -119,6 +119,22 @@ class PlanTest(unittest.TestCase):
                 finish(self.progress, cell, loss="inf")
         self.assertEqual(self.progress.searched("docstring", candidate)[0][0].point, self.plan.start(candidate))
 
+    def test_more_trials_move_no_start_of_another_task(self):
+        candidate = Candidate("lora", 8, "qkv")
+        plan = Plan(TEXT.replace("trials = 3", "trials = 6\nhanded_on = 3"))
+        progress = Progress(plan, FIXED, {})
+        order = []
+        while wanted := progress.searched("code", candidate)[0]:
+            for cell in wanted:
+                order.append(cell.point)
+                finish(progress, cell, loss=9 - len(order))  # the last trial is the best
+            start = progress.start("docstring", candidate)
+            self.assertEqual(start, order[2] if len(order) >= 3 else None)
+        self.assertEqual(progress.final_cells("code", candidate)[0].point, order[5])
+        for wrong in ("0", "7"):
+            with self.assertRaisesRegex(ValueError, "handed_on must be from 1 to trials, 6"):
+                Plan(TEXT.replace("trials = 3", f"trials = 6\nhanded_on = {wrong}"))
+
     def test_no_seeds_where_every_trial_diverged(self):
         candidate = Candidate("lora", 8, "qkv")
         while wanted := self.progress.searched("code", candidate)[0]:

@@ -4,15 +4,16 @@ import json
 import pathlib
 import shutil
 
+import excerpts
 import pictures
 import results
-from analysis import BUDGETS, REFERENCE, Mean, TaskResults, within_budgets
+from analysis import REFERENCE, Mean, TaskResults
 from inference import Estimate
+from markdown_text import TITLES, per_cent, rate_texts, table
 from plan import Plan, Progress
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RESULTS = pathlib.Path(__file__).resolve().parent / "results"
-TITLES = {"code": "Code", "docstring": "Docstrings", "translation": "Translation"}
 ABOUT = {
     "code": "the next token of Eigen's headers",
     "docstring": "a Python function, and the first line of its docstring; loss on the answer",
@@ -42,36 +43,12 @@ once, at the step with the best select loss.
 """
 
 
-def table(head, rows):
-    """Markdown; columns after the first are numbers."""
-    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
-    return "\n".join(lines + ["| " + " | ".join(map(str, row)) + " |" for row in rows])
-
-
-def per_cent(share):
-    return f"{100 * share.mean:.1f} ({100 * share.low:.1f} to {100 * share.high:.1f})"
-
-
 def p_text(p):
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def targets_text(targets):
     return {"qkv": "q, k and v", "all": "all seven matrices"}[targets]
-
-
-def rate_cells(entry):
-    """Rates of A, B and of u, v; a dash where nothing is trained."""
-    scheme, rates = entry.candidate.scheme, entry.rates
-
-    def shown(rate, *axes):
-        return f"{rate:.2g}" + ("" if all(entry.interior.get(axis, True) for axis in axes) else "*")
-
-    if scheme == "vera":
-        return ["–", "–", shown(rates["rate"], "rate")]
-    a = "–" if scheme == "lora_fa" else shown(rates["rate"], "rate")
-    b = shown(rates.get("b_rate", rates["rate"]), "rate", "b_over_a")
-    return [a, b, shown(rates["uv_rate"], "uv_rate") if "uv_rate" in rates else "–"]
 
 
 def task_table(of_task):
@@ -93,7 +70,7 @@ def task_table(of_task):
     for entry in of_task.entries:
         loss = Estimate(entry.losses.values())
         row = [entry.candidate.label(), f"{entry.trained:,}", f"{100 * entry.trained / of_task.reference.trained:.1f}"]
-        row += [*rate_cells(entry), f"{loss.mean:.4f} ± {loss.half:.4f}"]
+        row += [*rate_texts(entry), f"{loss.mean:.4f} ± {loss.half:.4f}"]
         row.append(per_cent(Estimate(of_task.shares[entry.candidate].values())))
         if entry.candidate in against:
             one = against[entry.candidate]
@@ -140,34 +117,6 @@ def bar_text(mean):
     text += f"Of {len(pairs)} that are no larger than LoRA of rank 4, {len(worse)} lose to the LoRA of equal or larger "
     text += f"size, {len(better)} beat it, and {len(pairs) - len(worse) - len(better)} are not told apart (p < 0.05)."
     return text
-
-
-def decision_table(columns):
-    """`columns`: [(title, {candidate: {seed: share}}, {candidate: trainable parameters})]. The rows are budgets."""
-    found = [within_budgets(by_seed, trained) for _, by_seed, trained in columns]
-    rows = []
-    for part in BUDGETS:
-        row = [f"1/{part}" if part > 1 else "1"]
-        for (_, by_seed, _), best in zip(columns, found):
-            names = [f"{c.label()}: {100 * Estimate(by_seed[c].values()).mean:.0f}" for c in best[part]]
-            row.append(f"**{names[0]}**" + "".join(f", {name}" for name in names[1:]) if names else "none")
-        rows.append(row)
-    return table(["budget", *(title for title, _, _ in columns)], rows)
-
-
-def decisions(plan, sections):
-    """What docs/choosing.md takes from the results: for the first targets of the plan, the best by budget and by task."""
-    targets = targets_of(plan)[0]
-    of_tasks = [sections[task, targets] for task in plan.tasks if sections[task, targets].entries]
-    if not of_tasks:
-        return "No task is done yet."
-    columns = [
-        (TITLES[one.task], one.shares, {entry.candidate: entry.trained for entry in one.entries}) for one in of_tasks
-    ]
-    if len(of_tasks) == len(plan.tasks) and len(of_tasks) > 1:
-        mean = Mean(of_tasks)
-        columns.append(("the mean of the tasks", mean.by_seed, mean.trained))
-    return decision_table(columns)
 
 
 def name_list(names):
@@ -289,9 +238,9 @@ def make_sections(plan, rows, about):
     return progress, sections
 
 
-def make_page(plan, rows, about):
+def make_page(progress, sections, about):
     """(the page, {name of a picture: (title, entries)})."""
-    progress, sections = make_sections(plan, rows, about)
+    plan = progress.plan
     parts, drawn = [HEAD, state_section(progress, sections.values())], {}
     if any(of_task.entries for of_task in sections.values()):
         parts.append(HOW.format(trials=plan.trials, seeds=len(plan.seeds)).strip())
@@ -322,16 +271,6 @@ def make_page(plan, rows, about):
     return "\n\n".join(part.strip() for part in parts if part) + "\n", drawn
 
 
-BEGIN, END = "<!-- decisions -->", "<!-- end of decisions -->"  # marked as the tables of docs/scale.md are
-
-
-def with_decisions(text, made):
-    """The page with its table between the two marks made again."""
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ValueError(f"docs/choosing.md must have one line {BEGIN} and one {END}; the table goes between")
-    return text[: text.index(BEGIN)] + f"{BEGIN}\n\n{made}\n\n" + text[text.index(END) :]
-
-
 def command(options):
     if options.work and not options.check:
         RESULTS.mkdir(exist_ok=True)
@@ -344,16 +283,20 @@ def command(options):
     about = json.loads(manifest.read_text()) if manifest.exists() else {}
     about = {task: about[task] for task in plan.tasks if task in about}
     rows = results.read(RESULTS / "results.csv")
-    page, drawn = make_page(plan, rows, about)
-    path, advice = ROOT / "docs" / "results.md", ROOT / "docs" / "choosing.md"
-    pages = {path: page, advice: with_decisions(advice.read_text(), decisions(plan, make_sections(plan, rows, about)[1]))}
+    progress, sections = make_sections(plan, rows, about)
+    page, drawn = make_page(progress, sections, about)
+    path = ROOT / "docs" / "results.md"
+    pages = {path: page, **excerpts.with_tables(ROOT, plan, sections)}
+    quotes = excerpts.missing_quotes(ROOT, excerpts.QUOTES.read_text(), excerpts.of_first_targets(plan, sections))
+    for where, sentence in quotes:
+        print(f"{where} must say: {sentence}")
     if options.check:
         old = [one for one in pages if not one.exists() or one.read_text() != pages[one]]
         for one in old:
             print(f"{one.relative_to(ROOT)} is out of date: run script/study report")
-        if not old:
-            print("docs/results.md and the table in docs/choosing.md are what the results give")
-        return 1 if old else 0
+        if not old and not quotes:
+            print("docs/results.md, and what other pages take from it, are what the results give")
+        return 1 if old or quotes else 0
     folder = ROOT / "docs" / "results"
     shutil.rmtree(folder, ignore_errors=True)
     for name, (title, entries) in drawn.items():
@@ -362,4 +305,4 @@ def command(options):
     for one, text in pages.items():
         results.write_whole(one, text)
     print(f"{path}: {len(drawn)} pictures")
-    return 0
+    return 1 if quotes else 0

@@ -1,5 +1,6 @@
 """The page of a study made up here: its figures against values worked out by hand, and its silence without any."""
 
+import pathlib
 import re
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ import tempfile
 import unittest
 import unittest.mock
 
+import excerpts
 import pictures
 import report
 from analysis import Mean, TaskResults
@@ -46,14 +48,22 @@ def made_up(text=TEXT, losses=LOSSES, tasks=("code", "docstring")):
             progress.results[cell.key] = row
 
 
+def page_of(plan, rows, about=ABOUT):
+    return report.make_page(*report.make_sections(plan, rows, about), about)
+
+
+def results_of(plan, progress):
+    return excerpts.of_first_targets(plan, report.make_sections(plan, progress.results, ABOUT)[1])
+
+
 class Report(unittest.TestCase):
     def test_kinds_of_rounding_are_counted(self):
         plan, progress = made_up()
-        page, _ = report.make_page(plan, progress.results, ABOUT)
+        page, _ = page_of(plan, progress.results)
         self.assertNotIn("round differently", page)
         runs = sum(row["task"] == "code" for row in progress.results.values())
         next(row for row in progress.results.values() if row["task"] == "code")["arithmetic"] = "b"
-        page, _ = report.make_page(plan, progress.results, ABOUT)
+        page, _ = page_of(plan, progress.results)
         self.assertIn(f"round differently: Code 1 + {runs - 1}.", page)
 
     def test_shares_and_pairs_by_hand(self):
@@ -96,7 +106,7 @@ class Report(unittest.TestCase):
 
     def test_every_figure_of_the_page(self):
         plan, progress = made_up()
-        page, drawn = report.make_page(plan, progress.results, ABOUT)
+        page, drawn = page_of(plan, progress.results)
         self.assertEqual(set(drawn), {"mean-qkv.svg", "code-qkv.svg", "docstring-qkv.svg"})
         rows = {
             match[1]: match[0]
@@ -140,7 +150,7 @@ class Report(unittest.TestCase):
     def test_the_decisions_by_budget_and_by_task(self):
         # On code the tl6, of 400, has 90 % with both seeds, LoRA r = 1, of 1000, 80 and 83.3 %, VeRA, of 900, 40 and 49.8 %.
         plan, progress = made_up()
-        table = report.decisions(plan, report.make_sections(plan, progress.results, ABOUT)[1])
+        table = excerpts.decisions(plan, results_of(plan, progress))
         self.assertEqual(
             table.splitlines(),
             [
@@ -156,18 +166,54 @@ class Report(unittest.TestCase):
                 "| 1 | **lora r=8: 100**, lora r=1: 82, vera r=16: 45 | **lora r=8: 100** | **lora r=8: 100** |",
             ],
         )
-        self.assertEqual(report.decisions(Plan(TEXT), report.make_sections(Plan(TEXT), {}, {})[1]), "No task is done yet.")
 
-    def test_the_table_of_decisions_is_all_that_changes_in_its_page(self):
-        text = f"# A\n\n{report.BEGIN}\nold\n{report.END}\n\nB\n"
-        self.assertEqual(report.with_decisions(text, "new"), f"# A\n\n{report.BEGIN}\n\nnew\n\n{report.END}\n\nB\n")
-        for wrong in ("# A", text + report.END, text.replace(report.BEGIN, "")):
-            with self.assertRaisesRegex(ValueError, "must have one line"):
-                report.with_decisions(wrong, "new")
+    def test_shares_and_rates_by_task(self):
+        # Only what two tasks have: not LoRA r = 1 and VeRA, which the plan has on code alone.
+        plan, progress = made_up()
+        of_tasks = results_of(plan, progress)
+        self.assertEqual(
+            excerpts.shares(plan, of_tasks).splitlines()[2:],
+            [
+                "| tl6 r=4 | 5.0 % | 90.0 (90.0 to 90.0) | 90.0 (90.0 to 90.0) |",
+                "| lora r=8 | 100.0 % | 100.0 (100.0 to 100.0) | 100.0 (100.0 to 100.0) |",
+            ],
+        )
+        found = excerpts.rates(plan, of_tasks).splitlines()
+        self.assertEqual(found[0], "|  | code | docstrings |")
+        self.assertTrue(found[2].startswith("| tl6 r=4 | A 0.001; B 0.001*; u, v 0.1* |"), found[2])
+
+    def test_tables_are_all_that_changes_in_their_pages(self):
+        begin, end = "<!-- shares -->", "<!-- end of shares -->"
+        text = f"# A\n\n{begin}\nold\n{end}\n\nB\n"
+        self.assertEqual(excerpts.put(text, "shares", "new", "a.md"), f"# A\n\n{begin}\n\nnew\n\n{end}\n\nB\n")
+        for wrong in ("# A", text + end, text.replace(begin, "")):
+            with self.assertRaisesRegex(ValueError, "a.md must have one line"):
+                excerpts.put(wrong, "shares", "new", "a.md")
+
+    def test_a_sentence_that_quotes_another_figure_is_named(self):
+        plan, progress = made_up()
+        of_tasks = results_of(plan, progress)
+        quotes = """
+            [[quotes]]
+            page = "a.md"
+            text = "LoRA r = 1 keeps {code lora r=1} %; TL6 is {code tl6 r=4 loss} from it"
+            """
+        with tempfile.TemporaryDirectory() as folder:
+            page = pathlib.Path(folder, "a.md")
+            page.write_text("So LoRA r = 1\nkeeps 82 %; TL6\nis -0.045 from it.")
+            self.assertEqual(excerpts.missing_quotes(page.parent, quotes, of_tasks), [])
+            page.write_text("So LoRA r = 1 keeps 83 %; TL6 is -0.045 from it.")
+            self.assertEqual(
+                excerpts.missing_quotes(page.parent, quotes, of_tasks),
+                [("a.md", "LoRA r = 1 keeps 82 %; TL6 is -0.045 from it")],
+            )
+        for wrong in ("{code lora r=3}", "{nothing lora r=1}", "{code lora r=1 loss}"):
+            with self.assertRaisesRegex(ValueError, "quotes.toml: no "):
+                excerpts.quoted(wrong, of_tasks)
 
     def test_says_so_without_results(self):
         plan = Plan(TEXT)
-        page, drawn = report.make_page(plan, {}, {})
+        page, drawn = page_of(plan, {}, {})
         self.assertEqual(drawn, {})
         self.assertIn("**0 of 30 planned runs are done**", page)
         self.assertIn("no figures yet and supports no advice", page)
@@ -175,7 +221,7 @@ class Report(unittest.TestCase):
 
     def test_a_task_without_its_reference_has_no_figures(self):
         plan, progress = made_up(tasks=("code",))
-        page, drawn = report.make_page(plan, progress.results, ABOUT)
+        page, drawn = page_of(plan, progress.results)
         self.assertEqual(set(drawn), {"code-qkv.svg"})
         self.assertNotIn("## Docstring", page)
         self.assertNotIn("The mean of the tasks", page)
@@ -189,14 +235,14 @@ class Report(unittest.TestCase):
             if r["stage"] == "final" and r["task"] == "code" and r["trained"] == "400"
         )
         del progress.results[gone]
-        page, _ = report.make_page(plan, progress.results, ABOUT)
+        page, _ = page_of(plan, progress.results)
         self.assertNotIn("| tl6 r=4 |", page.split("## Code")[1].split("\n## ")[0])
         self.assertIn("Planned, but not finished: Code, q, k and v: tl6 r=4.", page)
 
     @unittest.skipUnless(shutil.which("gnuplot"), "gnuplot draws the pictures")
     def test_pictures_are_drawn(self):
         plan, progress = made_up()
-        _, drawn = report.make_page(plan, progress.results, ABOUT)
+        _, drawn = page_of(plan, progress.results)
         with tempfile.TemporaryDirectory() as folder:
             script = pictures.script(f"{folder}/a.svg", *drawn["code-qkv.svg"])
             done = subprocess.run(["gnuplot"], input=script, text=True, capture_output=True, check=False)

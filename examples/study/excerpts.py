@@ -1,0 +1,128 @@
+"""What other pages take from the results: tables between two comments, and sentences that quote a figure."""
+
+import pathlib
+import re
+import tomllib
+
+from analysis import BUDGETS, Mean, within_budgets
+from inference import Estimate
+from markdown_text import TITLES, per_cent, rate_texts, table
+
+QUOTES = pathlib.Path(__file__).resolve().parent / "quotes.toml"
+
+
+def of_first_targets(plan, sections):
+    """TaskResults of all tasks that have figures, for the first targets of the plan."""
+    targets = plan.groups[0][1][0].targets
+    return [sections[task, targets] for task in plan.tasks if sections[task, targets].entries]
+
+
+def decisions(plan, of_tasks):
+    """The best by budget and by task. The rows are budgets."""
+    columns = [
+        (TITLES[one.task], one.shares, {entry.candidate: entry.trained for entry in one.entries}) for one in of_tasks
+    ]
+    if len(of_tasks) == len(plan.tasks) and len(of_tasks) > 1:
+        mean = Mean(of_tasks)
+        columns.append(("the mean of the tasks", mean.by_seed, mean.trained))
+    found = [within_budgets(by_seed, trained) for _, by_seed, trained in columns]
+    rows = []
+    for part in BUDGETS:
+        row = [f"1/{part}" if part > 1 else "1"]
+        for (_, by_seed, _), best in zip(columns, found):
+            names = [f"{c.label()}: {100 * Estimate(by_seed[c].values()).mean:.0f}" for c in best[part]]
+            row.append(f"**{names[0]}**" + "".join(f", {name}" for name in names[1:]) if names else "none")
+        rows.append(row)
+    return table(["budget", *(title for title, _, _ in columns)], rows)
+
+
+def on_several_tasks(of_tasks):
+    """[(candidate, [its Entry, or None, of each task])] of those with figures on two tasks or more, by size."""
+    by_candidate = {}
+    for i, one in enumerate(of_tasks):
+        for entry in one.entries:
+            by_candidate.setdefault(entry.candidate, [None] * len(of_tasks))[i] = entry
+    several = [(c, entries) for c, entries in by_candidate.items() if sum(map(bool, entries)) > 1]
+    return sorted(several, key=lambda one: next(entry.trained for entry in one[1] if entry))
+
+
+def shares(_, of_tasks):
+    """Share of the reference's gain, by scheme and by task."""
+    rows = []
+    for candidate, entries in on_several_tasks(of_tasks):
+        trained = next(entry.trained for entry in entries if entry)
+        row = [candidate.label(), f"{100 * trained / of_tasks[0].reference.trained:.1f} %"]
+        for one, entry in zip(of_tasks, entries):
+            row.append(per_cent(Estimate(one.shares[candidate].values())) if entry else "not run yet")
+        rows.append(row)
+    return table(["", "parameters of LoRA r = 8", *(TITLES[one.task].lower() for one in of_tasks)], rows)
+
+
+def rates(_, of_tasks):
+    """The rates that the search found, by scheme and by task."""
+    rows = []
+    for candidate, entries in on_several_tasks(of_tasks):
+        row = [candidate.label()]
+        for entry in entries:
+            if not entry:
+                row.append("not run yet")
+                continue
+            a, b, uv = rate_texts(entry)
+            named = [f"{name} {rate}" for name, rate in (("A", a), ("B", b), ("u, v", uv)) if rate != "–"]
+            row.append(f"A, B {a}" if a == b and uv == "–" else "; ".join(named))
+        rows.append(row)
+    return table(["", *(TITLES[one.task].lower() for one in of_tasks)], rows)
+
+
+TABLES = {"docs/choosing.md": {"decisions": decisions, "rates": rates}, "docs/quality.md": {"shares": shares}}
+
+
+def put(text, name, content, page):
+    """The page's text with what stands between two comments of that name made again."""
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise ValueError(f"{page} must have one line {begin} and one {end}; a table of the results goes between")
+    return text[: text.index(begin)] + f"{begin}\n\n{content}\n\n" + text[text.index(end) :]
+
+
+def with_tables(root, plan, sections):
+    """{path: text} of the pages with their tables made again."""
+    of_tasks = of_first_targets(plan, sections)
+    pages = {}
+    for page, tables in TABLES.items():
+        text = (root / page).read_text()
+        for name, make in tables.items():
+            text = put(text, name, make(plan, of_tasks) if of_tasks else "No task is done yet.", page)
+        pages[root / page] = text
+    return pages
+
+
+def quoted(sentence, of_tasks):
+    """The sentence with its figures: {TASK SCHEME r=RANK} stands for the share of the reference's gain in whole per cent,
+    {TASK SCHEME r=RANK loss} for the test loss less that of the smallest LoRA which is no smaller."""
+
+    def figure(found):
+        task, label, kind = found.groups()
+        one = next((one for one in of_tasks if one.task == task), None)
+        entry = next((e for e in one.entries if e.candidate.label() == label), None) if one else None
+        if entry is None:
+            raise ValueError(f"{QUOTES.name}: no results of {label} on {task}")
+        if not kind:
+            return f"{100 * Estimate(one.shares[entry.candidate].values()).mean:.0f}"
+        found = next((c for c in one.comparisons if c.entry is entry), None)
+        if found is None:
+            raise ValueError(f"{QUOTES.name}: no LoRA to compare {label} with on {task}")
+        return f"{found.difference.mean:.3f}"
+
+    return re.sub(r"\{(\w+) (\w+ r=\d+)( loss)?\}", figure, sentence)
+
+
+def missing_quotes(root, text, of_tasks):
+    """What `text`, that of quotes.toml, wants on a page and the page does not say: [(page, sentence)]. Line breaks do not
+    count."""
+    missing = []
+    for one in tomllib.loads(text).get("quotes", []):
+        sentence = quoted(one["text"], of_tasks)
+        if " ".join(sentence.split()) not in " ".join((root / one["page"]).read_text().split()):
+            missing.append((one["page"], sentence))
+    return missing

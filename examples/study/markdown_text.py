@@ -1,0 +1,27 @@
+"""Markdown that several pages of the results share."""
+
+TITLES = {"code": "Code", "docstring": "Docstrings", "translation": "Translation"}
+
+
+def table(head, rows):
+    """Columns after the first hold figures."""
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    return "\n".join(lines + ["| " + " | ".join(map(str, row)) + " |" for row in rows])
+
+
+def per_cent(share):
+    return f"{100 * share.mean:.1f} ({100 * share.low:.1f} to {100 * share.high:.1f})"
+
+
+def rate_texts(entry):
+    """Rates of A, B and of u, v; a dash where nothing is trained, a star where the search ended at an edge."""
+    scheme, rates = entry.candidate.scheme, entry.rates
+
+    def shown(rate, *axes):
+        return f"{rate:.2g}" + ("" if all(entry.interior.get(axis, True) for axis in axes) else "*")
+
+    if scheme == "vera":
+        return ["–", "–", shown(rates["rate"], "rate")]
+    a = "–" if scheme == "lora_fa" else shown(rates["rate"], "rate")
+    b = shown(rates.get("b_rate", rates["rate"]), "rate", "b_over_a")
+    return [a, b, shown(rates["uv_rate"], "uv_rate") if "uv_rate" in rates else "–"]
