@@ -62,10 +62,16 @@ inline tiedlora::Module make_module(const Config& c, Index layer, Slot slot) {
           .out_features = out[static_cast<std::size_t>(slot)]};
 }
 
-/// The modules of the given kinds ("q_proj", "down_proj", …) in all layers, layer by layer, in the model's
-/// order whatever the order of `kinds`. Throws tiedlora::Error for a kind that the config does not have.
-inline tiedlora::ModuleList modules(const Config& config, std::span<const std::string> kinds) {
+/// The modules of the given kinds ("q_proj", "down_proj", …) in the given layers (empty: in all), in the
+/// model's order whatever that of `kinds` and `layers`. Throws tiedlora::Error for a kind or a layer that the
+/// config does not have.
+inline tiedlora::ModuleList modules(const Config& config, std::span<const std::string> kinds,
+                                    std::span<const Index> layers = {}) {
   validate(config);
+  for (const Index layer : layers)
+    if (layer < 0 || layer >= config.layers)
+      throw tiedlora::Error("llama: there is no layer " + std::to_string(layer) + "; the model's are 0 to " +
+                            std::to_string(config.layers - 1));
   std::array<bool, slot_count> wanted = {};
   for (const std::string& kind : kinds) {
     const auto info =
@@ -80,9 +86,11 @@ inline tiedlora::ModuleList modules(const Config& config, std::span<const std::s
     wanted[static_cast<std::size_t>(info->slot)] = true;
   }
   tiedlora::ModuleList list;
-  for (Index layer = 0; layer < config.layers; ++layer)
+  for (Index layer = 0; layer < config.layers; ++layer) {
+    if (!layers.empty() && std::find(layers.begin(), layers.end(), layer) == layers.end()) continue;
     for (const SlotInfo& info : slots)
       if (wanted[static_cast<std::size_t>(info.slot)]) list.add(make_module(config, layer, info.slot));
+  }
   return list;
 }
 

@@ -152,6 +152,19 @@ TEST(Modules, AreNamedAsInHuggingFace) {
             (tiedlora::Module{"model.layers.1.mlp.down_proj", 1, "down_proj", "mlp_output", 40, 24}));
 }
 
+TEST(Modules, AreThoseOfSomeLayers) {
+  const Config config{.width = 24, .layers = 3, .heads = 6, .kv_heads = 2, .feed_forward = 40};
+  const std::vector<std::string> kinds = {"q_proj", "o_proj"};
+  const std::vector<Index> layers = {2, 0}, beyond = {1, 3}, before = {-1};
+  const tiedlora::ModuleList list = modules(config, kinds, layers);
+  ASSERT_EQ(list.size(), 4);
+  EXPECT_EQ(list[1].name, "model.layers.0.self_attn.o_proj");
+  EXPECT_EQ(list[2].name, "model.layers.2.self_attn.q_proj");
+  EXPECT_EQ(message_of([&] { modules(config, kinds, beyond); }),
+            "llama: there is no layer 3; the model's are 0 to 2");
+  EXPECT_NE(message_of([&] { modules(config, kinds, before); }).find("no layer -1"), std::string::npos);
+}
+
 TEST(Modules, KnowFusedAndSeparate) {
   Config config{.width = 24, .layers = 1, .heads = 6, .kv_heads = 2, .feed_forward = 40};
   const std::vector<std::string> fused = {"qkv_proj"}, apart = {"q_proj"}, wrong = {"query"};

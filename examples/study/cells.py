@@ -60,6 +60,8 @@ def train_command(machine, settings, folder):
                  "weight_decay", "clip", "scaling"):  # fmt: skip
         if name in settings:
             command += ["--" + name.replace("_", "-"), number(settings[name])]
+    if "layers" in settings:
+        command += ["--layers", *map(str, settings["layers"])]
     return command + ["--targets", *TARGETS[settings["targets"]], "--out", str(folder), "--resume"]
 
 

@@ -123,6 +123,7 @@ class Plan:
             **{name: self.training[name] for name in TRAINING},
             "window": self.tasks[task]["window"],
             "scheme": candidate.scheme,
+            **self.schemes[candidate.scheme].get("train", {}),
             "rank": candidate.rank,
             "targets": candidate.targets,
             **self.rates(candidate, point),

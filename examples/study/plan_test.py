@@ -147,7 +147,12 @@ class PlanTest(unittest.TestCase):
         key = lambda plan=self.plan, task="code", seed=1, point=point, candidate=candidate, **fixed: plan.cell(
             "final", task, candidate, seed, point, {**FIXED["code"], **fixed}
         ).key
-        others = [key(task="docstring"), key(seed=2), key(point=(-23, -8, 0)), key(candidate=Candidate("tl6", 8, "qkv")),
+        one_layer = 'train = { scheme = "tl6", layers = [1] }\nstart = { rate = 1e-3'
+        one_layer = Plan(TEXT.replace("start = { rate = 1e-3", one_layer))
+        self.assertEqual(
+            dict(one_layer.cell("final", "code", candidate, 1, point, FIXED["code"]).settings)["layers"], [1]
+        )
+        others = [key(plan=one_layer), key(task="docstring"), key(seed=2), key(point=(-23, -8, 0)), key(candidate=Candidate("tl6", 8, "qkv")),
                   key(candidate=Candidate("tl6", 4, "all")), key(data="e"), key(model="n")]  # fmt: skip
         for old, new in (
             ("steps = 10", "steps = 11"),

@@ -116,6 +116,9 @@ class Run(RunTest):
             "--validation b --scheme lora --rank 8 --rate 0.01 --b-rate 0.03162 --seed 3 --steps 10 "
             "--targets q_proj k_proj v_proj --out out --resume",
         )
+        self.assertIn(
+            " --layers 0 15 --targets ", " ".join(cells.train_command(machine, {**settings, "layers": [0, 15]}, "out"))
+        )
         self.assertTrue(" ".join(cells.eval_command(machine, settings, "x")).endswith("--adapter x --data c"))
 
 

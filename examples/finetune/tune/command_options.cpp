@@ -110,6 +110,8 @@ void add_tune(CLI::App& app, TuneOptions& tune, bool one_scheme) {
       ->group("Adapter");
   examples::add_list(app, "--targets", tune.targets, "adapted modules", CLI::IsMember(all_targets()))
       ->group("Adapter");
+  examples::add_list(app, "--layers", tune.layers, "adapted layers, from 0 [all]", whole_from(0, 1'000'000))
+      ->group("Adapter");
   app.add_option("--schedule", tune.schedule, "cosine, down to a tenth, or constant")
       ->check(CLI::IsMember({"cosine", "constant"}))
       ->group("Training");

@@ -37,6 +37,7 @@ struct TuneOptions {
   Index rank = 32;
   double scaling = 1;
   std::vector<std::string> targets = all_targets();
+  std::vector<Index> layers = {};  ///< empty: all
   /// Else those of the scheme; B's is that of A.
   std::optional<double> rate = std::nullopt, b_rate = std::nullopt, uv_rate = std::nullopt;
   std::string schedule = "cosine";  ///< or "constant"

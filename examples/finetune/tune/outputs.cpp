@@ -67,6 +67,7 @@ OrderedJson record_json(const TuneBase& base, const TuneRecord& record) {
             {"rank", o.tune.rank},
             {"scaling", o.tune.scaling},
             {"targets", o.tune.targets},
+            {"layers", o.tune.layers},
             {"trained_numbers", record.trained},
             {"frozen_numbers", record.frozen}}},
           {"training",

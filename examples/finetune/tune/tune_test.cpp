@@ -75,6 +75,18 @@ TEST_F(TuneTest, BLearnsAtARateOfItsOwn) {
   EXPECT_NEAR(moved.B(0).cwiseAbs().maxCoeff() / once, 4, 1e-4);
 }
 
+TEST_F(TuneTest, AdaptsTheLayersThatAreNamed) {
+  ASSERT_EQ(train("last", {"--steps", "2", "--layers", "1", "--targets", "v_proj,down_proj"}).status, 0);
+  const auto adapter = tiedlora::load_adapter<float>(path("last/adapter.safetensors"));
+  const tiedlora::ModuleList& list = adapter.layout().modules();
+  ASSERT_EQ(list.size(), 2);
+  EXPECT_EQ(list[0].name, "model.layers.1.self_attn.v_proj");
+  EXPECT_EQ(list[1].name, "model.layers.1.mlp.down_proj");
+  EXPECT_GT(adapter.B(0).cwiseAbs().maxCoeff(), 0);
+  expect_error(train("out", {"--layers", "0,99"}), 1, "there is no layer 99; the model's are 0 to ");
+  expect_error(train("out", {"--layers", "-1"}), 2, "--layers: \"-1\" is not a whole number");
+}
+
 // What a study compares in pairs: schemes that share a factor's tying begin with the same draw of it.
 TEST_F(TuneTest, SchemesBeginWithTheSameDraw) {
   const auto start = [](const char* scheme) {

@@ -34,8 +34,8 @@ Rates rates_of(const TuneOptions& options) {
 }
 
 tiedlora::Layout layout_of(const TuneOptions& options, const llama::Config& config) {
-  return tiedlora::Layout(llama::modules(config, options.targets), scheme_named(options.scheme), options.rank,
-                          {.scaling = options.scaling});
+  return tiedlora::Layout(llama::modules(config, options.targets, options.layers),
+                          scheme_named(options.scheme), options.rank, {.scaling = options.scaling});
 }
 
 TrainingPlan plan_of(const TuneOptions& options, std::string title, std::int64_t steps) {
