@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <limits>
 #include <sstream>
 #include <tiedlora/adapter/optimizer.hpp>
@@ -152,7 +153,7 @@ TEST(AdamW, DoesNotDecayUAndVByDefault) {
 }
 
 TEST(AdamW, TakesTheSchemesRatesUnlessGivenOthers) {
-  const LearningRates recommended = recommended_rates(schemes::tied_lora());
+  const LearningRates recommended = recommended_rates(schemes::tied_lora(), tied_layout().rank());
   const AdamW<float> by_default(tied_layout());
   EXPECT_EQ(by_default.rates().learning_rate, recommended.learning_rate);
   EXPECT_EQ(by_default.rates().factors.u, recommended.factors.u);
@@ -163,8 +164,12 @@ TEST(AdamW, TakesTheSchemesRatesUnlessGivenOthers) {
   // Where u and v train beside tied A and B they are all that tells the layers apart.
   EXPECT_GT(recommended.factors.u, 1);
   EXPECT_GT(recommended.factors.v, 1);
-  EXPECT_EQ(recommended_rates(schemes::lora()).factors.A, 1);
-  EXPECT_EQ(recommended_rates(schemes::vera()).factors.u, 1);
+  EXPECT_EQ(recommended_rates(schemes::vera(), 4).factors.u, 1);
+  // LoRA's falls as its rank rises, and is the default of a layout of that rank.
+  const double at_1 = recommended_rates(schemes::lora(), 1).learning_rate;
+  const AdamW<float> of_rank_8(Layout(tied_layout().modules(), schemes::lora(), 8));
+  EXPECT_NEAR(of_rank_8.rates().learning_rate, at_1 * std::pow(8, -0.4), 1e-15 * at_1);
+  EXPECT_EQ(of_rank_8.rates().factors.A, 1);
 }
 
 TEST(AdamW, GradientScaleIsThatOfTheGradients) {

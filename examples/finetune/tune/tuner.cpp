@@ -2,6 +2,8 @@
 
 #include <utility>  // move
 
+#include <tiedlora/adapter/optimizer.hpp>  // recommended_rates
+
 #include <llama/modules.hpp>
 
 namespace finetune {
@@ -16,7 +18,8 @@ llama::Batch view(const TokenBatch& batch) {
 
 Rates rates_of(const TuneOptions& options) {
   const tiedlora::Scheme scheme = scheme_named(options.scheme);
-  Rates rates = rates_of(default_rates(), options.scheme, options.rank);
+  const tiedlora::LearningRates recommended = tiedlora::recommended_rates(scheme, options.rank);
+  Rates rates = {.rate = recommended.learning_rate, .uv_multiple = recommended.factors.u};
   rates.rate = options.rate.value_or(rates.rate);
   if (options.uv_rate) {
     if (!has_uv_rate(scheme))

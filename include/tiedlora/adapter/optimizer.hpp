@@ -2,7 +2,7 @@
 // their own: docs/mathematics.md, E35 to E37.
 #pragma once
 
-#include <algorithm>    // min
+#include <algorithm>    // min, max
 #include <cmath>        // sqrt, pow, isfinite
 #include <cstddef>      // size_t
 #include <cstdint>      // int64_t
@@ -79,19 +79,20 @@ struct GradientStatistics {
 /// GradientStatistics::finite first: skip a step whose gradients are not finite instead of clipping it.
 inline double clip_factor(double norm, double max_norm) { return std::min(1.0, max_norm / (norm + 1e-6)); }
 
-/// Rates for a scheme by what it trains. In a tied adapter u and v, which start at one and are all that tells
-/// the layers apart, need a far higher rate than the A and B that all layers push at once; with one rate for
-/// all, tying stays well below LoRA. The values are the optima of the example's sweep at rank 16
-/// (examples/finetune/results/sweep.csv): a start for your own sweep, since other models, texts and ranks
-/// have other optima (LoRA's rises as its rank falls). What is theory here and what is conjecture:
-/// docs/mathematics.md, E32, E36 and E37.
-inline LearningRates recommended_rates(const Scheme& scheme) {
+/// Rates for a scheme by what it trains, and by rank; for a scaling of 1. In a tied adapter u and v, which
+/// start at one and are all that tells the layers apart, need a far higher rate than the A and B that all
+/// layers push at once; with one rate for all, tying stays well below LoRA. The values are fitted to searches
+/// on a language model of width 576, on three tasks (docs/results.md), whose optima differ among tasks by a
+/// factor of 3. A start for your own search: on a model of width 64 LoRA's optima are 1.8 times as high. What
+/// is theory here and what is conjecture: docs/mathematics.md, E32, E36 and E37.
+inline LearningRates recommended_rates(const Scheme& scheme, Index rank) {
   const bool trains_matrices = scheme.A.trained || scheme.B.trained;
   const bool trains_vectors = (scheme.u && scheme.u->trained) || (scheme.v && scheme.v->trained);
-  const bool ties = scheme.A.tying.layers != each_layer || scheme.B.tying.layers != each_layer;
-  if (!trains_matrices) return {.learning_rate = 5.6e-2};  // VeRA
-  if (trains_vectors) return {.learning_rate = 3.2e-3, .factors = {.A = 1, .B = 1, .u = 32, .v = 32}};  // TL6
-  return {.learning_rate = ties ? 1e-2 : 5.6e-3};  // TL5 and LoRA
+  const bool ties_both = scheme.A.tying.layers != each_layer && scheme.B.tying.layers != each_layer;
+  if (!trains_matrices) return {.learning_rate = 3e-2};  // VeRA
+  if (trains_vectors) return {.learning_rate = 2e-3, .factors = {.A = 1, .B = 1, .u = 100, .v = 100}};  // TL6
+  if (ties_both) return {.learning_rate = 1e-2};                                                        // TL5
+  return {.learning_rate = 1e-2 * std::pow(static_cast<double>(std::max(rank, Index{1})), -0.4)};  // LoRA
 }
 
 /// Norm and finiteness in one pass; sums in double, in which squares of floats cannot overflow.
@@ -350,11 +351,14 @@ class AdamW {
 
  private:
   struct Unchecked {};
+  static LearningRates recommended(const Layout& layout) {
+    return recommended_rates(layout.scheme(), layout.rank());
+  }
   AdamW(Unchecked, Layout layout, const AdamWOptions& options)
       : layout_(std::move(layout)),
         options_(options),
-        rates_{options.learning_rate.value_or(recommended_rates(layout_.scheme()).learning_rate),
-               options.rates.value_or(recommended_rates(layout_.scheme()).factors)},
+        rates_{options.learning_rate.value_or(recommended(layout_).learning_rate),
+               options.rates.value_or(recommended(layout_).factors)},
         first_moment_(layout_.trainable_count(), PageQuarter::fourth),
         second_moment_(layout_.trainable_count(), PageQuarter::first) {}
 
