@@ -14,7 +14,7 @@
  * Calls do not keep the handles that they are given, except tl_set_add, which shares the adapter's
  * parameters: either handle may be freed first.
  *
- * NUMBERS. Sizes, counts and strides are in elements, not bytes. A shape is out x in, as the weight of a
+ * SIZES. Sizes, counts and strides are in elements, not bytes. A shape is out x in, as the weight of a
  * linear layer has it. x, y and h are tokens: `count` of them, token t at data + t * stride, its `width`
  * features side by side: a dense row-major [tokens, features] array has stride = width.
  *

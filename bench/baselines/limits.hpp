@@ -24,7 +24,7 @@ inline Vector load(const float* p) {
 }
 inline void store(float* p, const Vector& v) { std::memcpy(p, &v, sizeof v); }
 
-/// Numbers that the compiler does not know, so that no loop below can be computed in advance.
+/// Values that the compiler does not know, so that no loop below can be computed in advance.
 inline volatile float unknown_zero = 0.0f, unknown_half = 0.5f, sink = 0.0f;
 
 /// Floating-point operations of one multiply_add_loop(n): twelve chains, enough to cover the latency of any

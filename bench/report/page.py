@@ -285,7 +285,7 @@ everything is in the L2. On one token two threads share a few microseconds of wo
     def memory(self):
         found = {v.key: v for v in targets.memory_verdicts(self.results, "gcc")}
         calls, kept = found["allocations"], found["kept"]
-        title = "No allocation in a hot call, r × T numbers kept for backward"
+        title = "No allocation in a hot call, r × T values kept for backward"
         if calls.is_missed or kept.is_missed:
             title = "Allocations in a hot call, and what backward keeps"
         return f"""<a id="memory"></a>
@@ -355,6 +355,6 @@ missed where one misses it. [All targets](benchmarks/targets.md), [known gaps an
 | [serving.md](benchmarks/serving.md) | tied against untied, mixed batches, resident tenants |
 | [targets.md](benchmarks/targets.md) | every target beside what was measured, and figures without one |
 
-The numbers are the CSV files of [benchmarks/](benchmarks); [about.json](benchmarks/about.json) has the machine and the
-versions. `script/bench --full` measures all of it anew; `python3 bench/report/report.py --from docs/benchmarks` makes these
-pages and pictures again from the committed numbers."""
+The results are the CSV files of [benchmarks/](benchmarks); [about.json](benchmarks/about.json) has the machine and the
+versions. `script/bench --full` repeats all measurements; `python3 bench/report/report.py --from docs/benchmarks` makes these
+pages and pictures from the committed results."""

@@ -49,7 +49,7 @@ ratios have the widest quartiles that those of both programs allow. What is lost
 ## Every configuration
 
 Share of the roofline · times as fast as the better of careful Eigen and OpenBLAS. A row without a scheme is TL6. The same
-numbers with quartiles and times: [grid.csv](grid.csv), [cold.csv](cold.csv).
+results with quartiles and times: [grid.csv](grid.csv), [cold.csv](cold.csv).
 
 {grids}
 
@@ -94,7 +94,7 @@ of the stage that works with it ([distant.csv](distant.csv)).
 
 ## 16-bit types
 
-Times as fast as float: all numbers narrow, or the activations alone beside float parameters ([types.csv](types.csv)).
+Times as fast as float: all operands narrow, or the activations alone beside float parameters ([types.csv](types.csv)).
 
 {types}
 

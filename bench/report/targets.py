@@ -90,7 +90,7 @@ def memory_verdicts(results, build):
     if rows:
         more = [r for r in rows if r["kept_bytes"] > r["r_T_floats"]]
         seen = f"{len(rows) - len(more)} of {len(rows)} shapes keep exactly that"
-        found.append(Verdict("kept", "kept for backward beside x", "r × T numbers", seen, "missed" if more else "met"))
+        found.append(Verdict("kept", "kept for backward beside x", "r × T values", seen, "missed" if more else "met"))
     rows = results.rows("allocations", build)
     if rows:
         calls = [(k, v) for r in rows for k, v in r.columns.items() if not k.startswith("control")]

@@ -282,7 +282,7 @@ inline tiedlora::AtomicFile write_merged(const BaseFile& base, const Adapter<flo
                                                      : add_to_rows<Eigen::bfloat16>(bytes, left, right);
       if (!fits)
         refuse(fmt::format(
-            "after merging, {} has numbers that are too large for {}; merge into a base of BF16 or F32",
+            "after merging, {} has values that are too large for {}; merge into a base of BF16 or F32",
             in_quotes(tensor.name), tensor.dtype_name));
       value_of(out.try_append(std::span<const std::byte>(bytes)));
       progress.add(bytes.size());

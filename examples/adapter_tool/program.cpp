@@ -20,7 +20,7 @@ namespace {
 
 struct ConvertOptions {
   std::string to = {};        ///< peft, native or gguf
-  std::string type = "f32";   ///< of the numbers written
+  std::string type = "f32";   ///< of the values written
   std::string form = "lora";  ///< of PEFT folders
   std::string base_name = {};
 };
@@ -168,7 +168,7 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
       ->required()
       ->check(CLI::IsMember({"peft", "native", "gguf"}))
       ->type_name("FORMAT");
-  convert_command->add_option("--type", conversion.type, "what numbers are written as: f32, f16 or bf16")
+  convert_command->add_option("--type", conversion.type, "type of the values written: f32, f16 or bf16")
       ->check(CLI::IsMember({"f32", "f16", "bf16"}))
       ->capture_default_str()
       ->type_name("TYPE");

@@ -242,8 +242,7 @@ TEST_F(EngineTest, AdaptersInBothOrdersOfRows) {
         const auto& name = native.layout().modules()[m].name;
         const Index other = gguf.layout().modules().find(name);
         const auto difference = (native.B(m) * native.A(m) - gguf.B(other) * gguf.A(other)).eval();
-        EXPECT_LT(difference.cwiseAbs().maxCoeff(), 1e-6f)
-            << name;  // of numbers below 1, products of 4 terms
+        EXPECT_LT(difference.cwiseAbs().maxCoeff(), 1e-6f) << name;  // products of 4 terms, of values below 1
       }
     }
   }

@@ -205,8 +205,8 @@ TEST(EngineModels, NothingIsForgotten) {
   expect_change(llama3.model(), without);
 }
 
-/// A model of random numbers of one type, of which K-quants take 256 to a block. Rows of q and k stand as in
-/// a GGUF file of a Llama.
+/// A model of random weights of one type; K-quants have blocks of 256. Rows of q and k stand as in a GGUF
+/// file of a Llama.
 class OfType {
  public:
   explicit OfType(NumberType type) : type_(type), dice_(7) {
@@ -240,7 +240,7 @@ class OfType {
   const Model& model() const { return model_; }
 
  private:
-  /// Random bytes, but for the scales, which give numbers of about 0.1.
+  /// Random bytes, except that the scales give weights of about 0.1.
   Weight matrix(Index out, Index in, Index neighbours = 0) {
     std::vector<std::byte>& bytes =
         memory_.emplace_back(static_cast<std::size_t>(out * llama::bytes_of(type_, in)));

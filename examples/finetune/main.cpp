@@ -96,7 +96,7 @@ int run_demo(int argc, char** argv, finetune::Communicator& processes) {
       ->group("Model");
 
   app.add_option("--minutes", settings.minutes,
-                 "time for everything; gives the numbers of steps that are not set")
+                 "time for everything; sets the numbers of steps that are not given")
       ->check(examples::some_minutes())
       ->group("Training");
   app.add_option("--base-steps", settings.base_steps, "steps of pre-training [from --minutes]")

@@ -165,7 +165,7 @@ int run_program(Settings settings, Communicator& processes) {
   stage("Text");
   TextData data;
   all_or_none(processes, [&] { data = read_text(settings); });
-  // Whatever decides how many steps, batches and numbers there are: processes that differ would wait for
+  // Whatever decides how many steps, batches and parameters there are: processes that differ would wait for
   // ever.
   check_same_run(processes, {{"kernels", std::string(tiedlora::kernel_isa())},
                              {"model",

@@ -15,7 +15,7 @@ namespace llama {
 
 inline constexpr Index attention_block = 64;  // queries
 
-/// Numbers of scratch that one call needs: forward one block of scores, backward two.
+/// Elements of scratch that one call needs: forward one block of scores, backward two.
 inline Index attention_scratch(Index keys) { return 2 * keys * attention_block; }
 
 /// `visible` keys rounded up, so that no exponential is computed apart from its vector; beyond the visible

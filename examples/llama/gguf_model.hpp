@@ -92,7 +92,7 @@ class GgufModel {
                       fmt::join(found->shape, ", "), fmt::join(shape, ", "));
     if (found->type == tiedlora::gguf::Type::F32 &&
         reinterpret_cast<std::uintptr_t>(found->bytes.data()) % alignof(float) != 0)
-      metadata().fail("has a tensor \"{}\" that is not aligned to its numbers", name_in_file);
+      metadata().fail("has a tensor \"{}\" that is not aligned to its elements", name_in_file);
     used_.insert(found->name);
     return *found;
   }

@@ -20,7 +20,7 @@ namespace {
 
 using tiedlora::gguf::Type;
 
-/// A model of one layer, width 16, 4 heads, 2 of keys and values, 24 hidden features, 10 tokens; all numbers
+/// A model of one layer, width 16, 4 heads, 2 of keys and values, 24 hidden features, 10 tokens; all weights
 /// are `number`. What a test needs otherwise it changes before `write`.
 struct Sketch {
   using Value = std::variant<std::string, std::vector<std::string>, std::uint32_t, float>;

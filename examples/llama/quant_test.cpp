@@ -1,4 +1,4 @@
-// Weights in GGUF's types: the package gguf's numbers, the formats' description, and what is refused.
+// Weights in GGUF's types: the package gguf's values, the formats' description, and what is refused.
 #include <gtest/gtest.h>
 
 #include <algorithm>  // min

@@ -138,7 +138,7 @@ class Weights {
 
   void set_zero() { std::fill(values_.begin(), values_.end(), T(0)); }
 
-  /// Normal with initial_deviation, row by row; norms 1. The numbers are the same on every compiler.
+  /// Normal with initial_deviation, row by row; norms 1. The values are the same on every compiler.
   void initialize(std::uint64_t seed) {
     Random random(seed);
     for (const WeightEntry& entry : entries_) {

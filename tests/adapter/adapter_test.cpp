@@ -1,4 +1,4 @@
-// Where an adapter's numbers lie, who owns them, and what copies, moves, casts and sharing do to them.
+// Where an adapter's parameters lie, who owns them, and what copies, moves, casts and sharing do to them.
 #include <gtest/gtest.h>
 
 #include <cstdint>

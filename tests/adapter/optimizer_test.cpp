@@ -19,7 +19,7 @@ namespace {
 using namespace tiedlora;
 
 // ---------------------------------------------------------------------------------------------------------------------
-// PyTorch's numbers: tests/golden/adamw_golden.py says what each case is.
+// PyTorch's results: tests/golden/adamw_golden.py says what each case is.
 
 std::vector<double> numbers_of(const std::string& text) {
   std::istringstream words(text);
@@ -243,7 +243,7 @@ TEST(StepPlan, RunElsewhereIsTheStep) {
     const StepOptions how = {.rate_factor = 0.5, .gradient_scale = 0.25};
     optimizer.step(parameters, gradients, how);
 
-    // Parameters and moments by plain numbers, as a device has them.
+    // Parameters and moments as plain arrays, as a device has them.
     Index next = 0;
     for (const auto& segment : elsewhere.step_plan(how)) {
       EXPECT_EQ(segment.offset, next);

@@ -39,7 +39,7 @@ TEST(Dispatch, EverySetComputesWhatTheReferenceDoes) {
   expect_parity<bfloat16, float>();
 }
 
-// Every pair of types leads to kernels of that pair: activations of another type would be read as numbers of
+// Every pair of types leads to kernels of that pair: activations of another type would be read as values of
 // other sizes or formats. Sums of three products of small integers are exact in all of them.
 template <class P, class X>
 void expect_exact() {

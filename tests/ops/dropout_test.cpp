@@ -128,7 +128,7 @@ void expect_one_mask() {
   backward(f, masked_x, h, dy, gradients_masked.factors(0), dx_plain);
   const Matrix<X> dx_masked = mask.cwiseProduct(dx_plain);
 
-  // Sums of at most `in` products of numbers up to 1 / 0.65 in one order or another.
+  // Sums of at most `in` products of values up to 1 / 0.65 in one order or another.
   const double tolerance = rounding_bound<Acc>(in + 32, 1.6 * static_cast<double>(in));
   const auto expect_close = [tolerance](const char* what, const auto& a, const auto& b) {
     for (Index i = 0; i < static_cast<Index>(a.size()); ++i)

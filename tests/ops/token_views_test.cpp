@@ -1,5 +1,4 @@
-// Every kind of token view as input and output: the numbers of dense operands, exactly there and nowhere
-// else.
+// Every kind of token view as input and output: the values of dense operands, exactly there and nowhere else.
 #include <gtest/gtest.h>
 
 #include <tiedlora/adapter.hpp>

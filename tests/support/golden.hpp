@@ -1,4 +1,4 @@
-// Reads the golden files of tests/golden: numbers that PyTorch, PEFT and transformers computed.
+// Reads the golden files of tests/golden: values that PyTorch, PEFT and transformers computed.
 #pragma once
 
 #include <cstddef>

@@ -82,7 +82,7 @@ class Guarded {
 enum class View { dense, strided, rows, pointers };
 inline constexpr View all_views[] = {View::dense, View::strided, View::rows, View::pointers};
 
-/// Rows of numbers (tokens of x, rows of A, columns of B) in guarded memory, with poison in the gaps.
+/// Rows of values (tokens of x, rows of A, columns of B) in guarded memory, with poison in the gaps.
 template <class T>
 class GuardedRows {
  public:

@@ -1,4 +1,4 @@
-// Operands with poison around them: every view shows the numbers that were set, and a stray write anywhere
+// Operands with poison around them: every view shows the values that were set, and a stray write anywhere
 // else shows.
 #include <gtest/gtest.h>
 

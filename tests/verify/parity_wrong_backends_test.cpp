@@ -83,7 +83,7 @@ struct TransposedB : Plain {
     std::vector<float> B(static_cast<std::size_t>(f.rank * f.out_features));
     for (Index j = 0; j < f.out_features; ++j)
       for (Index k = 0; k < f.rank; ++k) {
-        const Index n = j * f.rank + k;  // of the numbers in the order of memory
+        const Index n = j * f.rank + k;  // of the values in the order of memory
         B[static_cast<std::size_t>(k * f.out_features + j)] =
             f.B[n / f.out_features * f.b_stride + n % f.out_features];
       }
@@ -443,7 +443,7 @@ const Slip slips[] = {
        };
      },
      {"shrink_backward", "dx", wrong, "the last rank is left out"}},
-    // Where numbers lie. Some of these write far from where they should.
+    // Where values lie. Some of these write far from where they should.
     {"StrideOfDbIsBs",
      [](Erased& b) {
        b.expand_backward = [](const F& f, const In& h, const In& dy, G g, const Out& dh, const O& o) {

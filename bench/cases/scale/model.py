@@ -38,7 +38,7 @@ NODES = [1, 2, 4, 8, 16, 32, 64]
 
 
 def trained(program, model):
-    """Numbers by scheme, as count_parameters says."""
+    """Trainable parameters by scheme, as count_parameters reports them."""
     command = [program, "--model", model, "--targets", TARGETS, "--ranks", str(RANK), "--schemes", ",".join(SCHEMES)]
     text = subprocess.run([*command, "--csv"], check=True, capture_output=True, text=True).stdout
     return {row["scheme"]: int(row["trained"]) for row in csv.DictReader(io.StringIO(text))}

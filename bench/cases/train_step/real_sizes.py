@@ -3,7 +3,7 @@
     .venv/bin/python bench/cases/train_step/real_sizes.py [--quick] [--only RACE,…] [--out build/bench/results]
 
 A race is some programs whose processes alternate, each on the same weights and tokens; memory is the peak of a process
-that does nothing else. Each race's numbers stay in OUT/train_step_real.json, so that a machine that is quiet for
+that does nothing else. Each race's results stay in OUT/train_step_real.json, so that a machine that is quiet for
 minutes at a time can do one after the other; the tables, OUT/train_step_real.csv and train_step_memory.csv, are of all that
 are there. bench/report makes a page of them.
 """

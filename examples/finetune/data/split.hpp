@@ -145,7 +145,7 @@ inline void remove_overlap(Corpus& corpus, const Corpus& other) {
                              other.name + "; the two must be different text");
 }
 
-/// Train: what the optimiser sees; select: learning rates and early stopping; test: the numbers that are
+/// Train: what the optimiser sees; select: learning rates and early stopping; test: the results that are
 /// reported.
 enum class Part : std::size_t { train, select, test };
 inline constexpr std::array<const char*, 3> part_names = {"train", "select", "test"};

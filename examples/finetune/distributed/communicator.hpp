@@ -32,7 +32,7 @@ inline Share share_of(Index count, int ith, int nth, Index unit = 1) {
   return {border(ith), border(ith + 1)};
 }
 
-/// Numbers for another process, or room for its.
+/// Values for another process, or room for those it sends.
 template <class T>
 struct Message {
   int rank = 0;

@@ -45,10 +45,9 @@ class Trainee {
   StepResult learn(Model& model, std::span<const Tokens> batches, double rate_factor, TreeSum& sum);
 
   virtual const Weights& weights() const = 0;
-  virtual const Adapter* adapter() const = 0;  ///< null in full fine-tuning
-  virtual std::span<float> values() = 0;       ///< what is trained
-  virtual tiedlora::Index frozen_count()
-      const = 0;  ///< numbers of its own that are not trained: VeRA's A and B
+  virtual const Adapter* adapter() const = 0;        ///< null in full fine-tuning
+  virtual std::span<float> values() = 0;             ///< what is trained
+  virtual tiedlora::Index frozen_count() const = 0;  ///< frozen parameters of its own: VeRA's A and B
   /// Writes all that learn() goes on from, and where training stands; `resume` reads it. Both throw
   /// tiedlora::Error where they cannot.
   virtual void save(const std::filesystem::path& path, const tiedlora::TrainingPosition& position) const = 0;

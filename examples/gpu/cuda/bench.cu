@@ -23,7 +23,7 @@ struct Size {
 };
 constexpr double cold_bytes = 120e6;  // twice an H100's L2
 
-/// Some numbers of either sign; which ones does not matter to a clock, zeros and NaNs might.
+/// Some values of either sign; which ones does not affect the time, but zeros and NaNs might.
 template <class T>
 Array<T> random_array(Index count) {
   std::vector<T> values(static_cast<std::size_t>(count));

@@ -49,7 +49,7 @@ TEST_F(OpenClAdamW, TakesTheStepsOfTheCpus) {
   const auto first = m.download(), second = v.download(), result = p.download();
   constexpr double u = tiedlora::verify::unit_roundoff<float>();
   for (std::size_t i = 0; i < count; ++i) {
-    EXPECT_NEAR(first[i], on_cpu.first_moment()[i], 2 * 5 * 3 * u) << i;  // on both sides, of numbers below 1
+    EXPECT_NEAR(first[i], on_cpu.first_moment()[i], 2 * 5 * 3 * u) << i;  // on both sides, of values below 1
     EXPECT_NEAR(second[i], on_cpu.second_moment()[i], 2 * 5 * 4 * u * static_cast<double>(second[i])) << i;
     EXPECT_NEAR(result[i], parameters[i], 2 * 5 * (2 * u + (5 * 5 + 4 + 6 + 5) * u * 2 * 1e-2 * 8)) << i;
   }

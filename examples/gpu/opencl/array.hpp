@@ -1,4 +1,4 @@
-// Numbers in a device's memory.
+// Values in a device's memory.
 #pragma once
 
 #include <cstddef>  // size_t

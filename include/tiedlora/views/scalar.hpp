@@ -32,7 +32,7 @@ struct ScalarTraits {
   static constexpr Format format = Format::native;  ///< how the number lies in memory
 };
 
-/// 16-bit numbers, summed in float.
+/// 16-bit floating-point values, summed in float.
 template <Format number>
 struct Scalar16 {
   using accumulator = float;                ///< what sums are kept in

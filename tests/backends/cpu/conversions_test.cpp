@@ -118,7 +118,7 @@ void expect_read() {
 TEST(Conversions, EveryHalfIsRead) { expect_read<half>(); }
 TEST(Conversions, EveryBfloat16IsRead) { expect_read<bfloat16>(); }
 
-// An instruction set with a conversion to bfloat16 makes numbers below the least normal one zero.
+// An instruction set with a conversion to bfloat16 makes values below the smallest normal one zero.
 template <class T>
 Index stored(float value, Index nearest) {
   const bool flushes =

@@ -33,7 +33,7 @@ __device__ inline void split_pair(float low, float high, std::uint32_t (&pieces)
   }
 }
 
-/// Of eight numbers: word w of a piece has the numbers 2w and 2w + 1.
+/// Of eight values: word w of a piece has the values 2w and 2w + 1.
 template <class T>
 __device__ inline void split(const Eight<T>& e, std::uint32_t (&pieces)[piece_count<T>][4]) {
 #pragma unroll

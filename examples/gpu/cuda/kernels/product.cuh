@@ -1,4 +1,4 @@
-// What the kernels compute. All of forward and backward is three products with r rows of numbers, the rows of
+// What the kernels compute. All of forward and backward is three products with r rows of values, the rows of
 // A or the columns of B, which lie in memory alike:
 //
 //   shrink   H[t][k]  = c_t q_k Σ_i M[k][i] s_i X[t][i]     h of A; dh of B, with s = v and q = u

@@ -44,7 +44,7 @@ struct ExportedGguf {
 
 namespace gguf {
 namespace detail {
-/// Numbers as a file keeps them. A Failure where one is finite but too large for the type.
+/// Values as a file keeps them. A Failure where one is finite but too large for the type.
 template <class Out>
 Status try_encode(std::span<const double> numbers, std::vector<std::byte>& bytes) {
   bytes.resize(numbers.size() * sizeof(Out));

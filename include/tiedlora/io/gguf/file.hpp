@@ -29,7 +29,7 @@ TIEDLORA_BEGIN_NAMESPACE
 namespace gguf {
 
 static_assert(std::endian::native == std::endian::little,
-              "tiedlora: files are little endian, and their numbers are used as they stand");
+              "tiedlora: files are little endian, and their values are used as they stand");
 
 inline constexpr std::string_view magic = "GGUF";        ///< the first four bytes
 inline constexpr std::uint32_t version = 3;              ///< what is written; 2 has the same form
@@ -40,11 +40,11 @@ inline constexpr std::size_t max_tensor_dimensions = 4;  ///< likewise
 /// A tensor of an open file.
 struct Tensor {
   std::string_view name = {};             ///< e.g. "blk.0.attn_q.weight.lora_a"
-  Type type = Type::F32;                  ///< how its numbers are stored
+  Type type = Type::F32;                  ///< how its values are stored
   std::vector<Index> shape = {};          ///< as in the file: the fastest first, {in, out} for a weight
   std::span<const std::byte> bytes = {};  ///< of a type that is not known: up to the next tensor
 
-  /// How many numbers.
+  /// How many elements.
   Index count() const {
     Index product = 1;
     for (const Index size : shape) product *= size;

@@ -187,7 +187,7 @@ Result<SavedPeft> try_save_peft_lora(const Source& adapter, const PeftModules<So
 /// The different pairs of A and B in an adapter, and where each begins in the ranks of the stacked matrices.
 struct PeftBlocks {
   struct Block {
-    Index A = 0, B = 0;  ///< numbers of their groups
+    Index A = 0, B = 0;  ///< the indices of their groups
     Index module = 0;    ///< one of its modules
     Index begin = 0;     ///< its first rank
   };

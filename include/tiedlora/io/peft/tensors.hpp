@@ -25,7 +25,7 @@
 TIEDLORA_BEGIN_NAMESPACE
 namespace detail {
 
-/// The two tensors of one module: lora_A and lora_B, or VeRA's lambda_d (r numbers) and lambda_b (out).
+/// The two tensors of one module: lora_A and lora_B, or VeRA's lambda_d (r values) and lambda_b (out).
 struct PeftModule {
   std::string name = {};  ///< what stands after "base_model.model."
   const safetensors::Tensor* inner = nullptr;
