@@ -52,7 +52,7 @@ class Page:
         ]  # fmt: skip
         return f"""{table(["compared with", "what", "times as fast"], rows, 2)}
 
-Medians, in float32 but for llama.cpp's Q4_1; {about["machine"]["cpu"]}, {build["compiler"].replace("GNU", "GCC")} with AVX-512,
+Medians, in float32 except for llama.cpp's Q4_1; {about["machine"]["cpu"]}, {build["compiler"].replace("GNU", "GCC")} with AVX-512,
 one thread unless it says two; decoding in one and two. What is slower than a baseline is in [limits.md](limits.md), what fell short of a target in
 [Missed targets](#missed).
 

@@ -134,7 +134,7 @@ def every(results):
 
 
 def information(results, build):
-    """[(what, seen)]: figures without a target, from the machine's limits and from the library beside itself."""
+    """[(what, seen)]: figures without a target, from the machine's limits and from the library compared with itself."""
     found = []
 
     def add(what, rows, key, highest_is_worst=False):

@@ -36,7 +36,7 @@ struct Target {
   Index module = -1;
   bool transposed = false;
 };
-/// A base file and what is merged into which of its tensors, by name.
+/// A base file, and by the names of its tensors what is merged into each.
 struct BaseFile {
   std::filesystem::path path;
   tiedlora::safetensors::File file;
@@ -91,7 +91,7 @@ class Storage {
   std::optional<bool> base_;
 };
 
-/// Where the tensors of a base model are, by their names and by what stands behind the dots of these.
+/// Where the tensors of a base model are, by their names and by what follows each dot in them.
 class WeightIndex {
  public:
   struct Place {
@@ -191,7 +191,7 @@ inline std::vector<std::string> match(const Adapter<float>& adapter, std::vector
     if (!found_in->targets.emplace(found->name, Target{m, transposed}).second)
       refuse(fmt::format("two modules of the adapter match the base model's {}", in_quotes(found->name)));
     ++matched;
-    // Of other modules than a Conv1D PEFT itself overrules the adapter without a word.
+    // Except for a Conv1D, PEFT itself silently overrules the adapter.
     if (transposed != storage.is_said(module) && (transposed || module.out_features == module.in_features) &&
         !std::exchange(told_storage, true))
       err << fmt::format(

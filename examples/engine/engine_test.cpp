@@ -116,7 +116,7 @@ TEST_F(EngineTest, AMixedBatchIsItsTextsOneByOne) {
     Engine engine(model, threads, context, 16);
     std::vector<KvCache> caches(ids.size(), KvCache(model.config, context));
     std::vector<Logits> mixed(ids.size());
-    // Texts at different places: text i is i tokens behind; the first batch has three tokens of each.
+    // Texts at different places: text i lags by i tokens; the first batch has three tokens of each.
     std::vector<std::size_t> done(ids.size());
     for (std::size_t round = 0; done.back() < prompt_tokens.size(); ++round) {
       std::vector<Row> rows;

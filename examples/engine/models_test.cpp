@@ -40,7 +40,7 @@ ModelLogits by_transformer(const Model& model, const Adapter<float>* adapter,
   return logits;
 }
 
-/// So many tokens at a time.
+/// `step` tokens at a time.
 ModelLogits by_engine(const Model& model, const Adapter<float>* adapter,
                       const std::vector<std::int32_t>& tokens, std::size_t step, int threads) {
   const auto count = static_cast<Index>(tokens.size());

@@ -178,7 +178,7 @@ struct Session {
     return *std::move(chat);
   }
 
-  /// Throws std::invalid_argument where so many tokens cannot grow by --tokens.
+  /// Throws std::invalid_argument where a prompt of `tokens` tokens leaves no room for --tokens more.
   void check_length(std::size_t tokens) const {
     if (tokens == 0) throw std::invalid_argument("a prompt is empty");
     if (tokens + static_cast<std::size_t>(options.tokens) > static_cast<std::size_t>(options.context))

@@ -1,6 +1,6 @@
 // Values in blocks of 32 that share a scale, as ggml stores them, and products with them.
 //
-//   Q4_1  halves d, m, then 32 times 4 bits      w_i = d q_i + m     20 bytes
+//   Q4_1  half d, half m, then 32 times 4 bits   w_i = d q_i + m     20 bytes
 //   Q8_0  half d, then 32 signed bytes           w_i = d q_i         34 bytes
 //
 // Activations are rounded to such blocks as well, as llama.cpp does, so that the inner loop multiplies bytes:

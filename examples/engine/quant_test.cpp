@@ -69,7 +69,7 @@ std::string random_row(Dice& dice, Index width, Index bytes) {
   std::string row(static_cast<std::size_t>(width / 32 * bytes), '\0');
   for (std::size_t i = 0; i < row.size(); ++i) row[i] = static_cast<char>(dice.bits() >> 56);
   for (std::size_t b = 0; b < row.size(); b += static_cast<std::size_t>(bytes)) {
-    // Finite halves of about 0.01 in d and m; where a block has no m these are two of its weights.
+    // Finite values of about 0.01 in d and m; where a block has no m these are two of its weights.
     const Half d = to_half(static_cast<float>(dice.uniform(-0.02, 0.02)));
     const Half m = to_half(static_cast<float>(dice.uniform(-0.1, 0.1)));
     std::memcpy(row.data() + b, &d, 2);

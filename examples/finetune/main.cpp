@@ -38,7 +38,7 @@ Examples:
   finetune --learning-rate tl6=0.005 --learning-rate tl6.uv=0.15
   finetune --sweep                             search the learning rates again; continues where it was stopped
 
-Ctrl-C ends the run at the next step and keeps what was trained; --resume goes on from there, or from the last
+Ctrl-C ends the run at the next step and keeps what was trained; --resume continues from there, or from the last
 checkpoint of a run that was killed. Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 )";
 

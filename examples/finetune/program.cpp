@@ -28,8 +28,8 @@
 namespace finetune {
 namespace {
 
-/// Throws std::runtime_error for sizes that do not fit into the memory: of the weights, their gradients
-/// and moments, of the largest adapter likewise, and of a step; so many processes need as much.
+/// Throws std::runtime_error where the memory cannot hold the weights, their gradients and moments, those of
+/// the largest adapter, and a step, once for each of `processes` processes.
 void check_memory(const Settings& settings, const std::vector<Contender>& all, int processes) {
   Index rank = 1;
   for (const Contender& one : all) rank = std::max(rank, one.rank);
@@ -223,7 +223,7 @@ int run_program(Settings settings, Communicator& processes) {
   stage("Pre-training");
   const Base base = obtain_base(model, settings, data, counts.base, processes);
   if (base.interrupted) {
-    fmt::print("Interrupted after {} of {} steps; --resume goes on from here\n", base.steps, counts.base);
+    fmt::print("Interrupted after {} of {} steps; --resume continues from here\n", base.steps, counts.base);
     return Interrupt::exit_status;
   }
   fmt::print("Loss on its own test split {:.3f} bits per byte, on the task's {:.3f}\n", base.base_loss,

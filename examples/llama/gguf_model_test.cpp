@@ -30,7 +30,7 @@ struct Sketch {
   };
 
   std::string architecture;
-  std::map<std::string, Value> values;  ///< behind "llama."
+  std::map<std::string, Value> values;  ///< after "llama."
   std::map<std::string, Tensor> tensors;
   float number = 1;
 

@@ -215,7 +215,7 @@ TEST_F(HuggingFaceModelTest, TypesAndPlacesOfMatrices) {
   std::string bytes = read_text(odd / "model.safetensors");
   std::uint64_t header = 0;
   std::memcpy(&header, bytes.data(), sizeof header);
-  bytes.insert(sizeof header + static_cast<std::size_t>(header), 1, ' ');  // behind it: it is a byte longer
+  bytes.insert(sizeof header + static_cast<std::size_t>(header), 1, ' ');  // after it: it is a byte longer
   ++header;
   std::memcpy(bytes.data(), &header, sizeof header);
   write_text(odd / "model.safetensors", bytes);

@@ -101,7 +101,7 @@ class WordCutter {
     return at_;
   }
 
-  // '(s|t|re|ve|m|ll|d) | ?L+ | ?N+ | ?other+ | spaces, but for the last where a word follows
+  // '(s|t|re|ve|m|ll|d) | ?L+ | ?N+ | ?other+ | spaces, without the last where a word follows
   std::size_t gpt2_end() const {
     if (const std::size_t end = contraction_end(false); end > at_) return end;
     const bool is_apart = kind_ == PreTokenizer::smollm;
@@ -140,7 +140,7 @@ class WordCutter {
     return space_end(false);
   }
 
-  // The last of several spaces belongs to the word behind them.
+  // The last of several spaces belongs to the word after them.
   std::size_t space_end(bool numbers_are_apart) const {
     const std::size_t end = end_of_run(at_, CharKind::space);
     if (end == text_.size() || (numbers_are_apart && is(end, CharKind::number))) return end;

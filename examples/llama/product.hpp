@@ -35,7 +35,7 @@ T* panel_of(Index count) {
   return panel.data();
 }
 
-/// So many features rounded up to whole tasks.
+/// `features` rounded up to whole tasks.
 constexpr Index whole_tasks(Index features) {
   return (features + task_features - 1) / task_features * task_features;
 }

@@ -294,7 +294,7 @@ class Tokenizer {
   std::unordered_map<std::string_view, Token> texts_;  // tokens of the kind `text`, by their pieces
   std::unordered_map<std::string_view, Token> words_;  // those that a word of the same text becomes
   AddedTokens raw_names_, late_names_, control_names_;
-  bool cuts_at_blanks_ = false;  // no token has a blank behind something else, so merges do not cross there
+  bool cuts_at_blanks_ = false;  // no token has a blank after another character, so merges do not cross there
 };
 
 }  // namespace llama

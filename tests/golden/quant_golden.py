@@ -1,6 +1,6 @@
 """Rows in the types of GGUF's weights, and their values as the package gguf dequantizes them: quant.golden.
 
-For each type T, in gguf's spelling: T.bytes (blocks, bytes of a block), random but for the halves that scale them, and
+For each type T, in gguf's spelling: T.bytes (blocks, bytes of a block), random except for the half-precision scales, and
 T.numbers (blocks, values of a block), float32. The metas `types` and T.id say which there are and GGUF's number for each.
 
 Blocks take their halves from EDGES in turn: the largest and smallest of both signs, the largest and smallest with a leading

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Writes tokenizer/*.json: tokens as the package tokenizers and llama.cpp give them; --check compares with what it makes now.
 
---train first makes the two small vocabularies anew, from the Python library and TEXTS. They merge across words, so that
+--train first makes the two small vocabularies again, from the Python library and TEXTS. They merge across words, so that
 a text that is cut at another place gives other tokens.
 
-vocabularies.json has, by name, "tokens" in the order of their numbers and "merges" as pairs of numbers. NAME.json has
+vocabularies.json has, by name, "tokens" in the order of their ids and "merges" as pairs of ids. NAME.json has
 
     vocabulary  the name of one
     tokenizer   the tokenizer.json without the model's "vocab" and "merges"

@@ -137,7 +137,7 @@ def gradients(model, saved, description):
             own_B = own_B * factor("v")[: B.shape[0]]
         if "u" in groups:
             own_B = own_B * factor("u")[:, 0]
-        # What PEFT loaded is that, but for rounding to float32.
+        # What PEFT loaded is that, rounded to float32.
         assert torch.allclose(own_A, A, rtol=1e-6, atol=0) and torch.allclose(own_B, B, rtol=1e-6, atol=0), name
         made += [own_A, own_B]
         theirs += [A.grad, B.grad]

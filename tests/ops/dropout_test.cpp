@@ -31,7 +31,7 @@ Index agreements(const Matrix<float>& a, const Matrix<float>& b) {
   return ((a.array() == 0) == (b.array() == 0)).count();
 }
 
-// n independent events of probability p happen np ± 6 √(np(1-p)) times, but for one case in 5·10⁸.
+// n independent events of probability p happen np ± 6 √(np(1-p)) times, except in one case in 5·10⁸.
 void expect_binomial(Index happened, Index n, double p) {
   const double mean = static_cast<double>(n) * p;
   EXPECT_NEAR(static_cast<double>(happened), mean, 6 * std::sqrt(mean * (1 - p)) + 1e-9);

@@ -35,7 +35,7 @@ struct Dense {
   Matrix<T> x, y0, y, h, dy, dx0, dx;
 };
 
-// Memory that is full of a canary but for the tokens of a view into it.
+// Memory filled with a canary except for the tokens of a view into it.
 template <class T>
 class Buffer {
  public:

@@ -34,7 +34,7 @@ T poison() {
     return T(0x5a);
 }
 
-/// Elements that begin right behind, or end right before, a page without access: whoever reads or writes
+/// Elements that begin right after, or end right before, a page without access: whoever reads or writes
 /// beyond them crashes. Aligned for one element and no more.
 template <class T>
 class Guarded {
@@ -125,7 +125,7 @@ class GuardedRows {
     return result;
   }
 
-  /// Whether all is still poison but for the rows themselves.
+  /// Whether all is still poison except the rows themselves.
   bool nothing_else_written() {
     std::vector<T> rest = memory_.everything();
     for (const Index slot : slots_) {

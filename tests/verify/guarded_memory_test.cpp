@@ -68,7 +68,7 @@ TYPED_TEST(GuardedMemoryTest, WritesIntoTheRowsAreNoStrays) {
 
 TYPED_TEST(GuardedMemoryTest, StrayWritesShow) {
   for (const View view : views) {
-    for (const Index place : {-8, -1, 5}) {  // before a token, and behind one
+    for (const Index place : {-8, -1, 5}) {  // before a token, and after one
       GuardedRows<TypeParam> rows(this->memory, 5, 1, view, {.margin = 8}, this->dice);
       rows.set(numbered(5, 1));
       rows.tokens()[0][place] = TypeParam(0);

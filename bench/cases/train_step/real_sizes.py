@@ -142,7 +142,7 @@ def main():
     parser.add_argument("--profile", type=pathlib.Path, default="build/bench/bin/train_step_profile")
     parser.add_argument("--out", type=pathlib.Path, default="build/bench/results")
     parser.add_argument("--only", default=",".join(["memory", "products", *RACES]),
-                        help="memory, products and races, with commas between; '': the table anew")  # fmt: skip
+                        help="memory, products and races, with commas between; '': only the tables again")  # fmt: skip
     parser.add_argument("--alternations", type=int, help="processes of each program (3; with --quick 1)")
     parser.add_argument("--rounds", type=int, help="steps in a process (3; with --quick 1)")
     parser.add_argument("--quick", action="store_true")

@@ -41,7 +41,7 @@ inline std::size_t end_of_comment(std::string_view text, std::size_t at) {
   if (first.substr(0, 2) == "/*") {
     const std::size_t close = text.find("*/", text.find("/*", at) + 2);
     if (close == std::string_view::npos) return at;
-    // Code behind the comment on its last line keeps the comment.
+    // Code after the comment on its last line keeps the comment.
     return trimmed(line_at(text, close + 2)).empty() ? after_line(close) : at;
   }
   std::size_t end = at;

@@ -23,7 +23,7 @@ struct Record {
   std::vector<bool> learned = {};  ///< by answer of the conversation: whether the loss counts it
 };
 
-/// Why a text is none, to be read behind its place: "has no \"completion\"…".
+/// Why a text is none, to be read after its place: "has no \"completion\"…".
 struct RecordError : std::runtime_error {
   RecordError(const std::string& what, std::size_t place) : std::runtime_error(what), at(place) {}
   std::size_t at;  ///< the byte that is wrong; 0 if it is not one

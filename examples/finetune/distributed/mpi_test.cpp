@@ -169,7 +169,7 @@ TEST_F(MpiTest, GoesOnWithAnotherNumberOfProcessesAfterAStop) {
   }
   const Outcome outcome = mpirun(ranks(3, command_line("out", resumed)));
   ASSERT_EQ(outcome.status, 0) << outcome.output;
-  EXPECT_NE(outcome.output.find("goes on after"), std::string::npos) << outcome.output;
+  EXPECT_NE(outcome.output.find("continues after"), std::string::npos) << outcome.output;
   EXPECT_EQ(adapter("out"), adapter("whole"));
 }
 
@@ -191,7 +191,7 @@ TEST_F(MpiTest, AKilledProcessEndsTheJobAndTheCheckpointIsGood) {
   resumed.emplace_back("--resume");
   const Outcome outcome = run(folder_, command_line("out", resumed));
   ASSERT_EQ(outcome.status, 0) << outcome.output;
-  EXPECT_NE(outcome.output.find("goes on after"), std::string::npos) << outcome.output;
+  EXPECT_NE(outcome.output.find("continues after"), std::string::npos) << outcome.output;
   EXPECT_EQ(adapter("out"), adapter("whole"));
 }
 

@@ -93,7 +93,7 @@ struct Costs {
   double evaluation = 0;      ///< of one batch
   std::vector<double> steps;  ///< by contender
 
-  /// For steps of so many batches that so many processes share.
+  /// For steps of `accumulate` batches that the processes share.
   void share(Index accumulate, int processes) {
     const auto most = static_cast<double>(share_of(accumulate, processes - 1, processes).size());
     base_step *= most;

@@ -79,7 +79,7 @@ TrainingResult train_loop(Trainable& trainable, const TrainingPlan& plan, Commun
 
   if (saves) std::filesystem::create_directories(plan.checkpoint.path.parent_path());
   if (resume_state(plan.checkpoint, processes, trainable, state)) {
-    fmt::print("{:<17} goes on after {} of {} steps\n", plan.title, state.steps, plan.steps);
+    fmt::print("{:<17} continues after {} of {} steps\n", plan.title, state.steps, plan.steps);
     result.saved_step = state.steps;
   } else {
     log(0, true);

@@ -102,8 +102,8 @@ class Trainable {
  public:
   virtual ~Trainable() = default;
 
-  /// Step number `step`; rates are multiplied with `rate_factor`. Depends on the number, not on the calls
-  /// before, but for what they trained.
+  /// Step number `step`; rates are multiplied with `rate_factor`. Depends on the number, not on earlier
+  /// calls, except for what they trained.
   virtual StepResult learn(std::int64_t step, double rate_factor) = 0;
   /// In the unit of the log; not_measured where there is no select split.
   virtual double select_loss() = 0;

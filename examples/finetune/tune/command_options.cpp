@@ -68,8 +68,7 @@ void add_training_data(CLI::App& app, TrainingDataOptions& data) {
       ->check(number_from(0, 0.5))
       ->group("Data");
   add_reading(app, data.reading);
-  app.add_option("--batch-tokens", data.batch_tokens,
-                 "a batch holds sequences of up to so many tokens in all")
+  app.add_option("--batch-tokens", data.batch_tokens, "most tokens in a batch, all its sequences together")
       ->check(positive_count())
       ->group("Data");
 }

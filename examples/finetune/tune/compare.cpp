@@ -341,7 +341,7 @@ int Comparer::run() {
       });
       for (const std::size_t i : left) say(candidates_[i]);
     } else if (!train_round(left, steps_[round])) {
-      fmt::print("Interrupted: --resume goes on from here\n");
+      fmt::print("Interrupted: --resume continues from here\n");
       return Interrupt::exit_status;
     }
     std::vector<Candidate> taking_part;

@@ -109,7 +109,7 @@ void finish(const TrainOptions& options, Preparation& run, const Adapter& adapte
                result.best_step);
   }
   if (result.interrupted && (measures ? result.best_step : result.steps) == 0) {
-    fmt::print("Interrupted after {} steps{}, so no adapter was written: --resume goes on from here\n",
+    fmt::print("Interrupted after {} steps{}, so no adapter was written: --resume continues from here\n",
                result.steps, result.steps > 0 ? ", none of them better than the base" : "");
     return;
   }
@@ -150,7 +150,7 @@ void finish(const TrainOptions& options, Preparation& run, const Adapter& adapte
   if (!problem.empty()) fmt::print("Note: {}\n", problem);
   fmt::print("{}: adapter.safetensors, peft/, adapter.gguf, README.md, run.json, metrics.csv{}\n",
              options.out.string(), problem.empty() ? ", loss.png" : "");
-  if (result.interrupted) fmt::print("Interrupted: --resume goes on from here\n");
+  if (result.interrupted) fmt::print("Interrupted: --resume continues from here\n");
 }
 
 }  // namespace

@@ -165,8 +165,8 @@ void bench_alone(const CudaBackend& backend, const char* type, const BenchOption
         }
 }
 
-/// So many tenants, one token each, of 64 tokens in all: over one A and B, and with matrices of their own,
-/// which also in a loop over the tenants.
+/// `tenants` tenants with one token each, in a batch of 64 tokens: with a shared A and B, and with matrices
+/// of their own, the latter also in a loop over the tenants.
 void bench_tenants(const CudaBackend& backend, Index tenants,
                    const std::function<void(const BenchRow&)>& show) {
   using P = __nv_bfloat16;

@@ -137,7 +137,7 @@ class DeviceBatch {
     return {.matrix = matrix ? matrix - (trained ? adapter.trainable : adapter.frozen) : 0,
             .is_trained = trained};
   }
-  /// Of the host's module m, of so many features. own_scales: trained u and v are each token's.
+  /// Of the host's module m, with `features` features. own_scales: trained u and v are each token's.
   static Product<P> product_of_expand(const Resident& adapter, Index m, int features, const CallOptions& o,
                                       bool own_scales) {
     const Factors<const P> f = adapter.factors(m);

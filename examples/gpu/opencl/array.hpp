@@ -9,7 +9,7 @@
 
 namespace gpu_opencl {
 
-/// So many T, freed with this. The device must outlive it.
+/// `size` elements of T, freed with this. The device must outlive it.
 template <class T>
 class Array {
  public:

@@ -26,7 +26,7 @@ class OpenClBatch : public OpenCl {
 
   OpenClBatch() : on_cpu(tiedlora_test::host_modules(in, out)), on_device(on_cpu.modules()) {}
 
-  /// So many adapters with one frozen array, in both sets.
+  /// `count` adapters with one frozen array, in both sets.
   void add_family(const Scheme& scheme, int count) {
     const Layout layout(on_cpu.modules(), scheme, rank);
     Adapter<float> base(layout);

@@ -1,6 +1,6 @@
 // Blocks of 256 weights in 8 or 16 groups, each with a scale of its own, itself a small integer:
 //
-//   Q4_K  halves D and M, 8 scales s and 8 offsets t of 6 bits, 256 nibbles q       w = (D s) q - (M t)
+//   Q4_K  half D and M, 8 scales s and 8 offsets t of 6 bits, 256 nibbles q         w = (D s) q - (M t)
 //   Q5_K  likewise, and 256 fifth bits                                              w = (D s) q - (M t)
 //   Q6_K  256 nibbles and 256 pairs of bits, 16 signed bytes s, half D              w = (D s) (q - 32)
 //

@@ -249,7 +249,7 @@ TEST_F(NativeErrors, SeededNumbersBeyondTheLimit) {
   EXPECT_TRUE(with("\"rank\":3", "\"rank\":3", {.max_seeded_numbers = frozen}));
   expect_failure(with("\"rank\":3", "\"rank\":3", {.max_seeded_numbers = frozen - 1}),
                  {"needs 45 values", "limit is 44"});
-  // 2 TB behind a file of 1 KB, by default.
+  // 2 TB claimed by a file of 1 KB, by default.
   ModuleList modules;
   modules.add({.name = "m", .layer = 0, .in_features = Index{1} << 39, .out_features = 1});
   NativeMetadata metadata{.layout = Layout(modules, schemes::vera(7), 1), .seeded = {true, true}};

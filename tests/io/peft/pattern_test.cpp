@@ -139,7 +139,7 @@ TEST(Pattern, LooksAround) {
   EXPECT_FALSE(full("(?!(?!ab)).*", "acb"));
   EXPECT_TRUE(full("(?=(a|bb){2,3}c)[abc]*", "abbc"));
   EXPECT_FALSE(full("(?=(a|bb){2,3}c)[abc]*", "abc"));
-  // Behind a dot, the whole name is looked at.
+  // After a dot, the whole name is looked at.
   EXPECT_TRUE(name("(?<=mlp\\.)up", "layers.0.mlp.up"));
   EXPECT_FALSE(name("(?<=mlp\\.)up", "layers.0.attn.up"));
   expect_failure(Pattern::try_make([] {

@@ -196,7 +196,7 @@ class Grid {
       for (Fiber* const fiber : ready) {
         resume(*fiber);
         Warp& warp = warps_[fiber->warp];
-        const auto arrive = [&](auto& waiting, std::size_t expected) {  // at the barrier of so many fibers
+        const auto arrive = [&](auto& waiting, std::size_t expected) {  // at a barrier of `expected` fibers
           if (++waiting < expected) return;
           waiting = 0;
           const std::size_t first = fiber->number / expected * expected;

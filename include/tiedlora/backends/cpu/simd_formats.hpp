@@ -100,7 +100,7 @@ TIEDLORA_INLINE Vector widen(NarrowBits n, Binary16) {
 TIEDLORA_INLINE NarrowBits narrow(Vector v, Binary16) {
   const Bits bits = std::bit_cast<Bits>(v), magnitude = bits & 0x7fffffffu;
   const Bits normal = (magnitude - (112u << 23) + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
-  // Below 2^-14 halves are spaced 2^-24 apart, as floats are from 0.5 on: adding 0.5 rounds there.
+  // Below 2^-14 values of half are spaced 2^-24 apart, as floats are from 0.5 on: adding 0.5 rounds there.
   const Bits small = std::bit_cast<Bits>(std::bit_cast<Vector>(magnitude) + 0.5f) - 0x3f000000u;
   const Bits large = Bits{} + 0x7c00u;  // from 65520 on
   const Bits nan = 0x7e00u | ((magnitude >> 13) & 0x3ffu);

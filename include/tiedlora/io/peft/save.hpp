@@ -294,7 +294,7 @@ Result<SavedPeft> try_save_peft_vera(const Source& adapter, const PeftModules<So
 
 /// Writes an adapter (Adapter, AdapterView) of any scheme as a folder that PEFT's from_pretrained loads, and
 /// says what it wrote. Each of the two files is written as AtomicFile does. VeRA folders need PEFT 0.21 or
-/// later: up to 0.20.0 it dropped the A and B in the file without a word.
+/// later: up to 0.20.0 it silently dropped the A and B in the file.
 ///
 /// A Failure if the adapter adapts no module, the form or dtype is not possible, or a file cannot be written.
 template <class Source>
