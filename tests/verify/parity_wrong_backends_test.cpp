@@ -358,6 +358,19 @@ void expect_named(const B& backend, const Fault& expected) {
   ADD_FAILURE() << report.table();
 }
 
+// With one rank, feature or token, leaving out the last is the same as writing nothing.
+TEST(ParityOfWrongBackends, NoSlipIsNamedWhereNothingWasWritten) {
+  Erased backend{Plain()};
+  backend.expand = [](const Plain::F&, const Plain::In&, const Plain::Out&, const CallOptions&) {};
+  const verify::Parity report = parity_of(backend);
+  ASSERT_NE(report.first_failure(), nullptr);
+  EXPECT_EQ(report.first_failure()->fault, "was not written");
+  for (const verify::ParityFailure& failure : report.failures)
+    if (failure.fault == "was not written") {
+      EXPECT_EQ(failure.likely, "") << failure.text();
+    }
+}
+
 class Slips : public testing::TestWithParam<Slip> {};
 TEST_P(Slips, IsNamed) {
   Erased backend{Plain()};
