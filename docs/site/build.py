@@ -53,6 +53,7 @@ NAVIGATION = {
         ("The CUDA example", "examples/gpu/cuda/README.md"),
     ],
     "I compare methods": [
+        ("Which scheme should I take?", "docs/choosing.md"),
         ("The mathematics", "docs/mathematics.md"),
         ("What tying costs in quality", "docs/quality.md"),
         ("Comparison with other libraries", "docs/comparison.md"),
