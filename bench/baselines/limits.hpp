@@ -45,7 +45,7 @@ __attribute__((noinline)) inline void multiply_add_loop(std::size_t n) {
   sink = sum[0];
 }
 
-/// Reads every number once.
+/// Reads every value once.
 __attribute__((noinline)) inline void read(std::span<const float> data) {
   constexpr std::size_t unrolled = 4;
   const float* p = data.data();
@@ -62,8 +62,8 @@ __attribute__((noinline)) inline void read(std::span<const float> data) {
   sink = rest;
 }
 
-/// Reads every number once and writes it back, unchanged. All loads of a block come before its stores: that
-/// is the faster order.
+/// Reads every value once and writes it back, unchanged. All loads of a block come before its stores: that is
+/// the faster order.
 __attribute__((noinline)) inline void update(std::span<float> data) {
   constexpr std::size_t unrolled = 8;
   const float zero = unknown_zero;

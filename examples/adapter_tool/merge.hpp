@@ -218,7 +218,7 @@ inline std::vector<std::string> match(const Adapter<float>& adapter, std::vector
                     : "; wrong base model?"));
 }
 
-/// rows += left · right, in double, each number rounded once to its type. Whether none became infinite.
+/// rows += left · right, in double, each value rounded once to its type. Whether none became infinite.
 template <class P>
 bool add_to_rows(std::vector<std::byte>& bytes, const Eigen::MatrixXd& left, const Eigen::MatrixXd& right) {
   Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> sum = left * right;

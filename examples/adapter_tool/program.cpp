@@ -33,7 +33,7 @@ void save_native(const Adapter<float>& adapter, const std::filesystem::path& pat
     for (std::size_t i = 0; i < before.size(); ++i)
       if (std::isfinite(before[i]) && !std::isfinite(static_cast<float>(after[i])))
         throw std::runtime_error(
-            fmt::format("the number {} is too large for the type; choose --type bf16 or f32", before[i]));
+            fmt::format("the value {} is too large for the type; choose --type bf16 or f32", before[i]));
   };
   require_finite(adapter.trainable(), written.trainable());
   require_finite(adapter.frozen(), written.frozen());

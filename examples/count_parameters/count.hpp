@@ -41,7 +41,7 @@ struct Row {
   double percent_of_lora_fused =
       0;  ///< trained, of scheme lora_fused (the Tied-LoRA paper's) at the same rank
 
-  static constexpr Index f32 = 4, bf16 = 2;  ///< bytes of a number
+  static constexpr Index f32 = 4, bf16 = 2;  ///< bytes of a parameter
   Index file_bytes(Index bytes_per_number) const { return trained * bytes_per_number; }
   Index tenant_bytes(Index bytes_per_number) const { return per_tenant * bytes_per_number; }
   /// Parameters, gradients and AdamW's two moments, all float32.

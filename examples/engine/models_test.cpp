@@ -1,5 +1,5 @@
 // The engine beside the transformer that trains and is compared with transformers: every architecture and
-// every type of number, with adapters on all seven linear layers, however the prompt is cut.
+// every type of weights, with adapters on all seven linear layers, however the prompt is cut.
 #include <gtest/gtest.h>
 
 #include <Eigen/Core>

@@ -1,5 +1,5 @@
 // Causal attention of one head over one sequence, in blocks of queries, so that nothing of size T×T is ever
-// there: backward rebuilds the probabilities from q, k and one number a query (Dao et al. 2022).
+// there: backward rebuilds the probabilities from q, k and one value a query (Dao et al. 2022).
 //   D head width; T keys; n queries, at positions first … first + n − 1; a query sees the keys up to its own
 //   position S = kᵀq / √D      P = softmax over the visible keys of each column of S      out = v P
 #pragma once

@@ -111,8 +111,8 @@ std::vector<double> random_numbers(std::uint64_t seed, std::size_t size = 30) {
   return numbers;
 }
 
-// After one step from zero moments every number has moved by its rate against the sign of its gradient, but
-// for epsilon, and decayed before that.
+// After one step from zero moments every parameter has moved by its rate against the sign of its gradient,
+// but for epsilon, and decayed before that.
 TEST(AdamW, RatesAndDecaysArePerFactor) {
   const Layout layout = tied_layout();
   AdamW<double> optimizer(layout, {.learning_rate = 0.01,

@@ -125,7 +125,7 @@ void expect_same_conversions() {
       continue;
     }
     ASSERT_EQ(std::bit_cast<std::uint32_t>(number), std::bit_cast<std::uint32_t>(expected)) << bits;
-    // The number itself, those beside it, and the middle between it and the next, which goes to the even one.
+    // The value itself, those beside it, and the middle between it and the next, which goes to the even one.
     const auto next = static_cast<float>(std::bit_cast<Eigens>(static_cast<std::uint16_t>(bits + 1)));
     const float middle = std::isfinite(next) && std::isfinite(number) ? 0.5f * number + 0.5f * next : number;
     for (const float value : {number, middle, std::nextafter(middle, number), std::nextafter(middle, next)}) {

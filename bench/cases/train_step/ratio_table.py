@@ -1,4 +1,4 @@
-"""Rows of a table that sets the library beside something else, as bench/report prints them: every number with the digits
+"""Rows of a table that compares the library with something else, as bench/report prints them: every figure with the digits
 that it is shown with."""
 
 import csv

@@ -17,7 +17,7 @@
 
 namespace llama::quant {
 
-/// The largest significands of a half, a scale and a number: their product is exact.
+/// The largest significands of a half, a scale and a q: their product is exact.
 static_assert(2047 * 63 * 31 < 1 << 24, "Q4_K and Q5_K");
 static_assert(2047 * 128 * 32 < 1 << 24, "Q6_K");
 
@@ -65,7 +65,7 @@ struct BlockQ5K {
   static void unpack(const std::byte* block, float* out) {
     const GroupFactors group(block);
     const std::byte* nibbles = block + 48;
-    // Bit g of byte i is the fifth of number i of group g.
+    // Bit g of byte i is the fifth of weight i of group g.
     const Bytes fifth[2] = {load_bytes(block + 16), load_bytes(block + 32)};
     for (int g = 0; g < 8; g += 2, nibbles += 32, out += 64)
       for (int i = 0; i < 32; i += 16) {

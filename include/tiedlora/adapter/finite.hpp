@@ -26,7 +26,7 @@ namespace detail {
 template <class P>
 inline constexpr bool has_float_bits = std::is_same_v<P, double> || std::is_same_v<P, float> || is_narrow<P>;
 
-/// A type's bits. The exponent of a number that is not finite is all ones: then, and only then, adding one to
+/// A type's bits. The exponent of a value that is not finite is all ones: then, and only then, adding one to
 /// it carries into the sign bit.
 template <class P>
 struct FloatBits {

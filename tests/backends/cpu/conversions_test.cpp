@@ -126,7 +126,7 @@ Index stored(float value, Index nearest) {
   return flushes && std::abs(value) < std::numeric_limits<float>::min() ? 0 : nearest;
 }
 
-// Every number, the points halfway to the next and what lies to both sides of those are rounded to the
+// Every value, the points halfway to the next and what lies to both sides of those are rounded to the
 // nearest, halfway to the even one, as y and as dx.
 template <class T>
 void expect_rounded() {

@@ -1,4 +1,4 @@
-// Products on the tensor cores nearly as exact as floats': every number as a sum of bfloat16s.
+// Products on the tensor cores nearly as exact as floats': every value as a sum of bfloat16s.
 //
 // A bfloat16 is one piece, a half two, a float three, and these sums are exact (8 bits each; bfloat16 has the
 // exponents of a float). A product of pieces is exact too. So every mixture of types takes one instruction,

@@ -53,7 +53,7 @@ Status try_encode(std::span<const double> numbers, std::vector<std::byte>& bytes
     const auto narrow = static_cast<float>(number);
     const Out out(narrow);
     if (std::isfinite(number) && !std::isfinite(static_cast<float>(out)))
-      return Failure{message("the number ", number, " is too large for the type; choose BF16 or F32")};
+      return Failure{message("the value ", number, " is too large for the type; choose BF16 or F32")};
     std::memcpy(to, &out, sizeof out);
     to += sizeof out;
   }

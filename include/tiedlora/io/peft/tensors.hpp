@@ -205,7 +205,7 @@ inline Result<PeftTensors> try_peft_tensors(const safetensors::File& file, const
   return reader.try_take();
 }
 
-/// Copies a tensor of rows × columns so that its columns follow each other, each number converted once. In
+/// Copies a tensor of rows × columns so that its columns follow each other, each value converted once. In
 /// blocks, so that both sides are read and written by whole cache lines.
 template <class P, class From>
 void copy_transposed(const std::byte* from, Index rows, Index columns, P* to) {
