@@ -94,7 +94,7 @@ the stage that works with it ([distant.csv](distant.csv)).
 
 ## 16-bit types
 
-Times as fast as float: all operands narrow, or the activations alone beside float parameters ([types.csv](types.csv)).
+Times as fast as float: all operands narrow, or the activations alone with float parameters ([types.csv](types.csv)).
 
 {types}
 
@@ -174,7 +174,7 @@ saved_tensors_hooks, every storage once), parameters, gradients and both moments
 {toy["machine"]}; {toy["compiler"]}, `{toy["kernels"]}`; PyTorch {toy["torch"]}, transformers {toy["transformers"]}, PEFT
 {toy["peft"]} ([train_step.csv](train_step.csv)).
 
-![A training step of the toy beside PyTorch and PEFT](step.svg)
+![A training step of the toy, compared with PyTorch and PEFT](step.svg)
 
 {details.comparison(results.tables["train_step_table"], "transformers + PEFT")}
 

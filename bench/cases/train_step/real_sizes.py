@@ -1,4 +1,4 @@
-"""A step of fine-tuning at the sizes of SmolLM2-135M in train_step_bench beside PyTorch, transformers and PEFT.
+"""A step of fine-tuning at the sizes of SmolLM2-135M in train_step_bench against PyTorch, transformers and PEFT.
 
     .venv/bin/python bench/cases/train_step/real_sizes.py [--quick] [--only RACE,…] [--out build/bench/results]
 
