@@ -97,7 +97,7 @@ class Site:
         children = [g for pages in self.below.values() for g in pages]
         self.unlisted = [f for f in docs if f not in listed and f not in children]
         self.sources = ["README.md", *(f for f in listed if f in self.files), *self.unlisted, *children]
-        self.listings = set()  # files and folders that a page leads to and that are no pages
+        self.listings = set()  # files and folders that a page leads to and that are not pages
         self.faults = []
 
     def staged(self, path):

@@ -224,7 +224,7 @@ class OfType {
     norm_.resize(256);
     dice_.fill(norm_, 0.5, 1.5);
     model_.final_norm = norm_.data();
-    // What the heads have together is no whole number of blocks.
+    // The heads' total width is not a whole number of blocks.
     of_o_.resize(48 * 256);
     dice_.fill(of_o_, -0.2, 0.2);
     for (Index l = 0; l < c.layers; ++l) {

@@ -62,7 +62,7 @@ inline void quantize(const float* x, const Blocks& to, Index begin, Index end) {
     for (Index i = 0; i < block_size; ++i) {
       constexpr float magic = 0x1.8p23f;  // adding it rounds to an integer, ties to even
       const float rounded = (from[i] * inverse + magic) - magic;
-      const bool is_number = rounded == rounded;  // 0 times infinity is none either
+      const bool is_number = rounded == rounded;  // 0 times infinity is not one either
       p[i] = static_cast<std::int8_t>(is_number ? rounded : 0.0f);
       sum += p[i];
       numbers += is_number;

@@ -99,7 +99,7 @@ int sweep(Model& model, const Settings& settings, const TextData& data, const Ba
           std::int64_t steps) {
   Settings without_rates = settings;
   without_rates.rates = {
-      {"base", settings.rates.at("base")}};  // where the search starts is no part of its settings
+      {"base", settings.rates.at("base")}};  // where the search starts is not part of its settings
   const std::string id =
       fmt::format("{:08x}", fnv1a(comparison_key(without_rates, data, base, steps).dump()) & 0xffffffffu);
   SweepLog log(settings.out / "sweep.csv", id);

@@ -204,7 +204,7 @@ struct Contender {
 };
 
 /// The product of schemes and ranks, in the order given; what both give ("lora:4" and rank 4) counts once.
-/// Throws std::invalid_argument for a name that is none of known_names() and a rank that is none.
+/// Throws std::invalid_argument for a name that is not in known_names() and for an invalid rank.
 inline std::vector<Contender> contenders(const Settings& settings) {
   std::vector<Contender> all;
   const auto add = [&](const Contender& one) {

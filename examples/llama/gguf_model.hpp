@@ -22,7 +22,7 @@ namespace llama {
 
 class GgufModel {
  public:
-  /// Throws std::runtime_error, naming file and tensor or key, for what is no model that is computed here.
+  /// Throws std::runtime_error, naming file and tensor or key, for what is not a model that is computed here.
   explicit GgufModel(const std::filesystem::path& path)
       : path_(path), file_(tiedlora::gguf::open(path)), config_(GgufConfig(metadata()).result()) {
     read_rope_factors();

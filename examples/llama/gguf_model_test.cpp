@@ -1,4 +1,4 @@
-// What is no GGUF file of a model that is computed, and what keys and tensors mean.
+// What is not a GGUF file of a model that is computed, and what keys and tensors mean.
 #include "gguf_model.hpp"
 
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// What is no Hugging Face folder of a model that is computed, and what is read although it is written
+// What is not a Hugging Face folder of a model that is computed, and what is read although it is written
 // otherwise.
 #include "hugging_face_model.hpp"
 

@@ -86,7 +86,7 @@ class WordCutter {
     return i;
   }
 
-  /// The end of 's 't 'm 'd 're 've 'll; where it begins if it is none of them.
+  /// The end of 's 't 'm 'd 're 've 'll; where it begins if it is not one of them.
   std::size_t contraction_end(bool any_case) const {
     if (!is(at_, '\'')) return at_;
     const auto letter = [&](std::size_t i) {
@@ -114,7 +114,7 @@ class WordCutter {
     return space_end(is_apart);
   }
 
-  // '(s|t|re|ve|m|ll|d) in any case | one character that is no line break, L or N, and L+ | N{1,3} |
+  // '(s|t|re|ve|m|ll|d) in any case | one character that is not a line break, L or N, and L+ | N{1,3} |
   // ?other+ and line breaks | spaces up to their last line break | spaces as above
   std::size_t llama3_end() const {
     if (const std::size_t end = contraction_end(true); end > at_) return end;

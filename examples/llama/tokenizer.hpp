@@ -70,9 +70,9 @@ class Tokenizer {
   }
 
   /// Tokens of a text. With `special`, names of control tokens in it ("<|im_end|>") become those tokens: for
-  /// templates, not for what a user says. Tokens that are no control tokens but have names ("<think>") become
-  /// of them always. Throws std::invalid_argument for what is no UTF-8 (the originals get text, or put
-  /// replacement characters where it is broken, of which a model learns nothing) and for bytes that the
+  /// templates, not for what a user says. Tokens that are not control tokens but have names ("<think>")
+  /// become of them always. Throws std::invalid_argument for what is not UTF-8 (the originals get text, or
+  /// put replacement characters where it is broken, of which a model learns nothing) and for bytes that the
   /// vocabulary does not have.
   std::vector<Token> encode(std::string_view text, bool special) const {
     check_utf8(text);

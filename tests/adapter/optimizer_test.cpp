@@ -265,7 +265,7 @@ TEST(StepPlan, HasTheTrainedFactorsOnly) {
   EXPECT_EQ(AdamW<float>(Layout(one_kind(2, 3, 5), schemes::tied_lora(), 2)).step_plan().size, 4);
   const AdamW<float> vera(Layout(one_kind(2, 3, 5), schemes::vera(), 2));
   EXPECT_EQ(vera.step_plan().size, 2);
-  EXPECT_EQ(vera.step_count(), 0) << "a plan is no step";
+  EXPECT_EQ(vera.step_count(), 0) << "a plan is not a step";
 }
 
 TEST(AdamWErrors, SayWhatIsWrong) {

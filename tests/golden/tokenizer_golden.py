@@ -36,7 +36,7 @@ BLANK = "▁"
 BEGIN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
 END = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>"]
-NAMED = ["<think>", "</think>"]  # added tokens that are no control tokens
+NAMED = ["<think>", "</think>"]  # added tokens that are not control tokens
 
 
 def split(count):

@@ -14,7 +14,7 @@ namespace finetune {
 
 namespace {
 
-constexpr std::size_t fewest_documents = 10;  // with fewer, one of them is no picture of the others
+constexpr std::size_t fewest_documents = 10;  // with fewer, one of them does not represent the others
 
 using Places = std::vector<std::size_t>;  // of examples
 

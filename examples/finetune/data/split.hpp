@@ -27,7 +27,7 @@ inline constexpr double file_copy_share = 0.5;
 inline constexpr double folder_copy_share = 0.25;
 inline constexpr double name_copy_share = 0.5;
 inline constexpr std::size_t distinctive_length = 16;
-inline constexpr std::size_t fewest_lines = 10;  // a file with fewer distinctive lines is no evidence
+inline constexpr std::size_t fewest_lines = 10;  // a file with fewer distinctive lines is not evidence
 inline constexpr std::size_t most_places = 20;   // a line found in more places than this is idiom too
 
 /// The hashes of a text's distinctive lines, white space removed, sorted, each once.

@@ -20,7 +20,7 @@ namespace finetune {
 
 class TuneBase {
  public:
-  /// Throws std::runtime_error for what is no model that is computed here, and std::invalid_argument where
+  /// Throws std::runtime_error for what is not a model that is computed here, and std::invalid_argument where
   /// the processor has no products of bfloat16.
   explicit TuneBase(const ModelOptions& options);
   TuneBase(const TuneBase&) = delete;

@@ -162,7 +162,7 @@ void Comparer::check_same_everywhere() {
   check_same_run(processes_, all);
 }
 
-/// Leaves no steps if this is no comparison that goes on.
+/// Leaves no steps if this is not a comparison that continues.
 void Comparer::read_plan() {
   const auto plan = options_.resume ? finetune::read_plan(options_.out, FolderOf::compare) : std::nullopt;
   if (!plan) return;

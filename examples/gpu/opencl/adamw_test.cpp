@@ -18,7 +18,7 @@ namespace {
 class OpenClAdamW : public OpenCl {};
 
 TEST_F(OpenClAdamW, TakesTheStepsOfTheCpus) {
-  // Four segments with rates and decays of their own, and a count that is no multiple of a group.
+  // Four segments with rates and decays of their own, and a count that is not a multiple of a group.
   const tiedlora::Layout layout(tiedlora_test::one_kind(3, 37, 29), tiedlora::schemes::tied_lora(), 5);
   const tiedlora::AdamWOptions options = {.learning_rate = 1e-2,
                                           .rates = tiedlora::PerFactor{1, 0.5, 8, 4},

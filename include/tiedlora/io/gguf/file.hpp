@@ -103,7 +103,7 @@ class File {
   Order by_key_, by_name_;
 };
 
-/// Bytes of a tensor; nothing if that overflows, the type is not known or its rows are no whole blocks.
+/// Bytes of a tensor; nothing if that overflows, the type is not known or its rows are not whole blocks.
 inline std::optional<std::uint64_t> tensor_bytes(Type type, std::span<const Index> shape) {
   const TypeInfo* info = find_type(type);
   if (!info || (shape.empty() ? 1 : shape[0]) % info->block != 0) return std::nullopt;
@@ -298,7 +298,7 @@ inline Result<File> try_open(const std::filesystem::path& path) {
 inline File open(const std::filesystem::path& path) { return detail::value_or_fail(try_open(path)); }
 
 /// Copies a tensor's values in the order of the file, each converted once (through float). A Failure if out
-/// has another length or the type is none of F32, F16, BF16 and Q8_0.
+/// has another length or the type is not F32, F16, BF16 or Q8_0.
 template <class P>
 Status try_read(const Tensor& tensor, std::span<P> out) {
   using detail::message, detail::in_quotes;

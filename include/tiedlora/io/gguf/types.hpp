@@ -42,7 +42,7 @@ inline constexpr ValueType value_type_of = std::is_same_v<T, std::uint8_t>    ? 
 struct Value {
   ValueType type = ValueType::u8;     ///< of the value; ValueType::array for several
   ValueType element = ValueType::u8;  ///< of an array; else the same as type
-  Index count = 1;                    ///< how many elements; 1 where it is no array
+  Index count = 1;                    ///< how many elements; 1 where it is not an array
   /// The values as they stand; the characters of a text; the elements of an array, texts in it with their
   /// lengths.
   std::span<const std::byte> bytes = {};

@@ -20,7 +20,7 @@ namespace detail {
 /// punctuation, `\d` `\w` `\s` and their negations, `[a-z0-9]` and `[^…]`, `(…)`, `(?:…)`, `(?P<name>…)`,
 /// `(?#…)`, `|`, `*`, `+`, `?`, `{m}`, `{m,n}`, `{m,}`, `{,n}` (lazy ones too: whether a text matches does
 /// not depend on it), `^`, `$`, `\A`, `\Z`, `\b`, `\B`, and look-around: `(?=…)`, `(?!…)`, `(?<=…)`,
-/// `(?<!…)`; and `(?i)` at the start. A brace that is no count stands for itself, as in Python. Everything
+/// `(?<!…)`; and `(?i)` at the start. A brace that is not a count stands for itself, as in Python. Everything
 /// else (references to groups, other flags, possessive repetition) is a Failure that says so. Characters are
 /// bytes.
 ///

@@ -59,7 +59,7 @@ inline std::string shape_text(const safetensors::Tensor& tensor) {
   return text.empty() ? "a single number" : text;
 }
 
-/// Sorts the tensors of a file by modules. What is none of an adapter's is a Failure, or left out.
+/// Sorts the tensors of a file by modules. What is not an adapter's is a Failure, or left out.
 class PeftTensorsReader {
  public:
   PeftTensorsReader(const PeftConfig& config, const PeftConfigOptions& options)
@@ -155,7 +155,7 @@ class PeftTensorsReader {
     return name.substr(peft_prefix.size(), name.rfind(".base_layer.") - peft_prefix.size());
   }
 
-  /// Why a pair of that module is no linear module's; empty if it is one.
+  /// Why a pair of that module is not a linear module's; empty if it is one.
   std::string wrong_module(std::string_view module, const safetensors::Tensor& tensor) const {
     const std::string_view last = module.substr(module.rfind('.') + 1);
     if (last == "base_layer" || last == "experts")

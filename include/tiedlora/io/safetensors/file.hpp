@@ -218,7 +218,7 @@ std::span<const P> in_place(const Tensor& tensor) {
 }
 
 /// Copies a tensor's values, row-major, each converted once (to and from the narrow types through float). A
-/// Failure if out has another length or the dtype is none of the four.
+/// Failure if out has another length or the dtype is not one of the four.
 template <class P>
 Status try_read(const Tensor& tensor, std::span<P> out) {
   using detail::message, detail::in_quotes;

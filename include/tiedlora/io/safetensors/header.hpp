@@ -194,7 +194,7 @@ class SafetensorsHeaderHandler : public JsonHandler {
   bool has_metadata_ = false;
 };
 
-/// Bytes of a tensor; nothing if that overflows, is no whole number of bytes or its dtype is unknown.
+/// Bytes of a tensor; nothing if that overflows, is not a whole number of bytes or its dtype is unknown.
 inline std::optional<std::uint64_t> safetensors_bytes(std::string_view dtype, std::span<const Index> shape) {
   const SafetensorsDtype* found = find_safetensors_dtype(dtype);
   if (!found) return std::nullopt;
