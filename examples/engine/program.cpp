@@ -371,7 +371,7 @@ int run(int argc, const char* const* argv, std::istream& in, std::ostream& out, 
           ->type_name("TEXT");
   app.add_flag(
       "--raw", options.raw,
-      "prompts are texts to go on with, not messages of a chat; names of control tokens in them count");
+      "prompts are texts to continue, not messages of a chat; names of control tokens in them count");
   app.add_option("--tokens", options.tokens, "the most to write")
       ->check(examples::whole_from(1, 1 << 20))
       ->capture_default_str()

@@ -1,4 +1,4 @@
-// What a comparison says and writes: after each run all that is known until then.
+// What a comparison prints and writes: after each run, all that is known so far.
 #pragma once
 
 #include <string>  // string

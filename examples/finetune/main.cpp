@@ -133,8 +133,8 @@ int run_demo(int argc, char** argv, finetune::Communicator& processes) {
           ->check(examples::any_path())
           ->group("Files");
   app.add_flag("--resume", settings.resume,
-               "go on from the checkpoints in OUT and CACHE that an earlier run with the same options left, "
-               "as if it had not been interrupted")
+               "continue from the checkpoints that an earlier run with the same options left in OUT and "
+               "CACHE, as if it had not been interrupted")
       ->group("Files");
   examples::add_list(app, "--export", settings.exports,
                      "formats for the trained adapters: native (always written), peft, gguf; with peft the "

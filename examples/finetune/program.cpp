@@ -55,7 +55,7 @@ void check_processes(const Settings& settings, const Communicator& processes) {
   check_batches(settings.accumulate, processes, "--batch", settings.batch);
 }
 
-/// The steps of an earlier run. What --minutes gives is measured each time, but a run that goes on must
+/// The steps of an earlier run. What --minutes gives is measured each time, but a run that continues must
 /// have the steps it began with.
 std::optional<StepCounts> read_plan(const std::filesystem::path& path) {
   if (!std::filesystem::exists(path)) return std::nullopt;
@@ -94,7 +94,7 @@ int compare(Model& model, const Settings& settings, const TextData& data, const 
   return interrupted ? Interrupt::exit_status : 0;
 }
 
-/// The sweep: goes on where an earlier one with the same settings stopped.
+/// The sweep: continues where an earlier one with the same settings stopped.
 int sweep(Model& model, const Settings& settings, const TextData& data, const Base& base,
           std::int64_t steps) {
   Settings without_rates = settings;

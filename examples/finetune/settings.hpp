@@ -123,7 +123,7 @@ inline const std::vector<std::string>& all_targets() {
 }
 
 /// Deep, so that tying over layers shows, and narrow: in minutes, many steps of a small model teach more than
-/// few of a larger one.
+/// a few of a larger one.
 inline llama::Config default_model() {
   llama::Config model;
   model.layers = 12;
@@ -155,7 +155,7 @@ struct Settings {
   std::filesystem::path out = "out/finetune";
   std::filesystem::path cache = "out/cache";
   bool sweep = false;                     ///< search learning rates instead of comparing
-  bool resume = false;                    ///< go on from the checkpoints in `out`
+  bool resume = false;                    ///< continue from the checkpoints in `out`
   std::vector<std::string> exports = {};  ///< formats of adapters: "native", "peft", "gguf"
 };
 

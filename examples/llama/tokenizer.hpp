@@ -70,10 +70,10 @@ class Tokenizer {
   }
 
   /// Tokens of a text. With `special`, names of control tokens in it ("<|im_end|>") become those tokens: for
-  /// templates, not for what a user says. Tokens that are not control tokens but have names ("<think>")
-  /// become of them always. Throws std::invalid_argument for what is not UTF-8 (the originals get text, or
-  /// put replacement characters where it is broken, of which a model learns nothing) and for bytes that the
-  /// vocabulary does not have.
+  /// templates, not for what a user says. Names of added tokens that are not control tokens ("<think>")
+  /// always become those tokens. Throws std::invalid_argument for what is not UTF-8 (the originals get text,
+  /// or put replacement characters where it is broken, of which a model learns nothing) and for bytes that
+  /// the vocabulary does not have.
   std::vector<Token> encode(std::string_view text, bool special) const {
     check_utf8(text);
     Output output;

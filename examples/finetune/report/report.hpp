@@ -18,7 +18,7 @@ std::string result_table(const Comparison& comparison);
 
 /// Where the samples start: a line from the middle of the task's test text, the same for all models.
 struct Prompt {
-  std::string text, truth;  ///< the prompt, and how the text really goes on
+  std::string text, truth;  ///< the prompt, and how the text really continues
 };
 inline constexpr std::size_t prompt_length = 96, sample_length = 240;  // bytes
 

@@ -79,7 +79,7 @@ struct Base {
   double base_loss = 0;  ///< on the base's test split
   bool from_cache = false;
   double seconds_per_step = 0;  ///< of pre-training, if it was made now
-  bool interrupted = false;     ///< Ctrl-C during pre-training: weights are of no use but to go on from
+  bool interrupted = false;     ///< Ctrl-C during pre-training: weights are only of use to continue from
 };
 
 /// Reads the base from the cache, or pre-trains it for `steps` steps and saves it there. Says on stdout what

@@ -1,4 +1,4 @@
-// What a user sees of a run while it goes on.
+// What a user sees of a run in progress.
 #pragma once
 
 #include <unistd.h>  // isatty

@@ -71,7 +71,7 @@ int train_command(int argc, char** argv, Communicator& processes) {
       ->check(any_path())
       ->group("Files");
   app.add_flag("--resume", o.resume,
-               "go on from the checkpoint in OUT as if the run had not been interrupted")
+               "continue from the checkpoint in OUT as if the run had not been interrupted")
       ->group("Files");
   app.add_option("--base-name", o.base_name,
                  "what the files call the base, such as HuggingFaceTB/SmolLM2-135M-Instruct [its own name]")
@@ -170,7 +170,7 @@ int compare_command(int argc, char** argv, Communicator& processes) {
       ->required()
       ->check(any_path())
       ->group("Files");
-  app.add_flag("--resume", o.resume, "go on where an earlier run with the same options was stopped")
+  app.add_flag("--resume", o.resume, "continue where an earlier run with the same options was stopped")
       ->group("Files");
   app.footer("\nmpirun -n 4 finetune compare … divides the candidates among processes.");
   const auto parse_and_run = [&](std::ostream& errors, const auto& work) {

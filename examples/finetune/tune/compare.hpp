@@ -16,7 +16,7 @@ namespace finetune {
 struct CompareOptions {
   ModelOptions model = {};
   TrainingDataOptions data = {};
-  TuneOptions tune = {};  ///< but scheme, rank and rates
+  TuneOptions tune = {};  ///< except scheme, rank and rates
   std::vector<std::string> candidates = {"lora:1", "lora:2", "lora:8",  "tl5:32",
                                          "tl6:8",  "tl6:32", "tl6:128", "vera:256"};
   double minutes = 20;
@@ -43,12 +43,12 @@ bool is_smaller(const Candidate* a, const Candidate* b);
 /// "SCHEME:RANK" or "SCHEME:RANK:RATE". Throws std::invalid_argument that says what is wrong with it.
 TuneOptions parse_candidate(const std::string& text, TuneOptions rest);
 
-/// How many of `count` take part in each round: halves, down to two.
+/// How many of `count` take part in each round: halved from round to round, down to two.
 std::vector<std::size_t> rounds_of(std::size_t count);
 
-/// Which go on: those that no other with as few parameters or fewer beats in loss, then by loss. Of more such
-/// than `count`, the smallest, the largest, and between them those evenly spaced by the logarithm of their
-/// parameters. Indices, in rising order of loss.
+/// Which continue: those that no other with as few parameters or fewer beats in loss, then by loss. Of more
+/// such than `count`, the smallest, the largest, and between them those evenly spaced by the logarithm of
+/// their parameters. Indices, in rising order of loss.
 std::vector<std::size_t> survivors(std::span<const Candidate> candidates, std::size_t count);
 
 /// Mean of a − b over validation examples, each weighted with its tokens, and the standard error of that

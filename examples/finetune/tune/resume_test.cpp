@@ -1,4 +1,4 @@
-// What finetune train leaves where a run ends early, and what it goes on from.
+// What finetune train leaves where a run ends early, and what it continues from.
 #include <chrono>
 #include <csignal>
 #include <cstdlib>

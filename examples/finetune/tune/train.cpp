@@ -29,7 +29,7 @@ std::int64_t steps_of(double epochs, const Batches& batches, Index accumulate) {
   return std::max<std::int64_t>(1, static_cast<std::int64_t>(std::ceil(steps - 1e-9 * steps)));
 }
 
-/// Of a run with --minutes that goes on: those that it began with, whatever the machine does now.
+/// Of a run with --minutes that continues: those that it began with, whatever the machine does now.
 std::optional<std::int64_t> planned_steps(const TrainOptions& o) {
   if (!o.resume) return std::nullopt;
   const auto plan = read_plan(o.out, FolderOf::train);
