@@ -1,4 +1,4 @@
-// Which of the three formats an adapter on the disk has.
+// Which of the three formats an adapter file has.
 #pragma once
 
 #include <cstdint>     // uint8_t

@@ -1,5 +1,5 @@
-// Merging into a safetensors base model, piece by piece: neither the base nor a weight stands in memory
-// whole.
+// Merging into a safetensors base model, piece by piece: neither the base nor any weight is ever whole in
+// memory.
 #pragma once
 
 #include <algorithm>      // min
@@ -52,7 +52,7 @@ T value_of(tiedlora::Result<T> result) {
   return *std::move(result);
 }
 
-/// Whether the base says by itself that its weights are in × out: by the type of model, or by GPT-2's c_attn,
+/// Whether the base itself says that its weights are in × out: by the type of model, or by GPT-2's c_attn,
 /// which makes q, k and v of x. Nothing if it says neither.
 inline std::optional<bool> base_is_in_x_out(const BaseModel& base, const std::vector<BaseFile>& files) {
   if (const auto* known = tiedlora::gguf::find_architecture(base.architecture)) return known->fan_in_fan_out;
@@ -64,8 +64,8 @@ inline std::optional<bool> base_is_in_x_out(const BaseModel& base, const std::ve
   return std::nullopt;
 }
 
-/// Which weights are stored in × out. What the base says goes before what the adapter says, as in PEFT; what
-/// the command line says must agree with both.
+/// Which weights are stored in × out. What the base says takes precedence over what the adapter says, as in
+/// PEFT; what the command line says must agree with both.
 class Storage {
  public:
   Storage(const OpenAdapter& opened, const ModelOptions& options, const std::vector<BaseFile>& files)
@@ -77,7 +77,7 @@ class Storage {
           "out x in; leave it out");
   }
 
-  /// Of a model of GPT-2's kind only the Conv1Ds of its blocks are.
+  /// Of a GPT-2 only the Conv1Ds of its blocks are.
   bool is_in_x_out(const tiedlora::Module& module) const {
     if (!base_) return is_said(module);
     const auto& kind = module.kind;

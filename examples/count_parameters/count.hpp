@@ -39,7 +39,7 @@ struct Row {
   Index per_tenant = 0;        ///< parameters that each tenant adds to the A and B that all share
   double percent_of_lora = 0;  ///< trainable, of scheme lora (PEFT's) at the same rank
   double percent_of_lora_fused =
-      0;  ///< trained, of scheme lora_fused (the Tied-LoRA paper's) at the same rank
+      0;  ///< trainable, of scheme lora_fused (the Tied-LoRA paper's) at the same rank
 
   static constexpr Index f32 = 4, bf16 = 2;  ///< bytes of a parameter
   Index file_bytes(Index bytes_per_number) const { return trained * bytes_per_number; }

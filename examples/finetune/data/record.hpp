@@ -16,7 +16,7 @@ struct Record {
   enum class Form { text, pair, instruction, conversation };
 
   Form form = Form::text;
-  std::string_view form_name = "text";                 ///< for people
+  std::string_view form_name = "text";                 ///< to print
   std::string text = {};                               ///< of a text
   std::string question = {}, input = {}, answer = {};  ///< of a pair and, with `input`, of an instruction
   std::vector<llama::Message> messages = {};           ///< of a conversation: system, user, assistant

@@ -19,7 +19,7 @@
 
 namespace finetune {
 
-// Two files are near-copies if at least half of the distinctive lines of the smaller one stand in the other;
+// Two files are near-copies if at least half of the distinctive lines of the smaller one are in the other;
 // two folders, if a quarter do, or if they lie side by side and at least half of the file names of the
 // smaller one recur in the other (arch/SSE/Complex.h, arch/AVX/Complex.h: the same text in other intrinsics).
 // A line is distinctive if it has 16 characters besides white space; fewer are idiom ("return *this;").
@@ -122,7 +122,7 @@ inline std::vector<std::size_t> near_copy_groups(const std::vector<TextFile>& fi
   return group_of;
 }
 
-/// Removes from `corpus` every file that also stands in `other`, by path or as a near-copy.
+/// Removes from `corpus` every file that is also in `other`, by path or as a near-copy.
 inline void remove_overlap(Corpus& corpus, const Corpus& other) {
   std::set<std::filesystem::path> paths;
   std::set<std::uint64_t> lines;
@@ -167,8 +167,7 @@ struct Split {
   const std::string& text(Part part) const { return texts[static_cast<std::size_t>(part)]; }
 };
 
-/// Hands out groups, largest first, each to the part that still lacks most of its share. No chance is
-/// involved.
+/// Hands out groups, largest first, each to the part that still lacks most of its share. Nothing is random.
 inline std::vector<Part> allot(const std::vector<std::size_t>& bytes_of_group) {
   std::vector<std::size_t> order(bytes_of_group.size());
   double total = 0;

@@ -23,7 +23,7 @@ class Array {
   Array(const Array&) = delete;
   Array& operator=(const Array&) = delete;
 
-  T* data() const { return data_; }  ///< the device's: not to be followed here
+  T* data() const { return data_; }  ///< the device's: not to be dereferenced here
   std::size_t size() const { return size_; }
   std::span<T> span() const { return {data_, size_}; }  ///< likewise
 
