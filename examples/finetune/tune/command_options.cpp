@@ -101,7 +101,7 @@ void add_tune(CLI::App& app, TuneOptions& tune, bool one_scheme) {
         ->check(positive_number())
         ->group("Training");
     app.add_flag("--fast-reduce", tune.fast_reduce,
-                 "add gradients of processes up in MPI's order: other bits for other numbers of processes")
+                 "sum gradients in MPI's order; the bits then depend on the number of processes")
         ->group("Training");
   }
   app.add_option("--scaling", tune.scaling, "s of y += s v∘B(u∘Ax); LoRA's alpha / rank")

@@ -54,7 +54,7 @@ int train_command(int argc, char** argv, Communicator& processes) {
                            ->always_capture_default(false)
                            ->excludes(epochs)
                            ->group("Training");
-  app.add_option("--minutes", o.minutes, "instead: as many steps as fit into that time")
+  app.add_option("--minutes", o.minutes, "as many steps as fit into that time, instead of --epochs")
       ->check(some_minutes())
       ->always_capture_default(false)
       ->excludes(epochs)
