@@ -14,7 +14,7 @@
  * Calls do not keep the handles that they are given, except tl_set_add, which shares the adapter's
  * parameters: either handle may be freed first.
  *
- * NUMBERS. Sizes, counts and strides are in elements, not bytes. A shape is out x in, as the weight of a
+ * SIZES. Sizes, counts and strides are in elements, not bytes. A shape is out x in, as the weight of a
  * linear layer has it. x, y and h are tokens: `count` of them, token t at data + t * stride, its `width`
  * features side by side: a dense row-major [tokens, features] array has stride = width.
  *
@@ -85,7 +85,7 @@ TL_API const char* tl_kernel_isa(void) TL_NOEXCEPT;
 /* Sizes, counts and strides, in elements. */
 typedef ptrdiff_t tl_index;
 
-/* What a number is in memory. TL_F16 and TL_BF16 are two bytes each: IEEE 754's binary16, and the upper half
+/* How a value is stored. TL_F16 and TL_BF16 are two bytes each: IEEE 754's binary16, and the upper half
  * of a float. Sums, h and gradients are floats for all three. */
 typedef int tl_type;
 enum { TL_F32 = 0, TL_F16 = 1, TL_BF16 = 2 };

@@ -170,7 +170,7 @@ auto with_type(tl_type type, const char* what, const Body& body) {
   return body(Type<float>());
 }
 
-// The same views in C and in C++, but for the type of what they point to.
+// The same views in C and in C++, except for the type of what they point to.
 template <class T>
 tl::Tokens<const T> tokens_of(const tl_input& x) {
   return {static_cast<const T*>(x.data), x.width, x.count, x.stride, x.rows};

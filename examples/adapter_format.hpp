@@ -1,4 +1,4 @@
-// Which of the three formats an adapter on the disk has.
+// Which of the three formats an adapter file has.
 #pragma once
 
 #include <cstdint>     // uint8_t
@@ -13,7 +13,7 @@ namespace examples {
 
 enum class AdapterFormat : std::uint8_t { native, peft, gguf };
 
-/// By what it is, not by its name. Throws std::runtime_error that says what it is where it is none of them.
+/// By content, not by name. For anything else throws std::runtime_error, which says what it is.
 inline AdapterFormat format_of(const std::filesystem::path& path) {
   using tiedlora::FileKind;
   const tiedlora::SniffedFile found = tiedlora::sniff(path);

@@ -31,7 +31,7 @@ inline std::string shown_error(const std::exception& error) { return shown_text(
 
 /// Parses the arguments, does the work and returns what it returns, an ExitCode or another exit status. What
 /// the parser refuses and a std::invalid_argument of the work are wrong usage; any other exception is a
-/// failure, and so is a result that cannot be written. All are told on `err`.
+/// failure, and so is a result that cannot be written. All are reported on `err`.
 template <class Work>
 int run_command(CLI::App& app, int argc, const char* const* argv, std::ostream& out, std::ostream& err,
                 const Work& work) {

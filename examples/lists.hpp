@@ -17,7 +17,7 @@
 
 namespace examples {
 
-/// The parts between the commas, in order. CLI11's own delimiter would drop empty ones without a word.
+/// The parts between the commas, in order. CLI11's own delimiter would silently drop empty ones.
 inline std::vector<std::string> parts_of(const std::vector<std::string>& texts) {
   std::vector<std::string> parts;
   for (const std::string& text : texts)

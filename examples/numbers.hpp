@@ -42,7 +42,7 @@ inline std::string in_short(std::string_view text) {
 
 // As floats these are neither zero nor infinite, and neither are their squares.
 inline constexpr double smallest_number = 1e-15, largest_number = 1e15;
-/// No adapter worth its name has more.
+/// No real adapter has more.
 inline constexpr std::int64_t largest_rank = 4096;
 
 }  // namespace examples

@@ -49,7 +49,7 @@ inline void check_output_folder(const std::string& option, const std::filesystem
   };
   std::error_code error;
   fs::path there = fs::absolute(folder, error);
-  // Up to the first that exists. What is no folder on the way (a/file/b) is the error of its child.
+  // Up to the first that exists. A file in the place of a folder (a/file/b) is the error of its child.
   while (!fs::exists(fs::symlink_status(there, error)) && there.has_relative_path())
     there = there.parent_path();
   if (fs::is_symlink(fs::symlink_status(there, error)) && !fs::exists(fs::status(there, error)))

@@ -14,7 +14,7 @@
 namespace examples {
 
 /// Throws std::runtime_error where what was written could not be: the disk is full, nobody reads the pipe.
-/// Of std::cout what went to stdout counts as well.
+/// For std::cout, what went to stdout counts as well.
 inline void flush(std::ostream& out) {
   errno = 0;
   out.flush();

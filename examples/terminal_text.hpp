@@ -12,7 +12,7 @@
 namespace examples {
 
 /// Takes a text in pieces, which may end within a character, and gives it back with control characters other
-/// than line feeds and tabs, and bytes that are no UTF-8, as "\x1b".
+/// than line feeds and tabs, and bytes that are not UTF-8, as "\x1b".
 class TerminalText {
  public:
   std::string add(std::string_view piece) {

@@ -24,7 +24,7 @@ inline Vector load(const float* p) {
 }
 inline void store(float* p, const Vector& v) { std::memcpy(p, &v, sizeof v); }
 
-/// Numbers that the compiler does not know, so that no loop below can be computed in advance.
+/// Values that the compiler does not know, so that no loop below can be computed in advance.
 inline volatile float unknown_zero = 0.0f, unknown_half = 0.5f, sink = 0.0f;
 
 /// Floating-point operations of one multiply_add_loop(n): twelve chains, enough to cover the latency of any
@@ -45,7 +45,7 @@ __attribute__((noinline)) inline void multiply_add_loop(std::size_t n) {
   sink = sum[0];
 }
 
-/// Reads every number once.
+/// Reads every value once.
 __attribute__((noinline)) inline void read(std::span<const float> data) {
   constexpr std::size_t unrolled = 4;
   const float* p = data.data();
@@ -62,8 +62,8 @@ __attribute__((noinline)) inline void read(std::span<const float> data) {
   sink = rest;
 }
 
-/// Reads every number once and writes it back, unchanged. All loads of a block come before its stores: that
-/// is the faster order.
+/// Reads every value once and writes it back, unchanged. All loads of a block come before its stores: that is
+/// the faster order.
 __attribute__((noinline)) inline void update(std::span<float> data) {
   constexpr std::size_t unrolled = 8;
   const float zero = unknown_zero;

@@ -1,4 +1,4 @@
-"""The library beside PyTorch eager and PEFT's layers, forward and forward + backward, one thread, float32.
+"""The library against PyTorch eager and PEFT's layers, forward and forward + backward, one thread, float32.
 
     .venv/bin/python bench/baselines/pytorch.py [--program build/bench/gcc/bin/tiedlora_bench] [--out FILE]
 

@@ -27,7 +27,7 @@ class Traffic {
     update(p_.gradients.values());
   }
 
-  /// Of what is read or updated, each number once.
+  /// Of what is read or updated, each value once.
   double bytes(bool backward) const {
     const Activations<float>& a = p_.first();
     Index numbers = p_.layout.trainable_count() + p_.layout.frozen_count();

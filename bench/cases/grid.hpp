@@ -53,10 +53,10 @@ Outcome outcome(Problem& p, Contestant& contestant, bool backward) {
   return {a.dx, g.A(0), g.B(0), g.u(0), g.v(0)};
 }
 
-/// Whether two runners compute the same. A result is a sum of n products of three to five numbers in
-/// [-1, 1); their magnitudes are 1/8 on average or less, so that those of one sum add up to n/8 and hardly
-/// ever to √n more. Rounding errors of a sum of n terms without order grow as √n ε (Higham and Mary 2019); a
-/// factor of 4 is for the sums nested in each other.
+/// Whether two runners compute the same. A result is a sum of n products of three to five values in [-1, 1);
+/// their magnitudes are 1/8 on average or less, so that those of one sum add up to n/8 and hardly ever to √n
+/// more. Rounding errors of a sum of n terms without order grow as √n ε (Higham and Mary 2019); a factor of 4
+/// is for the sums nested in each other.
 inline bool agree(const Outcome& a, const Outcome& b, const Shape& s, bool backward) {
   const std::vector<Index> terms = backward ? std::vector<Index>{s.rank * s.out, s.tokens * s.out, s.tokens,
                                                                  s.tokens * s.out, s.tokens * s.rank}

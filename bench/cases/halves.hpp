@@ -41,7 +41,7 @@ inline void measure_halves(Report& report, const Shape& s, const Pace& pace) {
   }
 }
 
-/// One token through modules of plain LoRA, so many that no cache holds them, beside a plain loop that reads
+/// One token through more modules of plain LoRA than any cache holds, compared with a plain loop that reads
 /// the same factors. Per module.
 inline void measure_distant(Report& report, Index d, Index rank, const Pace& pace) {
   const Index modules = std::max<Index>(4, 160'000'000 / (8 * d * rank));

@@ -36,7 +36,7 @@ inline double resident_bytes() {
   return resident * static_cast<double>(sysconf(_SC_PAGESIZE));
 }
 
-/// Adds so many adapters of one scheme to a set, in bfloat16, the frozen factors in common.
+/// Adds `tenants` adapters of one scheme to a set, in bfloat16, the frozen factors in common.
 inline void measure_tenants(Report& report, const tiedlora::Scheme& scheme, Index rank, Index tenants) {
   using P = Eigen::bfloat16;
   const tiedlora::Layout layout(llama2_7b(), scheme, rank);

@@ -19,7 +19,7 @@
 namespace bench {
 namespace {
 
-/// forward or backward of one module, parameters in P beside activations in X.
+/// forward or backward of one module, parameters in P with activations in X.
 template <class P, class X = P>
 class Variant {
  public:
@@ -42,7 +42,7 @@ class Variant {
   Activations<X> a_;
 };
 
-/// float against bfloat16 and half for all numbers, and against bfloat16 activations beside float parameters.
+/// float against bfloat16 and half for all operands, and against bfloat16 activations with float parameters.
 /// `memory_bound`: whether moving float's data takes longer than its arithmetic.
 void measure_types(Report& report, bool backward, const Shape& s, const Pace& pace) {
   using Eigen::bfloat16, Eigen::half;

@@ -1,4 +1,4 @@
-// One adapted module, or one per layer, with factors, inputs and gradients filled with numbers.
+// One adapted module, or one per layer, with factors, inputs and gradients filled with values.
 #pragma once
 
 #include <Eigen/Core>  // Matrix
@@ -47,7 +47,7 @@ inline tiedlora::Layout make_layout(const tiedlora::Scheme& scheme, Index layers
   return tiedlora::Layout(modules, scheme, shape.rank);
 }
 
-/// Numbers in [-1, 1), the same in every run, none so small that sums become denormal and slow.
+/// Values in [-1, 1), the same in every run, none so small that sums become subnormal and slow.
 template <class Range>
 void fill(Range&& values, std::uint32_t seed) {
   std::uint32_t state = seed * 2654435761u + 1u;

@@ -1,5 +1,5 @@
 """From what the programs wrote (JSON for each build, tables of the comparisons) to the folder that the pages are made of:
-a CSV file for each group of measurements, numbers with 6 digits, and about.json, which says of what machine and versions."""
+a CSV file for each group of measurements, values with 6 digits, and about.json: the machine and the versions."""
 
 import csv
 import json

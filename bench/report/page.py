@@ -52,7 +52,7 @@ class Page:
         ]  # fmt: skip
         return f"""{table(["compared with", "what", "times as fast"], rows, 2)}
 
-Medians, in float32 but for llama.cpp's Q4_1; {about["machine"]["cpu"]}, {build["compiler"].replace("GNU", "GCC")} with AVX-512,
+Medians, in float32 except for llama.cpp's Q4_1; {about["machine"]["cpu"]}, {build["compiler"].replace("GNU", "GCC")} with AVX-512,
 one thread unless it says two; decoding in one and two. What is slower than a baseline is in [limits.md](limits.md), what fell short of a target in
 [Missed targets](#missed).
 
@@ -82,12 +82,12 @@ one core, with hot data unless it says cold; their results are compared before a
 round. Figures are medians over the rounds, with the quartiles in brackets; times are processor time of the thread, except
 where two threads work. Ratios travel to other machines, times do not.
 
-Medians over configurations are of those that somebody uses: forward of 1, 8, 64 and 512 tokens, backward of 8 and more, ranks
+Medians are over the configurations in common use: forward of 1, 8, 64 and 512 tokens, backward of 8 and more, ranks
 4 to 64. One is won or lost where both quartiles are more than 3 % from even.
 
 - **Plain Eigen**: the formula as one expression.
 - **Careful Eigen, OpenBLAS**: matrix products with scratch allocated once, and u, v and s folded into the smallest operand.
-  OpenBLAS picks its kernels at run time: also beside the builds for AVX2 and SSE2 it runs its AVX-512 ones.
+  OpenBLAS picks its kernels at run time: even against the builds for AVX2 and SSE2 it runs its AVX-512 ones.
 - **PyTorch eager, PEFT's layer**: the formula, and PEFT's own module over a base layer that costs nothing; their processes
   and ours alternate.
 - **Roofline**: the longer of the operations at the multiply-add peak, and a plain loop that reads and updates what must be
@@ -158,7 +158,7 @@ and backward. [By width and scheme](benchmarks/modules.md#pytorch-and-pefts-laye
 
 ## A LoRA training step: {one} to {two} times as fast as PEFT ({one_avx2} to {two_avx2} with AVX2), in {least} of the memory
 
-![Time and peak memory of a training step beside transformers and PEFT](benchmarks/training.svg)
+![Time and peak memory of a training step, compared with transformers and PEFT](benchmarks/training.svg)
 
 {table(["", "tiedlora", "transformers + PEFT", "ratio"], body)}
 
@@ -266,7 +266,7 @@ peak: medians over widths 576, 1024 and 4096. [Bandwidths, stages, factors from 
         bound = lambda r: r["memory_bound"] and r.is_target
         add("bfloat16 over float, where float is bound by memory", "types", "x.bfloat16", bound)
         add("half over float, likewise", "types", "x.half", bound)
-        add("bfloat16 activations beside float parameters, likewise", "types", "x.float_bfloat16", bound)
+        add("bfloat16 activations with float parameters, likewise", "types", "x.float_bfloat16", bound)
         add("a second thread, T ≥ 64", "threads", "x.faster", lambda r: r.T >= 64)
         add("a second thread, forward, T = 1", "threads", "x.faster", lambda r: r.T == 1 and not r.backward)
         add("time at width 577, 1023 over 592, 1024, T ≥ 8", "widths", "x.slower", lambda r: r.T >= 8 and r.r >= 4)
@@ -285,14 +285,14 @@ everything is in the L2. On one token two threads share a few microseconds of wo
     def memory(self):
         found = {v.key: v for v in targets.memory_verdicts(self.results, "gcc")}
         calls, kept = found["allocations"], found["kept"]
-        title = "No allocation in a hot call, r × T numbers kept for backward"
+        title = "No allocation in a hot call, r × T values kept for backward"
         if calls.is_missed or kept.is_missed:
             title = "Allocations in a hot call, and what backward keeps"
         return f"""<a id="memory"></a>
 
 ## {title}
 
-Allocations by `operator new` and by `malloc`: {calls.seen}. Kept for backward beside x: {kept.seen}
+Allocations by `operator new` and by `malloc`: {calls.seen}. Kept for backward besides x: {kept.seen}
 ([allocations.csv](benchmarks/allocations.csv), [kept.csv](benchmarks/kept.csv))."""
 
     def limits(self):
@@ -353,8 +353,8 @@ missed where one misses it. [All targets](benchmarks/targets.md), [known gaps an
 | [machine.md](benchmarks/machine.md) | bandwidths and roofline, the four stages, factors from memory, 16-bit types, odd widths, two threads |
 | [training.md](benchmarks/training.md) | a training step: the toy, growth, real sizes |
 | [serving.md](benchmarks/serving.md) | tied against untied, mixed batches, resident tenants |
-| [targets.md](benchmarks/targets.md) | every target beside what was measured, and figures without one |
+| [targets.md](benchmarks/targets.md) | every target with what was measured, and figures without one |
 
-The numbers are the CSV files of [benchmarks/](benchmarks); [about.json](benchmarks/about.json) has the machine and the
-versions. `script/bench --full` measures all of it anew; `python3 bench/report/report.py --from docs/benchmarks` makes these
-pages and pictures again from the committed numbers."""
+The results are the CSV files of [benchmarks/](benchmarks); [about.json](benchmarks/about.json) has the machine and the
+versions. `script/bench --full` repeats all measurements; `python3 bench/report/report.py --from docs/benchmarks` makes these
+pages and pictures from the committed results."""

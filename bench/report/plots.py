@@ -145,7 +145,7 @@ def bars(columns, labels, ylabel, title):
 
 
 def training(results, path):
-    """Time and memory of a step at real sizes beside PyTorch with PEFT."""
+    """Time and memory of a step at real sizes, compared with PyTorch and PEFT."""
     rows = {row["name"]: row for row in results.tables["train_step_real"]}
     steps = [(name, label) for name, label in (
         ("step, 4×128, one thread", "4×128 tokens,\\none thread"), ("step, 4×128, two threads", "4×128 tokens,\\ntwo threads"),
@@ -167,7 +167,7 @@ def training(results, path):
 
 
 def toy(results, path):
-    """Milliseconds of the toy's training step, with and without an adapter, beside PyTorch with either attention."""
+    """Milliseconds of the toy's training step, with and without an adapter, compared with PyTorch with either attention."""
     if not results.steps:
         return False
     times = {}
@@ -209,7 +209,7 @@ def growth_of_step(results, path):
 
 
 def engine(results, path):
-    """What an adapter adds to a token, beside llama.cpp."""
+    """What an adapter adds to a token, compared with llama.cpp."""
     rows = results.engine
     threads = sorted({key[1] for key in rows})
     if not threads:

@@ -1,5 +1,5 @@
 """What the programs wrote, through CSV files, to rows, scores and verdicts; and the toy's table against its own processes.
-That the committed pages are what the committed numbers give, `report.py --check` says."""
+That the committed pages agree with the committed results, `report.py --check` checks."""
 
 import json
 import pathlib
@@ -103,7 +103,7 @@ class Report(unittest.TestCase):
             page.write_text(text.replace("1.17", "1.18"))
             refused = subprocess.run([*report, folder], stderr=subprocess.PIPE, text=True)
             self.assertEqual(refused.returncode, 1)
-            self.assertIn("benchmarks.md is not what the numbers give", refused.stderr)
+            self.assertIn("benchmarks.md does not agree with the results", refused.stderr)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ class Value:
 
 
 class Row:
-    """One measurement: `name` without its group, `columns` of numbers, and the numbers of the name."""
+    """One measurement: `name` without its group, `columns` of values, and the numbers in the name."""
 
     def __init__(self, build, name, columns):
         self.build, self.name, self.columns = build, name, columns

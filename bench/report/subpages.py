@@ -49,7 +49,7 @@ ratios have the widest quartiles that those of both programs allow. What is lost
 ## Every configuration
 
 Share of the roofline · times as fast as the better of careful Eigen and OpenBLAS. A row without a scheme is TL6. The same
-numbers with quartiles and times: [grid.csv](grid.csv), [cold.csv](cold.csv).
+results with quartiles and times: [grid.csv](grid.csv), [cold.csv](cold.csv).
 
 {grids}
 
@@ -65,7 +65,7 @@ One thread each; their processes and ours alternate ([pytorch.csv](pytorch.csv))
 def machine(results):
     types = "\n\n".join(text for build in results.builds() if (text := details.types(results, build)))
     stages = details.ratios(results, "halves", (), ("shrink", "expand", "expand_backward", "shrink_backward"))
-    return f"""# The machine, and the library beside itself
+    return f"""# The machine, and the library compared with itself
 
 {BACK}
 
@@ -87,14 +87,14 @@ Share of the multiply-add peak at which the products of the formula would take a
 
 ### Factors from memory
 
-One token through modules of plain LoRA, so many that no cache holds them: time of a plain loop that reads the factor over that
-of the stage that works with it ([distant.csv](distant.csv)).
+One token through more modules of plain LoRA than any cache holds: time of a plain loop that reads the factor, divided by that of
+the stage that works with it ([distant.csv](distant.csv)).
 
 {details.ratios(results, "distant", (), ("shrink", "expand"))}
 
 ## 16-bit types
 
-Times as fast as float: all numbers narrow, or the activations alone beside float parameters ([types.csv](types.csv)).
+Times as fast as float: all operands narrow, or the activations alone with float parameters ([types.csv](types.csv)).
 
 {types}
 
@@ -152,7 +152,7 @@ Memory: the ratio is ours over theirs, smaller is better.
 
 {details.peaks(results)}
 
-The library beside itself.
+The library compared with itself.
 
 {details.comparison(of("own"), "against")}
 
@@ -174,7 +174,7 @@ saved_tensors_hooks, every storage once), parameters, gradients and both moments
 {toy["machine"]}; {toy["compiler"]}, `{toy["kernels"]}`; PyTorch {toy["torch"]}, transformers {toy["transformers"]}, PEFT
 {toy["peft"]} ([train_step.csv](train_step.csv)).
 
-![A training step of the toy beside PyTorch and PEFT](step.svg)
+![A training step of the toy, compared with PyTorch and PEFT](step.svg)
 
 {details.comparison(results.tables["train_step_table"], "transformers + PEFT")}
 
@@ -237,7 +237,7 @@ ours, ratios of memory ours over theirs. What limits those that were missed: [Mi
 
 ## Figures without a target
 
-Shares of what the machine can do, and the library beside itself; times as fast, unless it says otherwise.
+Shares of what the machine can do, and the library compared with itself; times as fast, unless it says otherwise.
 
 {details.information(results)}
 """

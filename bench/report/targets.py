@@ -1,4 +1,4 @@
-"""Each target beside what was measured, and figures that have none. A figure is a median with its quartiles; where a target
+"""Each target with what was measured, and figures that have none. A figure is a median with its quartiles; where a target
 lies between these, the verdict says so. Nothing here is a best run.
 
 Targets are ratios to what somebody would use instead: they travel to other machines. Shares of the roofline do not (another
@@ -70,7 +70,7 @@ def never_slower(key, score):
 
 
 def baseline_verdicts(results, build):
-    """Eigen and OpenBLAS in every build; PyTorch and PEFT beside GCC's."""
+    """Eigen and OpenBLAS in every build; PyTorch and PEFT against GCC's."""
     found = [
         never_slower(f"never slower: {score.what}" if score.baseline == scores.CAREFUL else "never slower", score)
         for score in scores.of_modules(results, build)
@@ -90,7 +90,7 @@ def memory_verdicts(results, build):
     if rows:
         more = [r for r in rows if r["kept_bytes"] > r["r_T_floats"]]
         seen = f"{len(rows) - len(more)} of {len(rows)} shapes keep exactly that"
-        found.append(Verdict("kept", "kept for backward beside x", "r × T numbers", seen, "missed" if more else "met"))
+        found.append(Verdict("kept", "kept for backward besides x", "r × T values", seen, "missed" if more else "met"))
     rows = results.rows("allocations", build)
     if rows:
         calls = [(k, v) for r in rows for k, v in r.columns.items() if not k.startswith("control")]
@@ -134,7 +134,7 @@ def every(results):
 
 
 def information(results, build):
-    """[(what, seen)]: figures without a target, from the machine's limits and from the library beside itself."""
+    """[(what, seen)]: figures without a target, from the machine's limits and from the library compared with itself."""
     found = []
 
     def add(what, rows, key, highest_is_worst=False):
@@ -152,8 +152,8 @@ def information(results, build):
     for name, what in (
         ("bfloat16", "bfloat16 against float where float is bound by memory"),
         ("half", "half against float, likewise"),
-        ("float_bfloat16", "bfloat16 activations beside float parameters, likewise"),
-        ("float_half", "half activations beside float parameters, likewise"),
+        ("float_bfloat16", "bfloat16 activations with float parameters, likewise"),
+        ("float_half", "half activations with float parameters, likewise"),
     ):
         add(what, bound, f"x.{name}")
     for rank in (8, 16, 32):

@@ -53,6 +53,7 @@ NAVIGATION = {
         ("The CUDA example", "examples/gpu/cuda/README.md"),
     ],
     "I compare methods": [
+        ("Which scheme should I take?", "docs/choosing.md"),
         ("The mathematics", "docs/mathematics.md"),
         ("What tying costs in quality", "docs/quality.md"),
         ("Comparison with other libraries", "docs/comparison.md"),
@@ -96,7 +97,7 @@ class Site:
         children = [g for pages in self.below.values() for g in pages]
         self.unlisted = [f for f in docs if f not in listed and f not in children]
         self.sources = ["README.md", *(f for f in listed if f in self.files), *self.unlisted, *children]
-        self.listings = set()  # files and folders that a page leads to and that are no pages
+        self.listings = set()  # files and folders that a page leads to and that are not pages
         self.faults = []
 
     def staged(self, path):

@@ -1,5 +1,5 @@
 """Doxygen's filter: prints a header with its comments as Doxygen understands them. Code is left alone but for the inline namespaces
-of instruction sets, which are no part of a name.
+of instruction sets, which are not part of a name.
 
     python3 docs/site/comments.py FILE
 """

@@ -52,6 +52,31 @@ class Names(Domain):
         return []
 
 
+def natural_width(path):
+    """Of a picture in pixels; 0 where it does not say."""
+    data = path.read_bytes()
+    if path.suffix == ".png":
+        return int.from_bytes(data[16:20], "big")
+    found = re.search(rb'<svg[^>]*?\swidth="(\d+)', data)
+    return int(found[1]) if found else 0
+
+
+def mark_wide(app, doctree, _):
+    """Pictures that a phone should scroll rather than shrink."""
+    for image in doctree.findall(nodes.image):
+        path = pathlib.Path(app.srcdir, image["uri"])
+        if path.exists() and natural_width(path) > 700:
+            image["classes"].append("wide")
+
+
+def join_units(app, doctree, _):
+    """No line ends between a number and its % or unit."""
+    for text in list(doctree.findall(nodes.Text)):
+        joined = re.sub(r"(?<=\d) (?=%|(?:ms|µs|[kMG]i?B)\b)", "\u00a0", text)
+        if joined != text and not isinstance(text.parent, (nodes.literal, nodes.literal_block, nodes.raw)):
+            text.parent.replace(text, nodes.Text(joined))
+
+
 def setup(app):
     def inline(translator, node):
         translator.body.append(translator.starttag(node, "span", "", CLASS="math") + r"\(" + translator.encode(node.astext()) + r"\)</span>")
@@ -63,3 +88,5 @@ def setup(app):
 
     app.add_html_math_renderer("katex", (inline, None), (block, None))
     app.add_domain(Names)
+    app.connect("doctree-resolved", mark_wide)
+    app.connect("doctree-resolved", join_units)

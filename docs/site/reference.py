@@ -17,7 +17,7 @@ from pygments.lexers import CppLexer
 WIDTH = 96  # of a declaration on one line
 # What needs no comment in a header.
 STANDARD = {
-    r"\w+::Scalar": "The type of its numbers.",
+    r"\w+::Scalar": "The type of its values.",
     r"\w+::(begin|end)": "For loops over it.",
     r"\w+Backend::(shrink|expand)(_backward)?": "As Backend says.",
     r"\w+Backend::runs_slices": "Whether it does its part of CallOptions::slice.",

@@ -54,7 +54,7 @@ inline void check_base_weights(const std::filesystem::path& path, const std::vec
   for (const std::string& text : changed) notes.push_back("left out: " + text);
 }
 
-/// A word on modules that the config targets and the base has, but for which the file has no tensors: PEFT
+/// A note on modules that the config targets and the base has, but for which the file has no tensors: PEFT
 /// leaves those at zero, and warns.
 inline void tell_missing(const std::filesystem::path& path, const ModelOptions& options,
                          std::vector<std::string>& notes) {

@@ -13,7 +13,7 @@
 
 namespace adapter_tool {
 
-/// What the command line says of models that files do not say themselves.
+/// What the command line says about models where their files do not.
 struct ModelOptions {
   std::string base = {};          ///< safetensors file or folder of the base model; a GGUF file to convert
   std::string architecture = {};  ///< GGUF's name

@@ -1,4 +1,4 @@
-// What a base model says of itself: its architecture and heads, from its config.json or its GGUF file.
+// What a base model says about itself: its architecture and heads, from its config.json or its GGUF file.
 #pragma once
 
 #include <filesystem>  // exists, is_directory, path
@@ -15,7 +15,7 @@ namespace adapter_tool {
 using tiedlora::Index;
 
 struct BaseModel {
-  std::string where = {};         ///< the file that says it; empty: none does
+  std::string where = {};         ///< the file that says so; empty: none does
   std::string model_type = {};    ///< as the file calls it
   std::string architecture = {};  ///< GGUF's name for that; empty: not one that is known
   Index heads = 0, kv_heads = 0;  ///< 0: not said

@@ -15,7 +15,7 @@ namespace adapter_tool {
 
 using tiedlora::safetensors::Dtype;
 
-/// Whether both hold the same numbers, the base's rounded to the copy's type. In pieces: they may be large.
+/// Whether both hold the same values, the base's rounded to the copy's type. In pieces: they may be large.
 template <class P>
 bool holds_the_same(const tiedlora::safetensors::Tensor& copy, const tiedlora::safetensors::Tensor& base) {
   constexpr std::size_t piece = 1 << 20;

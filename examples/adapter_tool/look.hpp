@@ -45,7 +45,7 @@ inline Index not_finite(std::span<const float> numbers) {
 /// Names for a terminal: they come out of files.
 using tiedlora::detail::escaped;
 
-/// A line for each thing that the file says of what the adapter belongs to.
+/// A line for each statement of the file on what the adapter belongs to.
 inline void tell_source(const tiedlora::Provenance& source, std::ostream& out) {
   out << fmt::format("base model  {}\n", source.base_model.empty() ? "not said" : escaped(source.base_model));
   for (const auto& [label, text] : {std::pair("revision", source.revision),

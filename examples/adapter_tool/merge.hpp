@@ -1,5 +1,5 @@
-// Merging into a safetensors base model, piece by piece: neither the base nor a weight stands in memory
-// whole.
+// Merging into a safetensors base model, piece by piece: neither the base nor any weight is ever whole in
+// memory.
 #pragma once
 
 #include <algorithm>      // min
@@ -36,7 +36,7 @@ struct Target {
   Index module = -1;
   bool transposed = false;
 };
-/// A base file and what is merged into which of its tensors, by name.
+/// A base file, and by the names of its tensors what is merged into each.
 struct BaseFile {
   std::filesystem::path path;
   tiedlora::safetensors::File file;
@@ -52,7 +52,7 @@ T value_of(tiedlora::Result<T> result) {
   return *std::move(result);
 }
 
-/// Whether the base says by itself that its weights are in × out: by the type of model, or by GPT-2's c_attn,
+/// Whether the base itself says that its weights are in × out: by the type of model, or by GPT-2's c_attn,
 /// which makes q, k and v of x. Nothing if it says neither.
 inline std::optional<bool> base_is_in_x_out(const BaseModel& base, const std::vector<BaseFile>& files) {
   if (const auto* known = tiedlora::gguf::find_architecture(base.architecture)) return known->fan_in_fan_out;
@@ -64,8 +64,8 @@ inline std::optional<bool> base_is_in_x_out(const BaseModel& base, const std::ve
   return std::nullopt;
 }
 
-/// Which weights are stored in × out. What the base says goes before what the adapter says, as in PEFT; what
-/// the command line says must agree with both.
+/// Which weights are stored in × out. What the base says takes precedence over what the adapter says, as in
+/// PEFT; what the command line says must agree with both.
 class Storage {
  public:
   Storage(const OpenAdapter& opened, const ModelOptions& options, const std::vector<BaseFile>& files)
@@ -77,7 +77,7 @@ class Storage {
           "out x in; leave it out");
   }
 
-  /// Of a model of GPT-2's kind only the Conv1Ds of its blocks are.
+  /// Of a GPT-2 only the Conv1Ds of its blocks are.
   bool is_in_x_out(const tiedlora::Module& module) const {
     if (!base_) return is_said(module);
     const auto& kind = module.kind;
@@ -91,7 +91,7 @@ class Storage {
   std::optional<bool> base_;
 };
 
-/// Where the tensors of a base model are, by their names and by what stands behind the dots of these.
+/// Where the tensors of a base model are, by their names and by what follows each dot in them.
 class WeightIndex {
  public:
   struct Place {
@@ -191,7 +191,7 @@ inline std::vector<std::string> match(const Adapter<float>& adapter, std::vector
     if (!found_in->targets.emplace(found->name, Target{m, transposed}).second)
       refuse(fmt::format("two modules of the adapter match the base model's {}", in_quotes(found->name)));
     ++matched;
-    // Of other modules than a Conv1D PEFT itself overrules the adapter without a word.
+    // Except for a Conv1D, PEFT itself silently overrules the adapter.
     if (transposed != storage.is_said(module) && (transposed || module.out_features == module.in_features) &&
         !std::exchange(told_storage, true))
       err << fmt::format(
@@ -218,7 +218,7 @@ inline std::vector<std::string> match(const Adapter<float>& adapter, std::vector
                     : "; wrong base model?"));
 }
 
-/// rows += left · right, in double, each number rounded once to its type. Whether none became infinite.
+/// rows += left · right, in double, each value rounded once to its type. Whether none became infinite.
 template <class P>
 bool add_to_rows(std::vector<std::byte>& bytes, const Eigen::MatrixXd& left, const Eigen::MatrixXd& right) {
   Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> sum = left * right;
@@ -282,7 +282,7 @@ inline tiedlora::AtomicFile write_merged(const BaseFile& base, const Adapter<flo
                                                      : add_to_rows<Eigen::bfloat16>(bytes, left, right);
       if (!fits)
         refuse(fmt::format(
-            "after merging, {} has numbers that are too large for {}; merge into a base of BF16 or F32",
+            "after merging, {} has values that are too large for {}; merge into a base of BF16 or F32",
             in_quotes(tensor.name), tensor.dtype_name));
       value_of(out.try_append(std::span<const std::byte>(bytes)));
       progress.add(bytes.size());

@@ -29,7 +29,7 @@ inline Product product(const tiedlora::Adapter<float>& adapter, Index m) {
   return result;
 }
 
-/// The difference as one product of the ranks' sum.
+/// The difference as one product, whose rank is the sum of both.
 inline Product difference(const Product& a, const Product& b) {
   Product result{Eigen::MatrixXd(a.outer.rows(), a.outer.cols() + b.outer.cols()),
                  Eigen::MatrixXd(a.inner.rows() + b.inner.rows(), a.inner.cols())};
@@ -38,8 +38,8 @@ inline Product difference(const Product& a, const Product& b) {
   return result;
 }
 
-/// ‖outer · inner‖ of Frobenius. With outer = Q R and innerᵀ = P S it is ‖R Sᵀ‖, of r × r. (The traces of
-/// outerᵀ outer and inner innerᵀ would do as well, but lose half the digits of small differences.)
+/// The Frobenius norm ‖outer · inner‖. With outer = Q R and innerᵀ = P S it is ‖R Sᵀ‖, of r × r. (The traces
+/// of outerᵀ outer and inner innerᵀ would do as well, but lose half the digits of small differences.)
 inline double norm(const Product& p) {
   if (p.inner.rows() == 0) return 0;
   if (!p.outer.allFinite() || !p.inner.allFinite()) return std::numeric_limits<double>::quiet_NaN();

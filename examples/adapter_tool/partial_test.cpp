@@ -169,7 +169,7 @@ TEST(Partial, AModelWhoseHeadIsItsEmbeddingIsToldOf) {
   expect_text(run(merge).err, "set it to false in the merged model's config.json");
 }
 
-// The second file's numbers are too large once merged: the first must not stand there merged.
+// The second file's values are too large once merged: the first must not be left there merged.
 TEST(Partial, AFolderIsMergedWhollyOrNotAtAll) {
   const Folder folder;
   small_lora().write(folder / "a");

@@ -20,7 +20,7 @@ namespace {
 
 struct ConvertOptions {
   std::string to = {};        ///< peft, native or gguf
-  std::string type = "f32";   ///< of the numbers written
+  std::string type = "f32";   ///< of the values written
   std::string form = "lora";  ///< of PEFT folders
   std::string base_name = {};
 };
@@ -33,7 +33,7 @@ void save_native(const Adapter<float>& adapter, const std::filesystem::path& pat
     for (std::size_t i = 0; i < before.size(); ++i)
       if (std::isfinite(before[i]) && !std::isfinite(static_cast<float>(after[i])))
         throw std::runtime_error(
-            fmt::format("the number {} is too large for the type; choose --type bf16 or f32", before[i]));
+            fmt::format("the value {} is too large for the type; choose --type bf16 or f32", before[i]));
   };
   require_finite(adapter.trainable(), written.trainable());
   require_finite(adapter.frozen(), written.frozen());
@@ -168,7 +168,7 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
       ->required()
       ->check(CLI::IsMember({"peft", "native", "gguf"}))
       ->type_name("FORMAT");
-  convert_command->add_option("--type", conversion.type, "what numbers are written as: f32, f16 or bf16")
+  convert_command->add_option("--type", conversion.type, "type of the values written: f32, f16 or bf16")
       ->check(CLI::IsMember({"f32", "f16", "bf16"}))
       ->capture_default_str()
       ->type_name("TYPE");

@@ -34,14 +34,14 @@ inline tiedlora::Scheme scheme_named(const std::string& name) {
 struct Row {
   std::string scheme = {};
   Index rank = 0;
-  Index trained = 0;           ///< numbers that training changes
-  Index frozen = 0;            ///< numbers beside them that never change
-  Index per_tenant = 0;        ///< numbers each tenant adds to A and B that all share
-  double percent_of_lora = 0;  ///< trained, of scheme lora (PEFT's) at the same rank
+  Index trained = 0;           ///< trainable parameters
+  Index frozen = 0;            ///< frozen parameters
+  Index per_tenant = 0;        ///< parameters that each tenant adds to the A and B that all share
+  double percent_of_lora = 0;  ///< trainable, of scheme lora (PEFT's) at the same rank
   double percent_of_lora_fused =
-      0;  ///< trained, of scheme lora_fused (the Tied-LoRA paper's) at the same rank
+      0;  ///< trainable, of scheme lora_fused (the Tied-LoRA paper's) at the same rank
 
-  static constexpr Index f32 = 4, bf16 = 2;  ///< bytes of a number
+  static constexpr Index f32 = 4, bf16 = 2;  ///< bytes of a parameter
   Index file_bytes(Index bytes_per_number) const { return trained * bytes_per_number; }
   Index tenant_bytes(Index bytes_per_number) const { return per_tenant * bytes_per_number; }
   /// Parameters, gradients and AdamW's two moments, all float32.

@@ -85,7 +85,7 @@ inline void check_targets(const std::vector<std::string>& targets) {
 
 }  // namespace detail
 
-/// The adapted modules of all layers. Throws invalid_argument for a target that the model has not.
+/// The adapted modules of all layers. Throws invalid_argument for a target that the model does not have.
 inline tiedlora::ModuleList modules_of(const Model& model, const std::vector<std::string>& targets) {
   detail::check_targets(targets);
   tiedlora::ModuleList modules;

@@ -60,7 +60,7 @@ inline std::string gnuplot_script(const Table& table, const std::string& base) {
   const auto [least, most] = std::minmax_element(table.ranks.begin(), table.ranks.end());
   const auto [fewest, largest] = std::minmax_element(
       table.rows.begin(), table.rows.end(), [](const Row& a, const Row& b) { return a.trained < b.trained; });
-  // Whole decades, so that the axis bears at least two numbers.
+  // Whole decades, so that the axis has at least two labels.
   const double bottom = std::pow(10, std::floor(std::log10(static_cast<double>(fewest->trained))));
   const double top = std::pow(10, std::ceil(std::log10(static_cast<double>(largest->trained) + 1)));
   std::string script = fmt::format(
@@ -137,8 +137,7 @@ inline std::string plot(const std::vector<Table>& tables, const std::filesystem:
     tiedlora::write_file(base + ".csv", to_csv({table}));
     tiedlora::write_file(base + ".gnuplot", detail::gnuplot_script(table, base));
     if (!detail::run_gnuplot(base))
-      return fmt::format("note: gnuplot is not installed, so there is no picture; {}.csv holds the numbers",
-                         base);
+      return fmt::format("note: gnuplot is not installed, so there is no picture; {}.csv has the data", base);
   }
   return fmt::format("wrote {}.csv, .gnuplot, .png and .svg", (folder / names.front()).string()) +
          (names.size() > 1 ? fmt::format(" and those of {} more", names.size() - 1) : "");

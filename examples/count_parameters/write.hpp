@@ -48,7 +48,7 @@ inline std::string description(const Model& model) {
                                                        : "gated");
 }
 
-// One row's numbers under the names that CSV and JSON share.
+// One row's values under the names that CSV and JSON share.
 inline nlohmann::ordered_json to_json(const Row& row) {
   return {{"scheme", row.scheme},
           {"rank", row.rank},

@@ -16,7 +16,7 @@ using llama::Member;
 using llama::Range;
 using Weight = llama::Weight<float>;
 
-/// Row-major floats, and the same in blocks of bytes once `quantize` was called. Rows that are no whole
+/// Row-major floats, and the same in blocks of bytes once `quantize` was called. Rows that are not a whole
 /// number of blocks have none, nor has any weight that reads them.
 class Activations {
  public:

@@ -35,7 +35,7 @@ class KvCache {
 };
 
 /// out = Σ_p softmax_p(q · k_p / √D) v_p over the positions [0, count) of one head. q is rounded to half
-/// precision, as llama.cpp does. `scores` has room for count numbers.
+/// precision, as llama.cpp does. `scores` has room for count values.
 inline void attend(KvCache& cache, Index layer, Index count, const Config& sizes, Index head, const float* q,
                    float* scores, float* out) {
   const Index width = sizes.head_width(), first = head / (sizes.heads / sizes.kv_heads) * width;

@@ -27,7 +27,7 @@ struct Row {
   bool wants_logits = false;
 };
 
-/// y = W x, where y has a row of weight.out numbers for each token.
+/// y = W x, where y has a row of weight.out values for each token.
 struct Linear {
   const Weight& weight;
   float* y;
@@ -47,9 +47,9 @@ class Engine {
   int threads() const { return pool_.size(); }
 
   /// Runs the batch, each row through its adapter in the plan if any, and adds its keys and values to the
-  /// caches. Returns the logits of the rows that want them, vocabulary numbers each, in the order of the
-  /// batch; they hold until the next call. Results do not depend on the number of threads, nor on what else
-  /// is in the batch, to the bit.
+  /// caches. Returns the logits of the rows that want them, one row of the vocabulary's size each, in the
+  /// order of the batch; they hold until the next call. Results do not depend on the number of threads, nor
+  /// on what else is in the batch, to the bit.
   std::span<const float> forward(std::span<const Row> rows, const tiedlora::BatchPlan<float>& plan);
 
  private:

@@ -116,7 +116,7 @@ TEST_F(EngineTest, AMixedBatchIsItsTextsOneByOne) {
     Engine engine(model, threads, context, 16);
     std::vector<KvCache> caches(ids.size(), KvCache(model.config, context));
     std::vector<Logits> mixed(ids.size());
-    // Texts at different places: text i is i tokens behind; the first batch has three tokens of each.
+    // Texts at different places: text i lags by i tokens; the first batch has three tokens of each.
     std::vector<std::size_t> done(ids.size());
     for (std::size_t round = 0; done.back() < prompt_tokens.size(); ++round) {
       std::vector<Row> rows;
@@ -242,8 +242,7 @@ TEST_F(EngineTest, AdaptersInBothOrdersOfRows) {
         const auto& name = native.layout().modules()[m].name;
         const Index other = gguf.layout().modules().find(name);
         const auto difference = (native.B(m) * native.A(m) - gguf.B(other) * gguf.A(other)).eval();
-        EXPECT_LT(difference.cwiseAbs().maxCoeff(), 1e-6f)
-            << name;  // of numbers below 1, products of 4 terms
+        EXPECT_LT(difference.cwiseAbs().maxCoeff(), 1e-6f) << name;  // products of 4 terms, of values below 1
       }
     }
   }

@@ -22,7 +22,7 @@ using llama::Tokenizer;
 /// A prompt and what was written after it.
 struct Text {
   std::vector<Token> tokens;
-  std::size_t limit = 0;  ///< it ends with so many tokens, if not before
+  std::size_t limit = 0;  ///< it ends at this many tokens, if not before
   tiedlora::TokenAdapter adapter = {};
   double temperature = 0;
   llama::Random random;

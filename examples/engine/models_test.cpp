@@ -1,5 +1,5 @@
 // The engine beside the transformer that trains and is compared with transformers: every architecture and
-// every type of number, with adapters on all seven linear layers, however the prompt is cut.
+// every type of weights, with adapters on all seven linear layers, however the prompt is cut.
 #include <gtest/gtest.h>
 
 #include <Eigen/Core>
@@ -40,7 +40,7 @@ ModelLogits by_transformer(const Model& model, const Adapter<float>* adapter,
   return logits;
 }
 
-/// So many tokens at a time.
+/// `step` tokens at a time.
 ModelLogits by_engine(const Model& model, const Adapter<float>* adapter,
                       const std::vector<std::int32_t>& tokens, std::size_t step, int threads) {
   const auto count = static_cast<Index>(tokens.size());
@@ -205,8 +205,8 @@ TEST(EngineModels, NothingIsForgotten) {
   expect_change(llama3.model(), without);
 }
 
-/// A model of random numbers of one type, of which K-quants take 256 to a block. Rows of q and k stand as in
-/// a GGUF file of a Llama.
+/// A model of random weights of one type; K-quants have blocks of 256. Rows of q and k stand as in a GGUF
+/// file of a Llama.
 class OfType {
  public:
   explicit OfType(NumberType type) : type_(type), dice_(7) {
@@ -224,7 +224,7 @@ class OfType {
     norm_.resize(256);
     dice_.fill(norm_, 0.5, 1.5);
     model_.final_norm = norm_.data();
-    // What the heads have together is no whole number of blocks.
+    // The heads' total width is not a whole number of blocks.
     of_o_.resize(48 * 256);
     dice_.fill(of_o_, -0.2, 0.2);
     for (Index l = 0; l < c.layers; ++l) {
@@ -240,7 +240,7 @@ class OfType {
   const Model& model() const { return model_; }
 
  private:
-  /// Random bytes, but for the scales, which give numbers of about 0.1.
+  /// Random bytes, except that the scales give weights of about 0.1.
   Weight matrix(Index out, Index in, Index neighbours = 0) {
     std::vector<std::byte>& bytes =
         memory_.emplace_back(static_cast<std::size_t>(out * llama::bytes_of(type_, in)));

@@ -178,7 +178,7 @@ struct Session {
     return *std::move(chat);
   }
 
-  /// Throws std::invalid_argument where so many tokens cannot grow by --tokens.
+  /// Throws std::invalid_argument where a prompt of `tokens` tokens leaves no room for --tokens more.
   void check_length(std::size_t tokens) const {
     if (tokens == 0) throw std::invalid_argument("a prompt is empty");
     if (tokens + static_cast<std::size_t>(options.tokens) > static_cast<std::size_t>(options.context))
@@ -371,7 +371,7 @@ int run(int argc, const char* const* argv, std::istream& in, std::ostream& out, 
           ->type_name("TEXT");
   app.add_flag(
       "--raw", options.raw,
-      "prompts are texts to go on with, not messages of a chat; names of control tokens in them count");
+      "prompts are texts to continue, not messages of a chat; names of control tokens in them count");
   app.add_option("--tokens", options.tokens, "the most to write")
       ->check(examples::whole_from(1, 1 << 20))
       ->capture_default_str()

@@ -1,4 +1,4 @@
-// The program with models that are no Llama in a GGUF file.
+// The program with models other than a Llama in a GGUF file.
 #include <gtest/gtest.h>
 
 #include <sstream>

@@ -1,6 +1,6 @@
-// Numbers in blocks of 32 that share a scale, as ggml stores them, and products with them.
+// Values in blocks of 32 that share a scale, as ggml stores them, and products with them.
 //
-//   Q4_1  halves d, m, then 32 times 4 bits      w_i = d q_i + m     20 bytes
+//   Q4_1  half d, half m, then 32 times 4 bits   w_i = d q_i + m     20 bytes
 //   Q8_0  half d, then 32 signed bytes           w_i = d q_i         34 bytes
 //
 // Activations are rounded to such blocks as well, as llama.cpp does, so that the inner loop multiplies bytes:
@@ -37,7 +37,7 @@ using llama::to_float;
 using llama::to_half;
 using llama::quant::half_at;
 
-/// Numbers that share a scale.
+/// Values that share a scale.
 inline constexpr Index block_size = 32;
 
 /// One token's activations in blocks: width bytes, and for each block e and e Σ p, both rounded to a half.
@@ -47,7 +47,7 @@ struct Blocks {
   float* sum = nullptr;    ///< e Σ p
 };
 
-/// Rounds x to blocks [begin, end). A block with a number that is not finite has a scale of NaN.
+/// Rounds x to blocks [begin, end). A block with a value that is not finite has a scale of NaN.
 inline void quantize(const float* x, const Blocks& to, Index begin, Index end) {
   for (Index b = begin; b < end; ++b) {
     const float* from = x + b * block_size;
@@ -62,7 +62,7 @@ inline void quantize(const float* x, const Blocks& to, Index begin, Index end) {
     for (Index i = 0; i < block_size; ++i) {
       constexpr float magic = 0x1.8p23f;  // adding it rounds to an integer, ties to even
       const float rounded = (from[i] * inverse + magic) - magic;
-      const bool is_number = rounded == rounded;  // 0 times infinity is none either
+      const bool is_number = rounded == rounded;  // 0 times infinity is not one either
       p[i] = static_cast<std::int8_t>(is_number ? rounded : 0.0f);
       sum += p[i];
       numbers += is_number;

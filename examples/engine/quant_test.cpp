@@ -1,4 +1,4 @@
-// Blocks of numbers, products with them and the functions between matrices, against doubles.
+// Blocks of values, products with them and the functions between matrices, against doubles.
 #include "quant.hpp"
 
 #include <gtest/gtest.h>
@@ -69,7 +69,7 @@ std::string random_row(Dice& dice, Index width, Index bytes) {
   std::string row(static_cast<std::size_t>(width / 32 * bytes), '\0');
   for (std::size_t i = 0; i < row.size(); ++i) row[i] = static_cast<char>(dice.bits() >> 56);
   for (std::size_t b = 0; b < row.size(); b += static_cast<std::size_t>(bytes)) {
-    // Finite halves of about 0.01 in d and m; where a block has no m these are two of its numbers.
+    // Finite values of about 0.01 in d and m; where a block has no m these are two of its weights.
     const Half d = to_half(static_cast<float>(dice.uniform(-0.02, 0.02)));
     const Half m = to_half(static_cast<float>(dice.uniform(-0.1, 0.1)));
     std::memcpy(row.data() + b, &d, 2);
@@ -121,7 +121,7 @@ TEST(DotProducts, OfQ4_1) { expect_products<BlockQ4>(); }
 TEST(DotProducts, OfQ8_0) { expect_products<BlockQ8>(); }
 
 TEST(DotProducts, AreExactWhereAllNumbersAre) {
-  // d = 1, m = -8, numbers 0 … 15; activations whole, the largest 127: nothing is rounded.
+  // d = 1, m = -8, q = 0 … 15; activations whole, the largest 127: nothing is rounded.
   std::string row(20, '\0');
   const Half one = to_half(1), offset = to_half(-8);
   std::memcpy(row.data(), &one, 2);

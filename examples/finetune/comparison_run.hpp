@@ -1,4 +1,4 @@
-// What a comparison says and writes: after each run all that is known until then.
+// What a comparison prints and writes: after each run, all that is known so far.
 #pragma once
 
 #include <string>  // string
@@ -56,7 +56,7 @@ class ComparisonRun {
     write_atomically(settings_.out / "samples.txt", samples_.all());
   }
   void end(bool interrupted) {
-    if (interrupted) fmt::print("Interrupted: --resume goes on from here\n");
+    if (interrupted) fmt::print("Interrupted: --resume continues from here\n");
     stage("Result");
     const std::string table = result_table(comparison_);
     fmt::print("{}", table);

@@ -38,7 +38,7 @@ Examples:
   finetune --learning-rate tl6=0.005 --learning-rate tl6.uv=0.15
   finetune --sweep                             search the learning rates again; continues where it was stopped
 
-Ctrl-C ends the run at the next step and keeps what was trained; --resume goes on from there, or from the last
+Ctrl-C ends the run at the next step and keeps what was trained; --resume continues from there, or from the last
 checkpoint of a run that was killed. Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 )";
 
@@ -96,7 +96,7 @@ int run_demo(int argc, char** argv, finetune::Communicator& processes) {
       ->group("Model");
 
   app.add_option("--minutes", settings.minutes,
-                 "time for everything; gives the numbers of steps that are not set")
+                 "time for everything; sets the numbers of steps that are not given")
       ->check(examples::some_minutes())
       ->group("Training");
   app.add_option("--base-steps", settings.base_steps, "steps of pre-training [from --minutes]")
@@ -133,8 +133,8 @@ int run_demo(int argc, char** argv, finetune::Communicator& processes) {
           ->check(examples::any_path())
           ->group("Files");
   app.add_flag("--resume", settings.resume,
-               "go on from the checkpoints in OUT and CACHE that an earlier run with the same options left, "
-               "as if it had not been interrupted")
+               "continue from the checkpoints that an earlier run with the same options left in OUT and "
+               "CACHE, as if it had not been interrupted")
       ->group("Files");
   examples::add_list(app, "--export", settings.exports,
                      "formats for the trained adapters: native (always written), peft, gguf; with peft the "

@@ -5,7 +5,7 @@ authors say in one line that they do.
 
 FOLDER/train.jsonl and FOLDER/validation.jsonl get lines {"prompt": a question and the function without its docstring,
 "completion": the docstring's first line, as an order: "Return the …"}. The validation examples come from modules of their own:
-functions of one module are much alike. With EXAMPLES, at most so many to train on, and a fifth as many to validate with.
+functions of one module are much alike. With EXAMPLES, at most that many to train on, and a fifth as many to validate with.
 """
 
 import ast
@@ -57,7 +57,7 @@ def does_something(function):
 
 
 def without_docstring(function, source):
-    """The function's own text but for its docstring, less the indentation that it shares."""
+    """The function's text without its docstring, less the common indentation."""
     lines = source.splitlines()[function.lineno - 1 : function.end_lineno]
     docstring = function.body[0]
     begin, end = docstring.lineno - function.lineno, docstring.end_lineno - function.lineno

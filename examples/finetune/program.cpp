@@ -28,8 +28,8 @@
 namespace finetune {
 namespace {
 
-/// Throws std::runtime_error for sizes that do not fit into the memory: of the weights, their gradients
-/// and moments, of the largest adapter likewise, and of a step; so many processes need as much.
+/// Throws std::runtime_error where the memory cannot hold the weights, their gradients and moments, those of
+/// the largest adapter, and a step, once for each of `processes` processes.
 void check_memory(const Settings& settings, const std::vector<Contender>& all, int processes) {
   Index rank = 1;
   for (const Contender& one : all) rank = std::max(rank, one.rank);
@@ -55,7 +55,7 @@ void check_processes(const Settings& settings, const Communicator& processes) {
   check_batches(settings.accumulate, processes, "--batch", settings.batch);
 }
 
-/// The steps of an earlier run. What --minutes gives is measured each time, but a run that goes on must
+/// The steps of an earlier run. What --minutes gives is measured each time, but a run that continues must
 /// have the steps it began with.
 std::optional<StepCounts> read_plan(const std::filesystem::path& path) {
   if (!std::filesystem::exists(path)) return std::nullopt;
@@ -94,12 +94,12 @@ int compare(Model& model, const Settings& settings, const TextData& data, const 
   return interrupted ? Interrupt::exit_status : 0;
 }
 
-/// The sweep: goes on where an earlier one with the same settings stopped.
+/// The sweep: continues where an earlier one with the same settings stopped.
 int sweep(Model& model, const Settings& settings, const TextData& data, const Base& base,
           std::int64_t steps) {
   Settings without_rates = settings;
   without_rates.rates = {
-      {"base", settings.rates.at("base")}};  // where the search starts is no part of its settings
+      {"base", settings.rates.at("base")}};  // where the search starts is not part of its settings
   const std::string id =
       fmt::format("{:08x}", fnv1a(comparison_key(without_rates, data, base, steps).dump()) & 0xffffffffu);
   SweepLog log(settings.out / "sweep.csv", id);
@@ -165,7 +165,7 @@ int run_program(Settings settings, Communicator& processes) {
   stage("Text");
   TextData data;
   all_or_none(processes, [&] { data = read_text(settings); });
-  // Whatever decides how many steps, batches and numbers there are: processes that differ would wait for
+  // Whatever decides how many steps, batches and parameters there are: processes that differ would wait for
   // ever.
   check_same_run(processes, {{"kernels", std::string(tiedlora::kernel_isa())},
                              {"model",
@@ -223,7 +223,7 @@ int run_program(Settings settings, Communicator& processes) {
   stage("Pre-training");
   const Base base = obtain_base(model, settings, data, counts.base, processes);
   if (base.interrupted) {
-    fmt::print("Interrupted after {} of {} steps; --resume goes on from here\n", base.steps, counts.base);
+    fmt::print("Interrupted after {} of {} steps; --resume continues from here\n", base.steps, counts.base);
     return Interrupt::exit_status;
   }
   fmt::print("Loss on its own test split {:.3f} bits per byte, on the task's {:.3f}\n", base.base_loss,

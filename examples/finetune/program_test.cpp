@@ -175,9 +175,9 @@ TEST(Finetune, AKilledRunGoesOnBitByBit) {
   arguments.push_back("--resume");
   const Outcome resumed = run(folder, arguments);
   ASSERT_EQ(resumed.status, 0) << resumed.output;
-  EXPECT_NE(resumed.output.find("lora r=4          goes on after 100 of 100 steps"), std::string::npos)
+  EXPECT_NE(resumed.output.find("lora r=4          continues after 100 of 100 steps"), std::string::npos)
       << resumed.output;
-  EXPECT_NE(resumed.output.find("full              goes on after"), std::string::npos) << resumed.output;
+  EXPECT_NE(resumed.output.find("full              continues after"), std::string::npos) << resumed.output;
   expect_same_results(folder.path() / "whole", folder.path() / "part");
 }
 

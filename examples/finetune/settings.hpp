@@ -124,7 +124,7 @@ inline const std::vector<std::string>& all_targets() {
 }
 
 /// Deep, so that tying over layers shows, and narrow: in minutes, many steps of a small model teach more than
-/// few of a larger one.
+/// a few of a larger one.
 inline llama::Config default_model() {
   llama::Config model;
   model.layers = 12;
@@ -156,7 +156,7 @@ struct Settings {
   std::filesystem::path out = "out/finetune";
   std::filesystem::path cache = "out/cache";
   bool sweep = false;                     ///< search learning rates instead of comparing
-  bool resume = false;                    ///< go on from the checkpoints in `out`
+  bool resume = false;                    ///< continue from the checkpoints in `out`
   std::vector<std::string> exports = {};  ///< formats of adapters: "native", "peft", "gguf"
 };
 
@@ -205,7 +205,7 @@ struct Contender {
 };
 
 /// The product of schemes and ranks, in the order given; what both give ("lora:4" and rank 4) counts once.
-/// Throws std::invalid_argument for a name that is none of known_names() and a rank that is none.
+/// Throws std::invalid_argument for a name that is not in known_names() and for an invalid rank.
 inline std::vector<Contender> contenders(const Settings& settings) {
   std::vector<Contender> all;
   const auto add = [&](const Contender& one) {

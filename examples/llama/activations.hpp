@@ -16,7 +16,7 @@
 
 namespace llama {
 
-/// One number for each Slot of a layer.
+/// One value for each Slot of a layer.
 using BySlot = std::array<Index, slot_count>;
 
 /// What one layer leaves for backward. Outputs of norms and of SwiGLU are made again from these,

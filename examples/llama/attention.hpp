@@ -1,5 +1,5 @@
 // Causal attention of one head over one sequence, in blocks of queries, so that nothing of size T×T is ever
-// there: backward rebuilds the probabilities from q, k and one number a query (Dao et al. 2022).
+// there: backward rebuilds the probabilities from q, k and one value a query (Dao et al. 2022).
 //   D head width; T keys; n queries, at positions first … first + n − 1; a query sees the keys up to its own
 //   position S = kᵀq / √D      P = softmax over the visible keys of each column of S      out = v P
 #pragma once
@@ -15,7 +15,7 @@ namespace llama {
 
 inline constexpr Index attention_block = 64;  // queries
 
-/// Numbers of scratch that one call needs: forward one block of scores, backward two.
+/// Elements of scratch that one call needs: forward one block of scores, backward two.
 inline Index attention_scratch(Index keys) { return 2 * keys * attention_block; }
 
 /// `visible` keys rounded up, so that no exponential is computed apart from its vector; beyond the visible

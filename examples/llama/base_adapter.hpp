@@ -92,7 +92,7 @@ inline bool has_two_orders(const std::filesystem::path& adapter, const BaseModel
 /// Reads an adapter in any of the three formats, told apart by what it is, into the order of rows in which
 /// models are computed here, transformers'. `order` says which a native file or PEFT folder has. Whether its
 /// modules are the base's is not looked at. Throws an exception that names the path for what cannot be read,
-/// and for numbers that are not finite unless check_finite is false. `notes` gets what of the file was passed
+/// and for values that are not finite unless check_finite is false. `notes` gets what of the file was passed
 /// over, in words for a terminal.
 inline tiedlora::Adapter<float> load_adapter(const std::filesystem::path& path, const BaseModel& base,
                                              std::vector<std::string>& notes,

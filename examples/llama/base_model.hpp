@@ -21,7 +21,7 @@ namespace llama {
 class BaseModel {
  public:
   /// A GGUF file, or a Hugging Face folder or its config.json. Throws std::runtime_error, naming file and
-  /// key or tensor, for what is no model that is computed here.
+  /// key or tensor, for what is not a model that is computed here.
   explicit BaseModel(const std::filesystem::path& path) : path_(path), file_(open(path)) {
     if (config().name.empty()) name_ = is_gguf() ? path_.stem().string() : name_of(folder_of(path_));
   }

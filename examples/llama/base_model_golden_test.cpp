@@ -44,7 +44,7 @@ class Expected {
 //
 // Rounding: n operations follow each other, the sums of a layer's products, W for q, D for scores, T for the
 // average, HD for o, W for gate, F for down, and of the logits W; gradients run through it twice. Roundings
-// are independent: they add up as a random walk, √n ε, of which 4 covers the spread over many numbers.
+// are independent: they add up as a random walk, √n ε, of which 4 covers the spread over many values.
 //
 // Angles: transformers computes them in floats, whatever the model. Position p times a frequency is off by up
 // to 2 · ε/2 · p, its sine and cosine by another ε/2. So is what turns by them, in each layer.

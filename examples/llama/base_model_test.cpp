@@ -45,7 +45,7 @@ std::vector<float> logits(const Model<float>& model) {
   return result;
 }
 
-/// Saves the numbers in another type, the layers in a file apart from the rest.
+/// Saves the weights in another type, the layers in a file apart from the rest.
 template <class T>
 void save_in_shards(const std::filesystem::path& folder, const Weights<float>& weights) {
   std::vector<std::vector<T>> numbers;
@@ -102,7 +102,7 @@ TEST_F(BaseModelTest, OpensAGgufFile) {
   EXPECT_EQ(base.chat(tokenizer)->default_system(), "Be brief");
 }
 
-// Rounded once to the type, numbers are used as they are.
+// Rounded once to the type, weights are used as they are.
 template <class T>
 void expect_shards_of(const std::filesystem::path& folder) {
   Weights<float> weights = random_weights();

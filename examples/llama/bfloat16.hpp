@@ -1,4 +1,4 @@
-// Numbers as bfloat16, for products that round their operands and add up in float.
+// Values as bfloat16, for products that round their operands and accumulate in float.
 #pragma once
 
 #include <bit>      // bit_cast

@@ -102,7 +102,7 @@ class JinjaText {
     }
     return std::nullopt;
   }
-  /// Likewise of an answer, behind which `end_token` is added.
+  /// Likewise of an answer, after which `end_token` is added.
   std::optional<Surroundings> around_answer(std::string_view end_token) const {
     for (std::size_t at = code_.find(content); at != code_.npos; at = code_.find(content, at + 1)) {
       Surroundings found;
@@ -162,7 +162,7 @@ class JinjaText {
       code_.replace(at, what.size(), std::string(".").append(name));
   }
 
-  // "|trim" and ".strip()" at a place, which moves behind.
+  // "|trim" and ".strip()" at a place, which moves past it.
   bool skip_strip(std::size_t& at) const {
     for (const std::string_view strip : {"|trim", ".strip()"})
       if (code().substr(at).starts_with(strip)) {

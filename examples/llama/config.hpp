@@ -75,7 +75,7 @@ inline void validate(const Config& config) {
   require(std::isfinite(config.norm_epsilon) && config.norm_epsilon > 0, "norm_epsilon must be positive");
 }
 
-/// Numbers in all weights: V·W (twice where the output embedding is separate) + L·(2W + 2(H + K)·D·W + 3F·W)
+/// Parameters of the model: V·W (twice where the output embedding is separate) + L·(2W + 2(H + K)·D·W + 3F·W)
 /// + W.
 inline Index weight_count(const Config& c) {
   const Index layer = 2 * c.width + (c.qkv_width() + c.q_width() + 3 * c.feed_forward) * c.width;

@@ -23,7 +23,7 @@ Index cross_entropy_chunk(Index vocabulary, Index count) {
   return std::min(std::max<Index>(fitting, 128), count);
 }
 
-/// In pieces: in one float, a sum of thousands of numbers loses those that are below half an ulp of it.
+/// In pieces: in one float, a sum of thousands of terms loses those that are below half an ulp of it.
 template <class Array>
 double sum_of(const Array& z) {
   constexpr Index piece = 256;

@@ -92,7 +92,7 @@ inline void gemm(Index m, Index n, Index k, const Operand<float>& A, const Opera
 }
 #endif
 
-/// Whether this processor multiplies numbers of bfloat16 faster than floats, and this build can.
+/// Whether this processor multiplies bfloat16 faster than float, and this build can.
 inline bool has_bfloat16_products() {
 #if LLAMA_ONEDNN && LLAMA_ONEDNN_BFLOAT16 && defined(__x86_64__)
   return __builtin_cpu_supports("avx512bf16") != 0;
@@ -101,7 +101,7 @@ inline bool has_bfloat16_products() {
 #endif
 }
 
-/// The same of numbers in bfloat16, added up in float. Only where has_bfloat16_products().
+/// The same of bfloat16, accumulated in float. Only where has_bfloat16_products().
 inline void gemm(Index m, Index n, Index k, const Operand<Bfloat16>& A, const Operand<Bfloat16>& B, float* C,
                  Index stride, bool adds) {
 #if LLAMA_ONEDNN && LLAMA_ONEDNN_BFLOAT16

@@ -96,7 +96,7 @@ class GgufConfig {
                      key("attention.value_length"), count("attention.value_length", 1 << 18), D);
     if (has("expert_count") && number("expert_count", 0, 1e6) > 0)
       metadata_.fail("has a \"{}\": a mixture of experts, which is not supported here", key("expert_count"));
-    // A window as long as all texts is none.
+    // A window as long as all texts has no effect.
     if (has("attention.sliding_window"))
       if (const double window = number("attention.sliding_window", 0, 1e9);
           window > 0 && window < static_cast<double>(result_.context))

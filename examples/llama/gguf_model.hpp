@@ -22,7 +22,7 @@ namespace llama {
 
 class GgufModel {
  public:
-  /// Throws std::runtime_error, naming file and tensor or key, for what is no model that is computed here.
+  /// Throws std::runtime_error, naming file and tensor or key, for what is not a model that is computed here.
   explicit GgufModel(const std::filesystem::path& path)
       : path_(path), file_(tiedlora::gguf::open(path)), config_(GgufConfig(metadata()).result()) {
     read_rope_factors();
@@ -92,7 +92,7 @@ class GgufModel {
                       fmt::join(found->shape, ", "), fmt::join(shape, ", "));
     if (found->type == tiedlora::gguf::Type::F32 &&
         reinterpret_cast<std::uintptr_t>(found->bytes.data()) % alignof(float) != 0)
-      metadata().fail("has a tensor \"{}\" that is not aligned to its numbers", name_in_file);
+      metadata().fail("has a tensor \"{}\" that is not aligned to its elements", name_in_file);
     used_.insert(found->name);
     return *found;
   }

@@ -1,4 +1,4 @@
-// What is no GGUF file of a model that is computed, and what keys and tensors mean.
+// What is not a GGUF file of a model that is computed, and what keys and tensors mean.
 #include "gguf_model.hpp"
 
 #include <gtest/gtest.h>
@@ -20,7 +20,7 @@ namespace {
 
 using tiedlora::gguf::Type;
 
-/// A model of one layer, width 16, 4 heads, 2 of keys and values, 24 hidden features, 10 tokens; all numbers
+/// A model of one layer, width 16, 4 heads, 2 of keys and values, 24 hidden features, 10 tokens; all weights
 /// are `number`. What a test needs otherwise it changes before `write`.
 struct Sketch {
   using Value = std::variant<std::string, std::vector<std::string>, std::uint32_t, float>;
@@ -30,7 +30,7 @@ struct Sketch {
   };
 
   std::string architecture;
-  std::map<std::string, Value> values;  ///< behind "llama."
+  std::map<std::string, Value> values;  ///< after "llama."
   std::map<std::string, Tensor> tensors;
   float number = 1;
 

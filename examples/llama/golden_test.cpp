@@ -48,7 +48,7 @@ struct Base {
 };
 
 // Differences may be, relative to the largest value of the tensor,
-//   40 ε of float32: what the golden numbers themselves are off by (tests/golden/README.md); and in float
+//   40 ε of float32: what the golden values themselves are off by (tests/golden/README.md); and in float
 //   also n ε: the roundings of ours along the longest chain of sums, n = Σ of their lengths: per layer qkv W,
 //   scores D, average T, o W, gate W, down F, and the logits' W; gradients run through it twice.
 template <class T>

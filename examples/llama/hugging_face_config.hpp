@@ -97,7 +97,7 @@ class HuggingFaceConfig {
     }
   }
 
-  // A window as long as all texts is none.
+  // A window as long as all texts has no effect.
   void refuse_windows() const {
     const JsonNode window = json_["sliding_window"];
     const bool is_used = is("mistral") || (!is("llama") && json_["use_sliding_window"].boolean(false));

@@ -22,7 +22,7 @@ namespace llama {
 
 class HuggingFaceModel {
  public:
-  /// Throws std::runtime_error, naming file, key or tensor, for what is no model that is computed here.
+  /// Throws std::runtime_error, naming file, key or tensor, for what is not a model that is computed here.
   explicit HuggingFaceModel(const std::filesystem::path& folder)
       : folder_(folder),
         config_(HuggingFaceConfig(JsonFile(folder / "config.json").root()).result()),

@@ -1,4 +1,4 @@
-// What is no Hugging Face folder of a model that is computed, and what is read although it is written
+// What is not a Hugging Face folder of a model that is computed, and what is read although it is written
 // otherwise.
 #include "hugging_face_model.hpp"
 
@@ -215,7 +215,7 @@ TEST_F(HuggingFaceModelTest, TypesAndPlacesOfMatrices) {
   std::string bytes = read_text(odd / "model.safetensors");
   std::uint64_t header = 0;
   std::memcpy(&header, bytes.data(), sizeof header);
-  bytes.insert(sizeof header + static_cast<std::size_t>(header), 1, ' ');  // behind it: it is a byte longer
+  bytes.insert(sizeof header + static_cast<std::size_t>(header), 1, ' ');  // after it: it is a byte longer
   ++header;
   std::memcpy(bytes.data(), &header, sizeof header);
   write_text(odd / "model.safetensors", bytes);

@@ -107,7 +107,7 @@ inline std::string to_nfc(std::string_view text) {
     nfc_detail::decompose(c.code, codes);
     at += c.size;
   }
-  // Marks behind a base in the order of their classes.
+  // Marks after a base in the order of their classes.
   for (std::size_t i = 0; i < codes.size();) {
     std::size_t end = i;
     while (end < codes.size() && combining_class(codes[end]) != 0) ++end;

@@ -257,8 +257,8 @@ TEST(CrossEntropy, ChunksAddUp) {
   for (std::size_t i = 0; i < dE.size(); ++i) ASSERT_NEAR(dE[i], dE_sum[i], 1e-15) << i;
 }
 
-// Sums in float of products of numbers that were rounded: those of the rounded numbers in double, but for the
-// additions. Weights of 200×300 are cut into several tasks, and 700 tokens into two blocks.
+// Sums in float of products of rounded values equal those in double of the same values up to the rounding of
+// the additions. Weights of 200×300 are cut into several tasks, and 700 tokens into two blocks.
 TEST(CrossEntropy, CountsWhatIsBelowHalfAnUlpOfTheSum) {
   const Index V = 49152;
   constexpr float far = -17;  // e^-17 is 0.7 of half an ulp of 1

@@ -86,7 +86,7 @@ class WordCutter {
     return i;
   }
 
-  /// The end of 's 't 'm 'd 're 've 'll; where it begins if it is none of them.
+  /// The end of 's 't 'm 'd 're 've 'll; where it begins if it is not one of them.
   std::size_t contraction_end(bool any_case) const {
     if (!is(at_, '\'')) return at_;
     const auto letter = [&](std::size_t i) {
@@ -101,7 +101,7 @@ class WordCutter {
     return at_;
   }
 
-  // '(s|t|re|ve|m|ll|d) | ?L+ | ?N+ | ?other+ | spaces, but for the last where a word follows
+  // '(s|t|re|ve|m|ll|d) | ?L+ | ?N+ | ?other+ | spaces, without the last where a word follows
   std::size_t gpt2_end() const {
     if (const std::size_t end = contraction_end(false); end > at_) return end;
     const bool is_apart = kind_ == PreTokenizer::smollm;
@@ -114,7 +114,7 @@ class WordCutter {
     return space_end(is_apart);
   }
 
-  // '(s|t|re|ve|m|ll|d) in any case | one character that is no line break, L or N, and L+ | N{1,3} |
+  // '(s|t|re|ve|m|ll|d) in any case | one character that is not a line break, L or N, and L+ | N{1,3} |
   // ?other+ and line breaks | spaces up to their last line break | spaces as above
   std::size_t llama3_end() const {
     if (const std::size_t end = contraction_end(true); end > at_) return end;
@@ -140,7 +140,7 @@ class WordCutter {
     return space_end(false);
   }
 
-  // The last of several spaces belongs to the word behind them.
+  // The last of several spaces belongs to the word after them.
   std::size_t space_end(bool numbers_are_apart) const {
     const std::size_t end = end_of_run(at_, CharKind::space);
     if (end == text_.size() || (numbers_are_apart && is(end, CharKind::number))) return end;

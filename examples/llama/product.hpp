@@ -21,10 +21,10 @@
 namespace llama {
 
 /// What one task computes: small enough that a few threads share a product evenly, large enough that packing
-/// its operands costs little beside their product. Blocks of 256 numbers are not cut.
+/// its operands costs little beside their product. Blocks of 256 weights are not cut.
 inline constexpr Index task_features = 96, task_features_of_blocks = 256, task_tokens = 512;
 
-/// A panel: rows of a task × so many numbers, or so many rows × features of a task.
+/// A panel: a task's rows × at most panel_numbers columns, or at most panel_rows rows × a task's features.
 inline constexpr Index panel_numbers = 2048, panel_rows = 512;
 
 /// Room for a panel, of this thread's own.
@@ -35,7 +35,7 @@ T* panel_of(Index count) {
   return panel.data();
 }
 
-/// So many features rounded up to whole tasks.
+/// `features` rounded up to whole tasks.
 constexpr Index whole_tasks(Index features) {
   return (features + task_features - 1) / task_features * task_features;
 }
@@ -65,7 +65,7 @@ inline Tokens<const Bfloat16> in_bfloat16(ThreadPool& pool, Part what, const Tok
   return rounded;
 }
 
-/// Numbers [first, first + n) of some rows of W, as a product of P reads them: as they are, or rounded.
+/// Weights [first, first + n) of some rows of W, as a product of P reads them: as they are, or rounded.
 template <class T, class P>
 void fill_panel(const Weight<T>& W, Range rows, Index first, Index n, P* panel) {
   for (Index r = rows.begin; r < rows.end; ++r, panel += n) {

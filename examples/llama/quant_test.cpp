@@ -1,4 +1,4 @@
-// Weights in GGUF's types: the package gguf's numbers, the formats' description, and what is refused.
+// Weights in GGUF's types: the package gguf's values, the formats' description, and what is refused.
 #include <gtest/gtest.h>
 
 #include <algorithm>  // min
@@ -30,7 +30,7 @@ void expect_equal(float computed, float expected, NumberType type, Index i) {
         << info(type).name << ", number " << i << ": " << computed << " instead of " << expected;
 }
 
-// Equality is right: a number is one product, which is exact, and at most one sum, whose rounding IEEE 754
+// Equality is right: a weight is one product, which is exact, and at most one sum, whose rounding IEEE 754
 // prescribes. That holds for the package's numpy as for this code, with any instruction set.
 TEST(Quant, NumbersAreThoseOfThePackageGguf) {
   const Golden golden = Golden::load("quant.golden");

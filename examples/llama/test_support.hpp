@@ -26,7 +26,7 @@ inline std::vector<double> random_values(Index count, std::uint64_t seed, double
   return values;
 }
 
-/// The same numbers in T.
+/// The same values in T.
 template <class T>
 void fill_random(std::span<T> to, double bound, std::uint64_t seed) {
   const std::vector<double> values = random_values(static_cast<Index>(to.size()), seed, bound);

@@ -48,7 +48,7 @@ struct Member {
   void barrier() const { all->wait(); }
   /// This thread's part of n things.
   Range part(Index n) const { return {n * ith / nth, n * (ith + 1) / nth}; }
-  /// The same in whole units but for the last.
+  /// The same in whole units, except the last.
   Range part(Index n, Index unit) const {
     const Range units = part((n + unit - 1) / unit);
     return {std::min(n, units.begin * unit), std::min(n, units.end * unit)};

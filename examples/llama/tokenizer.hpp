@@ -70,10 +70,10 @@ class Tokenizer {
   }
 
   /// Tokens of a text. With `special`, names of control tokens in it ("<|im_end|>") become those tokens: for
-  /// templates, not for what a user says. Tokens that are no control tokens but have names ("<think>") become
-  /// of them always. Throws std::invalid_argument for what is no UTF-8 (the originals get text, or put
-  /// replacement characters where it is broken, of which a model learns nothing) and for bytes that the
-  /// vocabulary does not have.
+  /// templates, not for what a user says. Names of added tokens that are not control tokens ("<think>")
+  /// always become those tokens. Throws std::invalid_argument for what is not UTF-8 (the originals get text,
+  /// or put replacement characters where it is broken, of which a model learns nothing) and for bytes that
+  /// the vocabulary does not have.
   std::vector<Token> encode(std::string_view text, bool special) const {
     check_utf8(text);
     Output output;
@@ -294,7 +294,7 @@ class Tokenizer {
   std::unordered_map<std::string_view, Token> texts_;  // tokens of the kind `text`, by their pieces
   std::unordered_map<std::string_view, Token> words_;  // those that a word of the same text becomes
   AddedTokens raw_names_, late_names_, control_names_;
-  bool cuts_at_blanks_ = false;  // no token has a blank behind something else, so merges do not cross there
+  bool cuts_at_blanks_ = false;  // no token has a blank after another character, so merges do not cross there
 };
 
 }  // namespace llama

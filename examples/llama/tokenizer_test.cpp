@@ -93,7 +93,7 @@ TEST_F(TokenizerTest, MergesByRank) {
   const Tokenizer tokenizer(*file);
   EXPECT_EQ(pieces(tokenizer, "hello"), (Pieces{"hello"}));
   EXPECT_EQ(pieces(tokenizer, "hell"), (Pieces{"hell"}));
-  // "ll" comes before "he": of three l the first two are merged, and "el" is no pair.
+  // "ll" comes before "he": of three l the first two are merged, and "el" is not a pair.
   EXPECT_EQ(pieces(tokenizer, "helllo"), (Pieces{"hell", "l", "o"}));
   EXPECT_EQ(pieces(tokenizer, "hello world"), (Pieces{"hello", "Ġwor", "l", "d"}));
   EXPECT_EQ(pieces(tokenizer, "ho or"), (Pieces{"h", "o", "Ġ", "or"}));

@@ -88,7 +88,7 @@ class Transformer {
   void logits(const Model<T>& model, const Adapter* adapter, const std::int32_t* tokens, Index sequences,
               Index length, T* out);
 
-  /// Appends tokens to those in the cache and writes the logits of the last one, V numbers.
+  /// Appends tokens to those in the cache and writes the logits of the last one, V of them.
   void extend(const Model<T>& model, const Adapter* adapter, KeyValueCache<T>& cache,
               std::span<const std::int32_t> tokens, T* out);
 

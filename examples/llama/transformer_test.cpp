@@ -82,7 +82,7 @@ TEST(Transformer, GradientsAccumulate) {
   expect_double(adapter_once.values(), adapter_twice.values());
 }
 
-// 9 query heads on 3 key-value heads, as SmolLM2; sizes that are no multiple of 16, more than one attention
+// 9 query heads on 3 key-value heads, as SmolLM2; sizes that are not multiples of 16, more than one attention
 // block; with the last length more than one task of tokens.
 TEST(Transformer, ThreadsDoNotChangeABit) {
   const Config config = {

@@ -59,7 +59,7 @@ inline Char char_at(std::string_view text, std::size_t at) {
   return {code, size};
 }
 
-/// How many bytes the character at a place takes; 0 for what is no UTF-8.
+/// How many bytes the character at a place takes; 0 for what is not UTF-8.
 inline std::size_t character_size(std::string_view text, std::size_t at) {
   return tiedlora::detail::character_size(text.data() + at, text.size() - at);
 }
@@ -74,7 +74,7 @@ inline std::size_t broken_utf8(std::string_view text) {
   return text.npos;
 }
 
-/// Throws std::invalid_argument, naming the byte, for what is no UTF-8.
+/// Throws std::invalid_argument, naming the byte, for what is not UTF-8.
 inline void check_utf8(std::string_view text) {
   if (const std::size_t at = broken_utf8(text); at != text.npos)
     throw std::invalid_argument(

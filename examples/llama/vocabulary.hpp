@@ -57,7 +57,7 @@ struct Vocabulary {
   PreTokenizer pre_tokenizer = PreTokenizer::gpt2;
   bool reads_nfc = false;
 
-  // SentencePiece. What is no token becomes its bytes' tokens; without those, the unknown token.
+  // SentencePiece. What is not a token becomes its bytes' tokens; without those, the unknown token.
   Prefix prefix = Prefix::none;
   bool normalizes_blanks =
       true;  ///< blanks become "▁" before names in normalized text are looked for, not after

@@ -148,7 +148,7 @@ class JsonVocabulary {
       scheme.fail(fmt::format("is \"{}\", not \"always\", \"first\" or \"never\"", name));
   }
 
-  // Numbers may have gaps, but what a file claims is not to fill the memory.
+  // Token numbers may have gaps, but what a file claims must not fill the memory.
   void place(Token token, const std::string& name, const JsonNode& node) {
     const auto at = static_cast<std::size_t>(token);
     if (at >= 16 * entries_ + 4096)

@@ -1,4 +1,4 @@
-// A matrix of the base model where it lies: plain numbers, or a row of a file in the file's type, of which
+// A matrix of the base model where it lies: plain values, or rows of a file in the file's type, of which
 // products take a panel at a time.
 #pragma once
 
@@ -28,7 +28,7 @@ struct Weight {
     return {.out = out, .in = in, .numbers = numbers};
   }
 
-  /// Numbers [first, first + count) of a row. Both are multiples of the type's block.
+  /// Weights [first, first + count) of a row. Both are multiples of the type's block.
   void copy(Index row, Index first, Index count, T* to) const {
     if (numbers) {
       std::copy_n(numbers + row * in + first, count, to);

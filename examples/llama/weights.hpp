@@ -22,7 +22,7 @@ namespace llama {
 /// One tensor of the flat array: rows × cols, row-major, as in a Hugging Face checkpoint.
 struct WeightEntry {
   std::string name = {};  ///< "model.layers.3.self_attn.q_proj.weight"
-  Index offset = 0;       ///< of its first number in the flat array
+  Index offset = 0;       ///< of its first value in the flat array
   Index rows = 0;         ///< out_features; for norms the width
   Index cols = 1;         ///< in_features; for norms 1
   bool decay = true;      ///< weight decay applies: to matrices, not to norms
@@ -138,7 +138,7 @@ class Weights {
 
   void set_zero() { std::fill(values_.begin(), values_.end(), T(0)); }
 
-  /// Normal with initial_deviation, row by row; norms 1. The numbers are the same on every compiler.
+  /// Normal with initial_deviation, row by row; norms 1. The values are the same on every compiler.
   void initialize(std::uint64_t seed) {
     Random random(seed);
     for (const WeightEntry& entry : entries_) {

@@ -1,4 +1,4 @@
-// Where an adapter's numbers lie, who owns them, and what copies, moves, casts and sharing do to them.
+// Where an adapter's parameters lie, who owns them, and what copies, moves, casts and sharing do to them.
 #include <gtest/gtest.h>
 
 #include <cstdint>
@@ -24,7 +24,7 @@ Layout small_layout() {
   return Layout(one_kind(2, 3, 5), scheme, 2, {.scaling = 0.5});
 }
 
-// Every number is its own place: trained 0, 1, …; frozen 100, 101, ….
+// Every value is its own place: trained 0, 1, …; frozen 100, 101, ….
 Adapter<float> counted_adapter() {
   const Layout layout = small_layout();
   std::vector<float> trained(static_cast<std::size_t>(layout.trainable_count()));

@@ -45,7 +45,7 @@ void expect_sum(const std::vector<Weighted<Source>>& parts, const Adapter<Sum>& 
     EXPECT_EQ(sum.factors(m).u, nullptr);
     EXPECT_EQ(sum.factors(m).v, nullptr);
     const Matrix<double> actual = delta_weight(sum.factors(m));
-    // Exact but for the product w s v B u, which is rounded four times.
+    // Exact except for the product w s v B u, which is rounded four times.
     for (Index i = 0; i < exact.size(); ++i)
       EXPECT_NEAR(
           actual.data()[i], exact.data()[i],

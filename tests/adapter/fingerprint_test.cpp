@@ -30,7 +30,7 @@ struct Parts {
   }
 };
 
-// Numbers 1, 2, 3, … in both arrays.
+// The values 1, 2, 3, … in both arrays.
 template <class P = float>
 Adapter<P> numbered(const Layout& layout) {
   AlignedArray<P> trainable(layout.trainable_count()), frozen(layout.frozen_count());

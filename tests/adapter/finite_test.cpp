@@ -1,4 +1,4 @@
-// Numbers that are not finite are found in every type, wherever they stand.
+// Values that are not finite are found in every type, wherever they stand.
 #include <gtest/gtest.h>
 
 #include <cmath>

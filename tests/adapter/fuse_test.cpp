@@ -49,7 +49,7 @@ Adapter<P> random_adapter(const ModuleList& modules, const Scheme& scheme,
   return adapter;
 }
 
-// The rows [begin, begin + n) of ΔW of module `name` are module `part` of the other adapter. Each number went
+// The rows [begin, begin + n) of ΔW of module `name` are module `part` of the other adapter. Each value went
 // through `roundings` more than there.
 template <class Whole, class Parts>
 void expect_rows(const Whole& whole, const std::string& name, Index begin, const Parts& parts,
@@ -92,7 +92,7 @@ TEST(Fuse, WhatSharesAKeepsSchemeRankAndEveryNumber) {
     EXPECT_EQ(fused.layout().rank(m), 2);
     EXPECT_EQ(fused.layout().scaling(m), 0.5);
     EXPECT_EQ(fused.layout().modules()[m].kind, "qkv");
-    // No number is lost, none is new.
+    // No value is lost, none is new.
     EXPECT_EQ(fused.layout().trainable_count(), adapter.layout().trainable_count());
     expect_same_function(fused, adapter, 0);
   }

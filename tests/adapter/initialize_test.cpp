@@ -115,7 +115,7 @@ TEST(Initialize, DependsOnSeedFactorAndGroupAlone) {
   EXPECT_FALSE(same_bits<float>(one.trainable(), other.trainable()));
   EXPECT_NE(one.A(0), one.A(1));
   EXPECT_NE(one.A(0), Matrix<float>(one.B(0).transpose()));
-  // More modules behind leave those before as they are.
+  // More modules at the end leave those before as they are.
   EXPECT_EQ(one.A(1), longer.A(1));
   EXPECT_EQ(one.B(1), longer.B(1));
 }

@@ -10,7 +10,7 @@ namespace {
 
 using namespace tiedlora;
 
-// Rank 2, 3 → 4, in rows of 5 and columns of 6 numbers: 0, 1, … and 100, 101, ….
+// Rank 2, 3 → 4, in rows of 5 and columns of 6 values: 0, 1, … and 100, 101, ….
 struct Numbers {
   Numbers() {
     for (int i = 0; i < 12; ++i) a[i] = static_cast<float>(i), b[i] = static_cast<float>(100 + i);

@@ -1,4 +1,4 @@
-// What is not there is an Error and never a crash: modules beyond the list, numbers that were moved away,
+// What is not there is an Error and never a crash: modules beyond the list, parameters that were moved from,
 // null pointers.
 #include <gtest/gtest.h>
 

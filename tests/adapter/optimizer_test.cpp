@@ -20,7 +20,7 @@ namespace {
 using namespace tiedlora;
 
 // ---------------------------------------------------------------------------------------------------------------------
-// PyTorch's numbers: tests/golden/adamw_golden.py says what each case is.
+// PyTorch's results: tests/golden/adamw_golden.py says what each case is.
 
 std::vector<double> numbers_of(const std::string& text) {
   std::istringstream words(text);
@@ -112,8 +112,8 @@ std::vector<double> random_numbers(std::uint64_t seed, std::size_t size = 30) {
   return numbers;
 }
 
-// After one step from zero moments every number has moved by its rate against the sign of its gradient, but
-// for epsilon, and decayed before that.
+// After one step from zero moments every parameter has moved by its rate against the sign of its gradient,
+// but for epsilon, and decayed before that.
 TEST(AdamW, RatesAndDecaysArePerFactor) {
   const Layout layout = tied_layout();
   AdamW<double> optimizer(layout, {.learning_rate = 0.01,
@@ -248,7 +248,7 @@ TEST(StepPlan, RunElsewhereIsTheStep) {
     const StepOptions how = {.rate_factor = 0.5, .gradient_scale = 0.25};
     optimizer.step(parameters, gradients, how);
 
-    // Parameters and moments by plain numbers, as a device has them.
+    // Parameters and moments as plain arrays, as a device has them.
     Index next = 0;
     for (const auto& segment : elsewhere.step_plan(how)) {
       EXPECT_EQ(segment.offset, next);
@@ -270,7 +270,7 @@ TEST(StepPlan, HasTheTrainedFactorsOnly) {
   EXPECT_EQ(AdamW<float>(Layout(one_kind(2, 3, 5), schemes::tied_lora(), 2)).step_plan().size, 4);
   const AdamW<float> vera(Layout(one_kind(2, 3, 5), schemes::vera(), 2));
   EXPECT_EQ(vera.step_plan().size, 2);
-  EXPECT_EQ(vera.step_count(), 0) << "a plan is no step";
+  EXPECT_EQ(vera.step_count(), 0) << "a plan is not a step";
 }
 
 TEST(AdamWErrors, SayWhatIsWrong) {

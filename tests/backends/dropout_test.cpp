@@ -32,7 +32,7 @@ TEST(DropoutMask, CountsTokensFromTheFirst) {
 }
 
 TEST(DropoutMask, PinnedValues) {
-  // So that a run that is resumed with a newer version of the library goes on as it began.
+  // So that a run that is resumed with a newer version of the library continues as it began.
   const DropoutMask mask({.probability = 0.5, .seed = 1, .step = 2, .input = 3}, 4);
   unsigned bits = 0;
   for (Index i = 0; i < 32; ++i) bits |= unsigned{mask(i) != 0} << i;

@@ -1,4 +1,4 @@
-// The formulas as loops, on numbers that can be followed by hand: all are small integers, and exact.
+// The formulas as loops, on values that can be followed by hand: all are small integers, and exact.
 #include <gtest/gtest.h>
 
 #include <tiedlora/backends/reference.hpp>

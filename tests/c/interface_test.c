@@ -24,7 +24,7 @@ enum { IN = 24, ROWS = 16, RANK = 4, TOKENS = 5, MODULE = 2 };
 
 static float number(tl_index i, tl_index seed) { return (float)((i * 37 + seed * 11) % 129 - 64) / 64; }
 
-/* Exact for these numbers: they have seven bits. */
+/* Exact for these values: they have seven bits. */
 static uint16_t half_of(float f) {
   uint32_t bits;
   memcpy(&bits, &f, sizeof bits);
@@ -181,7 +181,7 @@ static void batch(void) {
   OK(tl_set_add(set, tied, &a));
   OK(tl_set_add(set, lora, &b));
   CHECK(tl_set_count(set) == 2);
-  tl_adapter_free(tied); /* the set has its numbers */
+  tl_adapter_free(tied); /* the set keeps its parameters */
   tl_adapter_free(lora);
 
   tl_plan* plan;
@@ -314,7 +314,7 @@ static void description(void) {
   REFUSED(TL_ERROR_ARGUMENT, "module 4 does not exist", tl_modules_get(modules, 4, &module));
   tl_modules_free(modules);
 
-  /* Saved in bfloat16 and loaded as floats: the numbers have seven bits. */
+  /* Saved in bfloat16 and loaded as floats: the values have seven bits. */
   OK(tl_adapter_cast(adapter, TL_BF16, &copy));
   OK(tl_adapter_save(copy, path_in(folder, "copy.safetensors"), NULL));
   tl_adapter_free(copy);
@@ -352,7 +352,7 @@ static void refused_arguments(void) {
   REFUSED(TL_ERROR_ARGUMENT, "scheme is NULL", tl_adapter_new(modules, NULL, 4, 1, TL_F32, &adapter));
   REFUSED(TL_ERROR_ARGUMENT, "modules is NULL", tl_adapter_new(NULL, "lora", 4, 1, TL_F32, &adapter));
   REFUSED(TL_ERROR_ARGUMENT, "adapter is NULL", tl_adapter_new(modules, "lora", 4, 1, TL_F32, NULL));
-  /* 2^50 numbers, whose bytes no machine has: said, not died of. */
+  /* 2^50 parameters, more than any machine's memory: an error, not a crash. */
   OK(tl_modules_new(&more));
   OK(tl_modules_add(more, "huge", 0, NULL, NULL, (tl_index)1 << 40, (tl_index)1 << 20, NULL));
   REFUSED(TL_ERROR_MEMORY, "memory", tl_adapter_new(more, "lora", (tl_index)1 << 20, 1, TL_F32, &adapter));

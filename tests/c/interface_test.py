@@ -163,7 +163,7 @@ tl.tl_adapter_free(tied)
 tl.tl_adapter_free(lora)
 
 adapter = new(tl.tl_adapter_load, str(golden / "peft/lora").encode(), None, None)
-same("a PEFT folder's numbers", trained(adapter, 4))
+same("a PEFT folder's parameters", trained(adapter, 4))
 module = Module(ctypes.sizeof(Module))
 ok(tl.tl_adapter_module(adapter, 0, byref(module)))
 if not module.name.endswith(module.kind) or module.rank <= 0:
@@ -171,7 +171,7 @@ if not module.name.endswith(module.kind) or module.rank <= 0:
 tl.tl_adapter_free(adapter)
 adapter = new(tl.tl_adapter_load, str(golden / "gguf/llama_f16.gguf").encode(), None,
               LoadOptions(ctypes.sizeof(LoadOptions), F16, 0, 0, 0, 0))
-same("a GGUF file's numbers", trained(adapter, 2))
+same("a GGUF file's parameters", trained(adapter, 2))
 if at != len(expected):
     faults.append(f"{at} of {len(expected)} bytes were compared")
 

@@ -1,5 +1,5 @@
 // The consumer program for files, built with and without exceptions: exits with 0 if an adapter comes back as
-// it was and what is none is refused without the program's end.
+// it was and what is not one is refused without ending the program.
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>

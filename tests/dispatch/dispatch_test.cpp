@@ -39,7 +39,7 @@ TEST(Dispatch, EverySetComputesWhatTheReferenceDoes) {
   expect_parity<bfloat16, float>();
 }
 
-// Every pair of types leads to kernels of that pair: activations of another type would be read as numbers of
+// Every pair of types leads to kernels of that pair: activations of another type would be read as values of
 // other sizes or formats. Sums of three products of small integers are exact in all of them.
 template <class P, class X>
 void expect_exact() {
@@ -125,7 +125,7 @@ void expect_same_conversions() {
       continue;
     }
     ASSERT_EQ(std::bit_cast<std::uint32_t>(number), std::bit_cast<std::uint32_t>(expected)) << bits;
-    // The number itself, those beside it, and the middle between it and the next, which goes to the even one.
+    // The value itself, those beside it, and the middle between it and the next, which goes to the even one.
     const auto next = static_cast<float>(std::bit_cast<Eigens>(static_cast<std::uint16_t>(bits + 1)));
     const float middle = std::isfinite(next) && std::isfinite(number) ? 0.5f * number + 0.5f * next : number;
     for (const float value : {number, middle, std::nextafter(middle, number), std::nextafter(middle, next)}) {

@@ -47,7 +47,7 @@ def check_page(page):
     for path in re.findall(r"<(tiedlora/[\w/]+\.hpp)>", text):
         if not any((root / folder / path).exists() for folder in ("include", "dispatch")):
             fault(f"no header <{path}>")
-    # Commands and paths from the root, in code blocks too, but for placeholders in capitals.
+    # Commands and paths from the root, in code blocks too, except placeholders in capitals.
     for path in re.findall(rf"(?<![\w./-])((?:bench|cmake|docs|examples|include|tests)/[\w./-]+\.(?:{suffixes})|script/[a-z_]+)\b", text):
         if not (root / path).exists() and not re.search(r"[A-Z]{4}", path):
             fault(f"no {path}")

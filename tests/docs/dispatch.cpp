@@ -1,4 +1,4 @@
-// builds.md's backend that picks an instruction set at run time: the same numbers as without it.
+// builds.md's backend that picks an instruction set at run time: the same results as without it.
 #include <gtest/gtest.h>
 
 #include <tiedlora/dispatch.hpp>

@@ -42,7 +42,7 @@ using namespace tiedlora;
 
 constexpr Index width = 24, n_q = 24, n_k = 8, n_v = 8;
 
-// A layer's q, k and v, which share A under tied_lora, or its o alone, with random numbers.
+// A layer's q, k and v, which share A under tied_lora, or its o alone, with random parameters.
 ModuleList attention() {
   ModuleList modules;
   for (const auto& [name, out] : {std::pair{"q_proj", n_q}, {"k_proj", n_k}, {"v_proj", n_v}})
@@ -241,7 +241,7 @@ TEST(Integration, SharesOfATensorParallelModuleMakeTheWhole) {
     forward(columns, x, by_columns.middleRows(begin, n));
     forward(rows, x.middleRows(begin, n), by_rows);
   }
-  // Sums of 24 and of 3 products of numbers up to 1, in another order.
+  // Sums of 24 and of 3 products of values up to 1, in another order.
   const float tolerance = 4 * (24 + 3) * 24 * 3 * 0.5f * std::numeric_limits<float>::epsilon();
   EXPECT_LE((whole - by_columns).cwiseAbs().maxCoeff(), tolerance);
   EXPECT_LE((whole - by_rows).cwiseAbs().maxCoeff(), tolerance);

@@ -53,7 +53,7 @@ def tokens_of(source):
 
 
 def end_of(tokens, begin):
-    """Behind the bracket that closes the one at `begin`."""
+    """After the bracket that closes the one at `begin`."""
     depth = 0
     for at in range(begin, len(tokens)):
         if tokens[at].kind == "other" and tokens[at].text in closing:

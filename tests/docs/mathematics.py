@@ -3,7 +3,7 @@
     python3 tests/docs/mathematics.py
 
 What is a definition on the page is computed from the page's own LaTeX, in integers and fractions; gradients are compared
-with differences of the loss, exactly. What is a bound or an estimate is compared with numbers that are rounded as the page
+with differences of the loss, exactly. What is a bound or an estimate is compared with values that are rounded as the page
 says. Counts and costs are read from the page's tables and counted.
 """
 

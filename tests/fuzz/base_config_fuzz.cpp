@@ -11,7 +11,7 @@ template <class Read>
 void accept_or_refuse(const Read& read) {
   try {
     const llama::BaseConfig config = read();
-    llama::validate(config.sizes);  // throws tiedlora::Error, which is no reason of a reader's
+    llama::validate(config.sizes);  // throws tiedlora::Error, which a reader must not
     require(config.context > 0 && !config.architecture.empty());
   } catch (const std::runtime_error& error) {
     require(std::string_view(error.what()).starts_with("\"fuzz\""));

@@ -1,4 +1,4 @@
-"""Writes the seeds of the target base_config: the configs of the golden base models, and the GGUF files without their numbers."""
+"""Writes the seeds of the target base_config: the configs of the golden base models, and the GGUF files without tensor data."""
 
 import pathlib
 

@@ -8,7 +8,7 @@ void tiedlora_fuzz(std::span<const std::byte> bytes) {
   using namespace tiedlora;
   auto file = safetensors::try_parse(bytes);
   if (!file) return;
-  // Numbers from seeds cost time: few of them.
+  // Values from seeds cost time: few of them.
   const auto native = tiedlora::detail::try_native_file(*std::move(file), {.max_seeded_numbers = 10'000});
   if (!native) {
     require(!native.error().empty());

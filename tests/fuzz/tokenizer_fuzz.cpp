@@ -23,7 +23,7 @@ void read_texts(const llama::Tokenizer& tokenizer) {
       const llama::Encoding encoding = tokenizer.encode_with_ends(text);
       require(encoding.tokens.size() == encoding.ends.size());
       for (const std::size_t end : encoding.ends) require(end <= text.size());
-      std::string pieces;  // but for the blank that SentencePiece puts before a text
+      std::string pieces;  // except the blank that SentencePiece puts before a text
       for (const llama::Token token : encoding.tokens) pieces += tokenizer.decode(token);
       require(pieces.ends_with(tokenizer.decode(encoding.tokens)));
     } catch (const std::invalid_argument& error) {

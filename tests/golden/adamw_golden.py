@@ -1,4 +1,4 @@
-"""torch.optim.AdamW over 16 numbers and 10 steps, in float64 and float32: adamw.golden.
+"""torch.optim.AdamW over 16 parameters and 10 steps, in float64 and float32: adamw.golden.
 
 `gradients` (steps, 16) serves every case. Element 3 never gets a gradient, element 5 large ones, element 7 tiny
 ones; row 4 is small and row 6 zero throughout. `initial` (16) are the first parameters. A case C has

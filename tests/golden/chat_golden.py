@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes tokenizer/chat.json: conversations as transformers' apply_chat_template gives them; --check compares with what is made
-anew.
+"""Writes tokenizer/chat.json: conversations as transformers' apply_chat_template gives them; --check makes them again
+and compares.
 
 The templates are written here, in the code by which the published ones of each family are recognised and without what
 those have for tools. For each there is a second one with Jinja's {% generation %} around answers, from which transformers

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Writes counts.json: config.json files as they are written by people and programs, and how many numbers PEFT's LoRA of rank 8
-trains on the models that transformers makes of them (on the meta device: nothing is allocated); --check compares with what is
-made anew.
+"""Writes counts.json: config.json files as people and programs write them, and how many parameters PEFT's LoRA of rank 8 trains
+on the models that transformers makes of them (on the meta device: nothing is allocated); --check computes them again and
+compares.
 
-"cases" has for each: name, config (the file), and counts: targets of count_parameters ("q", "gate_up", …) with the trained
-numbers. A model that transformers cannot make of the file has `error` instead: its config is wrong.
+"cases" has for each: name, config (the file), and counts: targets of count_parameters ("q", "gate_up", …) with the trainable
+parameters. A model that transformers cannot make of the file has `error` instead: its config is wrong.
 """
 
 import json

@@ -3,7 +3,7 @@
 
 Adapters of q 4 -> 8 (2 heads of 4), k 4 -> 4 (1 head) and v 4 -> 4 in two layers, rank 2, alpha 2. Number i of tensor t (in
 the order of the file, as transformers has the rows) is ((7 i + 31 t) mod 255 - 127) / 8: exact in all types. q8_0 has a rank
-of 32, which its blocks ask for; its numbers are those that gguf dequantizes, also in q8_0_numbers as F32.
+of 32, which its blocks ask for; its values are those that gguf dequantizes, also in q8_0_numbers as F32.
 tests/io/gguf_golden_test.cpp loads the files and writes them again.
 """
 

@@ -3,7 +3,7 @@
 
 Each is there without a checksum, as the first version wrote them, and with one (NAME_checksum).
 Number i of every array is (i + 1) / 8, negative where i is odd: exact in all four types. With --check the files must also
-open in the real safetensors, with these numbers. tests/io/native/golden_test.cpp loads each and saves it again: the bytes of the one with a checksum.
+open in the real safetensors, with these values. tests/io/native/golden_test.cpp loads each and saves it again: the bytes of the one with a checksum.
 Needs safetensors, numpy and torch for --check, nothing else for writing.
 """
 
@@ -158,7 +158,7 @@ def check(path, content):
             values = opened.get_tensor(name).double().tolist()
             expected = [0.0] * len(values) if name.startswith("padding") else [number(i) for i in range(len(values))]
             if values != expected:
-                problems.append(f"safetensors reads other numbers in {name}")
+                problems.append(f"safetensors reads other values in {name}")
     return problems
 
 

@@ -103,7 +103,7 @@ VARIANTS = {
 
 
 def make(name, seed):
-    """The variant's PeftModel, its adapter filled with numbers as training might leave them."""
+    """The variant's PeftModel, its adapter filled with values as training might leave them."""
     base, dtype, config = VARIANTS[name]
     model = peft.get_peft_model(base().to(dtype), config(), autocast_adapter_dtype=False)
     dice = Dice(seed)

@@ -1,10 +1,10 @@
-"""Rows in the types of GGUF's weights, and their numbers as the package gguf dequantizes them: quant.golden.
+"""Rows in the types of GGUF's weights, and their values as the package gguf dequantizes them: quant.golden.
 
-For each type T, in gguf's spelling: T.bytes (blocks, bytes of a block), random but for the halves that scale them, and
-T.numbers (blocks, numbers of a block), float32. The metas `types` and T.id say which there are and GGUF's number for each.
+For each type T, in gguf's spelling: T.bytes (blocks, bytes of a block), random except for the half-precision scales, and
+T.numbers (blocks, values of a block), float32. The metas `types` and T.id say which there are and GGUF's number for each.
 
 Blocks take their halves from EDGES in turn: the largest and smallest of both signs, the largest and smallest with a leading
-one, both zeros. F32, F16 and BF16 have one number a block; theirs are edges of their own and random ones.
+one, both zeros. F32, F16 and BF16 have one value a block; theirs are edges of their own and random ones.
 """
 
 import gguf

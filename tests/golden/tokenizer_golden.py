@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Writes tokenizer/*.json: tokens as the package tokenizers and llama.cpp give them; --check compares with what it makes now.
 
---train first makes the two small vocabularies anew, from the Python library and TEXTS. They merge across words, so that
+--train first makes the two small vocabularies again, from the Python library and TEXTS. They merge across words, so that
 a text that is cut at another place gives other tokens.
 
-vocabularies.json has, by name, "tokens" in the order of their numbers and "merges" as pairs of numbers. NAME.json has
+vocabularies.json has, by name, "tokens" in the order of their ids and "merges" as pairs of ids. NAME.json has
 
     vocabulary  the name of one
     tokenizer   the tokenizer.json without the model's "vocab" and "merges"
@@ -36,7 +36,7 @@ BLANK = "▁"
 BEGIN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
 END = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>"]
-NAMED = ["<think>", "</think>"]  # added tokens that are no control tokens
+NAMED = ["<think>", "</think>"]  # added tokens that are not control tokens
 
 
 def split(count):

@@ -49,7 +49,7 @@ struct Matrix {
   Tokens<T> view;
 };
 
-/// All numbers that `use` writes, for parameters P.
+/// All values that `use` writes, for parameters P.
 template <class P>
 std::vector<float> results(const Adapter<float>& adapter, Index m, void (*use)(const Operands<P>&)) {
   constexpr Index count = 37;
@@ -173,7 +173,7 @@ void write_and_read(const Adapter<float>& adapter, const std::string& folder) {
   std::filesystem::create_directories(folder);
   save_adapter(folder + "/adapter.safetensors", adapter);
   const Adapter<float> same = load_adapter<float>(folder + "/adapter.safetensors");
-  expect(std::ranges::equal(same.trainable(), adapter.trainable()), "a file is read as other numbers",
+  expect(std::ranges::equal(same.trainable(), adapter.trainable()), "a file is read as other parameters",
          kernel_isa());
   save_peft(to_lora(adapter), folder + "/peft", {.base_model = "none"});
   const auto loaded = load_peft<float>(folder + "/peft", adapter.layout().modules());

@@ -7,7 +7,7 @@ flags=(-Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wold-st
        -Wcast-align -Wcast-qual -Wformat=2 -Wnon-virtual-dtor -Woverloaded-virtual -Wnull-dereference -Wunused
        -Wmissing-declarations -Wredundant-decls -Wimplicit-fallthrough -Wextra-semi)
 if "$compiler" --version | grep -q clang; then
-  # All that Clang has, but for what asks for another library than one of headers in C++20 that works on pointers: older
+  # All that Clang has, except what asks for another library than one of headers in C++20 that works on pointers: older
   # standards, structs without gaps, no pointer arithmetic, no comparison with 0.0, a .cpp file for a vtable, a default in a
   # switch over all enumerators and none in others, no backslash in a comment, no comma between two assignments.
   flags+=(-Weverything -Wno-c++98-compat -Wno-c++98-compat-pedantic -Wno-pre-c++20-compat-pedantic -Wno-padded

@@ -133,7 +133,7 @@ def main():
 
     everything = range(len(llama))
     noise = compare(itself, everything)
-    print(f"     llama.cpp beside itself: {noise}")
+    print(f"     llama.cpp against itself: {noise}")
     for name, _ in ADAPTERS:
         chosen = [i for i in everything if pathlib.Path(jobs[i]["adapter"] or "None").stem == str(name)]
         result = compare(own["jobs"], chosen)

@@ -15,7 +15,7 @@ using gguf::Order;
 
 gguf::Naming naming(Order order) { return gguf::llama({.heads = 9, .kv_heads = 3, .weights = order}); }
 
-/// Every factor random: A as it starts, B small. Numbers of eight bits, so that s v B u is exact in a float,
+/// Every factor random: A as it starts, B small. Values of eight bits, so that s v B u is exact in a float,
 /// in whatever order the PEFT folder's and GGUF's writers multiply.
 Adapter<float> trained(const Scheme& scheme, Index rank, const LayoutOptions& options, std::uint64_t seed) {
   Scheme random = scheme;

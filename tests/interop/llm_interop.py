@@ -37,9 +37,9 @@ GGUF_NAMES = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_
               "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
               "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
 
-# Floats against float64. In a pass, n operations follow each other: in each of 30 layers the sums of the products, 576 numbers for
+# Floats against float64. In a pass, n operations follow each other: in each of 30 layers the sums of the products, 576 terms for
 # q, k and v, 64 for scores, 40 for averages, 576 for o, 576 for gate and up, 1536 for down, and 576 for logits: 100,000. Roundings of
-# 2⁻²⁴ add up as a random walk, to 2e-5 of the largest number, and to less of a loss, which is a mean over tokens. Gradients run
+# 2⁻²⁴ add up as a random walk, to 2e-5 of the largest value, and to less of a loss, which is a mean over tokens. Gradients run
 # through it twice: √2 of that. The walk is a typical distance, and a tensor may be three times as far.
 LOSS_TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-4
@@ -137,7 +137,7 @@ def gradients(model, saved, description):
             own_B = own_B * factor("v")[: B.shape[0]]
         if "u" in groups:
             own_B = own_B * factor("u")[:, 0]
-        # What PEFT loaded is that, but for rounding to float32.
+        # What PEFT loaded is that, rounded to float32.
         assert torch.allclose(own_A, A, rtol=1e-6, atol=0) and torch.allclose(own_B, B, rtol=1e-6, atol=0), name
         made += [own_A, own_B]
         theirs += [A.grad, B.grad]

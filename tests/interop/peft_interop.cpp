@@ -14,7 +14,7 @@ namespace {
 
 using namespace tiedlora;
 
-/// Tensors to write, with their numbers.
+/// Tensors to write, with their values.
 struct Output {
   std::vector<safetensors::Entry> entries = {};
   std::list<std::vector<float>> numbers = {};

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The real PEFT and this library on each other's folders: peft_interop.py PROGRAM, the built peft_interop.
 
-PEFT saves every variant of tests/golden/peft_variants.py with fresh numbers, we load it and apply it to random input: the
+PEFT saves every variant of tests/golden/peft_variants.py with fresh values, we load it and apply it to random input: the
 same as PEFT's modules add. Then we save adapters of many schemes in every form, PEFT loads them: the same logits as
 with our ΔW added to the weights. Everything that we write also opens in safetensors' own reader.
 """

@@ -1,5 +1,5 @@
-// Adapters with NaN or infinite numbers are refused by every loader, which names file, tensor, place and
-// number.
+// Adapters with NaN or infinite values are refused by every loader, which names file, tensor, place and
+// value.
 #include <gtest/gtest.h>
 
 #include <limits>

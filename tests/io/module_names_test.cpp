@@ -33,7 +33,7 @@ TEST(ModuleNames, TellLayerAndKind) {
   EXPECT_EQ(module_of_name("lm_head").layer, -1);
   EXPECT_EQ(module_of_name("lm_head").kind, "lm_head");
   EXPECT_EQ(module_of_name("a.1b.12.q").layer, 12);
-  EXPECT_EQ(module_of_name("a.1234567890.q").layer, -1) << "that is no number of a layer";
+  EXPECT_EQ(module_of_name("a.1234567890.q").layer, -1) << "that is not a layer number";
 }
 
 TEST(ModuleNames, OfOneKindAndLayerWithOtherWidthsAreInputsOfTheirOwn) {

@@ -119,7 +119,7 @@ TEST(Backend, OptionsBeyondItAreRefused) {
   EXPECT_EQ(calls, Calls{});
 }
 
-// A device's memory is none that the host may use for h.
+// The host may not use a device's memory for h.
 struct OnADevice : Recorder {
   int memory() const { return 0; }
 };

@@ -1,4 +1,4 @@
-// Backward in blocks of tokens: the same bits in any number of threads, and plain backward's numbers.
+// Backward in blocks of tokens: the same bits in any number of threads, and plain backward's values.
 #include <gtest/gtest.h>
 
 #include <tiedlora/adapter.hpp>

@@ -102,7 +102,7 @@ TEST(CallErrors, GradientsOfAnotherModule) {
                  {module_text, "the gradient is that of module \"layers.0.proj\" ("});
     expect_error([&] { shrink_backward(o.f(), o.x, o.dh, foreign->g(), none); }, {"the gradient is that of"});
   }
-  // No gradients at all are no module's.
+  // Gradients without any pointer belong to no module.
   backward(o.f(), none, o.h, o.dy, Factors<double>{}, o.dx);
 }
 
@@ -213,7 +213,7 @@ TEST(CallErrors, AHugeRankWithoutScratch) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Edges that are no errors
+// Edges that are not errors
 
 TEST(CallEdges, NoTokens) {
   Operands<float> o({}, 0);

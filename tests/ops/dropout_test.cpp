@@ -31,7 +31,7 @@ Index agreements(const Matrix<float>& a, const Matrix<float>& b) {
   return ((a.array() == 0) == (b.array() == 0)).count();
 }
 
-// n independent events of probability p happen np ± 6 √(np(1-p)) times, but for one case in 5·10⁸.
+// n independent events of probability p happen np ± 6 √(np(1-p)) times, except in one case in 5·10⁸.
 void expect_binomial(Index happened, Index n, double p) {
   const double mean = static_cast<double>(n) * p;
   EXPECT_NEAR(static_cast<double>(happened), mean, 6 * std::sqrt(mean * (1 - p)) + 1e-9);
@@ -128,7 +128,7 @@ void expect_one_mask() {
   backward(f, masked_x, h, dy, gradients_masked.factors(0), dx_plain);
   const Matrix<X> dx_masked = mask.cwiseProduct(dx_plain);
 
-  // Sums of at most `in` products of numbers up to 1 / 0.65 in one order or another.
+  // Sums of at most `in` products of values up to 1 / 0.65 in one order or another.
   const double tolerance = rounding_bound<Acc>(in + 32, 1.6 * static_cast<double>(in));
   const auto expect_close = [tolerance](const char* what, const auto& a, const auto& b) {
     for (Index i = 0; i < static_cast<Index>(a.size()); ++i)

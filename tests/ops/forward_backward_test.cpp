@@ -1,4 +1,4 @@
-// Forward and backward of one module against PyTorch's numbers, and for every choice of types against the
+// Forward and backward of one module against PyTorch's results, and for every choice of types against the
 // formula.
 #include <gtest/gtest.h>
 
@@ -17,7 +17,7 @@ namespace {
 
 using namespace tiedlora;
 
-// PyTorch's numbers: tests/golden/module_golden.py says what each case is.
+// PyTorch's results: tests/golden/module_golden.py says what each case is.
 
 class GoldenCase {
  public:

@@ -1,5 +1,4 @@
-// Every kind of token view as input and output: the numbers of dense operands, exactly there and nowhere
-// else.
+// Every kind of token view as input and output: the values of dense operands, exactly there and nowhere else.
 #include <gtest/gtest.h>
 
 #include <tiedlora/adapter.hpp>
@@ -36,7 +35,7 @@ struct Dense {
   Matrix<T> x, y0, y, h, dy, dx0, dx;
 };
 
-// Memory that is full of a canary but for the tokens of a view into it.
+// Memory filled with a canary except for the tokens of a view into it.
 template <class T>
 class Buffer {
  public:

@@ -23,7 +23,7 @@ using namespace tiedlora;
 constexpr Index width = 40, count = 6, modules = 4;
 
 // Two sorts of adapters: LoRA of rank 3, and tenants over one A and B. Of each sort two that differ in their
-// numbers, and what these make of one x at each module.
+// values, and what these make of one x at each module.
 class Kinds {
  public:
   static constexpr std::size_t size = 4;
@@ -49,7 +49,7 @@ class Kinds {
   const Matrix<float>& x() const { return x_; }
   const Adapter<float>& operator[](std::size_t kind) const { return *adapters_[kind]; }
 
-  // Another adapter of that kind: numbers of its own, but for those that tenants share.
+  // Another adapter of that kind: parameters of its own, except those that tenants share.
   Adapter<float> another(std::size_t kind) const { return *adapters_[kind]; }
 
   bool made(std::size_t kind, Index m, Index t, const Matrix<float>& y) const {

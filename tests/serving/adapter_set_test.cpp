@@ -220,7 +220,7 @@ TEST(AdapterSet, AdaptersOfEqualLayoutsAndOneFrozenArrayMakeOneRun) {
   std::vector<TokenAdapter> tokens;
   for (int n = 0; n < 3; ++n) tokens.push_back({set.add(Adapter<float>(layout(), frozen))});
   EXPECT_EQ(BatchPlan<float>(set.snapshot(), tokens).expand_runs().size(), 1u);
-  // Of equal numbers, but in an array of its own.
+  // Equal values, but in an array of its own.
   Adapter<float> apart(layout());
   apart.initialize(1);
   tokens.push_back({set.add(std::move(apart))});

@@ -18,7 +18,7 @@ namespace {
 
 using namespace tiedlora;
 
-// Numbers in the device's memory.
+// Values in the device's memory.
 class OnFakeDevice {
  public:
   explicit OnFakeDevice(std::span<const float> values)

@@ -1,4 +1,4 @@
-// Comparing and naming numbers bit by bit.
+// Comparing and naming values bit by bit.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -12,7 +12,7 @@ namespace tiedlora_test {
 
 template <class T>
 testing::AssertionResult same_bits(std::span<const T> a, std::span<const T> b) {
-  if (a.size() != b.size()) return testing::AssertionFailure() << a.size() << " numbers against " << b.size();
+  if (a.size() != b.size()) return testing::AssertionFailure() << a.size() << " values against " << b.size();
   for (std::size_t i = 0; i < a.size(); ++i)
     if (std::memcmp(&a[i], &b[i], sizeof(T)) != 0)
       return testing::AssertionFailure()
@@ -29,7 +29,7 @@ testing::AssertionResult same_bits(const M& a, const M& b) {
                    std::span<const T>(b.data(), static_cast<std::size_t>(b.size())));
 }
 
-/// 64-bit FNV-1a over the bytes of the numbers in order (little endian machines only, as all we test on).
+/// 64-bit FNV-1a over the bytes of the values in order (little endian machines only, as all we test on).
 template <class T>
 std::uint64_t fnv1a(std::span<const T> values) {
   std::uint64_t state = 0xcbf29ce484222325u;

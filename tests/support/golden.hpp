@@ -1,4 +1,4 @@
-// Reads the golden files of tests/golden: numbers that PyTorch, PEFT and transformers computed.
+// Reads the golden files of tests/golden: values that PyTorch, PEFT and transformers computed.
 #pragma once
 
 #include <cstddef>
@@ -50,7 +50,7 @@ class Golden {
       } else if (word == "tensor" && words >> key) {
         golden.tensors_[key] = golden.read_tensor(key, words, input);
       } else {
-        golden.fail("has a line that is no comment, meta or tensor: " + line);
+        golden.fail("has a line that is not a comment, meta or tensor: " + line);
       }
     }
     return golden;
@@ -64,7 +64,8 @@ class Golden {
   double number(const std::string& key) const {
     std::istringstream text(meta(key));
     double value = 0;
-    if (!(text >> value) || !(text >> std::ws).eof()) fail("meta '" + key + "' is no number: " + meta(key));
+    if (!(text >> value) || !(text >> std::ws).eof())
+      fail("meta '" + key + "' is not a number: " + meta(key));
     return value;
   }
 

@@ -34,7 +34,7 @@ T poison() {
     return T(0x5a);
 }
 
-/// Elements that begin right behind, or end right before, a page without access: whoever reads or writes
+/// Elements that begin right after, or end right before, a page without access: whoever reads or writes
 /// beyond them crashes. Aligned for one element and no more.
 template <class T>
 class Guarded {
@@ -82,7 +82,7 @@ class Guarded {
 enum class View { dense, strided, rows, pointers };
 inline constexpr View all_views[] = {View::dense, View::strided, View::rows, View::pointers};
 
-/// Rows of numbers (tokens of x, rows of A, columns of B) in guarded memory, with poison in the gaps.
+/// Rows of values (tokens of x, rows of A, columns of B) in guarded memory, with poison in the gaps.
 template <class T>
 class GuardedRows {
  public:
@@ -125,7 +125,7 @@ class GuardedRows {
     return result;
   }
 
-  /// Whether all is still poison but for the rows themselves.
+  /// Whether all is still poison except the rows themselves.
   bool nothing_else_written() {
     std::vector<T> rest = memory_.everything();
     for (const Index slot : slots_) {

@@ -37,7 +37,7 @@ tiedlora::Adapter<P> random_adapter(Dice& dice) {
   using namespace tiedlora;
   const ModuleList modules = random_modules(dice);
   Scheme scheme = random_scheme(dice);
-  // Inits that initialize() would refuse together are no matter for files.
+  // Inits that initialize() would refuse together do not matter for files.
   const auto any_init = [&dice](Factor& factor, bool matrix) {
     const Init inits[] = {init::constant(dice.uniform()), init::kaiming(dice.uniform(0, 2)),
                           init::normal(dice.uniform(0, 2)), init::given(), init::torch_vera(dice.bits())};

@@ -26,7 +26,7 @@ Matrix<double> to_double(const Matrix<T>& m) {
   return result;
 }
 
-/// ΔW = scale · s · diag(v) B diag(u) A, out × in. With `magnitudes` every number is replaced by its
+/// ΔW = scale · s · diag(v) B diag(u) A, out × in. With `magnitudes` every value is replaced by its
 /// magnitude: what the rounding errors of ΔW are relative to.
 template <class P>
 Matrix<double> delta_weight(const tiedlora::Factors<P>& f, double scale = 1, bool magnitudes = false) {

@@ -8,7 +8,7 @@
 
 namespace tiedlora_test {
 
-/// Calls body(i) for i = 0, …, n - 1 in so many threads, each of which takes the next i.
+/// Calls body(i) for i = 0, …, n - 1 in `threads` threads, each of which takes the next i.
 template <class Body>
 void parallel_for(tiedlora::Index threads, tiedlora::Index n, const Body& body) {
   std::atomic<tiedlora::Index> next = 0;

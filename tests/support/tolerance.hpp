@@ -11,7 +11,7 @@ using tiedlora::Index;
 using tiedlora::verify::random_rounding_bound, tiedlora::verify::rounding_bound;
 using tiedlora::verify::smallest_roundoff, tiedlora::verify::unit_roundoff;
 
-/// For numbers from the golden files. Their computation has `operations` roundings one after another, which
+/// For values from the golden files. Their computation has `operations` roundings one after another, which
 /// add up as a random walk; the 4 covers the spread over many values. As golden_file.py has it, which
 /// compares the files with themselves.
 template <class T>

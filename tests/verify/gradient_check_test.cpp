@@ -94,7 +94,7 @@ TEST(GradientCheck, SkipsFrozenFactors) {
 }
 
 TEST(GradientCheck, ChecksARandomPartOfALongSpan) {
-  // L = Σ p² with ∂L/∂p = 2p, but for one wrong element that the check may or may not look at.
+  // L = Σ p² with ∂L/∂p = 2p, except for one wrong element that the check may or may not look at.
   std::vector<double> values(1000), gradient(1000);
   Dice(171).fill(values);
   for (std::size_t i = 0; i < values.size(); ++i) gradient[i] = 2 * values[i];

@@ -1,4 +1,4 @@
-// Operands with poison around them: every view shows the numbers that were set, and a stray write anywhere
+// Operands with poison around them: every view shows the values that were set, and a stray write anywhere
 // else shows.
 #include <gtest/gtest.h>
 
@@ -68,7 +68,7 @@ TYPED_TEST(GuardedMemoryTest, WritesIntoTheRowsAreNoStrays) {
 
 TYPED_TEST(GuardedMemoryTest, StrayWritesShow) {
   for (const View view : views) {
-    for (const Index place : {-8, -1, 5}) {  // before a token, and behind one
+    for (const Index place : {-8, -1, 5}) {  // before a token, and after one
       GuardedRows<TypeParam> rows(this->memory, 5, 1, view, {.margin = 8}, this->dice);
       rows.set(numbered(5, 1));
       rows.tokens()[0][place] = TypeParam(0);

@@ -83,7 +83,7 @@ struct TransposedB : Plain {
     std::vector<float> B(static_cast<std::size_t>(f.rank * f.out_features));
     for (Index j = 0; j < f.out_features; ++j)
       for (Index k = 0; k < f.rank; ++k) {
-        const Index n = j * f.rank + k;  // of the numbers in the order of memory
+        const Index n = j * f.rank + k;  // of the values in the order of memory
         B[static_cast<std::size_t>(k * f.out_features + j)] =
             f.B[n / f.out_features * f.b_stride + n % f.out_features];
       }
@@ -358,6 +358,19 @@ void expect_named(const B& backend, const Fault& expected) {
   ADD_FAILURE() << report.table();
 }
 
+// With one rank, feature or token, leaving out the last is the same as writing nothing.
+TEST(ParityOfWrongBackends, NoSlipIsNamedWhereNothingWasWritten) {
+  Erased backend{Plain()};
+  backend.expand = [](const Plain::F&, const Plain::In&, const Plain::Out&, const CallOptions&) {};
+  const verify::Parity report = parity_of(backend);
+  ASSERT_NE(report.first_failure(), nullptr);
+  EXPECT_EQ(report.first_failure()->fault, "was not written");
+  for (const verify::ParityFailure& failure : report.failures)
+    if (failure.fault == "was not written") {
+      EXPECT_EQ(failure.likely, "") << failure.text();
+    }
+}
+
 class Slips : public testing::TestWithParam<Slip> {};
 TEST_P(Slips, IsNamed) {
   Erased backend{Plain()};
@@ -443,7 +456,7 @@ const Slip slips[] = {
        };
      },
      {"shrink_backward", "dx", wrong, "the last rank is left out"}},
-    // Where numbers lie. Some of these write far from where they should.
+    // Where values lie. Some of these write far from where they should.
     {"StrideOfDbIsBs",
      [](Erased& b) {
        b.expand_backward = [](const F& f, const In& h, const In& dy, G g, const Out& dh, const O& o) {

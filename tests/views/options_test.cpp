@@ -43,7 +43,7 @@ struct Fixture {
 void expect_close(const Matrix<double>& a, const Matrix<double>& b, double magnitude = 64) {
   ASSERT_EQ(a.rows(), b.rows());
   ASSERT_EQ(a.cols(), b.cols());
-  // Numbers here are sums of at most 7 · 3 products of numbers up to 1.5, with at most 32 roundings.
+  // Values here are sums of at most 7 · 3 products of values up to 1.5, with at most 32 roundings.
   for (Index i = 0; i < a.size(); ++i)
     EXPECT_NEAR(a.data()[i], b.data()[i], rounding_bound<double>(32, magnitude)) << "number " << i;
 }

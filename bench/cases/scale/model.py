@@ -38,7 +38,7 @@ NODES = [1, 2, 4, 8, 16, 32, 64]
 
 
 def trained(program, model):
-    """Numbers by scheme, as count_parameters says."""
+    """Trainable parameters by scheme, as count_parameters reports them."""
     command = [program, "--model", model, "--targets", TARGETS, "--ranks", str(RANK), "--schemes", ",".join(SCHEMES)]
     text = subprocess.run([*command, "--csv"], check=True, capture_output=True, text=True).stdout
     return {row["scheme"]: int(row["trained"]) for row in csv.DictReader(io.StringIO(text))}
@@ -110,9 +110,9 @@ def sizes(counts):
 
 
 def draw(counts):
-    commands = (f"set terminal svg size 1000,460 dynamic font 'sans,12'\nset output '{PICTURE}'\n"
+    commands = (f"set terminal svg size 1000,460 font 'sans,12' background 'white'\nset output '{PICTURE}'\n"
                 "set multiplot layout 1,2\nset logscale x 2\nset grid\nset xlabel 'machines'\nset yrange [0:105]\n"
-                "set ylabel 'part of a step that is not exchange, %'\nset key bottom left\n")  # fmt: skip
+                "set ylabel 'share of a step that is not exchange, %'\nset key bottom left\n")  # fmt: skip
     dashes = dict(zip(RATES, [1, 2, 4]))
     for machine, model, seconds in MACHINES:
         curves, data = [], ""

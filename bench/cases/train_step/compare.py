@@ -1,4 +1,4 @@
-"""A step of fine-tuning in train_step_bench beside the same step in PyTorch, transformers and PEFT.
+"""A step of fine-tuning in train_step_bench against the same step in PyTorch, transformers and PEFT.
 
     .venv/bin/python bench/cases/train_step/compare.py [--quick] [--out build/bench/results]
 

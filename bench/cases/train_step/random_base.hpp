@@ -40,7 +40,7 @@ inline void to_q8_0(std::span<const float, block_numbers> w, std::byte* to) {
     to[2 + i] = static_cast<std::byte>(d > 0 ? std::clamp(std::lround(w[i] / d), -127l, 127l) : 0);
 }
 
-/// w = d q + m, q of four bits: those of numbers i and i + 16 are a byte.
+/// w = d q + m with q of four bits; the q of weights i and i + 16 share a byte.
 inline void to_q4_1(std::span<const float, block_numbers> w, std::byte* to) {
   const auto [least, most] = std::minmax_element(w.begin(), w.end());
   const float d = put_half((*most - *least) / 15, to), m = put_half(*least, to + 2);
@@ -49,7 +49,7 @@ inline void to_q4_1(std::span<const float, block_numbers> w, std::byte* to) {
     to[4 + i] = static_cast<std::byte>(q(i) | q(i + block_numbers / 2) << 4);
 }
 
-/// The numbers of llama::Weights::initialize(1), of which there is never more than one block as floats.
+/// The weights of llama::Weights::initialize(1), of which never more than one block is held as floats.
 class RandomBase {
  public:
   /// Q8_0 or Q4_1; with Q4_1 the embedding is Q8_0, as llama.cpp makes such files.

@@ -1,4 +1,4 @@
-"""Rows of a table that sets the library beside something else, as bench/report prints them: every number with the digits
+"""Rows of a table that compares the library with something else, as bench/report prints them: every figure with the digits
 that it is shown with."""
 
 import csv
@@ -23,7 +23,7 @@ def numbers(values, digits, unit=1.0):
 
 
 def row(kind, name, unit, scale, digits, ours, baseline, theirs, ratios, target="", verdict=""):
-    """`kind`: 'speed' (ratio: theirs over ours), 'memory' (ours over theirs), 'own' (the library beside itself).
+    """`kind`: 'speed' (ratio: theirs over ours), 'memory' (ours over theirs), 'own' (the library compared with itself).
     `scale`: what a unit is in seconds or bytes. `ours`, `theirs`: a value of each process, or one number, or None."""
     ratio = numbers(ratios, 2) if ratios else ["", "", ""]
     return [kind, name, unit, *numbers(ours, digits, scale), baseline, *numbers(theirs, digits, scale), *ratio, target, verdict]

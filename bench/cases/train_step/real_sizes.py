@@ -1,9 +1,9 @@
-"""A step of fine-tuning at the sizes of SmolLM2-135M in train_step_bench beside PyTorch, transformers and PEFT.
+"""A step of fine-tuning at the sizes of SmolLM2-135M in train_step_bench against PyTorch, transformers and PEFT.
 
     .venv/bin/python bench/cases/train_step/real_sizes.py [--quick] [--only RACE,…] [--out build/bench/results]
 
 A race is some programs whose processes alternate, each on the same weights and tokens; memory is the peak of a process
-that does nothing else. Each race's numbers stay in OUT/train_step_real.json, so that a machine that is quiet for
+that does nothing else. Each race's results stay in OUT/train_step_real.json, so that a machine that is quiet for
 minutes at a time can do one after the other; the tables, OUT/train_step_real.csv and train_step_memory.csv, are of all that
 are there. bench/report makes a page of them.
 """
@@ -142,7 +142,7 @@ def main():
     parser.add_argument("--profile", type=pathlib.Path, default="build/bench/bin/train_step_profile")
     parser.add_argument("--out", type=pathlib.Path, default="build/bench/results")
     parser.add_argument("--only", default=",".join(["memory", "products", *RACES]),
-                        help="memory, products and races, with commas between; '': the table anew")  # fmt: skip
+                        help="memory, products and races, with commas between; '': only the tables again")  # fmt: skip
     parser.add_argument("--alternations", type=int, help="processes of each program (3; with --quick 1)")
     parser.add_argument("--rounds", type=int, help="steps in a process (3; with --quick 1)")
     parser.add_argument("--quick", action="store_true")

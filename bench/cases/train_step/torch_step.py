@@ -1,4 +1,4 @@
-"""The same training steps with PyTorch, transformers and PEFT: what compare.py puts train_step_bench beside.
+"""The same training steps with PyTorch, transformers and PEFT: what compare.py compares train_step_bench with.
 
 Runs as a process of its own, prints a JSON object like train_step_bench's. The base weights, the tokens and the targets
 are those that train_step_bench exported, so that both begin with the same loss.

@@ -1,7 +1,7 @@
-// train_step_bench: times steps of fine-tuning adapters on a frozen transformer beside steps without one.
+// train_step_bench: times steps of fine-tuning adapters on a frozen transformer, and steps without one.
 //
 // The variants take turns step by step, so that another program's load hits all of them alike. Prints a JSON
-// object, which compare.py sets beside PyTorch's.
+// object, which compare.py compares with PyTorch's.
 #include <sys/resource.h>  // getrusage
 
 #include <CLI/CLI.hpp>
@@ -187,7 +187,7 @@ Json measure(const Settings& settings) {
 int main(int argc, char** argv) {
   Settings settings;
   Problem& problem = settings.problem;
-  CLI::App app("Times steps of fine-tuning adapters on a frozen transformer beside steps without one.",
+  CLI::App app("Times steps of fine-tuning adapters on a frozen transformer, and steps without one.",
                "train_step_bench");
   app.option_defaults()->always_capture_default();
   const auto names = CLI::IsMember({"none", "lora", "vera", "tl5", "tl6"});

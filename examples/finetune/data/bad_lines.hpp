@@ -1,4 +1,4 @@
-// Lines that are no examples: the first of them in full, the others counted.
+// Lines that are not examples: the first of them in full, the others counted.
 #pragma once
 
 #include <cstddef>      // size_t

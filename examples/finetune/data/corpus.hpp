@@ -41,7 +41,7 @@ inline std::size_t end_of_comment(std::string_view text, std::size_t at) {
   if (first.substr(0, 2) == "/*") {
     const std::size_t close = text.find("*/", text.find("/*", at) + 2);
     if (close == std::string_view::npos) return at;
-    // Code behind the comment on its last line keeps the comment.
+    // Code after the comment on its last line keeps the comment.
     return trimmed(line_at(text, close + 2)).empty() ? after_line(close) : at;
   }
   std::size_t end = at;
@@ -49,7 +49,7 @@ inline std::size_t end_of_comment(std::string_view text, std::size_t at) {
   return end;
 }
 
-/// Does the text speak of its licence? Matched without regard to case.
+/// Whether the text mentions its licence. Matched without regard to case.
 inline bool mentions_licence(std::string_view text) {
   for (const std::string_view word : {"copyright", "licens", "licenc", "spdx-"}) {
     const auto equal = [](char a, char b) { return std::tolower(static_cast<unsigned char>(a)) == b; };
@@ -83,8 +83,8 @@ inline std::string_view without_include_guard(std::string_view text) {
   return trimmed(body.substr(0, last_at));
 }
 
-/// What every header repeats and no model should be praised for predicting: the comments before the first
-/// line of code, any later comment block that speaks of a licence, and the include guard. Text without C++
+/// What every header repeats and no model should get credit for predicting: the comments before the first
+/// line of code, any later comment block that mentions a licence, and the include guard. Text without C++
 /// comments comes back as it was, apart from blank lines at both ends; a final newline is added.
 inline std::string remove_boilerplate(std::string_view bytes) {
   std::string kept;
@@ -122,7 +122,7 @@ struct Corpus {
   std::vector<TextFile> files;        ///< sorted by path
   std::size_t skipped_binary = 0;     ///< files that are not UTF-8 text
   std::size_t skipped_duplicate = 0;  ///< files equal to an earlier one, byte for byte
-  std::size_t skipped_overlap = 0;    ///< files that also stand in the other corpus
+  std::size_t skipped_overlap = 0;    ///< files that are also in the other corpus
 
   std::size_t bytes() const {
     std::size_t sum = 0;
@@ -131,7 +131,7 @@ struct Corpus {
   }
 };
 
-/// Is this valid UTF-8 without a zero byte? What is not would teach the model noise.
+/// Whether this is valid UTF-8 without a zero byte. Anything else would teach the model noise.
 inline bool is_text(std::string_view bytes) {
   for (std::size_t i = 0; i < bytes.size();) {
     const auto byte = [&](std::size_t at) {

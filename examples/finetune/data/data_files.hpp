@@ -15,9 +15,9 @@ struct DataFile {
   bool is_found = false;     ///< in a folder, not named
 };
 
-/// Files as they are named, and of folders all that is in them, sorted, each once. Named files are JSON by
-/// .jsonl, .ndjson and .json; in folders .json may be, as it is something else in most. What is passed over
-/// is counted in the report. Throws std::runtime_error for a path that is not there.
+/// The files named, and everything in the folders named, sorted, each once. Named files are JSON by .jsonl,
+/// .ndjson and .json; in folders .json may be, as it is something else in most. What is passed over is
+/// counted in the report. Throws std::runtime_error for a path that is not there.
 std::vector<DataFile> find_data_files(const std::vector<std::filesystem::path>& paths, DataReport& report);
 
 }  // namespace finetune

@@ -20,7 +20,7 @@ class Encoder {
   /// given must outlive this.
   Encoder(const llama::Tokenizer& tokenizer, const llama::Chat* chat, std::string system, bool loss_on_all);
 
-  /// Tokens behind the last that counts are left out: nothing depends on them. Throws std::invalid_argument
+  /// Tokens after the last that counts are left out: nothing depends on them. Throws std::invalid_argument
   /// for what the template or the vocabulary does not allow, std::runtime_error for a conversation without a
   /// template.
   Example operator()(const Record& record) const;

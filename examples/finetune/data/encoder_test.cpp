@@ -40,7 +40,7 @@ TEST(Encoder, CountsAnswersOfChatMl) {
   EXPECT_EQ(model.marked(encoder(conversation(two_turns(), {false, true}))),
             "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nOne?<|im_end|>\n<|im_start|>assistant\n"
             "1<|im_end|>\n<|im_start|>user\nTwo?<|im_end|>\n<|im_start|>assistant\n[2<|im_end|>]");
-  // Behind the last answer that counts, nothing is of use.
+  // After the last answer that counts, nothing is of use.
   EXPECT_EQ(model.marked(encoder(conversation(two_turns(), {true, false}))),
             "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nOne?<|im_end|>\n<|im_start|>assistant\n"
             "[1<|im_end|>]");

@@ -19,7 +19,7 @@ struct Example {
       {};                   ///< by token: whether the loss counts that it is predicted; never the first
   std::size_t source = 0;   ///< the file, by its index in DataReport::files
   std::size_t line = 0;     ///< in the file, from 1; 0 for a window of plain text
-  std::uint64_t group = 0;  ///< equal where questions, or whole texts without any, are equal but for case,
+  std::uint64_t group = 0;  ///< equal where questions, or whole texts without any, are equal except for case,
                             ///< punctuation and spaces
 };
 

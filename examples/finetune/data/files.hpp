@@ -46,7 +46,7 @@ inline std::string read_file(const std::filesystem::path& path) {
   return bytes;
 }
 
-/// "0.1234", and nothing for a number that was not measured.
+/// "0.1234", and nothing for a value that was not measured.
 inline std::string csv_number(double number) {
   return std::isfinite(number) ? fmt::format("{:.6g}", number) : std::string();
 }

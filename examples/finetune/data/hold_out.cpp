@@ -14,7 +14,7 @@ namespace finetune {
 
 namespace {
 
-constexpr std::size_t fewest_documents = 10;  // with fewer, one of them is no picture of the others
+constexpr std::size_t fewest_documents = 10;  // with fewer, one of them does not represent the others
 
 using Places = std::vector<std::size_t>;  // of examples
 
@@ -35,7 +35,7 @@ class HoldOut {
   const std::vector<bool>& held() const { return held_; }
 
  private:
-  // Of so many examples: about the fraction, at most half.
+  // How many of `count` examples: about the fraction, at most half.
   std::size_t share(std::size_t count) const {
     const auto wanted = static_cast<std::size_t>(std::llround(fraction_ * static_cast<double>(count)));
     return std::min(wanted, count / 2);

@@ -67,14 +67,14 @@ class JsonPieces {
       if (!skip_element())
         return on_broken_("begins a list that is not closed with \"]\"", begin < text_.size() ? begin : open);
       if (text_.substr(begin, at_ - begin).find_first_not_of(blanks) == text_.npos)
-        return on_broken_("has a comma of a list with nothing before or behind it", at_);
+        return on_broken_("has a list with a comma that has nothing before or after it", at_);
       give(begin, at_);
       if (text_[at_] == ']') break;
       ++at_;
     }
     ++at_;
     skip_blanks();
-    if (at_ < text_.size()) on_broken_("stands behind the end of the list", at_);
+    if (at_ < text_.size()) on_broken_("comes after the end of the list", at_);
   }
 
   // Up to the comma or bracket that ends it, on which at_ then stands.
@@ -113,7 +113,7 @@ void for_each_piece(std::string_view text, const OnPiece& on_piece, const OnBrok
   JsonPieces<OnPiece, OnBroken>(text, on_piece, on_broken).run();
 }
 
-/// The first of those pieces, and nothing behind it is looked at.
+/// The first of those pieces, and nothing after it is looked at.
 inline std::string_view first_piece(std::string_view text) {
   const auto nothing = [](const auto&...) {};
   return JsonPieces<decltype(nothing), decltype(nothing)>(text, nothing, nothing).first();

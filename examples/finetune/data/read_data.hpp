@@ -43,7 +43,7 @@ struct DataReport {
   std::vector<std::string> notes = {};
   std::uint64_t hash = 0;  ///< of what the files hold
 
-  /// Two to five lines for people.
+  /// Two to five lines to print.
   std::string text() const;
 };
 
@@ -53,7 +53,7 @@ struct Dataset {
 };
 
 /// Reads files and folders. `chat` may be null: there is no template. Throws std::runtime_error that names
-/// the first bad lines, and for data of which nothing is left.
+/// the first bad lines, and where no example is left.
 Dataset read_data(const std::vector<std::filesystem::path>& paths, const llama::Tokenizer& tokenizer,
                   const llama::Chat* chat, const DataOptions& options);
 

@@ -40,7 +40,7 @@ class ReadDataTest : public ::testing::Test {
   static std::string turn(const std::string& question, const std::string& answer) {
     return "<|im_start|>user\n" + question + "<|im_end|>\n<|im_start|>assistant\n[" + answer + "<|im_end|>]";
   }
-  // A line with an answer of so many tokens, with the end of its turn.
+  // A line with an answer of `tokens` tokens, the end of its turn included.
   static std::string line_of(std::size_t tokens) {
     std::string answer;
     for (std::size_t i = 1; i < tokens; ++i) answer += "~";

@@ -101,7 +101,7 @@ std::string keys_of(const Json& object) {
   return fmt::format("has the {} {}", object.size() == 1 ? "key" : "keys", list);
 }
 
-// What is no text in an object and would be lost.
+// What is not text in an object and would be lost.
 void refuse_others(const Json& object, std::string_view where) {
   for (const char* name : {"tool_calls", "function_call", "tools", "functions"})
     if (has_more_than_nothing(object, name))

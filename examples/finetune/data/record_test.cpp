@@ -223,9 +223,9 @@ TEST(JsonPieces, AreOfAListThatMayBeBroken) {
   EXPECT_EQ(pieces("["), "!begins a list that is not closed with \"]\"@0");
   EXPECT_EQ(pieces("[1, {2"), "<1>!begins a list that is not closed with \"]\"@4");
   EXPECT_EQ(pieces("[1, \"2\\"), "<1>!begins a list that is not closed with \"]\"@4");
-  EXPECT_EQ(pieces("[1,]"), "<1>!has a comma of a list with nothing before or behind it@3");
-  EXPECT_EQ(pieces("[,1]"), "!has a comma of a list with nothing before or behind it@1");
-  EXPECT_EQ(pieces("[1] x"), "<1>!stands behind the end of the list@4");
+  EXPECT_EQ(pieces("[1,]"), "<1>!has a list with a comma that has nothing before or after it@3");
+  EXPECT_EQ(pieces("[,1]"), "!has a list with a comma that has nothing before or after it@1");
+  EXPECT_EQ(pieces("[1] x"), "<1>!comes after the end of the list@4");
 }
 
 }  // namespace

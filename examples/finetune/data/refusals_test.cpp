@@ -53,7 +53,7 @@ TEST_F(RefusalTest, NamesPlacesInLists) {
   folder.write("c.json", "[{\"text\": \"é\"}, {\"text\" 1}]");
   expect_wrong({"c.json"}, {"c.json\", line 1, column 25: is not valid JSON"});
   folder.write("d.json", "[{\"text\": \"a\"}]\n{\"text\": \"a\"}");
-  expect_wrong({"d.json"}, {"d.json\", line 2, column 1: stands behind the end of the list"});
+  expect_wrong({"d.json"}, {"d.json\", line 2, column 1: comes after the end of the list"});
 }
 
 TEST_F(RefusalTest, NamesWhatTheModelRefuses) {

@@ -19,7 +19,7 @@
 
 namespace finetune {
 
-// Two files are near-copies if at least half of the distinctive lines of the smaller one stand in the other;
+// Two files are near-copies if at least half of the distinctive lines of the smaller one are in the other;
 // two folders, if a quarter do, or if they lie side by side and at least half of the file names of the
 // smaller one recur in the other (arch/SSE/Complex.h, arch/AVX/Complex.h: the same text in other intrinsics).
 // A line is distinctive if it has 16 characters besides white space; fewer are idiom ("return *this;").
@@ -27,7 +27,7 @@ inline constexpr double file_copy_share = 0.5;
 inline constexpr double folder_copy_share = 0.25;
 inline constexpr double name_copy_share = 0.5;
 inline constexpr std::size_t distinctive_length = 16;
-inline constexpr std::size_t fewest_lines = 10;  // a file with fewer distinctive lines is no evidence
+inline constexpr std::size_t fewest_lines = 10;  // a file with fewer distinctive lines is not evidence
 inline constexpr std::size_t most_places = 20;   // a line found in more places than this is idiom too
 
 /// The hashes of a text's distinctive lines, white space removed, sorted, each once.
@@ -122,7 +122,7 @@ inline std::vector<std::size_t> near_copy_groups(const std::vector<TextFile>& fi
   return group_of;
 }
 
-/// Removes from `corpus` every file that also stands in `other`, by path or as a near-copy.
+/// Removes from `corpus` every file that is also in `other`, by path or as a near-copy.
 inline void remove_overlap(Corpus& corpus, const Corpus& other) {
   std::set<std::filesystem::path> paths;
   std::set<std::uint64_t> lines;
@@ -145,7 +145,7 @@ inline void remove_overlap(Corpus& corpus, const Corpus& other) {
                              other.name + "; the two must be different text");
 }
 
-/// Train: what the optimiser sees; select: learning rates and early stopping; test: the numbers that are
+/// Train: what the optimiser sees; select: learning rates and early stopping; test: the results that are
 /// reported.
 enum class Part : std::size_t { train, select, test };
 inline constexpr std::array<const char*, 3> part_names = {"train", "select", "test"};
@@ -167,8 +167,7 @@ struct Split {
   const std::string& text(Part part) const { return texts[static_cast<std::size_t>(part)]; }
 };
 
-/// Hands out groups, largest first, each to the part that still lacks most of its share. No chance is
-/// involved.
+/// Hands out groups, largest first, each to the part that still lacks most of its share. Nothing is random.
 inline std::vector<Part> allot(const std::vector<std::size_t>& bytes_of_group) {
   std::vector<std::size_t> order(bytes_of_group.size());
   double total = 0;

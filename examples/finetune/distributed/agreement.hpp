@@ -19,7 +19,7 @@ namespace finetune {
 struct AgreedError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
-/// The same of wrong usage.
+/// The same for wrong usage.
 struct AgreedUsage : std::invalid_argument {
   using std::invalid_argument::invalid_argument;
 };
@@ -41,7 +41,8 @@ Problem problem_of(const Work& work) {
   return {};
 }
 
-/// Throws AgreedError or AgreedUsage on all if any has a problem: with whose it is, unless all have the same.
+/// Throws AgreedError or AgreedUsage on all if any has a problem: saying whose it is, unless all have the
+/// same.
 void agree(Communicator& processes, const Problem& mine);
 /// Throws them on all if the first has a problem.
 void agree_with_first(Communicator& processes, Problem problem);
@@ -63,7 +64,7 @@ void first_only(Communicator& processes, const Work& work) {
 /// Says on stderr what this process met and ends all.
 [[noreturn]] void end_all(Communicator& processes, const std::string& problem);
 
-/// Runs a command on every process. What a single one throws is said with its name and ends all.
+/// Runs a command on every process. What a single one throws is reported with its name and ends all.
 template <class Work>
 int run_on_all(Communicator& processes, const Work& work) {
   if (processes.size() == 1) return work();

@@ -23,7 +23,7 @@ struct Share {
   Index size() const { return end - begin; }
 };
 
-/// Share number `ith` of `count` things in `nth` parts of about one size, in whole units but for the last.
+/// Share number `ith` of `count` things in `nth` parts of about one size, in whole units, except the last.
 inline Share share_of(Index count, int ith, int nth, Index unit = 1) {
   const Index units = (count + unit - 1) / unit;
   const auto border = [&](Index i) {
@@ -32,7 +32,7 @@ inline Share share_of(Index count, int ith, int nth, Index unit = 1) {
   return {border(ith), border(ith + 1)};
 }
 
-/// Numbers for another process, or room for its.
+/// Values for another process, or room for those it sends.
 template <class T>
 struct Message {
   int rank = 0;

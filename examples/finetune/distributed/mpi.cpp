@@ -18,7 +18,7 @@ namespace {
 
 int count_of(Index count) {
   if (count > INT_MAX)
-    throw std::runtime_error(fmt::format("{} numbers are more than one message of MPI can have", count));
+    throw std::runtime_error(fmt::format("{} values are more than one MPI message can have", count));
   return static_cast<int>(count);
 }
 

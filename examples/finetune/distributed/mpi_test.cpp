@@ -169,7 +169,7 @@ TEST_F(MpiTest, GoesOnWithAnotherNumberOfProcessesAfterAStop) {
   }
   const Outcome outcome = mpirun(ranks(3, command_line("out", resumed)));
   ASSERT_EQ(outcome.status, 0) << outcome.output;
-  EXPECT_NE(outcome.output.find("goes on after"), std::string::npos) << outcome.output;
+  EXPECT_NE(outcome.output.find("continues after"), std::string::npos) << outcome.output;
   EXPECT_EQ(adapter("out"), adapter("whole"));
 }
 
@@ -191,7 +191,7 @@ TEST_F(MpiTest, AKilledProcessEndsTheJobAndTheCheckpointIsGood) {
   resumed.emplace_back("--resume");
   const Outcome outcome = run(folder_, command_line("out", resumed));
   ASSERT_EQ(outcome.status, 0) << outcome.output;
-  EXPECT_NE(outcome.output.find("goes on after"), std::string::npos) << outcome.output;
+  EXPECT_NE(outcome.output.find("continues after"), std::string::npos) << outcome.output;
   EXPECT_EQ(adapter("out"), adapter("whole"));
 }
 
@@ -267,7 +267,7 @@ TEST_F(MpiTest, FastReduceTrains) {
   ASSERT_EQ(outcome.status, 0) << outcome.output;
   EXPECT_FALSE(adapter("out").empty());
   EXPECT_EQ(nlohmann::json::parse(read_file(path("out/run.json")))["training"]["fast_reduce"], true);
-  // Its bits depend on the number of processes, so that it goes on with the same only.
+  // Its bits depend on the number of processes, so that it continues with the same number only.
   const Outcome other = mpirun(ranks(3, command_line("out", {"--fast-reduce", "--resume"})));
   EXPECT_EQ(other.status, 1);
   EXPECT_NE(other.output.find("belongs to a run with different settings"), std::string::npos) << other.output;
@@ -313,7 +313,7 @@ TEST_F(MpiTest, AComparisonComesToTheSame) {
   EXPECT_EQ(count_of(outcome.output, "== Round 1 of"), 1u) << outcome.output;
   EXPECT_TRUE(files("2") == files("alone")) << outcome.output << read_file(path("alone/result.txt"));
 
-  // One that was stopped goes on in another number of processes, with the plan that it has.
+  // One that was stopped continues in another number of processes, with the plan that it has.
   auto plan = nlohmann::ordered_json::parse(read_file(path("2/plan.json")));
   plan["rounds"].erase(plan["rounds"].size() - 1);
   folder_.write("2/plan.json", plan.dump());

@@ -22,7 +22,7 @@ void expect(bool holds, const char* what, const Communicator& processes) {
   ++faults;
 }
 
-/// Numbers of sizes so different that another order of additions gives other bits.
+/// Values of such different magnitudes that another order of additions gives other bits.
 void add_batch(Index batch, std::vector<float>& sum) {
   for (std::size_t i = 0; i < sum.size(); ++i) {
     const auto x = static_cast<unsigned>(batch * 7919 + static_cast<Index>(i) * 104729);

@@ -62,7 +62,7 @@ class TreeSum {
 
   Communicator& processes() const { return processes_; }
 
-  /// A step of so many batches in all processes. `gradient`, all zeros before, becomes the sum over them;
+  /// A step of `batches` batches over all processes. `gradient`, all zeros before, becomes the sum over them;
   /// loss(i) is to add that of batch i to it and to return its loss. Returns the sum of these.
   template <class Loss>
   double step(Index batches, std::span<float> gradient, const Loss& loss) {
@@ -76,7 +76,7 @@ class TreeSum {
     return std::accumulate(losses.begin(), losses.end(), 0.0);
   }
 
-  /// Memory for steps of so many batches, besides the gradient.
+  /// Memory for steps of `batches` batches, besides the gradient.
   static Index bytes(Index numbers, Index batches, int processes);
 
  private:

@@ -32,7 +32,7 @@ TEST(TreeSum, SharesCoverAllOnce) {
       }
 }
 
-/// The sum of gradients of one number each.
+/// The sum of gradients of one element each.
 float sum_of(const std::vector<float>& batches) {
   TreeSum sum(single_process());
   float gradient = 0;

@@ -133,9 +133,11 @@ std::string parameters_script(const Comparison& comparison) {
     const double loss = comparison.mean(contender, [](const RunResult& run) { return run.task_loss; });
     fewest = std::min(fewest, trained);
     most = std::max(most, trained);
+    // LoRA's labels are above its points and line, all others below theirs.
     if (!contender.is_full() && std::isfinite(loss))
-      labels += fmt::format("  set label 'r={}' at {},{:.6f} center offset 0,0.9 textcolor rgb '{}'\n",
-                            contender.rank, trained, loss, plot_style(contender.scheme).colour);
+      labels += fmt::format("  set label 'r={}' at {},{:.6f} center offset 0,{} textcolor rgb '{}'\n",
+                            contender.rank, trained, loss, contender.scheme == "lora" ? 0.9 : -0.9,
+                            plot_style(contender.scheme).colour);
   }
   const std::size_t seeds = comparison.settings.seeds.size();
   std::string body = fmt::format(

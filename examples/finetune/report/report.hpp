@@ -18,13 +18,13 @@ std::string result_table(const Comparison& comparison);
 
 /// Where the samples start: a line from the middle of the task's test text, the same for all models.
 struct Prompt {
-  std::string text, truth;  ///< the prompt, and how the text really goes on
+  std::string text, truth;  ///< the prompt, and how the text really continues
 };
 inline constexpr std::size_t prompt_length = 96, sample_length = 240;  // bytes
 
 Prompt choose_prompt(const TextData& data);
 
-/// sample_length bytes that follow the prompt; what is no printable ASCII is shown as '?'. The model never
+/// sample_length bytes that follow the prompt; what is not printable ASCII is shown as '?'. The model never
 /// sees more than the `length` bytes it was trained on: from time to time it starts again from the last half
 /// of them.
 std::string sample_text(Model& model, const Weights& weights, const Adapter* adapter,

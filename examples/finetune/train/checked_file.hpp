@@ -1,4 +1,4 @@
-// Numbers of a training that goes on later, in a safetensors file with a checksum.
+// The state of a training that continues later, in a safetensors file with a checksum.
 #pragma once
 
 #include <filesystem>        // path

@@ -1,4 +1,4 @@
-// A training's numbers on the disk: what was written comes back, and a flipped bit is noticed.
+// A training's state on disk: what was written comes back, and a flipped bit is noticed.
 #include "checked_file.hpp"
 
 #include <gtest/gtest.h>

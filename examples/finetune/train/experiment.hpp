@@ -21,11 +21,11 @@
 
 namespace finetune {
 
-/// A file of float32 numbers under a name that is the hash of what they depend on. Format: one line of JSON
-/// (key, notes, count, checksum), a newline, the numbers as they lie in memory.
+/// A file of float32 values under a name that is the hash of what they depend on. Format: one line of JSON
+/// (key, notes, count, checksum), a newline, the values as they lie in memory.
 class BaseCache {
  public:
-  /// `key`: everything the numbers depend on.
+  /// `key`: everything the values depend on.
   BaseCache(const std::filesystem::path& folder, nlohmann::ordered_json key)
       : key_(std::move(key)), path_(folder / fmt::format("base-{:016x}.f32", fnv1a(key_.dump()))) {}
 
@@ -46,12 +46,11 @@ class BaseCache {
     }
     const std::string_view payload = std::string_view(bytes).substr(newline + 1);
     if (payload.size() != values.size_bytes()) {
-      problem =
-          fmt::format("it holds {} bytes of numbers instead of {}", payload.size(), values.size_bytes());
+      problem = fmt::format("it holds {} bytes of values instead of {}", payload.size(), values.size_bytes());
       return std::nullopt;
     }
     if (!header.contains("checksum") || header["checksum"] != checksum(payload)) {
-      problem = "its checksum does not fit its numbers";
+      problem = "its checksum does not match its values";
       return std::nullopt;
     }
     std::memcpy(values.data(), payload.data(), payload.size());
@@ -80,7 +79,7 @@ struct Base {
   double base_loss = 0;  ///< on the base's test split
   bool from_cache = false;
   double seconds_per_step = 0;  ///< of pre-training, if it was made now
-  bool interrupted = false;     ///< Ctrl-C during pre-training: weights are of no use but to go on from
+  bool interrupted = false;     ///< Ctrl-C during pre-training: weights are only of use to continue from
 };
 
 /// Reads the base from the cache, or pre-trains it for `steps` steps and saves it there. Says on stdout what
@@ -94,7 +93,7 @@ struct Costs {
   double evaluation = 0;      ///< of one batch
   std::vector<double> steps;  ///< by contender
 
-  /// For steps of so many batches that so many processes share.
+  /// For steps of `accumulate` batches that the processes share.
   void share(Index accumulate, int processes) {
     const auto most = static_cast<double>(share_of(accumulate, processes - 1, processes).size());
     base_step *= most;
@@ -133,7 +132,7 @@ struct RunResult {
   std::uint64_t seed = 0;
   Rates rates;
   TrainingResult training;
-  Index trained = 0, frozen = 0;    ///< numbers
+  Index trained = 0, frozen = 0;    ///< parameters
   Index bytes = 0;                  ///< parameters, gradients and optimiser state
   Index activation_bytes = 0;       ///< kept for backward
   double task_loss = not_measured;  ///< on the task's test split, afterwards
@@ -142,7 +141,7 @@ struct RunResult {
   const char* status() const {
     return training.diverged ? "diverged" : training.interrupted ? "interrupted" : "done";
   }
-  /// What a table says behind the numbers: nothing, unless the run ended early.
+  /// What a table says after the results: nothing, unless the run ended early.
   std::string note() const {
     return training.diverged || training.interrupted
                ? fmt::format("  {} after {} steps", status(), training.steps)
@@ -154,7 +153,7 @@ struct RunResult {
 nlohmann::ordered_json comparison_key(const Settings& settings, const TextData& data, const Base& base,
                                       std::int64_t steps);
 
-/// What a run leaves behind: the numbers, and the trained model.
+/// What a run leaves behind: the results, and the trained model.
 struct RunAndTrainee {
   RunResult run;
   std::unique_ptr<Trainee> trainee;

@@ -1,4 +1,4 @@
-// Trained adapters as files for the world outside.
+// Trained adapters as files for other programs.
 #pragma once
 
 #include <string>  // string

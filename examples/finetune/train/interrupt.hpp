@@ -52,7 +52,7 @@ class Interrupt {
   Interrupt& operator=(const Interrupt&) = delete;
 
   static bool requested() { return requested_; }
-  static constexpr int exit_status = 130;  ///< of a program that ends so: the shell's custom, 128 + SIGINT
+  static constexpr int exit_status = 130;  ///< by the shell's convention, 128 + SIGINT
 
  private:
   void wait() const {

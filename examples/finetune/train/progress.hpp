@@ -1,4 +1,4 @@
-// What a user sees of a run while it goes on.
+// What a user sees of a run in progress.
 #pragma once
 
 #include <unistd.h>  // isatty
@@ -36,7 +36,7 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  /// After a step with so many tokens. `loss` in nats.
+  /// After a step of `tokens` tokens. `loss` in nats.
   void update(std::int64_t done, double loss, Index tokens) {
     tokens_ += tokens;
     const double now = seconds_now();

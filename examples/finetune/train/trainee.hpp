@@ -38,18 +38,17 @@ class Trainee {
  public:
   virtual ~Trainee() = default;
 
-  /// Forward, backward and one step of AdamW, gradients clipped to clip_norm; rates are multiplied with
+  /// Forward, backward and one step of AdamW, gradients clipped to clip_norm; rates are multiplied by
   /// `rate_factor`.
   StepResult learn(Model& model, const Tokens& tokens, double rate_factor);
   /// The same with the mean gradient of several batches of one size, which the processes of `sum` share.
   StepResult learn(Model& model, std::span<const Tokens> batches, double rate_factor, TreeSum& sum);
 
   virtual const Weights& weights() const = 0;
-  virtual const Adapter* adapter() const = 0;  ///< null in full fine-tuning
-  virtual std::span<float> values() = 0;       ///< what is trained
-  virtual tiedlora::Index frozen_count()
-      const = 0;  ///< numbers of its own that are not trained: VeRA's A and B
-  /// Writes all that learn() goes on from, and where training stands; `resume` reads it. Both throw
+  virtual const Adapter* adapter() const = 0;        ///< null in full fine-tuning
+  virtual std::span<float> values() = 0;             ///< what is trained
+  virtual tiedlora::Index frozen_count() const = 0;  ///< frozen parameters of its own: VeRA's A and B
+  /// Writes all that learn() continues from, and where training stands; `resume` reads it. Both throw
   /// tiedlora::Error where they cannot.
   virtual void save(const std::filesystem::path& path, const tiedlora::TrainingPosition& position) const = 0;
   virtual tiedlora::TrainingPosition resume(const std::filesystem::path& path) = 0;

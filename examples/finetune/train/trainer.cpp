@@ -1,4 +1,4 @@
-// The training loop, what a user sees of it, and what --resume goes on from.
+// The training loop, what a user sees of it, and what --resume continues from.
 #include "trainer.hpp"
 
 #include "progress.hpp"        // Progress
@@ -79,7 +79,7 @@ TrainingResult train_loop(Trainable& trainable, const TrainingPlan& plan, Commun
 
   if (saves) std::filesystem::create_directories(plan.checkpoint.path.parent_path());
   if (resume_state(plan.checkpoint, processes, trainable, state)) {
-    fmt::print("{:<17} goes on after {} of {} steps\n", plan.title, state.steps, plan.steps);
+    fmt::print("{:<17} continues after {} of {} steps\n", plan.title, state.steps, plan.steps);
     result.saved_step = state.steps;
   } else {
     log(0, true);
@@ -120,8 +120,8 @@ TrainingResult train_loop(Trainable& trainable, const TrainingPlan& plan, Commun
   }
   const bool pauses = !result.diverged && (result.interrupted || state.steps == plan.pause_at);
   if (pauses) save();
-  // Ended early. What is resumed has not seen this row: the best values that it goes on with are those of the
-  // checkpoint.
+  // Ended early. What is resumed has not seen this row: the best values that it continues with are those of
+  // the checkpoint.
   result.best_step = state.best_step;
   result.best_loss = state.stopping.best();
   if (state.log.back().step != state.steps) log(state.steps, !pauses && !result.diverged);

@@ -54,7 +54,7 @@ class EarlyStopping {
   bool stop() const { return patience_ > 0 && waited_ >= patience_; }
   double best() const { return best_; }
   int waited() const { return waited_; }
-  /// Goes on where another one stood.
+  /// Continues from the state of another one.
   void resume(double best, int waited) { best_ = best, waited_ = waited; }
 
  private:
@@ -102,8 +102,8 @@ class Trainable {
  public:
   virtual ~Trainable() = default;
 
-  /// Step number `step`; rates are multiplied with `rate_factor`. Depends on the number, not on the calls
-  /// before, but for what they trained.
+  /// Step number `step`; rates are multiplied by `rate_factor`. Depends on the number, not on earlier calls,
+  /// except for what they trained.
   virtual StepResult learn(std::int64_t step, double rate_factor) = 0;
   /// In the unit of the log; not_measured where there is no select split.
   virtual double select_loss() = 0;
@@ -111,7 +111,7 @@ class Trainable {
   virtual double start_loss(std::int64_t) { return not_measured; }
   virtual std::span<float> values() = 0;  ///< what is trained
   virtual Index activation_bytes() const = 0;
-  /// Writes all that learn() goes on from, and where training stands; `resume` reads it. Both throw
+  /// Writes all that learn() continues from, and where training stands; `resume` reads it. Both throw
   /// tiedlora::Error where they cannot.
   virtual void save(const std::filesystem::path& path, const tiedlora::TrainingPosition& position) const = 0;
   virtual tiedlora::TrainingPosition resume(const std::filesystem::path& path) = 0;
@@ -129,13 +129,13 @@ struct TrainingPlan {
   std::string title;
   std::int64_t steps = 0;
   std::int64_t log_rows =
-      1;  ///< of the log after the first, evenly spread: as often is the select split evaluated
+      1;  ///< of the log after the first, evenly spread; the select split is evaluated for each
   int patience = 0;
   CheckpointPlan checkpoint = {};
   LossUnit unit = {};
   std::optional<Schedule> schedule = std::nullopt;  ///< else default_schedule(steps)
   bool keeps_best = false;  ///< ends with the values of the lowest select loss, also without patience
-  /// A run has gone wrong whose mean loss is by more nats than this above what it would be without training;
+  /// A run has gone wrong if its mean loss exceeds what it would be without training by more nats than this;
   /// not for what has no start_loss().
   double explosion = std::numeric_limits<double>::infinity();
   std::int64_t pause_at = std::numeric_limits<std::int64_t>::max();  ///< saves there and returns
@@ -154,7 +154,7 @@ struct TrainingResult {
 };
 
 /// Trains. With patience or keeps_best, what is trained ends with the values that had the lowest select loss,
-/// else with the last ones. A run that goes on from a checkpoint ends with the same bits as one that was
+/// else with the last ones. A run that continues from a checkpoint ends with the same bits as one that was
 /// never interrupted. Of several processes the first alone reads and writes files, and all stop at the same
 /// step; throws AgreedError where their parameters are no longer the same.
 TrainingResult train_loop(Trainable& trainable, const TrainingPlan& plan,

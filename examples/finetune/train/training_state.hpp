@@ -26,7 +26,7 @@ struct TrainingState {
 };
 
 /// To be called before the next checkpoint where `best` has changed. The run is deterministic, so it may be
-/// newer than the checkpoint: going on from there makes the same one again.
+/// newer than the checkpoint: continuing from there makes the same one again.
 void save_best(const CheckpointPlan& plan, const std::vector<float>& best);
 
 void save_state(const CheckpointPlan& plan, const Trainable& trainable, const TrainingState& state);

@@ -198,9 +198,9 @@ TEST(BaseCache, NoticesDamage) {
   };
   std::string changed = whole;
   changed[whole.size() - 17] ^= 1;
-  refuses(changed, "one bit of the numbers");
-  refuses(whole.substr(0, whole.size() - 4), "one number missing");
-  refuses(whole + "abcd", "one number too many");
+  refuses(changed, "one bit of the values");
+  refuses(whole.substr(0, whole.size() - 4), "one value missing");
+  refuses(whole + "abcd", "one value too many");
   refuses(whole.substr(0, 20), "the header cut off");
   refuses("", "an empty file");
   refuses("[1]\n" + std::string(4000, '\0'), "another JSON");

@@ -56,8 +56,8 @@ bool is_smaller(const Candidate* a, const Candidate* b) {
 
 namespace {
 
-/// Evenly by the logarithm of their numbers, with both ends; of one, the smallest. `frontier`: indices in
-/// falling order of numbers.
+/// Evenly spaced by the logarithm of their parameters, with both ends; of one, the smallest. `frontier`:
+/// indices in falling order of parameters.
 std::vector<std::size_t> thinned(std::span<const Candidate> candidates, std::vector<std::size_t> frontier,
                                  std::size_t count) {
   const auto size = [&](std::size_t i) { return std::log(static_cast<double>(candidates[i].trained)); };
@@ -86,7 +86,7 @@ std::vector<std::size_t> survivors(std::span<const Candidate> candidates, std::s
     return std::pair(candidates[a].loss, candidates[a].trained) <
            std::pair(candidates[b].loss, candidates[b].trained);
   });
-  // In rising order of loss, one is on the frontier if it has fewer numbers than all before it.
+  // In rising order of loss, one is on the frontier if it has fewer parameters than all before it.
   std::vector<std::size_t> chosen, others;
   Index fewest = std::numeric_limits<Index>::max();
   for (const std::size_t i : order) {

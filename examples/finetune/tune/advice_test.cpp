@@ -29,7 +29,7 @@ TEST(Candidates, TakePartInRoundsOfHalves) {
   EXPECT_EQ(rounds_of(2), (std::vector<std::size_t>{2}));
 }
 
-// Few numbers are worth something: what no smaller one beats goes on before what has a lower loss.
+// Fewer parameters count too: what no smaller one beats continues before what has a lower loss.
 TEST(Candidates, OfTheFrontierGoOn) {
   const std::vector<Candidate> all = {candidate("large", 1000, {1.0}), candidate("larger", 1100, {1.1}),
                                       candidate("small", 10, {2.0}), candidate("middle", 500, {2.5})};

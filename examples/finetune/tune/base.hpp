@@ -20,7 +20,7 @@ namespace finetune {
 
 class TuneBase {
  public:
-  /// Throws std::runtime_error for what is no model that is computed here, and std::invalid_argument where
+  /// Throws std::runtime_error for what is not a model that is computed here, and std::invalid_argument where
   /// the processor has no products of bfloat16.
   explicit TuneBase(const ModelOptions& options);
   TuneBase(const TuneBase&) = delete;
@@ -50,8 +50,7 @@ class TuneBase {
   std::uint64_t weights_hash() const;
 
   /// An adapter for this base: a native file, a PEFT folder or a GGUF file. Says on stdout what it lacks.
-  /// Throws an exception that names
-  /// the path and what does not fit.
+  /// Throws an exception that names the path and what does not fit.
   tiedlora::Adapter<float> load_adapter(const std::filesystem::path& path) const;
 
  private:

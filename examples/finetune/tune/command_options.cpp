@@ -68,8 +68,7 @@ void add_training_data(CLI::App& app, TrainingDataOptions& data) {
       ->check(number_from(0, 0.5))
       ->group("Data");
   add_reading(app, data.reading);
-  app.add_option("--batch-tokens", data.batch_tokens,
-                 "a batch holds sequences of up to so many tokens in all")
+  app.add_option("--batch-tokens", data.batch_tokens, "most tokens in a batch, all its sequences together")
       ->check(positive_count())
       ->group("Data");
 }
@@ -102,7 +101,7 @@ void add_tune(CLI::App& app, TuneOptions& tune, bool one_scheme) {
         ->check(positive_number())
         ->group("Training");
     app.add_flag("--fast-reduce", tune.fast_reduce,
-                 "add gradients of processes up in MPI's order: other bits for other numbers of processes")
+                 "sum gradients in MPI's order; the bits then depend on the number of processes")
         ->group("Training");
   }
   app.add_option("--scaling", tune.scaling, "s of y += s v∘B(u∘Ax); LoRA's alpha / rank")

@@ -49,12 +49,12 @@ int train_command(int argc, char** argv, Communicator& processes) {
   CLI::Option* epochs = app.add_option("--epochs", o.epochs, "passes over the data")
                             ->check(number_from(1e-6, 1e6, "a number above 0 and up to 1000000"))
                             ->group("Training");
-  CLI::Option* steps = app.add_option("--steps", o.steps, "instead: so many steps")
+  CLI::Option* steps = app.add_option("--steps", o.steps, "number of steps, instead of --epochs")
                            ->check(positive_count())
                            ->always_capture_default(false)
                            ->excludes(epochs)
                            ->group("Training");
-  app.add_option("--minutes", o.minutes, "instead: as many steps as fit into that time")
+  app.add_option("--minutes", o.minutes, "as many steps as fit into that time, instead of --epochs")
       ->check(some_minutes())
       ->always_capture_default(false)
       ->excludes(epochs)
@@ -63,7 +63,7 @@ int train_command(int argc, char** argv, Communicator& processes) {
   app.add_option("--evaluations", o.evaluations, "how often the validation loss is measured")
       ->check(positive_count())
       ->group("Training");
-  app.add_option("--patience", o.patience, "end after so many evaluations without a better loss; 0: never")
+  app.add_option("--patience", o.patience, "end after this many evaluations without a better loss; 0: never")
       ->check(whole_from(0, 1'000'000))
       ->group("Training");
   app.add_option("--out", o.out, "folder for the adapter and all that belongs to it")
@@ -71,7 +71,7 @@ int train_command(int argc, char** argv, Communicator& processes) {
       ->check(any_path())
       ->group("Files");
   app.add_flag("--resume", o.resume,
-               "go on from the checkpoint in OUT as if the run had not been interrupted")
+               "continue from the checkpoint in OUT as if the run had not been interrupted")
       ->group("Files");
   app.add_option("--base-name", o.base_name,
                  "what the files call the base, such as HuggingFaceTB/SmolLM2-135M-Instruct [its own name]")
@@ -80,7 +80,8 @@ int train_command(int argc, char** argv, Communicator& processes) {
   app.footer(
       "\nExample:\n  finetune train --model model.gguf --data chat.jsonl --scheme tl6 --rank 32 --out "
       "mine/\n\n"
-      "Ctrl-C ends the run at the next step and keeps what was trained; --resume goes on from there, or from "
+      "Ctrl-C ends the run at the next step and keeps what was trained; --resume continues from there, or "
+      "from "
       "the "
       "last\ncheckpoint of a run that was killed. Exit status: 0 done, 1 failed, 2 wrong usage, 130 "
       "interrupted.\n"
@@ -155,7 +156,7 @@ int generate_command(int argc, char** argv) {
 int compare_command(int argc, char** argv, Communicator& processes) {
   CompareOptions o;
   Products products;
-  CLI::App app("Finds out which scheme and rank fit a task: all begin, the better half goes on.",
+  CLI::App app("Finds out which scheme and rank fit a task: all begin, the better half continues.",
                "finetune compare");
   app.option_defaults()->always_capture_default();
   add_model(app, o.model, products, processes);
@@ -169,7 +170,7 @@ int compare_command(int argc, char** argv, Communicator& processes) {
       ->required()
       ->check(any_path())
       ->group("Files");
-  app.add_flag("--resume", o.resume, "go on where an earlier run with the same options was stopped")
+  app.add_flag("--resume", o.resume, "continue where an earlier run with the same options was stopped")
       ->group("Files");
   app.footer("\nmpirun -n 4 finetune compare … divides the candidates among processes.");
   const auto parse_and_run = [&](std::ostream& errors, const auto& work) {

@@ -162,7 +162,7 @@ void Comparer::check_same_everywhere() {
   check_same_run(processes_, all);
 }
 
-/// Leaves no steps if this is no comparison that goes on.
+/// Leaves no steps if this is not a comparison that continues.
 void Comparer::read_plan() {
   const auto plan = options_.resume ? finetune::read_plan(options_.out, FolderOf::compare) : std::nullopt;
   if (!plan) return;
@@ -341,7 +341,7 @@ int Comparer::run() {
       });
       for (const std::size_t i : left) say(candidates_[i]);
     } else if (!train_round(left, steps_[round])) {
-      fmt::print("Interrupted: --resume goes on from here\n");
+      fmt::print("Interrupted: --resume continues from here\n");
       return Interrupt::exit_status;
     }
     std::vector<Candidate> taking_part;

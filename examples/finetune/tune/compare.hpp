@@ -16,7 +16,7 @@ namespace finetune {
 struct CompareOptions {
   ModelOptions model = {};
   TrainingDataOptions data = {};
-  TuneOptions tune = {};  ///< but scheme, rank and rates
+  TuneOptions tune = {};  ///< except scheme, rank and rates
   std::vector<std::string> candidates = {"lora:1", "lora:2", "lora:8",  "tl5:32",
                                          "tl6:8",  "tl6:32", "tl6:128", "vera:256"};
   double minutes = 20;
@@ -28,7 +28,7 @@ struct CompareOptions {
 struct Candidate {
   std::string name = {};  ///< "tl6:32"
   TuneOptions tune = {};
-  Index trained = 0;  ///< numbers
+  Index trained = 0;  ///< parameters
   std::int64_t steps = 0;
   double seconds = 0;
   std::vector<double> losses = {};  ///< by validation example, in nats a token; of the last measurement
@@ -37,18 +37,18 @@ struct Candidate {
   bool diverged = false;
 };
 
-/// By numbers, and of as many by loss.
+/// By number of parameters, then by loss.
 bool is_smaller(const Candidate* a, const Candidate* b);
 
 /// "SCHEME:RANK" or "SCHEME:RANK:RATE". Throws std::invalid_argument that says what is wrong with it.
 TuneOptions parse_candidate(const std::string& text, TuneOptions rest);
 
-/// How many of `count` take part in each round: halves, down to two.
+/// How many of `count` take part in each round: halved from round to round, down to two.
 std::vector<std::size_t> rounds_of(std::size_t count);
 
-/// Which go on: those that no other beats in loss with as few numbers or fewer, then by loss. Of more such
-/// than `count`, the smallest, the largest, and between them those that lie evenly by the logarithm of their
-/// numbers. Indices, in rising order of loss.
+/// Which continue: those that no other with as few parameters or fewer beats in loss, then by loss. Of more
+/// such than `count`, the smallest, the largest, and between them those evenly spaced by the logarithm of
+/// their parameters. Indices, in rising order of loss.
 std::vector<std::size_t> survivors(std::span<const Candidate> candidates, std::size_t count);
 
 /// Mean of a − b over validation examples, each weighted with its tokens, and the standard error of that
@@ -61,7 +61,7 @@ struct PairedDifference {
 };
 PairedDifference paired_difference(const Candidate& a, const Candidate& b, std::span<const double> weights);
 
-/// Which to take, by numbers, in a sentence or a few; and what the evidence does not tell.
+/// Which to take, by number of parameters, in a sentence or a few; and what the evidence does not tell.
 std::string advice(std::span<const Candidate> candidates, std::span<const double> weights);
 
 /// Says on stdout what it does. Returns the exit status: 0, or 130 after Ctrl-C. Each process trains

@@ -42,8 +42,8 @@ void report(const std::filesystem::path& folder, std::span<const Candidate> cand
               "  plot data skip 1 using ($6 == {0} ? $5 : NaN):9:1 with labels point pt 7 ps 1.2 lc rgb "
               "'#D55E00' offset 0,1 title 'all {0} steps', \\\n"
               "    data skip 1 using ($6 < {0} ? $5 : NaN):9:(sprintf('%s (%d)', strcol(1), $6)) with "
-              "labels point pt 6 ps 1 lc rgb '#999999' offset 0,1 title 'dropped out, after so many "
-              "steps'\n",
+              "labels point pt 6 ps 1 lc rgb '#999999' offset 0,1 title 'dropped out "
+              "(steps trained)'\n",
               compared.steps)));
   if (!problem.empty()) fmt::print("Note: {}\n", problem);
   fmt::print("{}: result.txt, compare.csv, adapters/{}\n", folder.string(),

@@ -68,7 +68,7 @@ TEST_F(TuneTest, AComparisonThatGoesOnComesToTheSame) {
   std::filesystem::remove(path("whole/plan.json"));
   const auto again = command("compare", anew);
   expect_error(again, 0, "== Round 1 of 2: 3 candidates to 2 steps\n");
-  EXPECT_EQ(again.output.find("goes on after 4"), again.output.npos) << again.output;
+  EXPECT_EQ(again.output.find("continues after 4"), again.output.npos) << again.output;
 
   stopped["rounds"][0][0]["losses"] = {1.0};
   folder_.write("whole/plan.json", stopped.dump());

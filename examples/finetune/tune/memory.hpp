@@ -23,7 +23,7 @@ struct MemoryEstimate {
   std::string text() const;
 };
 
-/// `resume`: a checkpoint is read beside the adapter that it then replaces. Of one of so many processes.
+/// Per process. `resume`: a checkpoint is read beside the adapter that it then replaces.
 MemoryEstimate estimate_memory(TuneBase& base, const TrainingDataOptions& data, const TuneOptions& tune,
                                const tiedlora::Layout& layout, bool resume, int processes = 1);
 

@@ -1,4 +1,4 @@
-// What a run leaves in its folder: the adapter in three formats, a card for whoever finds it, the numbers.
+// What a run leaves in its folder: the adapter in three formats, a card for whoever finds it, the results.
 #pragma once
 
 #include <filesystem>  // path
@@ -20,7 +20,7 @@ struct TuneRecord {
   std::size_t training_examples = 0, validation_examples = 0;
   std::string held_out = {};  ///< "5 % of the examples", "notes/valid.jsonl"
   TrainingResult training = {};
-  Index trained = 0, frozen = 0;  ///< numbers
+  Index trained = 0, frozen = 0;  ///< parameters
   double loss_before = not_measured, loss_after = not_measured;
   int processes = 1;
   bool has_picture = false;  ///< loss.png

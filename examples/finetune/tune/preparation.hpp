@@ -17,7 +17,7 @@
 
 namespace finetune {
 
-/// As far as a process makes it by itself. The first looks after the folder, and has it alone.
+/// What each process prepares on its own. The first looks after the folder, which is its alone.
 struct Preparation {
   /// `options` receive the window. Says on stdout what it finds; throws what the command line prints.
   Preparation(TrainOptions& options, const Communicator& processes);

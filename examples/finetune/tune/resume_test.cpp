@@ -1,4 +1,4 @@
-// What finetune train leaves where a run ends early, and what it goes on from.
+// What finetune train leaves where a run ends early, and what it continues from.
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
@@ -31,7 +31,7 @@ TEST_F(TuneTest, GoesOnAfterAKillToTheSameBits) {
   const Outcome outcome = train("killed", resumed);
   ASSERT_EQ(outcome.status, 0) << outcome.output;
   EXPECT_EQ(read_file(path("killed/adapter.safetensors")), read_file(path("whole/adapter.safetensors")));
-  EXPECT_NE(outcome.output.find("goes on after"), std::string::npos) << outcome.output;
+  EXPECT_NE(outcome.output.find("continues after"), std::string::npos) << outcome.output;
 
   expect_error(train("killed", {"--steps", "400", "--evaluations", "40", "--resume", "--seed", "2"}), 1,
                "belongs to a run with different settings");
@@ -137,7 +137,7 @@ TEST_F(TuneTest, AnInterruptBeforeAnyBetterStepWritesNoAdapter) {
     options.data.held_out = held_out;
     options.out = path("out" + std::to_string(held_out));
     EXPECT_EXIT(std::exit(train_interrupted(options)), testing::ExitedWithCode(130),
-                "Interrupted after 0 steps, so no adapter was written: --resume goes on from here\n$");
+                "Interrupted after 0 steps, so no adapter was written: --resume continues from here\n$");
     EXPECT_FALSE(std::filesystem::exists(options.out / "adapter.safetensors"));
     EXPECT_FALSE(std::filesystem::exists(options.out / "run.json"));
     EXPECT_TRUE(std::filesystem::exists(options.out / "checkpoint.safetensors"));

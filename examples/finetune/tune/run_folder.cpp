@@ -53,7 +53,7 @@ void check_folder(const std::filesystem::path& folder, FolderOf kind, bool resum
         fmt::format("--resume: {} holds a run, but not the checkpoint.safetensors to continue from; {}",
                     folder.string(), start_anew(folder, kind)));
   if (!(kind == FolderOf::train ? has_checkpoint : has_plan))
-    fmt::print("--resume: {} has nothing to go on from, so this begins at step 0\n", folder.string());
+    fmt::print("--resume: {} has nothing to continue from, so this begins at step 0\n", folder.string());
 }
 
 std::optional<nlohmann::ordered_json> read_plan(const std::filesystem::path& folder, FolderOf kind) {

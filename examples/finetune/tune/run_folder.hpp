@@ -1,4 +1,4 @@
-// The folder of a run or a comparison: what is in it already, and the plan that --resume goes on with.
+// The folder of a run or a comparison: what is in it already, and the plan that --resume continues with.
 #pragma once
 
 #include <filesystem>  // path
@@ -19,7 +19,7 @@ std::filesystem::path plan_path(const std::filesystem::path& folder);
 std::string start_anew(const std::filesystem::path& folder, FolderOf kind);
 
 /// Throws std::runtime_error, with what to do, for a folder that a new run would overwrite, that has nothing
-/// to go on from, or that belongs to the other command. Says on stdout where --resume begins at the start.
+/// to continue from, or that belongs to the other command. Says on stdout where --resume begins at the start.
 void check_folder(const std::filesystem::path& folder, FolderOf kind, bool resume);
 
 /// Nothing if there is none. Throws std::runtime_error for one that is damaged or of the other command.

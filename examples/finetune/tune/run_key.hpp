@@ -1,4 +1,4 @@
-// Everything that the bits of a run depend on: what goes on must be what began.
+// Everything that the bits of a run depend on: a resumed run must be the one that was started.
 #pragma once
 
 #include <nlohmann/json.hpp>

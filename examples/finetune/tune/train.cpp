@@ -29,7 +29,7 @@ std::int64_t steps_of(double epochs, const Batches& batches, Index accumulate) {
   return std::max<std::int64_t>(1, static_cast<std::int64_t>(std::ceil(steps - 1e-9 * steps)));
 }
 
-/// Of a run with --minutes that goes on: those that it began with, whatever the machine does now.
+/// Of a run with --minutes that continues: those that it began with, whatever the machine does now.
 std::optional<std::int64_t> planned_steps(const TrainOptions& o) {
   if (!o.resume) return std::nullopt;
   const auto plan = read_plan(o.out, FolderOf::train);
@@ -109,7 +109,7 @@ void finish(const TrainOptions& options, Preparation& run, const Adapter& adapte
                result.best_step);
   }
   if (result.interrupted && (measures ? result.best_step : result.steps) == 0) {
-    fmt::print("Interrupted after {} steps{}, so no adapter was written: --resume goes on from here\n",
+    fmt::print("Interrupted after {} steps{}, so no adapter was written: --resume continues from here\n",
                result.steps, result.steps > 0 ? ", none of them better than the base" : "");
     return;
   }
@@ -150,7 +150,7 @@ void finish(const TrainOptions& options, Preparation& run, const Adapter& adapte
   if (!problem.empty()) fmt::print("Note: {}\n", problem);
   fmt::print("{}: adapter.safetensors, peft/, adapter.gguf, README.md, run.json, metrics.csv{}\n",
              options.out.string(), problem.empty() ? ", loss.png" : "");
-  if (result.interrupted) fmt::print("Interrupted: --resume goes on from here\n");
+  if (result.interrupted) fmt::print("Interrupted: --resume continues from here\n");
 }
 
 }  // namespace

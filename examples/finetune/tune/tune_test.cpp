@@ -182,7 +182,7 @@ TEST_F(TuneTest, TwoRunsDoNotShareAFolder) {
   EXPECT_TRUE(std::filesystem::is_empty(path("out")));
 }
 
-/// While it lives, files that programs write end at so many bytes, as on a disk that is full.
+/// While it lives, files that programs write end at `bytes` bytes, as on a full disk.
 class SmallDisk {
  public:
   explicit SmallDisk(rlim_t bytes) {

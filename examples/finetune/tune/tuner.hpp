@@ -23,7 +23,7 @@ Rates rates_of(const TuneOptions& options);
 
 tiedlora::Layout layout_of(const TuneOptions& options, const llama::Config& config);
 
-/// Of a run of so many steps: what every run of a real model shares.
+/// The plan of a run of `steps` steps: what every run of a real model shares.
 TrainingPlan plan_of(const TuneOptions& options, std::string title, std::int64_t steps);
 
 /// Mean loss in nats per counted token over all batches, which the processes share; not_measured for none.

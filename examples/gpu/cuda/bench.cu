@@ -23,7 +23,7 @@ struct Size {
 };
 constexpr double cold_bytes = 120e6;  // twice an H100's L2
 
-/// Some numbers of either sign; which ones does not matter to a clock, zeros and NaNs might.
+/// Some values of either sign; which ones does not affect the time, but zeros and NaNs might.
 template <class T>
 Array<T> random_array(Index count) {
   std::vector<T> values(static_cast<std::size_t>(count));
@@ -165,8 +165,8 @@ void bench_alone(const CudaBackend& backend, const char* type, const BenchOption
         }
 }
 
-/// So many tenants, one token each, of 64 tokens in all: over one A and B, and with matrices of their own,
-/// which also in a loop over the tenants.
+/// `tenants` tenants with one token each, in a batch of 64 tokens: with a shared A and B, and with matrices
+/// of their own, the latter also in a loop over the tenants.
 void bench_tenants(const CudaBackend& backend, Index tenants,
                    const std::function<void(const BenchRow&)>& show) {
   using P = __nv_bfloat16;

@@ -1,4 +1,4 @@
-// What the program does on the device, for a compiler that knows no CUDA.
+// What the program does on the device, for a compiler without CUDA.
 #pragma once
 
 #include <cstddef>     // size_t

@@ -1,11 +1,12 @@
 // A batch in which every token has an adapter of its own: a BatchPlan on the device, uploaded once for all
 // modules of all layers.
 //
-// Tokens that go through one A, or one B, are one dense product, whosever they are: of tenants over one A, B
-// only u and v are each token's own, and gathered. Adapters with matrices of their own are cut into pieces of
-// up to eight tokens, and one launch goes through all of them. A piece says where its adapter's arrays are;
-// where a module is in these, all adapters of a layout have in common, and so it goes with the launch, for up
-// to four layouts. A captured graph holds the launches of the plan that it was captured with.
+// Tokens that go through one A, or one B, are one dense product, whatever adapters they belong to: of tenants
+// over one A, B only u and v are each token's own, and gathered. Adapters with matrices of their own are cut
+// into pieces of up to eight tokens, and one launch goes through all of them. A piece says where its
+// adapter's arrays are; where a module is in these, all adapters of a layout have in common, and so it goes
+// with the launch, for up to four layouts. A captured graph holds the launches of the plan that it was
+// captured with.
 #pragma once
 
 #include <algorithm>  // find_if, max, min
@@ -137,7 +138,7 @@ class DeviceBatch {
     return {.matrix = matrix ? matrix - (trained ? adapter.trainable : adapter.frozen) : 0,
             .is_trained = trained};
   }
-  /// Of the host's module m, of so many features. own_scales: trained u and v are each token's.
+  /// Of the host's module m, with `features` features. own_scales: trained u and v are each token's.
   static Product<P> product_of_expand(const Resident& adapter, Index m, int features, const CallOptions& o,
                                       bool own_scales) {
     const Factors<const P> f = adapter.factors(m);

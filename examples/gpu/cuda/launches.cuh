@@ -1,7 +1,7 @@
 // The three products as launches: which kernel, how many blocks, how much workspace.
 //
-// What grows with the batch (tokens, pieces) is a grid's x, which has room for 2³¹ - 1 blocks; y and z, which
-// have for 65535, are features, ranks and shares.
+// What grows with the batch (tokens, pieces) is a grid's x, which has room for 2³¹ - 1 blocks; y and z, with
+// room for 65535, are features, ranks and shares.
 #pragma once
 
 #include <algorithm>  // clamp, max, min

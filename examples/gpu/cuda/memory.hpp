@@ -29,7 +29,7 @@ struct Heap {
   }
 };
 
-/// Numbers on the device.
+/// Values on the device.
 template <class T>
 class Array {
  public:
@@ -49,12 +49,12 @@ class Array {
 
   T* data() const { return data_; }
   std::size_t size() const { return size_; }
-  /// Other numbers, in the memory that it has where that is enough.
+  /// Other values, in the memory that it has where that is enough.
   void assign(const std::vector<T>& values, Stream stream) {
     if (values.size() > size_) *this = Array(std::max(values.size(), 2 * size_));
     if (!values.empty()) copy_to_device(values.data(), data_, values.size() * sizeof(T), stream);
   }
-  /// All numbers, in the stream's order.
+  /// All values, in the stream's order.
   void upload(const T* from, Stream stream = {}) {
     if (size_ == 0) return;
     copy_to_device(from, data_, size_ * sizeof(T), stream);

@@ -1,5 +1,5 @@
 // An adapter in training on the device: parameters, gradients and both moments are flat arrays of
-// layout.trainable_count() floats, one copy each; what changes from step to step are 300 bytes.
+// layout.trainable_count() floats, one copy each; from step to step 300 bytes change.
 #pragma once
 
 #include <cstddef>  // size_t

@@ -64,7 +64,7 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
   app.require_subcommand(1);
   CLI::App* parity_command =
       app.add_subcommand("parity", "every call against the library's loops, in random cases");
-  parity_command->add_option("--cases", cases, "so many for each of nine mixtures of types")
+  parity_command->add_option("--cases", cases, "cases for each of nine mixtures of types")
       ->check(examples::whole_from(1, 100'000))
       ->capture_default_str()
       ->type_name("N");

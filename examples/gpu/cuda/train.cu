@@ -34,7 +34,7 @@ std::vector<double> train_on_device(const FourLayers& problem, int last_step) {
   const CudaBackend backend(stream);
   DeviceTraining training(problem.adapter, FourLayers::adamw_options(), stream);
 
-  std::vector<Array<float>> columns, rows, x, h;  // of W, one behind the other
+  std::vector<Array<float>> columns, rows, x, h;  // of W, one after the other
   for (const gpu::Matrix<float>& weight : problem.W) {
     columns.emplace_back(numbers_of(weight));
     rows.emplace_back(numbers_of(weight.transpose()));

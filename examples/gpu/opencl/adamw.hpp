@@ -7,7 +7,7 @@
 
 namespace gpu_opencl {
 
-/// AdamW::step for parameters, gradients and moments in the device's memory, layout.trainable_count() numbers
+/// AdamW::step for parameters, gradients and moments in the device's memory, layout.trainable_count() values
 /// each. Counts the step in the optimizer, whose own moments stay as they are.
 inline void adamw_step(const Backend& backend, tiedlora::AdamW<float>& optimizer, float* parameters,
                        const float* gradients, float* first_moment, float* second_moment,

@@ -18,7 +18,7 @@ namespace {
 class OpenClAdamW : public OpenCl {};
 
 TEST_F(OpenClAdamW, TakesTheStepsOfTheCpus) {
-  // Four segments with rates and decays of their own, and a count that is no multiple of a group.
+  // Four segments with rates and decays of their own, and a count that is not a multiple of a group.
   const tiedlora::Layout layout(tiedlora_test::one_kind(3, 37, 29), tiedlora::schemes::tied_lora(), 5);
   const tiedlora::AdamWOptions options = {.learning_rate = 1e-2,
                                           .rates = tiedlora::PerFactor{1, 0.5, 8, 4},
@@ -49,7 +49,7 @@ TEST_F(OpenClAdamW, TakesTheStepsOfTheCpus) {
   const auto first = m.download(), second = v.download(), result = p.download();
   constexpr double u = tiedlora::verify::unit_roundoff<float>();
   for (std::size_t i = 0; i < count; ++i) {
-    EXPECT_NEAR(first[i], on_cpu.first_moment()[i], 2 * 5 * 3 * u) << i;  // on both sides, of numbers below 1
+    EXPECT_NEAR(first[i], on_cpu.first_moment()[i], 2 * 5 * 3 * u) << i;  // on both sides, of values below 1
     EXPECT_NEAR(second[i], on_cpu.second_moment()[i], 2 * 5 * 4 * u * static_cast<double>(second[i])) << i;
     EXPECT_NEAR(result[i], parameters[i], 2 * 5 * (2 * u + (5 * 5 + 4 + 6 + 5) * u * 2 * 1e-2 * 8)) << i;
   }

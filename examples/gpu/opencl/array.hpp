@@ -1,4 +1,4 @@
-// Numbers in a device's memory.
+// Values in a device's memory.
 #pragma once
 
 #include <cstddef>  // size_t
@@ -9,7 +9,7 @@
 
 namespace gpu_opencl {
 
-/// So many T, freed with this. The device must outlive it.
+/// `size` elements of T, freed with this. The device must outlive it.
 template <class T>
 class Array {
  public:
@@ -23,7 +23,7 @@ class Array {
   Array(const Array&) = delete;
   Array& operator=(const Array&) = delete;
 
-  T* data() const { return data_; }  ///< the device's: not to be followed here
+  T* data() const { return data_; }  ///< the device's: not to be dereferenced here
   std::size_t size() const { return size_; }
   std::span<T> span() const { return {data_, size_}; }  ///< likewise
 

@@ -1,4 +1,4 @@
-// A backend of one's own (tiedlora/ops/backend.hpp): what each of its functions starts on the device. The
+// A backend of your own (tiedlora/ops/backend.hpp): what each of its functions starts on the device. The
 // kernels themselves are in kernels/. Everything is started and nothing waited for: a queue keeps the order.
 #pragma once
 
@@ -31,7 +31,7 @@ class Backend {
   /// Where all pointers in views belong.
   Device& memory() const { return *device_; }
 
-  /// h = A x. One group of work-items for each number of h.
+  /// h = A x. One group of work-items for each value of h.
   template <class P, class X>
   void shrink(const Factors<const P>& f, const Tokens<const X>& x, const Tokens<float>& h,
               const CallOptions& o) const {
@@ -48,7 +48,7 @@ class Backend {
     });
   }
 
-  /// y += c ∘ v ∘ B (u ∘ h). One work-item for each number of y.
+  /// y += c ∘ v ∘ B (u ∘ h). One work-item for each value of y.
   template <class P, class Y>
   void expand(const Factors<const P>& f, const Tokens<const float>& h, const Tokens<Y>& y,
               const CallOptions& o) const {
@@ -97,7 +97,7 @@ class Backend {
     });
   }
 
-  /// The kernels for these types, e.g. for calls of a host's own beside the adapter's.
+  /// The kernels for these types, e.g. for a host's own calls next to the adapter's.
   template <class P, class X, class Y>
   Kernels& kernels() const {
     const auto types =
@@ -153,7 +153,7 @@ class Backend {
     }
   };
 
-  /// As kernels see tokens, who know no const.
+  /// As kernels see tokens: without const.
   static Tokens<float> writable(const Tokens<float>& tokens) { return tokens; }
   static Tokens<float> writable(const Tokens<const float>& t) {
     return {const_cast<float*>(t.data),

@@ -26,7 +26,7 @@ class OpenClBatch : public OpenCl {
 
   OpenClBatch() : on_cpu(tiedlora_test::host_modules(in, out)), on_device(on_cpu.modules()) {}
 
-  /// So many adapters with one frozen array, in both sets.
+  /// `count` adapters with one frozen array, in both sets.
   void add_family(const Scheme& scheme, int count) {
     const Layout layout(on_cpu.modules(), scheme, rank);
     Adapter<float> base(layout);
@@ -91,7 +91,7 @@ TEST_F(OpenClBatch, IsTheCpusBatch) {
         forward(backend, device_plan, m, Tokens<const float>{device_x.data(), in, tokens, in},
                 Tokens<float>{device_y.data(), width, tokens, width},
                 Tokens<float>{device_h.data(), rank, device_plan.size(), rank}, o);
-        // A sum of in · rank products of numbers below 1, each of two sums rounded as verify's bound says.
+        // A sum of in · rank products of values below 1, each of two sums rounded as verify's bound says.
         const double bound =
             2 * verify::random_rounding_bound<float>(in + rank + 4, static_cast<double>(in * rank));
         const std::vector<float> values = device_y.download();

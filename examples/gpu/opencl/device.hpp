@@ -29,7 +29,8 @@ void check(cl_int status, const char* what);
 
 /// The device, and memory in it as tiedlora::DeviceMemory wants it. Memory is shared virtual memory
 /// (OpenCL 2.0, coarse-grained), whose addresses are the same on host and device, so that the library's views
-/// may hold them and be passed by value. The host follows none of them: all goes through upload and download.
+/// may hold them and be passed by value. The host dereferences none of them: all goes through upload and
+/// download.
 ///
 /// Commands run in the order in which they are given (an in-order queue); upload and download wait, kernels
 /// do not. For one host thread at a time.

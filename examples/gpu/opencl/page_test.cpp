@@ -52,7 +52,7 @@ TEST_F(GpuPage, AFirstKernelIsRightAloneAndTheTableSaysWhatIsNext) {
   ASSERT_NE(report.first_failure(), nullptr);
   EXPECT_EQ(report.first_failure()->call, "expand");
 
-  // The page's table is what is printed, but for the numbers that a device's roundings decide.
+  // The page's table is what is printed, except for the figures that depend on a device's roundings.
   const std::vector<std::string> shown = sample_table();
   ASSERT_GT(shown.size(), 8u);
   const std::string printed = without_numbers(report.table());

@@ -49,7 +49,7 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
                "gpu_opencl");
   app.require_subcommand(1);
   CLI::App* parity = app.add_subcommand("parity", "every call against the library's loops, in random cases");
-  parity->add_option("--cases", cases, "so many for each of three mixtures of types")
+  parity->add_option("--cases", cases, "cases for each of three mixtures of types")
       ->check(examples::whole_from(1, 100'000))
       ->capture_default_str()
       ->type_name("N");

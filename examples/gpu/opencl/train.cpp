@@ -19,7 +19,7 @@ std::span<const float> numbers_of(const Matrix<float>& m) {
   return {m.data(), static_cast<std::size_t>(m.size())};
 }
 
-/// Activations of so many features, one behind the other, for all tokens.
+/// Activations of `features` features, dense, for all tokens.
 Tokens<float> tokens(float* data, Index features) { return {data, features, FourLayers::tokens, features}; }
 
 }  // namespace

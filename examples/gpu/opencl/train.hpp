@@ -11,7 +11,7 @@ namespace gpu_opencl {
 /// The loss before each of the steps 0, …, last_step.
 std::vector<double> train(const Backend& backend, const gpu::FourLayers& problem);
 
-/// That, beside the CPU's.
+/// The same, compared with the CPU's.
 gpu::LossCurves train_side_by_side(const Backend& backend, const gpu::FourLayers& problem);
 
 }  // namespace gpu_opencl

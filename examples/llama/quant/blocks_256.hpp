@@ -1,6 +1,6 @@
-// Blocks of 256 numbers in 8 or 16 groups, each with a scale of its own, itself a small integer:
+// Blocks of 256 weights in 8 or 16 groups, each with a scale of its own, itself a small integer:
 //
-//   Q4_K  halves D and M, 8 scales s and 8 offsets t of 6 bits, 256 nibbles q       w = (D s) q - (M t)
+//   Q4_K  half D and M, 8 scales s and 8 offsets t of 6 bits, 256 nibbles q         w = (D s) q - (M t)
 //   Q5_K  likewise, and 256 fifth bits                                              w = (D s) q - (M t)
 //   Q6_K  256 nibbles and 256 pairs of bits, 16 signed bytes s, half D              w = (D s) (q - 32)
 //
@@ -17,7 +17,7 @@
 
 namespace llama::quant {
 
-/// The largest significands of a half, a scale and a number: their product is exact.
+/// The largest significands of a half, a scale and a q: their product is exact.
 static_assert(2047 * 63 * 31 < 1 << 24, "Q4_K and Q5_K");
 static_assert(2047 * 128 * 32 < 1 << 24, "Q6_K");
 
@@ -49,7 +49,7 @@ struct BlockQ4K {
   static void unpack(const std::byte* block, float* out) {
     const GroupFactors group(block);
     const std::byte* nibbles = block + 16;
-    // 32 bytes have the numbers of one group in their lower nibbles and those of the next in their upper
+    // 32 bytes have the weights of one group in their lower nibbles and those of the next in their upper
     // ones.
     for (int g = 0; g < 8; g += 2, nibbles += 32, out += 64)
       for (int i = 0; i < 32; i += 16) {
@@ -65,7 +65,7 @@ struct BlockQ5K {
   static void unpack(const std::byte* block, float* out) {
     const GroupFactors group(block);
     const std::byte* nibbles = block + 48;
-    // Bit g of byte i is the fifth of number i of group g.
+    // Bit g of byte i is the fifth of weight i of group g.
     const Bytes fifth[2] = {load_bytes(block + 16), load_bytes(block + 32)};
     for (int g = 0; g < 8; g += 2, nibbles += 32, out += 64)
       for (int i = 0; i < 32; i += 16) {
@@ -83,8 +83,8 @@ struct BlockQ6K {
     const std::byte *nibbles = block, *pairs = block + 128;
     float scales[16];
     store(load_bytes(block + 192), half_at(block + 208), scales);
-    // 64 bytes of nibbles and 32 of pairs make 128 numbers: the lower nibbles come first, and byte i of the
-    // pairs has the upper bits of numbers i, i + 32, i + 64 and i + 96.
+    // 64 bytes of nibbles and 32 of pairs make 128 weights: the lower nibbles come first, and byte i of the
+    // pairs has the upper bits of weights i, i + 32, i + 64 and i + 96.
     const float* scale = scales;
     for (int half = 0; half < 2; ++half, nibbles += 64, pairs += 32, out += 128, scale += 8)
       for (int i = 0; i < 32; i += 16) {

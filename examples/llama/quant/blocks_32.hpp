@@ -1,7 +1,7 @@
-// Blocks of 32 numbers that share a scale. With halves d and m,
+// Blocks of 32 weights that share a scale. With d and m in half precision,
 //
 //   Q8_0  d, 32 signed bytes q                                    w = d q
-//   Q4_0  d, 16 bytes: the nibbles of numbers i and i + 16        w = d (q - 8)
+//   Q4_0  d, 16 bytes: the nibbles of weights i and i + 16        w = d (q - 8)
 //   Q4_1  d, m, 16 such bytes                                     w = d q + m
 //   Q5_0  d, 32 fifth bits, 16 such bytes                         w = d (q - 16)
 //   Q5_1  d, m, 32 fifth bits, 16 such bytes                      w = d q + m
@@ -19,7 +19,7 @@
 
 namespace llama::quant {
 
-// Each has a block's bytes and numbers, and writes its numbers.
+// Each has a block's bytes and weights, and writes its weights.
 
 struct BlockQ80 {
   static constexpr Index bytes = 34, numbers = 32;
@@ -50,7 +50,7 @@ struct BlockQ41 {
   }
 };
 
-/// What the fifth bits add to 32 numbers: 16 where a bit is set.
+/// What the fifth bits add to 32 weights: 16 where a bit is set.
 struct FifthBits {
   Bytes first, second;
 

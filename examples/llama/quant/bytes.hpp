@@ -12,7 +12,7 @@
 
 namespace llama::quant {
 
-static_assert(std::endian::native == std::endian::little, "GGUF's numbers are read where they lie");
+static_assert(std::endian::native == std::endian::little, "GGUF's weights are read where they lie");
 
 // GCC and Clang know such vectors on every processor, and have operators for them.
 using Bytes = std::uint8_t __attribute__((vector_size(16)));

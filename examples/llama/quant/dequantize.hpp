@@ -1,6 +1,5 @@
-// The numbers of a row of weights, whatever type the file has them in. Bit for bit those of the Python
-// package gguf; a trainer that keeps weights as they are in the file does this several times a step for each
-// of them.
+// The weights of a row as floats, whatever type the file has them in. Bit for bit those of the Python package
+// gguf; a trainer that keeps weights as they are in the file does this several times a step for each of them.
 #pragma once
 
 #include <cassert>  // assert
@@ -23,7 +22,7 @@ void dequantize_blocks(const std::byte* from, Index count, float* out) {
 
 }  // namespace quant
 
-/// out = numbers [first, first + count) of a row. Both are multiples of the type's block; the row need not be
+/// out = weights [first, first + count) of a row. Both are multiples of the type's block; the row need not be
 /// aligned.
 inline void dequantize(NumberType type, const std::byte* row, Index first, Index count, float* out) {
   assert(first % info(type).block == 0 && count % info(type).block == 0);

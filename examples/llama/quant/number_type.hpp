@@ -28,11 +28,11 @@ enum class NumberType : std::uint32_t {
   BF16 = 30,
 };
 
-/// Numbers lie in blocks; a row is a whole number of them.
+/// Weights lie in blocks; a row is a whole number of blocks.
 struct NumberTypeInfo {
   NumberType type;
   std::string_view name;
-  Index block;  ///< numbers of a block
+  Index block;  ///< weights of a block
   Index bytes;  ///< of a block
 };
 
@@ -61,16 +61,16 @@ constexpr const NumberTypeInfo& info(NumberType type) {
   return number_types[i];
 }
 
-/// Throws tiedlora::Error if rows of so many numbers are no whole blocks; `tensor` is whose rows they are.
+/// Throws tiedlora::Error if rows of `width` weights are not whole blocks; `tensor` is whose rows they are.
 inline void check_width(NumberType type, Index width, const std::string& tensor) {
   const auto& [_, name, block, bytes] = info(type);
   if (width > 0 && width % block == 0) return;
-  throw tiedlora::Error("llama: \"" + tensor + "\" has rows of " + std::to_string(width) + " numbers, but " +
+  throw tiedlora::Error("llama: \"" + tensor + "\" has rows of " + std::to_string(width) + " weights, but " +
                         std::string(name) + " has them in blocks of " + std::to_string(block) +
                         "; store it in F16, BF16 or another type whose blocks divide its rows");
 }
 
-/// Bytes of so many numbers, a whole number of blocks.
+/// Bytes of `count` weights, a whole number of blocks.
 constexpr Index bytes_of(NumberType type, Index count) { return count / info(type).block * info(type).bytes; }
 
 }  // namespace llama

@@ -12,7 +12,7 @@
 
 namespace llama::quant {
 
-/// A little-endian number of so many bytes.
+/// A little-endian integer of `bytes` bytes.
 inline std::uint32_t integer_at(const std::byte* from, int bytes) {
   std::uint32_t value = 0;
   for (int i = 0; i < bytes; ++i) value |= std::to_integer<std::uint32_t>(from[i]) << (8 * i);
@@ -76,14 +76,14 @@ class ReferenceBlock {
   float half(int at) const { return reference_half(integer_at(block_ + at, 2)); }
   int bit(int at, int i) const { return byte(at + i / 8) >> i % 8 & 1; }
 
-  /// 16 bytes have numbers 0 ... 15 in their lower nibbles, then 16 ... 31 in their upper ones.
+  /// 16 bytes have weights 0 ... 15 in their lower nibbles, then 16 ... 31 in their upper ones.
   int nibble_32(int at, int i) const { return byte(at + i % 16) >> i / 16 * 4 & 15; }
-  /// The same with runs of so many bytes, one run after the other.
+  /// The same with runs of `run` bytes, one run after the other.
   int nibble_256(int at, int i, int run) const {
     return byte(at + i / (2 * run) * run + i % run) >> i / run % 2 * 4 & 15;
   }
 
-  /// Scales and offsets of the groups of 32 numbers of Q4_K and Q5_K lie in bytes 4 ... 15.
+  /// Scales and offsets of the groups of 32 weights of Q4_K and Q5_K lie in bytes 4 ... 15.
   float scaled_256(int q, int i) const {
     const int g = i / 32;
     int s, t;

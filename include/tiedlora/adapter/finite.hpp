@@ -1,4 +1,4 @@
-// Whether all numbers are finite: one pass at the speed of memory, by bits, for every type that files hold.
+// Whether all values are finite: one pass at the speed of memory, by bits, for every type that files hold.
 #pragma once
 
 #include <cstddef>      // byte, size_t
@@ -13,7 +13,7 @@
 
 TIEDLORA_BEGIN_NAMESPACE
 
-/// Numbers that are NaN or infinite.
+/// Values that are NaN or infinite.
 struct NotFinite {
   Index first = 0;   ///< place of the first of them
   double value = 0;  ///< NaN, or an infinity
@@ -26,7 +26,7 @@ namespace detail {
 template <class P>
 inline constexpr bool has_float_bits = std::is_same_v<P, double> || std::is_same_v<P, float> || is_narrow<P>;
 
-/// A type's bits. The exponent of a number that is not finite is all ones: then, and only then, adding one to
+/// A type's bits. The exponent of a value that is not finite is all ones: then, and only then, adding one to
 /// it carries into the sign bit.
 template <class P>
 struct FloatBits {
@@ -45,7 +45,7 @@ struct FloatBits {
   }
 };
 
-/// The bytes hold numbers of type P one after the other, at any alignment.
+/// The bytes hold values of type P one after the other, at any alignment.
 template <class P>
 bool all_finite(std::span<const std::byte> bytes) {
   using Bits = typename FloatBits<P>::Bits;

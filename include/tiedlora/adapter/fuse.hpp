@@ -42,7 +42,7 @@ struct Regrouping {
   std::vector<std::vector<RowsOf>> rows;
 };
 
-/// Whether two modules multiply x with the same numbers: then they share h.
+/// Whether two modules multiply x by the same A: then they share h.
 template <class P>
 bool same_A(const Factors<P>& f, const Factors<P>& g) {
   if (f.rank != g.rank || f.in_features != g.in_features) return false;
@@ -56,7 +56,7 @@ bool same_u(const Factors<P>& f, const Factors<P>& g) {
   return f.u == g.u || (f.u && g.u && std::equal(f.u, f.u + f.rank, g.u));
 }
 
-/// One module of the result, as numbers of its own: A of r rows, B of r columns.
+/// One module of the result, as matrices of its own: A of r rows, B of r columns.
 template <class Acc>
 struct Dense {
   Index rank = 0;

@@ -28,7 +28,7 @@
 
 TIEDLORA_BEGIN_NAMESPACE
 
-/// One number for each factor.
+/// One value for each factor.
 struct PerFactor {
   double A = 1;  ///< of A
   double B = 1;  ///< of B

@@ -66,7 +66,7 @@ constexpr Init ones() { return constant(1); }
 /// A, rank for B, 1 for u and v. The default gain is that of torch's kaiming_uniform_(a=√5), PEFT's choice
 /// for A: ±1/√in_features.
 inline Init kaiming(double gain = std::sqrt(1.0 / 3.0)) { return {Init::Kind::kaiming, gain, 0}; }
-/// Normal with mean 0, from integers alone: the sum of twelve uniform numbers (so at most 6 standard
+/// Normal with mean 0, from integers alone: the sum of twelve uniform variates (so at most 6 standard
 /// deviations).
 constexpr Init normal(double standard_deviation) { return {Init::Kind::normal, standard_deviation, 0}; }
 /// A and B only: the bits that PEFT's VeRA draws on the CPU from torch's generator with this key, uniform in

@@ -40,7 +40,7 @@ inline std::string not_finite_text(const NotFinite& found) {
   return std::isnan(found.value) ? "NaN" : found.value < 0 ? "-infinity" : "infinity";
 }
 
-/// How many numbers of at least a byte each a tensor's bytes may hold; 0 where its shape claims more.
+/// How many elements of at least a byte each a tensor's bytes may hold; 0 where its shape claims more.
 template <class Tensor>
 std::size_t numbers_to_read(const Tensor& tensor) {
   std::size_t count = 1;

@@ -61,7 +61,7 @@ inline constexpr KnownBegin known_begins[] = {
     {"# xet version"sv,
      "a Xet pointer in place of the file; fetch the file itself (huggingface-cli download)"},
     {"/annex/objects/"sv, "a git-annex pointer in place of the file; fetch the file itself (git annex get)"},
-    {"algg"sv,  // numbers of four bytes, the lowest first
+    {"algg"sv,  // integers of four bytes, the lowest first
      "a LoRA adapter in llama.cpp's format ggla, from before GGUF; convert the PEFT folder that it came from "
      "(convert_lora_to_gguf.py of llama.cpp)"},
     {"tjgg"sv,

@@ -32,7 +32,7 @@ inline Index token_blocks(Index tokens) {
   return detail::larger(detail::larger(for_cache, for_threads), 1);
 }
 
-/// The tokens of block `index`, in the order of the view: a multiple of 16 but for the last.
+/// The tokens of block `index`, in the order of the view: a multiple of 16 except the last.
 inline detail::Range token_block(Index tokens, Index index) {
   return detail::part_in_units(tokens, 16, {index, token_blocks(tokens)});
 }

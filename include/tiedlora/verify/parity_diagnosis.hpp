@@ -119,19 +119,25 @@ inline constexpr Slip slips[] = {
      [](const ParityCase&, Numbers& n) { read_transposed(n.A); }},
     {"B is read as if its ranks were contiguous",
      [](const ParityCase&, Numbers& n) { read_transposed(n.B); }},
+    // Where there is only one rank, feature or token, a call that writes nothing would look like these.
     {"the last rank is left out",
      [](const ParityCase& c, Numbers& n) {
+       if (c.rank < 2) return;
        clear_rank(n.A, c.rank - 1), clear_rank(n.B, c.rank - 1);
        clear_feature(n.given_h, c.rank - 1), clear_feature(n.given_dh, c.rank - 1);
      }},
     {"the last input feature is left out",
-     [](const ParityCase& c, Numbers& n) { clear_feature(n.x, c.in - 1), clear_feature(n.A, c.in - 1); }},
+     [](const ParityCase& c, Numbers& n) {
+       if (c.in > 1) clear_feature(n.x, c.in - 1), clear_feature(n.A, c.in - 1);
+     }},
     {"the last output feature is left out",
-     [](const ParityCase& c, Numbers& n) { clear_feature(n.dy, c.out - 1), clear_feature(n.B, c.out - 1); }},
+     [](const ParityCase& c, Numbers& n) {
+       if (c.out > 1) clear_feature(n.dy, c.out - 1), clear_feature(n.B, c.out - 1);
+     }},
     {"the last token is left out",
      [](const ParityCase& c, Numbers& n) {
-       for (Matrix* m : {&n.x, &n.dy, &n.given_h, &n.given_dh})
-         if (c.tokens > 0) clear_rank(*m, c.tokens - 1);
+       if (c.tokens < 2) return;
+       for (Matrix* m : {&n.x, &n.dy, &n.given_h, &n.given_dh}) clear_rank(*m, c.tokens - 1);
      }},
     {"the module's scaling is applied twice", [](const ParityCase&, Numbers& n) { n.scaling *= n.scaling; }},
     {"the options' scale is applied twice", [](const ParityCase&, Numbers& n) { n.scale *= n.scale; }},

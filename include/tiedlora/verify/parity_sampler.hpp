@@ -111,7 +111,7 @@ class ParitySampler {
   Deck<Index> in_, out_;
   Deck<Index> slices_{{1, 2, 3, 5}};
   Deck<double> dropout_{{0, 0, 0, 0, 0, 0, 0, 0.3}};
-  // All four more often than one subset in so many, or du and dv would seldom be checked.
+  // All four more often than any other subset, or du and dv would seldom be checked.
   Deck<std::string> present_{with_all(subsets("AB", "uv"), 2)}, trained_{with_all(subsets("", "ABuv"), 8)};
   Deck<Spoilt> spoilt_{{Spoilt::A, Spoilt::B, Spoilt::u, Spoilt::v, Spoilt::x, Spoilt::dy}};
 };

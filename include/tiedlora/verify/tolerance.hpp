@@ -23,7 +23,7 @@ constexpr double unit_roundoff() {
     return static_cast<double>(std::numeric_limits<T>::epsilon() / 2);
 }
 
-/// Half the distance between the smallest numbers of T: the largest error of a rounding to T near zero.
+/// Half the distance between the smallest values of T: the largest error of a rounding to T near zero.
 template <class T>
 constexpr double smallest_roundoff() {
   return ScalarTraits<T>::format == Format::binary16 ? 0x1p-25 : 0;  // the others reach far below

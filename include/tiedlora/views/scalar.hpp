@@ -1,4 +1,4 @@
-// What a number is in memory, and which type sums are kept in.
+// How a value is stored, and which type sums are kept in.
 #pragma once
 
 #include <type_traits>  // common_type, conditional, is_floating_point, is_same, remove_const, type_identity
@@ -18,7 +18,7 @@ struct __nv_bfloat16;  // NOLINT(bugprone-reserved-identifier)
 
 TIEDLORA_BEGIN_NAMESPACE
 
-/// How a number is stored: in the type's own format, or in one of the two 16-bit formats.
+/// How a value is stored: in the type's own format, or in one of the two 16-bit formats.
 enum class Format : unsigned char { native, binary16, bfloat16 };
 
 /// What the library knows about a scalar type. Specialise it for a type of your own; most need only
@@ -29,14 +29,14 @@ struct ScalarTraits {
                 "tiedlora: an unknown type of 16 bits; include <tiedlora/eigen.hpp> for Eigen's half and "
                 "bfloat16, or specialise tiedlora::ScalarTraits for a type of your own");
   using accumulator = T;                            ///< what sums are kept in
-  static constexpr Format format = Format::native;  ///< how the number lies in memory
+  static constexpr Format format = Format::native;  ///< how the value lies in memory
 };
 
-/// 16-bit numbers, summed in float.
+/// 16-bit floating-point values, summed in float.
 template <Format number>
 struct Scalar16 {
   using accumulator = float;                ///< what sums are kept in
-  static constexpr Format format = number;  ///< how the number lies in memory
+  static constexpr Format format = number;  ///< how the value lies in memory
 };
 
 /// CUDA's half.

@@ -16,7 +16,7 @@ using namespace tiedlora;
 using Eigen::bfloat16;
 using Eigen::half;
 
-// Against parts of so many tokens, and two of other sizes: other numbers of tokens, other places.
+// Against parts of `part` tokens, and two of other sizes: other numbers of tokens, other places.
 template <class P, class X, class Y>
 void expect_invariance(ModuleRun<P, X, Y>& run, Index part = 1) {
   SCOPED_TRACE(run.text);

@@ -118,7 +118,7 @@ void expect_read() {
 TEST(Conversions, EveryHalfIsRead) { expect_read<half>(); }
 TEST(Conversions, EveryBfloat16IsRead) { expect_read<bfloat16>(); }
 
-// An instruction set with a conversion to bfloat16 makes numbers below the least normal one zero.
+// An instruction set with a conversion to bfloat16 makes values below the smallest normal one zero.
 template <class T>
 Index stored(float value, Index nearest) {
   const bool flushes =
@@ -126,7 +126,7 @@ Index stored(float value, Index nearest) {
   return flushes && std::abs(value) < std::numeric_limits<float>::min() ? 0 : nearest;
 }
 
-// Every number, the points halfway to the next and what lies to both sides of those are rounded to the
+// Every value, the points halfway to the next and what lies to both sides of those are rounded to the
 // nearest, halfway to the even one, as y and as dx.
 template <class T>
 void expect_rounded() {

@@ -1,4 +1,4 @@
-"""E38 and E39: the page's table of costs, against plain loops over numbers that count."""
+"""E38 and E39: the page's table of costs, against plain loops over counting scalars."""
 
 import itertools
 
@@ -90,7 +90,7 @@ class Loops:
             dX[j, t] = dX[j, t] + self.dot((A[k, j], dH[k, t]) for k in self.r)
 
     def run(self, call):
-        """Multiplications; and numbers of parameters and activations that are read, of all that are updated and written."""
+        """Multiplications; and how many parameters and activations are read, and how many of all are updated and written."""
         Number.multiplications = 0
         for operand in self.operands.values():
             operand.read, operand.written = set(), set()

@@ -1,4 +1,4 @@
-"""E28, E29 and E40 to E43: bounds, against numbers that are rounded as the page says."""
+"""E28, E29 and E40 to E43: bounds, against values that are rounded as the page says."""
 
 import itertools
 import math
@@ -12,7 +12,7 @@ FLOAT, HALF, BFLOAT16 = 24, 11, 8  # significant bits
 
 
 def rounded(x, bits):
-    """To so many significant bits, to even where two are as near. Of one sum or product of such numbers in double that is
+    """To `bits` significant bits, ties to even. Of one sum or product of such values in double that is
     the exact one rounded once, since a double has more than twice the bits of a float and two more."""
     fraction, exponent = math.frexp(x)
     return math.ldexp(round(math.ldexp(fraction, bits)), exponent - bits)
@@ -82,7 +82,7 @@ def probable(q, bits, lam=8):
 
 
 def sums(q, bits):
-    """A sum of q products of rounded numbers, rounded on the way; exact; and of magnitudes."""
+    """A sum of q products of rounded values, rounded on the way; exact; and of magnitudes."""
     a, b = ([real(bits) for _ in range(q)] for _ in range(2))
     terms = [rounded(x * y, bits) for x, y in zip(a, b)]
     if dice.random() < 0.5:  # one after the other, else in pairs

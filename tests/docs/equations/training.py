@@ -93,7 +93,7 @@ def adamw(theta, g, mu, nu, tau, rate=1e-3, decay=0.1, beta1=0.9, beta2=0.999, e
 
 
 def e35():
-    # torch.optim.AdamW's numbers.
+    # torch.optim.AdamW's results.
     lines = (root / "tests/golden/adamw.golden").read_text().splitlines()
     metas = dict(line.split(" ", 2)[1:] for line in lines if line.startswith("meta"))
     tensors = {}

@@ -69,7 +69,7 @@ TEST(GgufGolden, DequantizesQ8AsGgufDoes) {
   const auto numbers = load<float>("llama_q8_0_numbers", Order::gguf, 32);
   EXPECT_EQ(quantized.layout().rank(), 32);
   EXPECT_TRUE(same_bits<float>(quantized.trainable(), numbers.trainable()));
-  // Not by chance: they are near the numbers that were quantized, with a step of at most 127 / 8 / 127.
+  // Not by chance: they are near the values that were quantized, with a step of at most 127 / 8 / 127.
   for (Index j = 0; j < 32; ++j) EXPECT_NEAR(quantized.A(0)(1, j), number(0, 32 + j), 0.0626);
 }
 

@@ -67,8 +67,8 @@ TEST(GgufWrite, AFailureOfATensorsNumbersLeavesTheOldFile) {
   const Folder folder;
   write_text(folder / "x", "old");
   const gguf::Entry entries[] = {
-      {"a", Type::F32, {2}, []() -> Result<std::span<const std::byte>> { return Failure{"no numbers"}; }}};
-  expect_failure(gguf::try_save(folder / "x", {}, entries), {"x\": no numbers"});
+      {"a", Type::F32, {2}, []() -> Result<std::span<const std::byte>> { return Failure{"no values"}; }}};
+  expect_failure(gguf::try_save(folder / "x", {}, entries), {"x\": no values"});
   EXPECT_EQ(read_text(folder / "x"), "old");
 }
 

@@ -73,7 +73,7 @@ TEST(Native, KeepsAFrozenFactorOfAnUnknownSeedAsBytes) {
   const Layout layout(one_kind(2, 4, 5), scheme, 2);
   Adapter<float> initialized(layout);
   initialized.initialize(5);
-  // The same numbers in an adapter that does not know where they are from.
+  // The same values in an adapter that does not know where they come from.
   Adapter<float> shared(layout, initialized.share_frozen());
   save_adapter(folder / "x", shared);
   EXPECT_EQ(open_native(folder / "x").frozen().count(), layout.frozen_count());
@@ -89,7 +89,7 @@ TEST(Native, ConvertsToTheTypeAskedFor) {
   expect_same_adapter(load_adapter<Eigen::bfloat16>(folder / "wide"), adapter.cast<Eigen::bfloat16>());
   EXPECT_EQ(load_adapter<double>(folder / "wide").A(0)(0, 0), static_cast<double>(adapter.A(0)(0, 0)));
 
-  // Seeded numbers of a narrow file are narrow, whatever they are loaded as.
+  // Seeded values of a narrow file are narrow, whatever they are loaded as.
   const auto narrow = adapter.cast<Eigen::half>();
   save_adapter(folder / "narrow", narrow);
   EXPECT_EQ(open_native(folder / "narrow").frozen().count(), 0);
@@ -249,7 +249,7 @@ TEST_F(NativeErrors, SeededNumbersBeyondTheLimit) {
   EXPECT_TRUE(with("\"rank\":3", "\"rank\":3", {.max_seeded_numbers = frozen}));
   expect_failure(with("\"rank\":3", "\"rank\":3", {.max_seeded_numbers = frozen - 1}),
                  {"needs 45 values", "limit is 44"});
-  // 2 TB behind a file of 1 KB, by default.
+  // 2 TB claimed by a file of 1 KB, by default.
   ModuleList modules;
   modules.add({.name = "m", .layer = 0, .in_features = Index{1} << 39, .out_features = 1});
   NativeMetadata metadata{.layout = Layout(modules, schemes::vera(7), 1), .seeded = {true, true}};

@@ -28,7 +28,7 @@ class Training {
     const Layout layout(one_kind(2, 7, 5), scheme, 3);
     Adapter<P> adapter(layout);
     adapter.initialize(11);
-    // Numbers that are no short decimal fractions.
+    // Values that are not short decimal fractions.
     AdamW<P> optimizer(layout, {.learning_rate = 1.0 / 300,
                                 .rates = PerFactor{.A = 1, .B = 1, .u = 1.0 / 3, .v = 3},
                                 .beta1 = 0.9,

@@ -1,4 +1,4 @@
-// A bit that flipped anywhere in a native file or a checkpoint is noticed when its numbers are copied, or
+// A bit that flipped anywhere in a native file or a checkpoint is noticed when its values are copied, or
 // asked for.
 #include <gtest/gtest.h>
 

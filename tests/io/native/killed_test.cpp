@@ -21,9 +21,9 @@ namespace {
 
 using namespace tiedlora;
 
-// Saves files whose numbers are all equal: one more than in the file before.
+// Saves files whose values are all equal: one more than in the file before.
 [[noreturn]] void save_for_ever(const std::filesystem::path& path, std::int64_t step, int pipe) {
-  const Layout layout(one_kind(4, 512, 512), schemes::lora(), 8);  // 32,768 numbers, 3 times
+  const Layout layout(one_kind(4, 512, 512), schemes::lora(), 8);  // 32,768 parameters, 3 times
   Adapter<float> adapter(layout);
   AdamW<float> optimizer(layout);
   while (true) {

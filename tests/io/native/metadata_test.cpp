@@ -1,4 +1,4 @@
-// What a native file says of its numbers, written and read.
+// What a native file says about its parameters, written and read.
 #include <gtest/gtest.h>
 
 #include <string>

@@ -35,7 +35,7 @@ const Golden& golden() {
 }
 
 /// Compares ΔW·x of every module with the golden file. PEFT's sums are floats of at most 48 + 5 products;
-/// ours are exact in double but for the numbers' own rounding.
+/// ours are exact in double except for the values' own rounding.
 template <class P>
 void expect_deltas(const Adapter<P>& adapter, const std::string& variant) {
   Index compared = 0;

@@ -486,7 +486,7 @@ TEST(PeftLoad, RefusesVeraWhoseConfigAndFileDisagree) {
   expect_failure(load(surplus), {"save_projection = false", "the file has vera_A or vera_B"});
 }
 
-// A and B are drawn in the largest shapes: with a module unknown they would be other numbers without a word.
+// A and B are drawn in the largest shapes: with a module unknown they would silently be other values.
 TEST(PeftLoad, NeedsAllModulesOfAVeraWithoutProjections) {
   PeftWriter writer = small_vera();
   writer.config["save_projection"] = false;

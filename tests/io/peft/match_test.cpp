@@ -42,7 +42,7 @@ TEST(PeftMatch, FindsAlphasAsPeftDoes) {
 TEST(PeftMatch, TakesTheFirstAlphaOfTheFileNotOfTheAlphabet) {
   EXPECT_EQ(alpha(*config_of(R"("alpha_pattern":{"q":1,"a.q":2})"), "a.q"), 1);
   EXPECT_EQ(alpha(*config_of(R"("alpha_pattern":{"a.q":2,"q":1})"), "a.q"), 2);
-  // Names within other values are no patterns.
+  // Names within other values are not patterns.
   EXPECT_EQ(
       alpha(*config_of(R"("eva_config":{"alpha_pattern":{"a":7}},"alpha_pattern":{"q":1,"a.q":2})"), "a.q"),
       1);

@@ -67,7 +67,7 @@ TEST(Pattern, CountsInBraces) {
   EXPECT_TRUE(full("[0-9]{1,2}\\.q", "17.q"));
   EXPECT_TRUE(name("model\\.layers\\.\\d{1,2}\\.self_attn\\.q_proj", "model.layers.0.self_attn.q_proj"));
   EXPECT_FALSE(name("layers\\.\\d{1}\\.q", "layers.10.q"));
-  // A brace that is no count stands for itself.
+  // A brace that is not a count stands for itself.
   EXPECT_TRUE(full("a{b}", "a{b}"));
   EXPECT_TRUE(full("{a", "{a"));
   EXPECT_TRUE(full("a{}", "a{}"));
@@ -139,7 +139,7 @@ TEST(Pattern, LooksAround) {
   EXPECT_FALSE(full("(?!(?!ab)).*", "acb"));
   EXPECT_TRUE(full("(?=(a|bb){2,3}c)[abc]*", "abbc"));
   EXPECT_FALSE(full("(?=(a|bb){2,3}c)[abc]*", "abc"));
-  // Behind a dot, the whole name is looked at.
+  // After a dot, the whole name is looked at.
   EXPECT_TRUE(name("(?<=mlp\\.)up", "layers.0.mlp.up"));
   EXPECT_FALSE(name("(?<=mlp\\.)up", "layers.0.attn.up"));
   expect_failure(Pattern::try_make([] {

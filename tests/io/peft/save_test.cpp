@@ -18,7 +18,7 @@ namespace {
 
 using namespace tiedlora;
 
-/// An adapter with random numbers everywhere.
+/// An adapter with random values everywhere.
 template <class P = float>
 Adapter<P> filled(const Layout& layout, std::uint64_t seed = 1) {
   AlignedArray<P> trainable(layout.trainable_count()), frozen(layout.frozen_count());

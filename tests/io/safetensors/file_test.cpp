@@ -162,7 +162,7 @@ TEST(Safetensors, MessagesShowNoControlCharactersAndCutLongNames) {
   EXPECT_LT(file.error().size(), 400);
 }
 
-// Numbers that every one of the four types can hold, so that conversions are exact.
+// Values that every one of the four types can hold, so that conversions are exact.
 TEST(Safetensors, ConvertsBetweenTheFourTypes) {
   const std::vector<double> numbers = {0, 1, -2.5, 0.15625, -96};
   const auto check = [&]<class From, class To>(From, To) {

@@ -28,7 +28,7 @@ class BatchCheck {
   explicit BatchCheck(Index tokens, int layers = 2, Index in = 67)
       : tokens_(tokens), in_(in), here_(host_modules(layers, in)), there_(here_.modules()) {}
 
-  /// So many adapters of one layout and one frozen array.
+  /// `size` adapters of one layout and one frozen array.
   void add_family(const tiedlora::Scheme& scheme, int size, Index rank_of_all = rank) {
     const tiedlora::Layout layout(here_.modules(), scheme, rank_of_all, {.scaling = 1.25});
     tiedlora::Adapter<float> base(layout);

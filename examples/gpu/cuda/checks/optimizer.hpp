@@ -37,7 +37,7 @@ class OptimizerCheck {
                    {.rate_factor = 0.5, .gradient_scale = tiedlora::clip_factor(expected.norm, max_norm)});
       const std::vector<float> parameters = training_.trainable().download(stream_);
       for (std::size_t i = 0; i < parameters.size(); ++i)
-        // A step is below 1, of numbers below 2: some ten roundings each.
+        // A step is below 1, of values below 2: some ten roundings each.
         require(std::abs(parameters[i] - adapter_.trainable()[i]) <=
                     static_cast<float>(step + 1) * 10 * 2 * 0x1p-24f,
                 at + "parameter " + std::to_string(i));

@@ -1,4 +1,4 @@
-// What the checks have in common: numbers on the host and the same on the device, and a comparison of them.
+// What the checks have in common: values on the host and the same on the device, and a comparison of them.
 #pragma once
 
 #include <cmath>      // abs
@@ -28,7 +28,7 @@ inline std::vector<float> draw(Dice& dice, Index count) {
   return values;
 }
 
-/// `count` numbers for each token of `width`, here and there.
+/// `count` tokens of `width` values, on the host and on the device.
 struct OnBoth {
   std::vector<float> host;
   Array<float> device;
@@ -45,7 +45,7 @@ struct OnBoth {
   Tokens<float> here() { return of(host.data()); }
   Tokens<float> there() const { return of(device.data()); }
 
-  /// Throws where the device's numbers are not those of the host.
+  /// Throws where the device's values differ from the host's.
   void require_equal(const std::string& what, double bound, Stream stream) const {
     const std::vector<float> values = device.download(stream);
     for (std::size_t i = 0; i < host.size(); ++i)
@@ -55,7 +55,7 @@ struct OnBoth {
   }
 };
 
-/// Of sums of `length` products of numbers below 1, where the terms themselves are such sums of `inner`.
+/// Of sums of `length` products of values below 1, where the terms themselves are such sums of `inner`.
 inline double bound(Index length, Index inner) {
   return 2 * tiedlora::verify::random_rounding_bound<float>(length + inner + 8,
                                                             static_cast<double>(length * inner));

@@ -1,5 +1,5 @@
 // The threads of CUDA blocks as fibers of one host thread, which switch at barriers only, in an order that a
-// seed shuffles. A barrier that a kernel lacks shows as a number that was not there yet: whoever goes first
+// seed shuffles. A barrier that a kernel lacks shows as a value that was not there yet: whoever goes first
 // runs to his next barrier, and shared memory is poison until it is written.
 //
 // What it shows: indices, tails, barriers, what a block reads of another's, launches that CUDA refuses, loads
@@ -196,7 +196,7 @@ class Grid {
       for (Fiber* const fiber : ready) {
         resume(*fiber);
         Warp& warp = warps_[fiber->warp];
-        const auto arrive = [&](auto& waiting, std::size_t expected) {  // at the barrier of so many fibers
+        const auto arrive = [&](auto& waiting, std::size_t expected) {  // at a barrier of `expected` fibers
           if (++waiting < expected) return;
           waiting = 0;
           const std::size_t first = fiber->number / expected * expected;

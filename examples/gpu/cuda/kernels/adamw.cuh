@@ -1,7 +1,8 @@
 // The optimiser on the device: one launch looks at all gradients, one does the step.
 //
-// A flat array makes both simple: a number's place says its segment (A, B, v or u), of at most four. A step
-// reads 16 bytes a number and writes 16: parameter, both moments, and the gradient, which becomes zero for
+// A flat array makes both simple: a parameter's place says its segment (A, B, v or u), of at most four. A
+// step
+// reads 16 bytes a parameter and writes 16: parameter, both moments, and the gradient, which becomes zero for
 // the next step. Whether gradients are finite, and what they are clipped with, is decided on the device.
 #pragma once
 

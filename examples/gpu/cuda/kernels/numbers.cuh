@@ -1,4 +1,4 @@
-// Eight numbers at a time: how they are loaded, stored and made into floats.
+// Eight values at a time: how they are loaded, stored and converted to float.
 //
 // Eight bfloat16 or half are one load of 16 bytes, eight floats two. What is not aligned for that, and the
 // end of a row, go element by element: each load looks at its address, so that views need no promise, a token
@@ -47,8 +47,8 @@ __device__ inline bool is_aligned_to_16(const T* data) {
   return reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
 }
 
-/// The numbers [0, count) at `from`, zeros behind them; count may be less than none. The branch is the same
-/// for nearly all threads of a warp.
+/// The values [0, count) at `from`, zeros after them; count may be less than none. The branch is the same for
+/// nearly all threads of a warp.
 template <class T>
 __device__ inline Eight<T> load(const T* from, int count) {
   Eight<T> e = zeros<T>();

@@ -3,8 +3,8 @@
 // A block has 256 features, 64 a warp, 32 ranks, and a share of the tokens, 16 at a time. In outer tokens are
 // what is summed over: lane (g, q) takes the tokens 4q … 4q + 3 (they stand for the rows 2q, 2q+1, 2q+8,
 // 2q+9) and their features 8g … 8g + 7, one load of 16 bytes each, and feature 8g + j is column g of tile j.
-// So X need not be transposed: two numbers of neighbouring tokens make a word. For dh the same 16 × 64
-// numbers are read again as shrink needs them, from L1.
+// So X need not be transposed: two values of neighbouring tokens make a word. For dh the same 16 × 64 values
+// are read again as shrink needs them, from L1.
 //
 // G of a share goes to the workspace, 4 r / (2 tokens) of X's bytes in bfloat16: an eighth for 16 ranks and
 // 256 tokens. dh's sums of a tile likewise, 4 r / (2 · 256) of X's.

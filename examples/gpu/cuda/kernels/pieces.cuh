@@ -1,4 +1,4 @@
-// Products on the tensor cores nearly as exact as floats': every number as a sum of bfloat16s.
+// Products on the tensor cores nearly as exact as floats': every value as a sum of bfloat16s.
 //
 // A bfloat16 is one piece, a half two, a float three, and these sums are exact (8 bits each; bfloat16 has the
 // exponents of a float). A product of pieces is exact too. So every mixture of types takes one instruction,
@@ -33,7 +33,7 @@ __device__ inline void split_pair(float low, float high, std::uint32_t (&pieces)
   }
 }
 
-/// Of eight numbers: word w of a piece has the numbers 2w and 2w + 1.
+/// Of eight values: word w of a piece has the values 2w and 2w + 1.
 template <class T>
 __device__ inline void split(const Eight<T>& e, std::uint32_t (&pieces)[piece_count<T>][4]) {
 #pragma unroll

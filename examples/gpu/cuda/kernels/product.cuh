@@ -1,4 +1,4 @@
-// What the kernels compute. All of forward and backward is three products with r rows of numbers, the rows of
+// What the kernels compute. All of forward and backward is three products with r rows of values, the rows of
 // A or the columns of B, which lie in memory alike:
 //
 //   shrink   H[t][k]  = c_t q_k Σ_i M[k][i] s_i X[t][i]     h of A; dh of B, with s = v and q = u
@@ -11,7 +11,7 @@
 
 namespace gpu_cuda {
 
-/// Up to so many tokens vector kernels do: each reads the factor once. Above, tensor cores.
+/// Vector kernels up to this many tokens: each reads the factor once. Above, tensor cores.
 inline constexpr int few_tokens = 8;
 
 /// M, its scales, and some tokens that go through it.
@@ -104,7 +104,7 @@ template <class P>
 __device__ inline float scale_at(const P* scales, int i) {
   return scales ? static_cast<float>(scales[i]) : 1.0f;
 }
-/// s for eight features, zeros behind the last.
+/// s for eight features, zeros after the last.
 template <class P>
 __device__ inline void load_scales(const Product<P>& p, int i, float (&s)[8]) {
   const Eight<P> e = p.feature_scale ? load(p.feature_scale + i, p.features - i) : zeros<P>();

@@ -10,7 +10,7 @@ typedef struct {
   int size;
 } StepPlan;
 
-// One work-item for each number: p, its moments m and v and its gradient g.
+// One work-item for each parameter: p, its moments m and v and its gradient g.
 kernel void adamw(global float* p, global const float* g, global float* m, global float* v, StepPlan plan) {
   const long i = (long)get_global_id(0);
   for (int s = 0; s < plan.size; ++s) {

@@ -1,6 +1,6 @@
 // The frozen model that `gpu_opencl train` adapts: y = x + W x in every layer. W is width × width, column-major.
 
-// One work-item for each number: (feature, token).
+// One work-item for each value: (feature, token).
 kernel void base_layer(global const float* W, Tokens x, Tokens y) {
   const long i = (long)get_global_id(0), t = (long)get_global_id(1);
   if (i >= x.width) return;

@@ -21,7 +21,7 @@ kernel void expand(Factors f, Tenants tenants, Tokens h, Tokens y, Options o) {
   STORE(Y)(o.overwrite ? sum : LOAD(Y)(to) + sum, to);
 }
 
-// d, which the next kernel makes dh. One group for each number: (rank, token).
+// d, which the next kernel makes dh. One group for each value: (rank, token).
 kernel void gradient_of_uh(Factors f, Tokens dy, Tokens dh, Options o) {
   local float partial[GROUP];
   const long k = (long)get_group_id(0), t = (long)get_group_id(1);

@@ -71,7 +71,7 @@ float token_scaling(Options o, long t) {
 // u or v at i; without memory they are ones.
 float vector_at(ulong vector, long i) { return vector ? LOAD(P)((global const P*)vector + i) : 1.0f; }
 
-// The sum of every work-item's value, for all of the group. `partial` has GROUP numbers of local memory. The order
+// The sum of every work-item's value, for all of the group. `partial` has GROUP values of local memory. The order
 // of additions is fixed, so that the same call gives the same bits.
 float group_sum(float value, local float* partial) {
   const int me = (int)get_local_id(0);

@@ -115,7 +115,7 @@ TIEDLORA_INLINE Vector multiply_add(Vector a, Vector b, Vector c) {
 TIEDLORA_INLINE Vector multiply_add(Vector a, float b, Vector c) { return multiply_add(a, broadcast(b), c); }
 
 #if !defined(__AVX__)
-/// Copies the first n <= 4 numbers in pieces of fixed size, which compilers do not turn into calls.
+/// Copies the first n <= 4 floats in pieces of fixed size, which compilers do not turn into calls.
 TIEDLORA_INLINE void copy_part(const float* from, float* to, Index n) {
   if (n == 4) return write(to, read<Vector4>(from));
   if (n & 2) write(to, read<std::uint64_t>(from));

@@ -25,10 +25,10 @@ using FormatOf = FormatConstant<ScalarTraits<T>::format>;
 
 using Mask = std::int32_t __attribute__((vector_size(lanes * sizeof(std::int32_t))));
 
-/// a > b, lane by lane, for numbers below 2^31: instruction sets compare signed numbers.
+/// a > b, lane by lane, for values below 2^31: instruction sets compare signed integers.
 TIEDLORA_INLINE Mask greater(Bits a, std::int32_t b) { return std::bit_cast<Mask>(a) > b; }
 
-/// 16 bits to 32 and back, for numbers below 2^16. GCC 12 takes many instructions to convert vectors of
+/// 16 bits to 32 and back, for values below 2^16. GCC 12 takes many instructions to convert vectors of
 /// integers.
 #if defined(__AVX512F__)
 TIEDLORA_INLINE Bits to_32_bits(NarrowBits n) {
@@ -54,7 +54,7 @@ TIEDLORA_INLINE NarrowBits to_16_bits(Bits b) { return __builtin_convertvector(b
 // bfloat16: the upper half of a float.
 TIEDLORA_INLINE Vector widen(NarrowBits n, Bfloat16) { return std::bit_cast<Vector>(to_32_bits(n) << 16); }
 #if defined(__AVX512BF16__)
-/// Numbers below 2^-126 become zero, as the instruction flushes them.
+/// Subnormal values, below 2^-126, become zero, as the instruction flushes them.
 TIEDLORA_INLINE NarrowBits narrow(Vector v, Bfloat16) {
   return std::bit_cast<NarrowBits>(_mm512_cvtneps_pbh(v));
 }
@@ -100,7 +100,7 @@ TIEDLORA_INLINE Vector widen(NarrowBits n, Binary16) {
 TIEDLORA_INLINE NarrowBits narrow(Vector v, Binary16) {
   const Bits bits = std::bit_cast<Bits>(v), magnitude = bits & 0x7fffffffu;
   const Bits normal = (magnitude - (112u << 23) + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
-  // Below 2^-14 halves are spaced 2^-24 apart, as floats are from 0.5 on: adding 0.5 rounds there.
+  // Below 2^-14 values of half are spaced 2^-24 apart, as floats are from 0.5 on: adding 0.5 rounds there.
   const Bits small = std::bit_cast<Bits>(std::bit_cast<Vector>(magnitude) + 0.5f) - 0x3f000000u;
   const Bits large = Bits{} + 0x7c00u;  // from 65520 on
   const Bits nan = 0x7e00u | ((magnitude >> 13) & 0x3ffu);
@@ -122,7 +122,7 @@ TIEDLORA_INLINE void store(T* p, Vector v) {
   write(p, narrow(v, FormatOf<T>()));
 }
 
-/// The first n <= 4 numbers of 16 bits in one word, and back: through memory in other widths store-to-load
+/// The first n <= 4 values of 16 bits in one word, and back: through memory in other widths store-to-load
 /// forwarding would fail.
 TIEDLORA_INLINE std::uint64_t load_word(const void* from, Index n) {
   const auto* p = static_cast<const unsigned char*>(from);
@@ -154,7 +154,7 @@ TIEDLORA_INLINE void store_part(T* p, Vector v, Index n) {
       store_word(p + i, words[i / 4], n - i);
 }
 
-/// Loads and stores vectors: whole ones, or the first `part` numbers of one.
+/// Loads and stores vectors: whole ones, or the first `part` lanes of one.
 template <bool whole>
 struct Access {
   Index part = lanes;
@@ -175,7 +175,7 @@ struct Access {
   }
 };
 
-/// Calls body(access, i) for one vector of n numbers after another, the last one perhaps partial.
+/// Calls body(access, i) for one vector of n values after another, the last one perhaps partial.
 template <class Body>
 TIEDLORA_INLINE void in_vectors(Index n, const Body& body) {
   Index i = 0;

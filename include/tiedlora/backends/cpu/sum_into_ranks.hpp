@@ -15,7 +15,7 @@ inline namespace TIEDLORA_ISA {
 
 /// G_k = Σ_t c_t[k] row_t over n features for some ranks k, handed to the epilogue `into`. c has the
 /// coefficients of one group of ranks after another. `next` is the distance between rows if they come from
-/// beyond L2 (else 0), so that the first group prefetches as many rows behind these.
+/// beyond L2 (else 0), so that the first group prefetches as many rows after these.
 template <class X, class P>
 void sum_panel_into_ranks(const X* const* rows, Index next, Index count, const float* c, Index ranks,
                           const IntoRanks<P>& into, Index n) {

@@ -37,13 +37,13 @@ inline constexpr Architecture architectures[] = {
     {.name = "gpt2", .model_types = " gpt2 ", .names = names::gpt2, .fan_in_fan_out = true},
 };
 
-/// By its name in GGUF files; null if it is none of those.
+/// By its name in GGUF files; null if it is not one of those.
 inline const Architecture* find_architecture(std::string_view name) {
   for (const Architecture& architecture : architectures)
     if (architecture.name == name) return &architecture;
   return nullptr;
 }
-/// By the model_type of transformers; null if it is none of those.
+/// By the model_type of transformers; null if it is not one of those.
 inline const Architecture* architecture_of_model(std::string_view model_type) {
   if (model_type.empty() || model_type.find(' ') != model_type.npos) return nullptr;
   const std::string word = " " + std::string(model_type) + " ";

@@ -44,7 +44,7 @@ struct ExportedGguf {
 
 namespace gguf {
 namespace detail {
-/// Numbers as a file keeps them. A Failure where one is finite but too large for the type.
+/// Values as a file keeps them. A Failure where one is finite but too large for the type.
 template <class Out>
 Status try_encode(std::span<const double> numbers, std::vector<std::byte>& bytes) {
   bytes.resize(numbers.size() * sizeof(Out));
@@ -53,7 +53,7 @@ Status try_encode(std::span<const double> numbers, std::vector<std::byte>& bytes
     const auto narrow = static_cast<float>(number);
     const Out out(narrow);
     if (std::isfinite(number) && !std::isfinite(static_cast<float>(out)))
-      return Failure{message("the number ", number, " is too large for the type; choose BF16 or F32")};
+      return Failure{message("the value ", number, " is too large for the type; choose BF16 or F32")};
     std::memcpy(to, &out, sizeof out);
     to += sizeof out;
   }

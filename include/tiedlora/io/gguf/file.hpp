@@ -29,7 +29,7 @@ TIEDLORA_BEGIN_NAMESPACE
 namespace gguf {
 
 static_assert(std::endian::native == std::endian::little,
-              "tiedlora: files are little endian, and their numbers are used as they stand");
+              "tiedlora: files are little endian, and their values are used as they stand");
 
 inline constexpr std::string_view magic = "GGUF";        ///< the first four bytes
 inline constexpr std::uint32_t version = 3;              ///< what is written; 2 has the same form
@@ -40,11 +40,11 @@ inline constexpr std::size_t max_tensor_dimensions = 4;  ///< likewise
 /// A tensor of an open file.
 struct Tensor {
   std::string_view name = {};             ///< e.g. "blk.0.attn_q.weight.lora_a"
-  Type type = Type::F32;                  ///< how its numbers are stored
+  Type type = Type::F32;                  ///< how its values are stored
   std::vector<Index> shape = {};          ///< as in the file: the fastest first, {in, out} for a weight
   std::span<const std::byte> bytes = {};  ///< of a type that is not known: up to the next tensor
 
-  /// How many numbers.
+  /// How many elements.
   Index count() const {
     Index product = 1;
     for (const Index size : shape) product *= size;
@@ -103,7 +103,7 @@ class File {
   Order by_key_, by_name_;
 };
 
-/// Bytes of a tensor; nothing if that overflows, the type is not known or its rows are no whole blocks.
+/// Bytes of a tensor; nothing if that overflows, the type is not known or its rows are not whole blocks.
 inline std::optional<std::uint64_t> tensor_bytes(Type type, std::span<const Index> shape) {
   const TypeInfo* info = find_type(type);
   if (!info || (shape.empty() ? 1 : shape[0]) % info->block != 0) return std::nullopt;
@@ -298,7 +298,7 @@ inline Result<File> try_open(const std::filesystem::path& path) {
 inline File open(const std::filesystem::path& path) { return detail::value_or_fail(try_open(path)); }
 
 /// Copies a tensor's values in the order of the file, each converted once (through float). A Failure if out
-/// has another length or the type is none of F32, F16, BF16 and Q8_0.
+/// has another length or the type is not F32, F16, BF16 or Q8_0.
 template <class P>
 Status try_read(const Tensor& tensor, std::span<P> out) {
   using detail::message, detail::in_quotes;

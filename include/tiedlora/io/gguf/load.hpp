@@ -87,7 +87,8 @@ inline std::string shape_text(const Tensor& tensor) {
   return text + "}";
 }
 
-/// The scaling's numerator; 0: the scaling is 1. A Failure for what is no LoRA adapter of that architecture.
+/// The scaling's numerator; 0: the scaling is 1. A Failure for what is not a LoRA adapter of that
+/// architecture.
 inline Result<double> try_alpha(const File& file, std::string_view architecture) {
   const auto text = [&file](std::string_view key) {
     const Value* value = file.find_value(key);
@@ -122,7 +123,7 @@ inline Result<double> try_alpha(const File& file, std::string_view architecture)
   return value;
 }
 
-/// Why a pair is no linear module's, to be read after the file's name; empty if it is one.
+/// Why a pair is not a linear module's, to be read after the file's name; empty if it is one.
 inline std::string wrong_pair(std::string_view name, const LoraPair& pair) {
   if (!pair.a || !pair.b)
     return message("has ", pair.a ? "lora_a but no lora_b" : "lora_b but no lora_a", " for ",
@@ -139,7 +140,7 @@ inline std::string wrong_pair(std::string_view name, const LoraPair& pair) {
   return {};
 }
 
-/// The file's pairs. What is no linear module's is a Failure, or left out.
+/// The file's pairs. What is not a linear module's is a Failure, or left out.
 inline Result<LoraPairs> try_pairs(const File& file, bool partial) {
   constexpr std::string_view suffix_a = ".weight.lora_a", suffix_b = ".weight.lora_b";
   LoraPairs pairs;

@@ -81,7 +81,7 @@ inline Naming llama(const LlamaOptions& options) {
 /// The modules of transformers' GPT-2, with "transformer." before them or without. No rows are permuted.
 inline Naming gpt2() { return {.architecture = "gpt2", .names = names::gpt2()}; }
 
-/// Where transformers keeps what GGUF keeps in this row of a weight with so many heads; with none, rows are
+/// Where transformers keeps what GGUF keeps in this row of a weight with `heads` heads; with none, rows are
 /// where they are. Within a head of 2n rows GGUF's 2j + i is transformers' i·n + j (i < 2, j < n):
 /// convert_hf_to_gguf.py's reshape(heads, 2, n, in).swapaxes(1, 2).
 inline Index hugging_face_row(Index row, Index rows, Index heads) {

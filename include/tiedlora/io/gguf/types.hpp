@@ -42,8 +42,8 @@ inline constexpr ValueType value_type_of = std::is_same_v<T, std::uint8_t>    ? 
 struct Value {
   ValueType type = ValueType::u8;     ///< of the value; ValueType::array for several
   ValueType element = ValueType::u8;  ///< of an array; else the same as type
-  Index count = 1;                    ///< how many elements; 1 where it is no array
-  /// The numbers as they stand; the characters of a text; the elements of an array, texts in it with their
+  Index count = 1;                    ///< how many elements; 1 where it is not an array
+  /// The values as they stand; the characters of a text; the elements of an array, texts in it with their
   /// lengths.
   std::span<const std::byte> bytes = {};
 
@@ -122,11 +122,11 @@ struct Value {
   }
 };
 
-/// How ggml stores numbers of a type: in blocks of so many numbers and bytes.
+/// How ggml stores values of a type: in blocks.
 struct TypeInfo {
   Type type;              ///< which one
   std::string_view name;  ///< as ggml has it, e.g. "Q4_0"
-  Index block;            ///< numbers
+  Index block;            ///< values per block
   Index bytes;            ///< per block
 };
 

@@ -30,7 +30,7 @@ using MetadataEntry =
 /// A tensor to write.
 struct Entry {
   std::string name = {};          ///< of at most max_tensor_name bytes
-  Type type = Type::F32;          ///< how the numbers are stored
+  Type type = Type::F32;          ///< how the values are stored
   std::vector<Index> shape = {};  ///< the fastest first: {in, out} for a weight
   /// Called once, when its turn comes, so that a file's tensors need not be in memory at once. What it gives
   /// stays valid until the next entry's is called.

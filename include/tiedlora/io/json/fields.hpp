@@ -76,7 +76,7 @@ class JsonFields {
     wrong_field(name, "is not an unsigned 64-bit integer");
     return 0;
   }
-  /// The index of the field's text among those; 0 if it is none of them.
+  /// The index of the field's text among those; 0 if it is not among them.
   template <std::size_t N>
   std::size_t one_of(const char* name, const std::string_view (&texts)[N]) {
     const std::string value = text(name);

@@ -82,8 +82,8 @@ struct NativeFile {
 namespace detail {
 inline constexpr std::size_t native_alignment = 64;
 
-/// Adds an array of n numbers, and before it as many bytes of padding as it needs to begin at a multiple
-/// of 64.
+/// Adds an array of n elements, and before it as many bytes of padding as it needs to begin at a multiple of
+/// 64.
 inline void append_aligned(std::vector<safetensors::Entry>& entries, std::string_view name,
                            safetensors::Dtype dtype, const void* data, Index n) {
   static constexpr std::byte zeros[native_alignment] = {};
@@ -104,7 +104,7 @@ inline void append_aligned(std::vector<safetensors::Entry>& entries, std::string
   entries.push_back({.name = std::string(name), .dtype = dtype, .shape = {n}, .data = data});
 }
 
-/// Whether a frozen factor's numbers are, bit for bit, those that its init gives.
+/// Whether a frozen factor's values are, bit for bit, those that its init gives.
 template <class P>
 bool equals_its_seed(const Layout& layout, FactorId id, std::optional<std::uint64_t> seed,
                      std::span<const P> frozen, std::span<P> scratch) {

@@ -16,7 +16,7 @@ namespace detail {
 enum class PeftKey : std::uint8_t {
   read,    ///< a field of PeftConfig
   skip,    ///< changes nothing in the function that a trained adapter computes
-  tensor,  ///< must be off: else the file has tensors that are no adapter's, which `partial` leaves out
+  tensor,  ///< must be off: else the file has tensors that are not an adapter's, which `partial` leaves out
   off      ///< must be off (null, false, empty or "none"): else A and B mean something else
 };
 struct PeftRule {

@@ -242,7 +242,7 @@ inline Result<Layout> try_peft_vera_layout(const PeftFolder& folder, const PeftM
     const auto fits = [&](const safetensors::Tensor& t, std::size_t rank_at, Index least) {
       return t.shape.size() == 2 && t.shape[rank_at] == config.rank && t.shape[1 - rank_at] >= least;
     };
-    // Larger ones than ours are right where modules of the file are none of the host's.
+    // Larger ones than ours are right where modules of the file are not the host's.
     for (Index m = 0; m < modules.size(); ++m) {
       if (!match.of_module[static_cast<std::size_t>(m)]) continue;
       const auto wrong = [&](const safetensors::Tensor& tensor, const std::string& wanted) {

@@ -51,7 +51,7 @@ inline std::optional<std::string> exact_text(std::string_view key) {
   return text;
 }
 
-/// Calls with(suffix) for a module's name and what stands behind each of its dots, until it is true.
+/// Calls with(suffix) for a module's name and what follows each of its dots, until it is true.
 template <class With>
 bool any_suffix(std::string_view name, const With& with) {
   for (std::size_t at = 0;; ++at) {
@@ -102,7 +102,7 @@ class PeftPatterns {
     return result;
   }
 
-  /// PEFT's rule: the first key that describes the name or what stands behind one of its dots.
+  /// PEFT's rule: the first key that describes the name or what follows one of its dots.
   Value of(std::string_view name, Value otherwise) const {
     const auto exact = by_name_.find(std::string(name));
     const std::size_t at = exact == by_name_.end() ? patterns_.size() : exact->second;
@@ -123,12 +123,12 @@ class PeftPatterns {
   std::vector<std::size_t> others_;                       // the places of the other keys
 };
 
-/// Whether a module's name is that one, or ends with it behind a dot.
+/// Whether a module's name is that one, or ends with it after a dot.
 inline bool is_or_ends_with(std::string_view name, std::string_view end) {
   return name.ends_with(end) && (name.size() == end.size() || name[name.size() - end.size() - 1] == '.');
 }
 
-/// The layer that PEFT compares with layers_to_transform: behind layers_pattern, or the first component that
+/// The layer that PEFT compares with layers_to_transform: after layers_pattern, or the first component that
 /// is a number and has two before it; -1 if there is none.
 inline Index peft_layer(std::string_view name, std::span<const std::string> layers_pattern) {
   std::size_t begin = 0;

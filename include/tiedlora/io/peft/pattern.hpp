@@ -20,7 +20,7 @@ namespace detail {
 /// punctuation, `\d` `\w` `\s` and their negations, `[a-z0-9]` and `[^…]`, `(…)`, `(?:…)`, `(?P<name>…)`,
 /// `(?#…)`, `|`, `*`, `+`, `?`, `{m}`, `{m,n}`, `{m,}`, `{,n}` (lazy ones too: whether a text matches does
 /// not depend on it), `^`, `$`, `\A`, `\Z`, `\b`, `\B`, and look-around: `(?=…)`, `(?!…)`, `(?<=…)`,
-/// `(?<!…)`; and `(?i)` at the start. A brace that is no count stands for itself, as in Python. Everything
+/// `(?<!…)`; and `(?i)` at the start. A brace that is not a count stands for itself, as in Python. Everything
 /// else (references to groups, other flags, possessive repetition) is a Failure that says so. Characters are
 /// bytes.
 ///
@@ -48,7 +48,7 @@ class Pattern {
     return matches_from(begin, text);
   }
 
-  /// Whether it describes the whole text or what stands behind one of its dots: PEFT's rule for the keys of
+  /// Whether it describes the whole text or what follows one of its dots: PEFT's rule for the keys of
   /// rank_pattern and alpha_pattern, `^(.*\.)?(KEY)$`.
   bool matches_name(std::string_view name) const {
     std::vector<std::size_t> starts = {0};
@@ -114,7 +114,7 @@ class Pattern {
       const bool is_last = step == text.size();
       const char byte = is_last ? '\0' : text[is_left ? place - 1 : place];
       if (begins(place)) now.insert(first);
-      // Members that need no byte add those behind them; the loop reaches these, too.
+      // Members that need no byte add those after them; the loop reaches these, too.
       for (std::size_t m = 0; m < now.members.size(); ++m) {
         const State& state = graph_.states[now.members[m]];
         if (leads_on(state, text, place, holding)) {

@@ -289,14 +289,14 @@ class PatternParser {
     return single(state);
   }
 
-  // At "?#" behind a '(': nothing, up to the ')'.
+  // At "?#" after a '(': nothing, up to the ')'.
   Fragment comment() {
     next_ = std::min(text_.find(')', next_), text_.size());
     if (!take(')')) refuse("a '(' without its ')'");
     return single({.kind = Kind::fork});
   }
 
-  // Behind a '('; nothing if no look-around begins here.
+  // After a '('; nothing if no look-around begins here.
   std::optional<Fragment> look_around(int depth) {
     const std::string_view rest = text_.substr(next_);
     const bool is_behind = rest.starts_with("?<=") || rest.starts_with("?<!");

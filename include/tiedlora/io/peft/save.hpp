@@ -187,7 +187,7 @@ Result<SavedPeft> try_save_peft_lora(const Source& adapter, const PeftModules<So
 /// The different pairs of A and B in an adapter, and where each begins in the ranks of the stacked matrices.
 struct PeftBlocks {
   struct Block {
-    Index A = 0, B = 0;  ///< numbers of their groups
+    Index A = 0, B = 0;  ///< the indices of their groups
     Index module = 0;    ///< one of its modules
     Index begin = 0;     ///< its first rank
   };
@@ -294,7 +294,7 @@ Result<SavedPeft> try_save_peft_vera(const Source& adapter, const PeftModules<So
 
 /// Writes an adapter (Adapter, AdapterView) of any scheme as a folder that PEFT's from_pretrained loads, and
 /// says what it wrote. Each of the two files is written as AtomicFile does. VeRA folders need PEFT 0.21 or
-/// later: up to 0.20.0 it dropped the A and B in the file without a word.
+/// later: up to 0.20.0 it silently dropped the A and B in the file.
 ///
 /// A Failure if the adapter adapts no module, the form or dtype is not possible, or a file cannot be written.
 template <class Source>

@@ -25,7 +25,7 @@
 TIEDLORA_BEGIN_NAMESPACE
 namespace detail {
 
-/// The two tensors of one module: lora_A and lora_B, or VeRA's lambda_d (r numbers) and lambda_b (out).
+/// The two tensors of one module: lora_A and lora_B, or VeRA's lambda_d (r values) and lambda_b (out).
 struct PeftModule {
   std::string name = {};  ///< what stands after "base_model.model."
   const safetensors::Tensor* inner = nullptr;
@@ -59,7 +59,7 @@ inline std::string shape_text(const safetensors::Tensor& tensor) {
   return text.empty() ? "a single number" : text;
 }
 
-/// Sorts the tensors of a file by modules. What is none of an adapter's is a Failure, or left out.
+/// Sorts the tensors of a file by modules. What is not an adapter's is a Failure, or left out.
 class PeftTensorsReader {
  public:
   PeftTensorsReader(const PeftConfig& config, const PeftConfigOptions& options)
@@ -155,7 +155,7 @@ class PeftTensorsReader {
     return name.substr(peft_prefix.size(), name.rfind(".base_layer.") - peft_prefix.size());
   }
 
-  /// Why a pair of that module is no linear module's; empty if it is one.
+  /// Why a pair of that module is not a linear module's; empty if it is one.
   std::string wrong_module(std::string_view module, const safetensors::Tensor& tensor) const {
     const std::string_view last = module.substr(module.rfind('.') + 1);
     if (last == "base_layer" || last == "experts")
@@ -205,7 +205,7 @@ inline Result<PeftTensors> try_peft_tensors(const safetensors::File& file, const
   return reader.try_take();
 }
 
-/// Copies a tensor of rows × columns so that its columns follow each other, each number converted once. In
+/// Copies a tensor of rows × columns so that its columns follow each other, each value converted once. In
 /// blocks, so that both sides are read and written by whole cache lines.
 template <class P, class From>
 void copy_transposed(const std::byte* from, Index rows, Index columns, P* to) {

@@ -1,4 +1,4 @@
-// Why a tensor of a file is none of an adapter that can be read: which tool or feature names tensors like
+// Why a tensor of a file is not part of an adapter that can be read: which tool or feature names tensors like
 // that.
 #pragma once
 

@@ -62,7 +62,7 @@ Result<std::uintmax_t> try_write_peft_tensors(AtomicFile& file, std::vector<Peft
         converted[i] = static_cast<Out>(numbers[i]);
         if (std::isfinite(static_cast<double>(numbers[i])) &&
             !std::isfinite(static_cast<double>(converted[i])))
-          return Failure{message("tensor ", in_quotes(tensor.name), ": the number ",
+          return Failure{message("tensor ", in_quotes(tensor.name), ": the value ",
                                  static_cast<double>(numbers[i]),
                                  " is too large for the type; choose BF16 or F32")};
       }

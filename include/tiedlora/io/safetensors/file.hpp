@@ -30,9 +30,9 @@ TIEDLORA_BEGIN_NAMESPACE
 namespace safetensors {
 
 static_assert(std::endian::native == std::endian::little,
-              "tiedlora: files are little endian, and their numbers are used as they stand");
+              "tiedlora: files are little endian, and their values are used as they stand");
 
-/// Types of numbers. other: the format has it (I64, U8, F8_E4M3, ...), but this library does not compute with
+/// Types of values. other: the format has it (I64, U8, F8_E4M3, ...), but this library does not compute with
 /// it.
 enum class Dtype : std::uint8_t { F64, F32, F16, BF16, other };
 
@@ -53,12 +53,12 @@ constexpr std::string_view to_string(Dtype dtype) {
 /// A tensor of an open file: what the header says of it, and its bytes where they lie.
 struct Tensor {
   std::string name = {};                  ///< as in the file
-  Dtype dtype = Dtype::other;             ///< how its numbers are stored; `other` for what is not read here
+  Dtype dtype = Dtype::other;             ///< how its values are stored; `other` for what is not read here
   std::string dtype_name = {};            ///< as in the file, e.g. "F32"
-  std::vector<Index> shape = {};          ///< row-major; empty: a single number
+  std::vector<Index> shape = {};          ///< row-major; empty: a single value
   std::span<const std::byte> bytes = {};  ///< valid as long as the File; at any alignment
 
-  /// How many numbers.
+  /// How many elements.
   Index count() const {
     Index product = 1;
     for (const Index size : shape) product *= size;
@@ -97,8 +97,8 @@ class File {
 /// A tensor to write.
 struct Entry {
   std::string name = {};          ///< unique in the file
-  Dtype dtype = Dtype::F32;       ///< how the numbers are stored
-  std::vector<Index> shape = {};  ///< row-major; empty: a single number
+  Dtype dtype = Dtype::F32;       ///< how the values are stored
+  std::vector<Index> shape = {};  ///< row-major; empty: a single value
   const void* data = nullptr;     ///< row-major
   std::string dtype_name = {};    ///< for Dtype::other, e.g. "I64"; else not looked at
 };
@@ -218,7 +218,7 @@ std::span<const P> in_place(const Tensor& tensor) {
 }
 
 /// Copies a tensor's values, row-major, each converted once (to and from the narrow types through float). A
-/// Failure if out has another length or the dtype is none of the four.
+/// Failure if out has another length or the dtype is not one of the four.
 template <class P>
 Status try_read(const Tensor& tensor, std::span<P> out) {
   using detail::message, detail::in_quotes;

@@ -194,7 +194,7 @@ class SafetensorsHeaderHandler : public JsonHandler {
   bool has_metadata_ = false;
 };
 
-/// Bytes of a tensor; nothing if that overflows, is no whole number of bytes or its dtype is unknown.
+/// Bytes of a tensor; nothing if that overflows, is not a whole number of bytes or its dtype is unknown.
 inline std::optional<std::uint64_t> safetensors_bytes(std::string_view dtype, std::span<const Index> shape) {
   const SafetensorsDtype* found = find_safetensors_dtype(dtype);
   if (!found) return std::nullopt;
@@ -210,7 +210,7 @@ inline std::optional<std::uint64_t> safetensors_bytes(std::string_view dtype, st
 }
 
 /// The header for tensors that stand in this order, with the eight bytes of its length: compact JSON,
-/// metadata first, spaces behind it so that the data begin at a multiple of `alignment` (a multiple of 8) in
+/// metadata first, spaces after it so that the data begin at a multiple of `alignment` (a multiple of 8) in
 /// the file.
 inline Result<std::string> try_safetensors_header(std::span<const SafetensorsItem> items,
                                                   const std::map<std::string, std::string>& metadata,
