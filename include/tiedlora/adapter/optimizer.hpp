@@ -90,8 +90,11 @@ inline LearningRates recommended_rates(const Scheme& scheme, Index rank) {
   const bool trains_vectors = (scheme.u && scheme.u->trained) || (scheme.v && scheme.v->trained);
   const bool ties_both = scheme.A.tying.layers != each_layer && scheme.B.tying.layers != each_layer;
   if (!trains_matrices) return {.learning_rate = 3e-2};  // VeRA
-  if (trains_vectors) return {.learning_rate = 2e-3, .factors = {.A = 1, .B = 1, .u = 100, .v = 100}};  // TL6
-  if (ties_both) return {.learning_rate = 1e-2};                                                        // TL5
+  if (trains_vectors) {                                  // TL6; from v = 0 as from VeRA's
+    const double multiple = scheme.v && scheme.v->init.is_zero() ? 15 : 100;
+    return {.learning_rate = 2e-3, .factors = {.A = 1, .B = 1, .u = multiple, .v = multiple}};
+  }
+  if (ties_both) return {.learning_rate = 1e-2};                                                   // TL5
   return {.learning_rate = 1e-2 * std::pow(static_cast<double>(std::max(rank, Index{1})), -0.4)};  // LoRA
 }
 
