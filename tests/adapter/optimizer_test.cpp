@@ -165,6 +165,11 @@ TEST(AdamW, TakesTheSchemesRatesUnlessGivenOthers) {
   EXPECT_GT(recommended.factors.u, 1);
   EXPECT_GT(recommended.factors.v, 1);
   EXPECT_EQ(recommended_rates(schemes::vera(), 4).factors.u, 1);
+  // From v = 0 they have VeRA's rate.
+  Scheme from_zero = schemes::tied_lora();
+  from_zero.v->init = init::zeros();
+  const LearningRates zero = recommended_rates(from_zero, 4);
+  EXPECT_DOUBLE_EQ(zero.learning_rate * zero.factors.v, recommended_rates(schemes::vera(), 4).learning_rate);
   // LoRA's falls as its rank rises, and is the default of a layout of that rank.
   const double at_1 = recommended_rates(schemes::lora(), 1).learning_rate;
   const AdamW<float> of_rank_8(Layout(tied_layout().modules(), schemes::lora(), 8));
