@@ -99,10 +99,15 @@ def with_tables(root, plan, sections):
 
 def quoted(sentence, of_tasks):
     """The sentence with its figures: {TASK SCHEME r=RANK} stands for the share of the reference's gain in whole per cent,
-    {TASK SCHEME r=RANK loss} for the test loss less that of the smallest LoRA which is no smaller."""
+    {TASK SCHEME r=RANK loss} for the test loss less that of the smallest LoRA which is no smaller. TASK may be `mean`."""
 
     def figure(found):
         task, label, kind = found.groups()
+        if task == "mean" and not kind:
+            share = next((share for c, share in Mean(of_tasks).shares.items() if c.label() == label), None)
+            if share is None:
+                raise ValueError(f"{QUOTES.name}: no results of {label} on all tasks")
+            return f"{100 * share.mean:.0f}"
         one = next((one for one in of_tasks if one.task == task), None)
         entry = next((e for e in one.entries if e.candidate.label() == label), None) if one else None
         if entry is None:

@@ -207,7 +207,8 @@ class Report(unittest.TestCase):
                 excerpts.missing_quotes(page.parent, quotes, of_tasks),
                 [("a.md", "LoRA r = 1 keeps 82 %; TL6 is -0.045 from it")],
             )
-        for wrong in ("{code lora r=3}", "{nothing lora r=1}", "{code lora r=1 loss}"):
+        self.assertEqual(excerpts.quoted("{mean tl6 r=4}", of_tasks), "90")
+        for wrong in ("{mean lora r=1}", "{code lora r=3}", "{nothing lora r=1}", "{code lora r=1 loss}"):
             with self.assertRaisesRegex(ValueError, "quotes.toml: no "):
                 excerpts.quoted(wrong, of_tasks)
 

@@ -78,7 +78,7 @@ int train_command(int argc, char** argv, Communicator& processes) {
       ->check(utf8_text())
       ->group("Files");
   app.footer(
-      "\nExample:\n  finetune train --model model.gguf --data chat.jsonl --scheme tl6 --rank 32 --out "
+      "\nExample:\n  finetune train --model model.gguf --data chat.jsonl --scheme lora --rank 8 --out "
       "mine/\n\n"
       "Ctrl-C ends the run at the next step and keeps what was trained; --resume continues from there, or "
       "from "

@@ -43,6 +43,7 @@ class TuneTest : public testing::Test {
     by_default("--data", path("chat.jsonl"));
     by_default("--out", path(out));
     by_default("--batch-tokens", "256");
+    by_default("--scheme", "tl6");  // every kind of factor
     by_default("--rank", "4");
     by_default("--threads", "1");
     by_default("--evaluations", "3");
