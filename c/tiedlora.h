@@ -165,8 +165,8 @@ TL_API tl_status tl_modules_get(const tl_modules* modules, tl_index m, tl_module
 /* ---- Adapters ---- */
 
 /* A new adapter, all parameters zero until tl_adapter_initialize. scheme: "lora", "lora_fused", "vera",
- * "tl5", "tl6", "lora_fa", "share_lora_a", "share_lora_b", "share_lora_ab", or "grouped:G", which is tl6 with
- * A and B tied over each G layers. scaling: LoRA's is alpha / rank, the Tied-LoRA paper's 1. */
+ * "tl5", "tl6", "tl6_v0", "lora_fa", "share_lora_a", "share_lora_b", "share_lora_ab", or "grouped:G", which
+ * is tl6 with A and B tied over each G layers. scaling: LoRA's is alpha / rank, the Tied-LoRA paper's 1. */
 TL_API tl_status tl_adapter_new(const tl_modules* modules, const char* scheme, tl_index rank, double scaling,
                                 tl_type type, tl_adapter** adapter) TL_NOEXCEPT;
 

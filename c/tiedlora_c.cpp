@@ -262,10 +262,9 @@ tl::Scheme scheme_named(std::string_view name) {
       layers = digit < '0' || digit > '9' ? -1 : 10 * layers + digit - '0';
     if (layers > 0 && digits.size() < 10) return tl::schemes::grouped(layers);
   }
-  tl::detail::fail(
-      message("scheme ", in_quotes(name),
-              " is not one of lora, lora_fused, vera, tl5, tl6, lora_fa, share_lora_a, share_lora_b, "
-              "share_lora_ab or grouped:G, G a positive number of layers"));
+  tl::detail::fail(message("scheme ", in_quotes(name),
+                           " is not one of lora, lora_fused, vera, tl5, tl6, tl6_v0, lora_fa, share_lora_a, "
+                           "share_lora_b, share_lora_ab or grouped:G, G a positive number of layers"));
 }
 
 // ---- Files ----

@@ -25,8 +25,8 @@ inline tiedlora::Scheme scheme_named(const std::string& name) {
     if (layers && *layers > 0) return tiedlora::schemes::grouped(*layers);
   }
   throw std::invalid_argument(
-      fmt::format("--schemes: {} is not one of lora, lora_fused, vera, tl5, tl6, lora_fa, share_lora_a, "
-                  "share_lora_b, share_lora_ab or grouped:G, G a positive number of layers",
+      fmt::format("--schemes: {} is not one of lora, lora_fused, vera, tl5, tl6, tl6_v0, lora_fa, "
+                  "share_lora_a, share_lora_b, share_lora_ab or grouped:G, G a positive number of layers",
                   examples::in_short(name)));
 }
 

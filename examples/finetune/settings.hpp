@@ -35,15 +35,6 @@ inline tiedlora::Scheme tl6_by_kind() {
   return scheme;
 }
 
-/// TL6 that starts as VeRA does, with a random B and no v: each layer's v grows on its own before B follows
-/// all layers.
-inline tiedlora::Scheme tl6_from_zero_v() {
-  tiedlora::Scheme scheme = tiedlora::schemes::tl6();
-  scheme.B.init = tiedlora::init::kaiming();
-  if (scheme.v) scheme.v->init = tiedlora::init::zeros();
-  return scheme;
-}
-
 /// A new scheme is one line here.
 inline const std::vector<std::pair<std::string, tiedlora::Scheme>>& named_schemes() {
   static const auto named = [] {
@@ -53,7 +44,6 @@ inline const std::vector<std::pair<std::string, tiedlora::Scheme>>& named_scheme
     all.emplace_back("tl6_u", tl6_with(true, false));
     all.emplace_back("tl6_v", tl6_with(false, true));
     all.emplace_back("tl6_kind", tl6_by_kind());
-    all.emplace_back("tl6_v0", tl6_from_zero_v());
     for (const int layers : {2, 3, 4, 5, 10, 15})
       all.emplace_back("grouped" + std::to_string(layers), schemes::grouped(layers));
     return all;

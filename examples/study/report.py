@@ -114,8 +114,8 @@ def bar_text(mean):
     pairs = [c for c in mean.differences if mean.differences[c][0].rank <= 4]
     better = [c for c in pairs if mean.p[c] < 0.05 and mean.differences[c][1].mean > 0]
     worse = [c for c in pairs if mean.p[c] < 0.05 and mean.differences[c][1].mean < 0]
-    text += f"Of {len(pairs)} that are no larger than LoRA of rank 4, {len(worse)} lose to the LoRA of equal or larger "
-    text += f"size, {len(better)} beat it, and {len(pairs) - len(worse) - len(better)} are not told apart (p < 0.05)."
+    text += "Of the schemes up to the size of LoRA r = 4, against the LoRA of equal or larger size (p < 0.05): "
+    text += f"{len(worse)} lose, {len(better)} win, {len(pairs) - len(worse) - len(better)} are not told apart."
     return text
 
 

@@ -143,8 +143,8 @@ class Report(unittest.TestCase):
         self.assertEqual(
             report.bar_text(mean),
             "With an eighth of the trainable parameters of LoRA r = 8 or fewer, 95 % of its gain or more is kept by tl6 r=4; the "
-            "most by tl6 r=4, 98.1 (97.0 to 99.1) %. Of 2 that are no larger than LoRA of rank 4, 1 lose to the LoRA of "
-            "equal or larger size, 1 beat it, and 0 are not told apart (p < 0.05).",
+            "most by tl6 r=4, 98.1 (97.0 to 99.1) %. Of the schemes up to the size of LoRA r = 4, against the LoRA of equal "
+            "or larger size (p < 0.05): 1 lose, 1 win, 0 are not told apart.",
         )
 
     def test_the_decisions_by_budget_and_by_task(self):

@@ -8,7 +8,7 @@ namespace {
 using namespace tiedlora;
 
 TEST(SchemeNames, EachIsThatOfItsFunction) {
-  ASSERT_EQ(schemes::all_named().size(), 9u);
+  ASSERT_EQ(schemes::all_named().size(), 10u);
   for (const auto& [name, scheme] : schemes::all_named()) EXPECT_TRUE(schemes::named(name) == scheme) << name;
   EXPECT_TRUE(schemes::named("lora_fa") == schemes::lora_fa());
   EXPECT_TRUE(schemes::named("tl6") == schemes::tied_lora());

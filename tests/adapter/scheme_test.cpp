@@ -58,6 +58,15 @@ TEST(Scheme, TiedLoraIsTL6) {
   EXPECT_TRUE(s == schemes::tl6());
 }
 
+TEST(Scheme, Tl6FromZeroV) {
+  Scheme s = schemes::tl6_v0();
+  expect_factor(s.B, {all_layers, Across::kind}, true, init::kaiming());
+  expect_factor(*s.v, own, true, init::zeros());
+  s.B.init = init::zeros();
+  s.v->init = init::ones();
+  EXPECT_TRUE(s == schemes::tl6());  // all else
+}
+
 TEST(Scheme, Relatives) {
   expect_factor(schemes::lora_fa().A, own, false, init::kaiming());
   expect_factor(schemes::lora_fa().B, own, true, init::zeros());

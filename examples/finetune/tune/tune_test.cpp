@@ -258,8 +258,8 @@ TEST_F(TuneTest, EvalMeasuresWithTheWindowOfTheRun) {
 }
 
 TEST_F(TuneTest, RatesAreThoseOfTheRank) {
-  expect_error(train("one", {"--steps", "2", "--scheme", "lora", "--rank", "1"}), 0, "; rate 0.01\n");
-  expect_error(train("four", {"--steps", "2", "--scheme", "lora", "--rank", "4"}), 0, "; rate 0.00574349\n");
+  expect_error(train("one", {"--steps", "2", "--scheme", "lora", "--rank", "1"}), 0, "; rate 0.012\n");
+  expect_error(train("four", {"--steps", "2", "--scheme", "lora", "--rank", "4"}), 0, "; rate 0.00689219\n");
 }
 
 TEST_F(TuneTest, GeneratesBeforeAndAfter) {

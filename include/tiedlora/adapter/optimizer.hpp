@@ -83,8 +83,8 @@ inline double clip_factor(double norm, double max_norm) { return std::min(1.0, m
 /// start at one and are all that tells the layers apart, need a far higher rate than the A and B that all
 /// layers push at once; with one rate for all, tying stays well below LoRA. The values are fitted to searches
 /// on a language model of width 576, on three tasks (docs/results.md), whose optima differ among tasks by a
-/// factor of 3. A start for your own search: on a model of width 64 LoRA's optima are 1.8 times as high. What
-/// is theory here and what is conjecture: docs/mathematics.md, E32, E36 and E37.
+/// factor of 3. A start for your own search: on a model of width 64 LoRA's optima are 1.4 to 2 times as high.
+/// What is theory here and what is conjecture: docs/mathematics.md, E32, E36 and E37.
 inline LearningRates recommended_rates(const Scheme& scheme, Index rank) {
   const bool trains_matrices = scheme.A.trained || scheme.B.trained;
   const bool trains_vectors = (scheme.u && scheme.u->trained) || (scheme.v && scheme.v->trained);
@@ -94,8 +94,8 @@ inline LearningRates recommended_rates(const Scheme& scheme, Index rank) {
     const double multiple = scheme.v && scheme.v->init.is_zero() ? 15 : 100;
     return {.learning_rate = 2e-3, .factors = {.A = 1, .B = 1, .u = multiple, .v = multiple}};
   }
-  if (ties_both) return {.learning_rate = 1e-2};                                                   // TL5
-  return {.learning_rate = 1e-2 * std::pow(static_cast<double>(std::max(rank, Index{1})), -0.4)};  // LoRA
+  if (ties_both) return {.learning_rate = 1e-2};                                                     // TL5
+  return {.learning_rate = 1.2e-2 * std::pow(static_cast<double>(std::max(rank, Index{1})), -0.4)};  // LoRA
 }
 
 /// Norm and finiteness in one pass; sums in double, in which squares of floats cannot overflow.

@@ -22,6 +22,7 @@ inline auto all_named() {
       {"vera", vera()},
       {"tl5", tl5()},
       {"tl6", tl6()},
+      {"tl6_v0", tl6_v0()},
       {"lora_fa", lora_fa()},
       {"share_lora_a", share_lora_a()},
       {"share_lora_b", share_lora_b()},

@@ -32,7 +32,7 @@ UNEQUAL = [("q", "x", 6, 6), ("k", "x", 6, 2), ("v", "x", 6, 2), ("down", "y", 1
 
 def e22():
     rows = table("schemes")
-    expect(len(rows) == 10, "a row for each scheme")
+    expect(len(rows) == 11, "a row for each scheme")
     for name, *ties, formula, fused, apart in rows:
         printed = {id(FUSED): int(fused.replace(",", "")), id(APART): int(apart.replace(",", ""))}
         for layer, L, r in (FUSED, 32, 8), (APART, 32, 8), (FUSED, 30, 2), (UNEQUAL, 6, 3):
