@@ -10,20 +10,24 @@ else()
   find_package(GTest REQUIRED)
 endif()
 
-# Compiling tests takes far longer than running them. Those of the kernels compute a lot themselves; with sanitizers compiling
+# Compiling tests takes far longer than running them, but for a few that compute a lot themselves; with sanitizers compiling
 # takes longer there, too.
 set(tiedlora_test_options $<$<CONFIG:RelWithDebInfo>:-O0>)
-set(tiedlora_kernel_test_options $<$<CONFIG:RelWithDebInfo>:-O1>)
+set(tiedlora_computing_test_options $<$<CONFIG:RelWithDebInfo>:-O1>)
 if(CMAKE_CXX_FLAGS MATCHES "-fsanitize")
-  set(tiedlora_kernel_test_options ${tiedlora_test_options})
+  set(tiedlora_computing_test_options ${tiedlora_test_options})
   set(tiedlora_kernel_options ${tiedlora_test_options})
 endif()
 
-# The kernels, compiled once for all tests, and optimised as the preset says.
+# The kernels, compiled once for all tests, and optimised as the preset says. In a test that is not optimised itself nothing is
+# inlined: what it runs is this code and no other.
 add_library(tiedlora_kernel_instances STATIC)
-foreach(type IN ITEMS float half bfloat16)
-  target_sources(tiedlora_kernel_instances PRIVATE ${PROJECT_SOURCE_DIR}/tests/support/kernel_instances_${type}.cpp)
+foreach(part IN ITEMS float half bfloat16 loops)
+  target_sources(tiedlora_kernel_instances PRIVATE ${PROJECT_SOURCE_DIR}/tests/support/kernel_instances_${part}.cpp)
 endforeach()
+if(CMAKE_CXX_FLAGS MATCHES "-fsanitize") # tests compare with the loops for longer than those take to compile
+  set_source_files_properties(${PROJECT_SOURCE_DIR}/tests/support/kernel_instances_loops.cpp PROPERTIES COMPILE_OPTIONS -O1)
+endif()
 target_include_directories(tiedlora_kernel_instances PRIVATE ${PROJECT_SOURCE_DIR}/tests)
 target_link_libraries(tiedlora_kernel_instances PRIVATE tiedlora_development)
 target_compile_options(tiedlora_kernel_instances PRIVATE ${tiedlora_kernel_options})
@@ -39,10 +43,10 @@ function(tiedlora_add_test_headers name)
                             ${PROJECT_SOURCE_DIR}/tests/support/kernel_instances.hpp)
 endfunction()
 tiedlora_add_test_headers(tiedlora_test_headers ${tiedlora_test_options})
-tiedlora_add_test_headers(tiedlora_kernel_test_headers ${tiedlora_kernel_test_options})
+tiedlora_add_test_headers(tiedlora_computing_test_headers ${tiedlora_computing_test_options})
 
 # tiedlora_test(name source... [LABEL label] [OPTIMISED]): one GoogleTest program, each of its tests known to ctest as
-# name.Suite.Test, where the name is without its _tests. OPTIMISED: it computes a lot, as those with the label `kernels` do.
+# name.Suite.Test, where the name is without its _tests. OPTIMISED: it computes a lot.
 # Helpers are included as "support/….hpp"; TIEDLORA_GOLDEN_DIR is the folder of committed reference values.
 function(tiedlora_test name)
   cmake_parse_arguments(arg OPTIMISED LABEL "" ${ARGN})
@@ -50,9 +54,9 @@ function(tiedlora_test name)
   target_link_libraries(${name} PRIVATE tiedlora_development tiedlora_kernel_instances GTest::gtest_main)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   target_compile_definitions(${name} PRIVATE TIEDLORA_GOLDEN_DIR="${PROJECT_SOURCE_DIR}/tests/golden")
-  if(arg_OPTIMISED OR arg_LABEL STREQUAL "kernels")
-    target_compile_options(${name} PRIVATE ${tiedlora_kernel_test_options})
-    target_precompile_headers(${name} REUSE_FROM tiedlora_kernel_test_headers)
+  if(arg_OPTIMISED)
+    target_compile_options(${name} PRIVATE ${tiedlora_computing_test_options})
+    target_precompile_headers(${name} REUSE_FROM tiedlora_computing_test_headers)
   else()
     target_compile_options(${name} PRIVATE ${tiedlora_test_options})
     target_precompile_headers(${name} REUSE_FROM tiedlora_test_headers)

@@ -7,6 +7,7 @@
 #include <tiedlora/tiedlora.hpp>
 
 #include "smollm2.hpp"
+#include "support/kernel_instances.hpp"
 
 namespace {
 

@@ -10,6 +10,8 @@
 #include <tiedlora/tiedlora.hpp>
 #include <vector>
 
+#include "support/kernel_instances.hpp"
+
 namespace {
 
 using namespace tiedlora;

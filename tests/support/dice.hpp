@@ -47,8 +47,8 @@ class Dice {
   template <class T>
   Matrix<T> matrix(Index rows, Index columns, double low = -1, double high = 1) {
     Matrix<T> result(rows, columns);
-    for (Index j = 0; j < columns; ++j)
-      for (Index i = 0; i < rows; ++i) result(i, j) = static_cast<T>(uniform(low, high));
+    for (T *value = result.data(), *end = value + result.size(); value != end; ++value)
+      *value = static_cast<T>(uniform(low, high));
     return result;
   }
 

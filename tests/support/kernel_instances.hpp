@@ -1,5 +1,6 @@
-// The CPU backend for all types in memory, compiled once for each build (kernel_instances_*.cpp): it is most
-// of what a test takes to compile.
+// The CPU backend for all types in memory, compiled once for each build (kernel_instances_*.cpp) and
+// optimised as the build says, and the loops in double that results are compared with: most of what a test
+// takes to compile, and to run.
 #pragma once
 
 #include <tiedlora/eigen.hpp>
@@ -47,10 +48,27 @@ namespace tiedlora {
   TIEDLORA_INSTANCES(P, Eigen::half) \
   TIEDLORA_INSTANCES(P, Eigen::bfloat16)
 
+#define TIEDLORA_INSTANCES_OF_LOOPS                                                                          \
+  TIEDLORA_INSTANCE                                                                                          \
+  void reference::shrink<const double, double, double>(                                                      \
+      const Factors<const double>&, const Tokens<const double>&, const Tokens<double>&, const CallOptions&); \
+  TIEDLORA_INSTANCE                                                                                          \
+  void reference::expand<const double, double, double>(                                                      \
+      const Factors<const double>&, const Tokens<const double>&, const Tokens<double>&, const CallOptions&); \
+  TIEDLORA_INSTANCE                                                                                          \
+  void reference::expand_backward<const double, double, double>(                                             \
+      const Factors<const double>&, const Tokens<const double>&, const Tokens<const double>&,                \
+      const Factors<double>&, const Tokens<double>&, const CallOptions&);                                    \
+  TIEDLORA_INSTANCE                                                                                          \
+  void reference::shrink_backward<const double, double, double, double>(                                     \
+      const Factors<const double>&, const Tokens<const double>&, const Tokens<const double>&,                \
+      const Factors<double>&, const Tokens<double>&, const CallOptions&);
+
 #ifdef TIEDLORA_INSTANCES_OF_ALL
 TIEDLORA_INSTANCES_OF(float)
 TIEDLORA_INSTANCES_OF(Eigen::half)
 TIEDLORA_INSTANCES_OF(Eigen::bfloat16)
+TIEDLORA_INSTANCES_OF_LOOPS
 #endif
 
 }  // namespace tiedlora

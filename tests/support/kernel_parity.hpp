@@ -35,11 +35,7 @@ class GuardedCpuBackend : public tiedlora::CpuBackend {
       const Bytes& memory = *all_.at(data);
       std::vector<std::byte> rest = memory.everything();
       rest.erase(rest.begin() + memory.place(), rest.begin() + memory.place() + memory.size());
-      for (const std::byte value : rest)
-        if (value != poison<std::byte>()) {
-          ADD_FAILURE() << "written outside of an operand";
-          break;
-        }
+      EXPECT_TRUE(all_poison(std::span<const std::byte>(rest))) << "written outside of an operand";
       all_.erase(data);
     }
     void upload(const void* from, void* to, std::size_t bytes) { std::memcpy(to, from, bytes); }
