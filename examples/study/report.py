@@ -55,7 +55,7 @@ def task_table(of_task):
     against = {one.entry.candidate: one for one in of_task.comparisons}
     head = [
         "",
-        "trained",
+        "parameters",
         "of LoRA r = 8, %",
         "rate of A",
         "of B",
@@ -83,7 +83,7 @@ def task_table(of_task):
 
 
 def mean_table(mean):
-    head = ["", "trained", "share, %", "against LoRA", "difference, % points", "p"]
+    head = ["", "parameters", "share, %", "against LoRA", "difference, % points", "p"]
     rows = []
     for candidate in mean.candidates:
         row = [candidate.label(), f"{mean.trained[candidate]:,}", per_cent(mean.shares[candidate])]

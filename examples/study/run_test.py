@@ -72,7 +72,7 @@ class Run(RunTest):
         self.work("short")
         status, said = self.finish("short", "--hours", "0.00001")
         self.assertEqual(status, 130, said)
-        self.assertIn("the same command goes on", said)
+        self.assertIn("the same command continues", said)
 
     def test_changed_data_are_refused(self):
         work = self.work("changed")

@@ -1,8 +1,8 @@
 """The search for learning rates: a coordinate search on a grid of powers of ten, as a function of what is known.
 
 A point is one number for each axis, in eighths of a decade. The search goes along one axis after the other: it looks to
-both sides, follows the better side downhill, and goes on with the next axis; when no axis helps, the step is halved. It
-ends when its trials are spent. Because it is a pure function of the losses, a search that was stopped goes on as if it
+both sides, follows the better side downhill, then takes the next axis; when no axis helps, the step is halved. It
+ends when its trials are spent. Because it is a pure function of the losses, a search that was stopped continues as if it
 had not been, and one that is given more trials repeats none.
 """
 

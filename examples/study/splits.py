@@ -30,7 +30,7 @@ def lines(text):
 
 
 def shingles(text, length=5):
-    """All runs of so many characters, in one case, without what only lays the text out."""
+    """All runs of that many characters, lower-cased, without layout."""
     plain = re.sub(r"\W+", " ", text.lower()).strip()
     return frozenset(plain[i : i + length] for i in range(max(1, len(plain) - length + 1)))
 

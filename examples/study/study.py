@@ -1,6 +1,6 @@
 """script/study: which scheme suits which task, by runs of finetune on a real model.
 
-    script/study run       does the runs of a plan that the results lack; Ctrl-C stops, the same command goes on.
+    script/study run       does the runs of a plan that the results lack; Ctrl-C stops, the same command continues.
                            Several at once share the work, by mpirun or on several machines
     script/study report    makes docs/results.md from the results
     script/study repeat    one run of the results again, in PyTorch
@@ -248,7 +248,7 @@ class Driver:
             sys.exit(str(failure))
         self.table.refresh()
         if self.progress.ready():
-            print("Stopped; the same command goes on from here", flush=True)
+            print("Stopped; the same command continues", flush=True)
             return 130
         print("All runs of the plan are in the results", flush=True)
         return 0
@@ -317,7 +317,7 @@ def main():
         default=ROOT / "out" / "study",
         help="data, results and what is at work [out/study]",
     )
-    one.add_argument("--hours", type=positive, help="stop after so many, and go on another time")
+    one.add_argument("--hours", type=positive, help="stop after that many; the same command continues")
     one.add_argument(
         "--jobs", type=positive_count, default=1, help="runs at a time in this process; they share its cores [1]"
     )

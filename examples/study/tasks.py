@@ -33,7 +33,7 @@ def without_licence(text):
 
 
 def some_of(files, most):
-    """Whole files in an order of chance, until there are so many characters; the last is cut."""
+    """Whole files in random order, up to that many characters; the last is cut."""
     names = sorted(files)
     random.Random(1).shuffle(names)
     return "\n".join(files[name] for name in names)[:most]
