@@ -31,7 +31,7 @@ def decisions(plan, of_tasks):
         row = [f"1/{part}" if part > 1 else "1"]
         for (_, by_seed, _), best in zip(columns, found):
             names = [f"{c.label()}: {100 * Estimate(by_seed[c].values()).mean:.0f}" for c in best[part]]
-            row.append(f"**{names[0]}**" + "".join(f", {name}" for name in names[1:]) if names else "none")
+            row.append(f"**{names[0]}**" + "".join(f", {name}" for name in names[1:]) if names else "not run")
         rows.append(row)
     return table(["budget", *(title for title, _, _ in columns)], rows)
 

@@ -29,8 +29,8 @@ Written by `script/study report` from [results.csv](../examples/study/results/re
 HOW = """## How to read it
 
 Every scheme and rank had its rates of A, B and of u, v searched on the select split, at most {trials} trials each,
-LoRA included (the rates of its A and B apart, as in LoRA+). A trial is a whole run. On a candidate's second and third
-task its search starts at the optimum of the task before. At the best rates it then ran with {seeds} other seeds; a seed
+LoRA included (the rates of its A and B apart, as in LoRA+). A trial is a whole run. On its first task a candidate's
+search starts at the optimum of earlier trials, on the second and third at that of the task before. At the best rates it then ran with {seeds} other seeds; a seed
 fixes the order of the data and the draws, so that runs of one seed are a pair. Each was measured on the test split
 once, at the step with the best select loss.
 
@@ -39,7 +39,8 @@ once, at the step with the best select loss.
 - *Against LoRA* is the test loss less that of the smallest LoRA which is at least as large, in nats a token, over the
   same pairs: below 0 the scheme is better.
 - p is that of the paired t-test, corrected by Holm for the tests of its table.
-- A star marks a rate on both sides of which the search did not look: one more trial might be better.
+- *Test loss* is the mean over seeds ± half its 95 % interval.
+- A star: worse rates were not tried on both sides of it, and one more trial might be better.
 """
 
 
@@ -181,7 +182,8 @@ def cost_table(progress):
                 f"{sum(float(r['cpu_seconds']) for r in mine) / 3600:.1f}",
             ]
         rows.append(row)
-    return table(["", "trials", "diverged", "processor hours", "final runs", "diverged", "processor hours"], rows)
+    made = table(["", "trials", "diverged", "processor hours", "final runs", "diverged", "processor hours"], rows)
+    return made + "\n\nRuns that a change of the plan left unused are counted here, but nowhere else."
 
 
 def arithmetic_text(rows):

@@ -33,8 +33,8 @@ struct TrainingDataOptions {
 
 /// How an adapter is trained.
 struct TuneOptions {
-  std::string scheme = "share_lora_a";  ///< what the study found best for its size: docs/choosing.md
-  Index rank = 4;
+  std::string scheme = "lora";  ///< smaller ones: docs/choosing.md
+  Index rank = 8;
   double scaling = 1;
   std::vector<std::string> targets = all_targets();
   std::vector<Index> layers = {};  ///< empty: all

@@ -55,7 +55,7 @@ struct AdamWOptions {
   double beta1 = 0.9;     ///< decay of the first moment, in [0, 1)
   double beta2 = 0.999;   ///< decay of the second moment, in [0, 1)
   double epsilon = 1e-8;  ///< added to the root of the second moment
-  /// Decoupled: p -= rate · decay · p. Each factor's as a multiple of weight_decay; u and v start at 1 and
+  /// Decoupled: p -= rate · decay · p. Each factor's as a multiple of weight_decay; u and v
   /// are not decayed.
   double weight_decay = 0;
   PerFactor decays = {.A = 1, .B = 1, .u = 0, .v = 0};  ///< each factor's decay as a multiple of weight_decay
@@ -80,17 +80,17 @@ struct GradientStatistics {
 inline double clip_factor(double norm, double max_norm) { return std::min(1.0, max_norm / (norm + 1e-6)); }
 
 /// Rates for a scheme by what it trains, and by rank; for a scaling of 1. In a tied adapter u and v, which
-/// start at one and are all that tells the layers apart, need a far higher rate than the A and B that all
-/// layers push at once; with one rate for all, tying stays well below LoRA. The values are fitted to searches
-/// on a language model of width 576, on three tasks (docs/results.md), whose optima differ among tasks by a
-/// factor of 3. A start for your own search: on a model of width 64 LoRA's optima are 1.4 to 2 times as high.
-/// What is theory here and what is conjecture: docs/mathematics.md, E32, E36 and E37.
+/// are all that tells the layers apart, need a far higher rate than the A and B that all layers push at once;
+/// with one rate for all, tying stays well below LoRA. The values are a compromise of searches on a language
+/// model of width 576, on two or three tasks (docs/results.md), whose optima differ by a factor of 3; that of
+/// TL5 is from a model of width 64, on which LoRA's optima are 1.4 to 2 times as high. A start for your own
+/// search. What is theory here and what is conjecture: docs/mathematics.md, E32, E36 and E37.
 inline LearningRates recommended_rates(const Scheme& scheme, Index rank) {
   const bool trains_matrices = scheme.A.trained || scheme.B.trained;
   const bool trains_vectors = (scheme.u && scheme.u->trained) || (scheme.v && scheme.v->trained);
   const bool ties_both = scheme.A.tying.layers != each_layer && scheme.B.tying.layers != each_layer;
   if (!trains_matrices) return {.learning_rate = 3e-2};  // VeRA
-  if (trains_vectors) {                                  // TL6; from v = 0 as from VeRA's
+  if (trains_vectors) {                                  // TL6; with v = 0 at the start, VeRA's
     const double multiple = scheme.v && scheme.v->init.is_zero() ? 15 : 100;
     return {.learning_rate = 2e-3, .factors = {.A = 1, .B = 1, .u = multiple, .v = multiple}};
   }

@@ -150,8 +150,8 @@ inline Scheme tied_lora() {
 inline Scheme tl6() { return tied_lora(); }
 
 /// TL6 that starts as VeRA does, at v = 0 with a random B, not at B = 0: the first steps move what is each
-/// layer's own, and the shared B and A follow. Better than tl6 on one task of the study and as good on
-/// another (docs/results.md); its u and v want VeRA's learning rate. Why: docs/mathematics.md, E33.
+/// layer's own, and the shared B and A follow. Better than tl6 at rank 32 on one task of the study, not told
+/// apart on another (docs/results.md). Its u and v want VeRA's learning rate. Why: docs/mathematics.md, E33.
 inline Scheme tl6_v0() {
   Scheme scheme = tied_lora();
   scheme.B.init = init::kaiming();
