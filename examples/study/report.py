@@ -200,7 +200,7 @@ def arithmetic_text(rows):
         return ""
     return (
         f"Runs were made on machines, or with versions, that round differently: {', '.join(mixed)}. Within one of these a "
-        "run repeats to the bit; between two it differs by rounding."
+        "run repeats to the bit; between two it differs by rounding, and a pair of one seed may have one of each."
     )
 
 
