@@ -92,8 +92,10 @@ inline std::map<std::string, Rates> default_rates() {
   for (const auto& [name, scheme] : named_schemes()) {
     const bool ties =
         scheme.A.tying.layers != tiedlora::each_layer || scheme.B.tying.layers != tiedlora::each_layer;
-    rates[name] = has_uv_rate(scheme) ? Rates{3.2e-3, 32} : Rates{ties ? 1e-2 : 5.6e-3};
-    if (!scheme.A.trained && !scheme.B.trained) rates[name] = {5.6e-2};
+    if (!scheme.A.trained && !scheme.B.trained)
+      rates[name] = {5.6e-2};
+    else
+      rates[name] = has_uv_rate(scheme) ? Rates{3.2e-3, 32} : Rates{ties ? 1e-2 : 5.6e-3};
   }
   return rates;
 }

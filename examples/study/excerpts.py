@@ -85,9 +85,8 @@ def put(text, name, content, page):
     return text[: text.index(begin)] + f"{begin}\n\n{content}\n\n" + text[text.index(end) :]
 
 
-def with_tables(root, plan, sections):
+def with_tables(root, plan, of_tasks):
     """{path: text} of the pages with their tables made again."""
-    of_tasks = of_first_targets(plan, sections)
     pages = {}
     for page, tables in TABLES.items():
         text = (root / page).read_text()
@@ -97,37 +96,36 @@ def with_tables(root, plan, sections):
     return pages
 
 
-def quoted(sentence, of_tasks):
-    """The sentence with its figures: {TASK SCHEME r=RANK} stands for the share of the reference's gain in whole per cent,
-    {TASK SCHEME r=RANK loss} for the test loss less that of the smallest LoRA which is no smaller. TASK may be `mean`."""
+def figures(of_tasks):
+    """{what a sentence writes in braces: the figure}: `TASK SCHEME r=RANK` is the share of the reference's gain in whole
+    per cent, `mean SCHEME r=RANK` the mean of the tasks', and `TASK SCHEME r=RANK loss` the test loss less that of the
+    smallest LoRA which is no smaller."""
+    found = {f"mean {c.label()}": f"{100 * share.mean:.0f}" for c, share in Mean(of_tasks).shares.items()}
+    for one in of_tasks:
+        for c, by_seed in one.shares.items():
+            found[f"{one.task} {c.label()}"] = f"{100 * Estimate(by_seed.values()).mean:.0f}"
+        for pair in one.comparisons:
+            found[f"{one.task} {pair.entry.candidate.label()} loss"] = f"{pair.difference.mean:.3f}"
+    return found
 
-    def figure(found):
-        task, label, kind = found.groups()
-        if task == "mean" and not kind:
-            share = next((share for c, share in Mean(of_tasks).shares.items() if c.label() == label), None)
-            if share is None:
-                raise ValueError(f"{QUOTES.name}: no results of {label} on all tasks")
-            return f"{100 * share.mean:.0f}"
-        one = next((one for one in of_tasks if one.task == task), None)
-        entry = next((e for e in one.entries if e.candidate.label() == label), None) if one else None
-        if entry is None:
-            raise ValueError(f"{QUOTES.name}: no results of {label} on {task}")
-        if not kind:
-            return f"{100 * Estimate(one.shares[entry.candidate].values()).mean:.0f}"
-        found = next((c for c in one.comparisons if c.entry is entry), None)
-        if found is None:
-            raise ValueError(f"{QUOTES.name}: no LoRA to compare {label} with on {task}")
-        return f"{found.difference.mean:.3f}"
 
-    return re.sub(r"\{(\w+) (\w+ r=\d+)( loss)?\}", figure, sentence)
+def quoted(sentence, found):
+    """The sentence with its figures. `found`: figures()."""
+
+    def figure(name):
+        if name[1] not in found:
+            raise ValueError(f"{QUOTES.name}: no figure of {name[1]}")
+        return found[name[1]]
+
+    return re.sub(r"\{(.*?)\}", figure, sentence)
 
 
 def missing_quotes(root, text, of_tasks):
     """What `text`, that of quotes.toml, wants on a page and the page does not say: [(page, sentence)]. Line breaks do not
     count."""
-    missing = []
+    found, missing = figures(of_tasks), []
     for one in tomllib.loads(text).get("quotes", []):
-        sentence = quoted(one["text"], of_tasks)
+        sentence = quoted(one["text"], found)
         if " ".join(sentence.split()) not in " ".join((root / one["page"]).read_text().split()):
             missing.append((one["page"], sentence))
     return missing

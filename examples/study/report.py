@@ -30,9 +30,9 @@ HOW = """## How to read it
 
 Every scheme and rank had its rates of A, B and of u, v searched on the select split, at most {trials} trials each,
 LoRA included (the rates of its A and B apart, as in LoRA+). A trial is a whole run. On its first task a candidate's
-search starts at the optimum of earlier trials, on the second and third at that of the task before. At the best rates it then ran with {seeds} other seeds; a seed
-fixes the order of the data and the draws, so that runs of one seed are a pair. Each was measured on the test split
-once, at the step with the best select loss.
+search starts at the optimum of earlier trials, on the second and third at that of the task before. At the best rates it
+then ran with {seeds} other seeds; a seed fixes the order of the data and the draws, so that runs of one seed are a
+pair. Each was measured on the test split once, at the step with the best select loss.
 
 - *Share* is the part of the gain of LoRA r = 8 with the same seed, in per cent: the mean over seeds with its 95 %
   interval (Student's t).
@@ -288,8 +288,9 @@ def command(options):
     progress, sections = make_sections(plan, rows, about)
     page, drawn = make_page(progress, sections, about)
     path = ROOT / "docs" / "results.md"
-    pages = {path: page, **excerpts.with_tables(ROOT, plan, sections)}
-    quotes = excerpts.missing_quotes(ROOT, excerpts.QUOTES.read_text(), excerpts.of_first_targets(plan, sections))
+    of_tasks = excerpts.of_first_targets(plan, sections)
+    pages = {path: page, **excerpts.with_tables(ROOT, plan, of_tasks)}
+    quotes = excerpts.missing_quotes(ROOT, excerpts.QUOTES.read_text(), of_tasks)
     for where, sentence in quotes:
         print(f"{where} must say: {sentence}")
     if options.check:

@@ -207,10 +207,10 @@ class Report(unittest.TestCase):
                 excerpts.missing_quotes(page.parent, quotes, of_tasks),
                 [("a.md", "LoRA r = 1 keeps 82 %; TL6 is -0.045 from it")],
             )
-        self.assertEqual(excerpts.quoted("{mean tl6 r=4}", of_tasks), "90")
+        self.assertEqual(excerpts.quoted("{mean tl6 r=4}", excerpts.figures(of_tasks)), "90")
         for wrong in ("{mean lora r=1}", "{code lora r=3}", "{nothing lora r=1}", "{code lora r=1 loss}"):
             with self.assertRaisesRegex(ValueError, "quotes.toml: no "):
-                excerpts.quoted(wrong, of_tasks)
+                excerpts.quoted(wrong, excerpts.figures(of_tasks))
 
     def test_says_so_without_results(self):
         plan = Plan(TEXT)

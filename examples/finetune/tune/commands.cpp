@@ -81,9 +81,7 @@ int train_command(int argc, char** argv, Communicator& processes) {
       "\nExample:\n  finetune train --model model.gguf --data chat.jsonl --scheme lora --rank 8 --out "
       "mine/\n\n"
       "Ctrl-C ends the run at the next step and keeps what was trained; --resume continues from there, or "
-      "from "
-      "the "
-      "last\ncheckpoint of a run that was killed. Exit status: 0 done, 1 failed, 2 wrong usage, 130 "
+      "from the last\ncheckpoint of a run that was killed. Exit status: 0 done, 1 failed, 2 wrong usage, 130 "
       "interrupted.\n"
       "mpirun -n 4 finetune train --accumulate 4 … divides the batches of each step among processes.");
   const auto parse_and_run = [&](std::ostream& errors, const auto& work) {
