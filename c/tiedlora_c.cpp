@@ -190,7 +190,7 @@ void with_tokens(const View* view, const char* what, const Body& body) {
 template <class View>
 auto hidden(const View* h) {
   const View read = read_struct(given(h, "h"), "h");
-  if (read.type != TL_F32) tl::detail::fail("h has the type ", read.type, "; it must be of TL_F32");
+  if (read.type != TL_F32) tl::detail::fail("h has the type ", read.type, "; it must be TL_F32");
   return tokens_of<float>(read);
 }
 
@@ -340,7 +340,7 @@ void assign(tl_plan* plan, const tl_set* set, tl_index tokens, tl_index uses, co
   std::visit(
       [&]<class P>(tl::BatchPlan<P>& batch) {
         batch.assign({}, 0, {});  // without tokens, unless all goes well
-        if (uses < 0) tl::detail::fail("a batch of ", uses, " tokens or uses of adapters is not possible");
+        if (uses < 0) tl::detail::fail("a batch cannot have ", uses, " tokens or uses of adapters");
         if (uses > 0) given(adapters, "adapters");
         plan->uses.resize(static_cast<std::size_t>(uses));
         for (std::size_t i = 0; i < plan->uses.size(); ++i) plan->uses[i] = fill(i);

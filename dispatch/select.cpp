@@ -9,7 +9,7 @@ TIEDLORA_BEGIN_NAMESPACE
 namespace dispatch {
 
 #if defined(__x86_64__)
-extern const KernelSet sse2, avx2, avx512;
+extern const KernelSet sse2, avx2, avx512, avx512bf16;
 #else
 extern const KernelSet plain;
 #endif
@@ -29,9 +29,11 @@ std::vector<const KernelSet*> find_sets() {
   std::vector<const KernelSet*> found = {&sse2};
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !has_f16c()) return found;
   found.push_back(&avx2);
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-    found.push_back(&avx512);
+  if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
+      !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
+    return found;
+  found.push_back(&avx512);
+  if (__builtin_cpu_supports("avx512bf16")) found.push_back(&avx512bf16);
   return found;
 #else
   return {&plain};

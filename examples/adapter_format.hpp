@@ -22,8 +22,7 @@ inline AdapterFormat format_of(const std::filesystem::path& path) {
   if (found.kind == FileKind::native) return AdapterFormat::native;
   throw std::runtime_error(fmt::format(
       "{} is {} (an adapter is expected: a PEFT folder, a GGUF LoRA adapter or a native file of tiedlora)",
-      tiedlora::detail::in_quotes(path.string()),
-      found.what.empty() ? "of no kind that is known" : found.what));
+      tiedlora::detail::in_quotes(path.string()), found.what.empty() ? "of an unknown kind" : found.what));
 }
 
 }  // namespace examples

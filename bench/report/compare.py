@@ -145,7 +145,7 @@ def main():
     if not after_paths:
         parser.error("no files after --")
     if missing := [str(path) for path in arguments.before + after_paths if not path.is_file()]:
-        parser.error(f"no such file: {', '.join(missing)}; options stand before the files")
+        parser.error(f"no such file: {', '.join(missing)}; options go before the files")
     before, read_before = read_side(arguments.before, arguments.filter)
     after, read_after = read_side(after_paths, arguments.filter)
     print(f"before: {read_before}\nafter:  {read_after}")

@@ -151,13 +151,13 @@ TEST_F(ProgramTest, SaysWhatIsWrongWithAModel) {
   };
   TinyModel other = model;
   other.architecture = "gpt2";
-  expect_model(other, "is a model of architecture \"gpt2\"; those of llama, qwen2, qwen3 are read here");
+  expect_model(other, "is a model of architecture \"gpt2\"; llama, qwen2, qwen3 are supported");
   other = model, other.blocks.erase("blk.1.ffn_up");
   expect_model(other, "has no tensor \"blk.1.ffn_up.weight\"");
   other = model, other.floats["blk.0.attn_q.bias"].resize(64);
-  expect_model(other, "\"blk.0.attn_q.bias\", which is not known here of a model of architecture \"llama\"");
+  expect_model(other, "\"blk.0.attn_q.bias\", which is unknown for architecture \"llama\"");
   other = model, other.matrices["blk.0.attn_k"] = {32, 64};
-  expect_model(other, "\"blk.0.attn_k.weight\" of {32, 64}; its other sizes ask for {64, 32}");
+  expect_model(other, "\"blk.0.attn_k.weight\" of {32, 64}; {64, 32} is expected");
   other = model, other.tokens.pop_back(), other.token_types.pop_back(), other.merges.pop_back();
   expect_model(other, "has a tokenizer of 266 tokens, but embeddings of 267");
 }

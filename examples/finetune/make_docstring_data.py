@@ -1,13 +1,12 @@
 """Writes examples for fine-tuning from what every machine has: the functions of Python's standard library, and what their
 authors say in one line that they do.
 
-    python3 make_docstring_data.py FOLDER [EXAMPLES]
-
 FOLDER/train.jsonl and FOLDER/validation.jsonl get lines {"prompt": a question and the function without its docstring,
 "completion": the docstring's first line, as an order: "Return the …"}. The validation examples come from modules of their own:
 functions of one module are much alike. With EXAMPLES, at most that many to train on, and a fifth as many to validate with.
 """
 
+import argparse
 import ast
 import json
 import pathlib
@@ -87,9 +86,12 @@ def functions(path):
 
 
 def main():
-    if len(sys.argv) not in (2, 3):
-        sys.exit(__doc__)
-    folder = pathlib.Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=pathlib.Path, metavar="FOLDER")
+    parser.add_argument("examples", type=int, nargs="?", metavar="EXAMPLES")
+    options = parser.parse_args()
+    if options.examples is not None and options.examples < 1:
+        parser.error(f"EXAMPLES is {options.examples}; give 1 or more")
     library = pathlib.Path(sysconfig.get_paths()["stdlib"])
     train, validation, seen = [], [], set()
     for path in sorted(library.rglob("*.py")):
@@ -106,13 +108,13 @@ def main():
         sys.exit(f"{library} holds no functions to learn from: is Python's standard library installed?")
     random.Random(1).shuffle(train)
     validation.sort(key=lambda example: not example["prompt"].removeprefix(QUESTION).startswith(SHOWN))
-    if len(sys.argv) == 3:
-        train = train[: int(sys.argv[2])]
-        validation = validation[: max(int(sys.argv[2]) // 5, len(SHOWN))]
-    folder.mkdir(parents=True, exist_ok=True)
+    if options.examples:
+        train = train[: options.examples]
+        validation = validation[: max(options.examples // 5, len(SHOWN))]
+    options.folder.mkdir(parents=True, exist_ok=True)
     for name, examples in ("train", train), ("validation", validation):
         text = "".join(json.dumps(example) + "\n" for example in examples)
-        (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
+        (options.folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
     print(f"{len(train)} functions of {library} to train on, {len(validation)} to validate with")
 
 

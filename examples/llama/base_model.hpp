@@ -75,8 +75,7 @@ class BaseModel {
           "{} has no \"config.json\"{}; {}", shown,
           found.kind == tiedlora::FileKind::peft_folder ? ": it is an adapter, a PEFT folder" : "", advice));
     throw std::runtime_error(fmt::format("{} is {}; for a base model {}", shown,
-                                         found.what.empty() ? "of no kind that is known" : found.what,
-                                         advice));
+                                         found.what.empty() ? "of an unknown kind" : found.what, advice));
   }
   static std::filesystem::path folder_of(const std::filesystem::path& path) {
     if (std::filesystem::is_directory(path)) return path;

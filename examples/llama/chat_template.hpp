@@ -78,8 +78,8 @@ class ChatTemplate {
     for (const Message& message : messages) {
       check_utf8(message.content);
       if (message.role != "system" && message.role != "user" && message.role != "assistant")
-        throw std::invalid_argument(
-            fmt::format("a message has the role \"{}\"; known are system, user and assistant", message.role));
+        throw std::invalid_argument(fmt::format(
+            "a message has the role \"{}\"; the roles are system, user and assistant", message.role));
     }
     Parts result;
     if (form_ == Form::chatml || form_ == Form::qwen3)
@@ -182,7 +182,7 @@ class ChatTemplate {
       system_place_ = first ? SystemPlace::first : SystemPlace::last;
     else if (jinja_.has_code("system_message") || jinja_.has_code("system_prompt") ||
              jinja_.has("[SYSTEM_PROMPT]"))
-      refuse("it has [INST] and a system message in a way that is not known");
+      refuse("it has [INST] and a system message in an unknown place");
   }
 
   void write_chatml(std::span<const Message> messages, const ChatOptions& options, Parts& out) const {
@@ -277,8 +277,8 @@ class ChatTemplate {
       const auto& [role, content] = messages[i];
       if (role != (i % 2 == 0 ? "user" : "assistant"))
         throw std::invalid_argument(
-            fmt::format("message {} of a conversation is of the role \"{}\"; the model's chat template wants "
-                        "user and assistant in turns, after a system message if there is one",
+            fmt::format("message {} of a conversation has the role \"{}\"; the model's chat template needs "
+                        "user and assistant to alternate, after a system message if there is one",
                         i + (system ? 2 : 1), role));
       if (role == "user") {
         const bool is_place = system_place_ == SystemPlace::last ? i + 1 == messages.size() : i == 0;

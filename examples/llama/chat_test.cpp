@@ -129,7 +129,7 @@ TEST_F(ChatTest, RefusesOtherTemplates) {
   expect_refusal(changed(templates["llama3"], "| trim", ""), "not Llama 3's turns");
   expect_refusal(changed(templates["llama2"], "' [/INST]'", "'[/INST]'"), "not Llama 2's turns");
   expect_refusal(changed(templates["mistral_v1"], "+ eos_token", ""), "not Mistral's turns");
-  expect_refusal(templates["mistral_v1"] + "{{ '[SYSTEM_PROMPT]' }}", "in a way that is not known");
+  expect_refusal(templates["mistral_v1"] + "{{ '[SYSTEM_PROMPT]' }}", "in an unknown place");
   // The tokenizer does not name what they begin and end with.
   expect_refusal(templates["llama3"], "it begins with the token bos_token");
   expect_refusal(templates["mistral_v1"], "it begins with the token bos_token");

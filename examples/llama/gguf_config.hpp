@@ -46,7 +46,7 @@ class GgufConfig {
       metadata_.fail("is not a model: its general.type is \"{}\"", type);
     result_.architecture = metadata_.text("general.architecture");
     if (std::find(known.begin(), known.end(), result_.architecture) == known.end())
-      metadata_.fail("is a model of architecture \"{}\"; those of {} are read here", result_.architecture,
+      metadata_.fail("is a model of architecture \"{}\"; {} are supported", result_.architecture,
                      fmt::join(known, ", "));
     result_.name = metadata_.text("general.name");
   }
@@ -74,7 +74,7 @@ class GgufConfig {
     Config& c = result_.sizes;
     if (has("rope.freq_base")) c.rope_base = number("rope.freq_base", 1, 1e12);
     if (has("rope.dimension_count") && count("rope.dimension_count", 1 << 18) != c.head_width())
-      metadata_.fail("turns only a part of each head by RoPE ({}), which is not supported here",
+      metadata_.fail("applies RoPE to only a part of each head ({}), which is not supported here",
                      key("rope.dimension_count"));
     const std::string type = has("rope.scaling.type") ? metadata_.text(key("rope.scaling.type")) : "linear";
     if (type != "none" && type != "linear")

@@ -35,9 +35,8 @@ class GgufModel {
     for (const tiedlora::gguf::Tensor& tensor : file_.tensors())
       if (!used_.contains(tensor.name))
         metadata().fail(
-            "has a tensor \"{}\", which is not known here of a model of architecture \"{}\"; results would "
-            "be "
-            "wrong without it",
+            "has a tensor \"{}\", which is unknown for architecture \"{}\"; results would be wrong without "
+            "it",
             tensor.name, config_.architecture);
   }
 
@@ -81,14 +80,14 @@ class GgufModel {
     for (double& divisor : divisors) divisor *= static_cast<double>(*factors++);
     for (const double divisor : divisors)
       if (!(std::isfinite(divisor) && divisor > 0))
-        metadata().fail("has a tensor \"{}\" with a number that is not positive", tensor);
+        metadata().fail("has a tensor \"{}\" with a value that is not positive", tensor);
   }
 
   const tiedlora::gguf::Tensor& tensor(const std::string& name_in_file, const std::vector<Index>& shape) {
     const auto* found = file_.find_tensor(name_in_file);
     if (!found) metadata().fail("has no tensor \"{}\"", name_in_file);
     if (found->shape != shape)
-      metadata().fail("has a tensor \"{}\" of {{{}}}; its other sizes ask for {{{}}}", name_in_file,
+      metadata().fail("has a tensor \"{}\" of {{{}}}; {{{}}} is expected", name_in_file,
                       fmt::join(found->shape, ", "), fmt::join(shape, ", "));
     if (found->type == tiedlora::gguf::Type::F32 &&
         reinterpret_cast<std::uintptr_t>(found->bytes.data()) % alignof(float) != 0)

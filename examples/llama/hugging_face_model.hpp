@@ -40,8 +40,8 @@ class HuggingFaceModel {
       // The frequencies of RoPE, which old files repeat in each layer.
       if (!used_.contains(tensor.name) && !tensor.name.ends_with(".rotary_emb.inv_freq"))
         fail(path,
-             "has a tensor \"{}\", which a model of its config.json has not; results would be wrong without "
-             "it",
+             "has a tensor \"{}\", which its config.json does not account for; results would be wrong "
+             "without it",
              tensor.name);
     });
   }

@@ -139,7 +139,7 @@ TEST_F(TokenizerJsonTest, ConfigNamesTokens) {
   EXPECT_FALSE(open(tokenizer, {{"bos_token", "<s>"}, {"add_bos_token", false}}).adds_bos());
   expect_refusal(
       [&](json& t) { t["post_processor"] = {{"type", "TemplateProcessing"}, {"single", {text, bos}}}; },
-      "adds other tokens than one at the start");
+      "adds tokens other than one at the start");
 }
 
 TEST_F(TokenizerJsonTest, RefusesWhatIsNotRead) {
@@ -157,7 +157,7 @@ TEST_F(TokenizerJsonTest, RefusesWhatIsNotRead) {
   expect_refusal([](json& t) { t["normalizer"] = {{"type", "NFKC"}}; }, "\"normalizer\" is a \"NFKC\"");
   expect_refusal([](json& t) { t["pre_tokenizer"] = nullptr; }, "neither \"ByteLevel\" nor SentencePiece's");
   expect_refusal([](json& t) { t["pre_tokenizer"]["type"] = "Whitespace"; },
-                 "is a \"Whitespace\" that is not known");
+                 "is of type \"Whitespace\", which is not supported");
   expect_refusal([](json& t) { t["added_tokens"][0]["single_word"] = true; },
                  "added_tokens[0]\" counts only as");
   expect_refusal([](json& t) { t["post_processor"] = {{"type", "RobertaProcessing"}}; }, "RobertaProcessing");
@@ -166,7 +166,7 @@ TEST_F(TokenizerJsonTest, RefusesWhatIsNotRead) {
   const json bytes = {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}};
   expect_refusal(
       [&](json& t) { t["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", {split, bytes}}}; },
-      "\"pre_tokenizer.pretokenizers[0]\" has the pattern \"\\d+|\\D+\", which is not one of those known: "
+      "\"pre_tokenizer.pretokenizers[0]\" has the pattern \"\\d+|\\D+\", which is not supported; use "
       "those of gpt-2");
   expect_refusal([&](json& t) { t["pre_tokenizer"] = bytes; }, "does not cut into words");
   expect_refusal(

@@ -76,7 +76,7 @@ class GgufVocabulary {
     const auto* value = file_.find_value(key);
     auto found = value ? value->numbers<T>() : std::nullopt;
     if (!found || found->size() != names_.size())
-      throw std::runtime_error(fmt::format("the model's \"{}\" does not say of every token {}", key, what));
+      throw std::runtime_error(fmt::format("the model's \"{}\" does not say for every token {}", key, what));
     return *std::move(found);
   }
 

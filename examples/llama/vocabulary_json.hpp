@@ -38,7 +38,7 @@ class JsonVocabulary {
           "is neither \"ByteLevel\" nor SentencePiece's (\"Metaspace\", or a normalizer that replaces "
           "blanks)");
     if (has_byte_level_ && has_blanks_)
-      root["pre_tokenizer"].fail("is \"ByteLevel\" and SentencePiece's both");
+      root["pre_tokenizer"].fail("is both \"ByteLevel\" and SentencePiece's");
     v_.is_byte_level = has_byte_level_;
     v_.ignores_merges = model["ignore_merges"].boolean(false);
     v_.fuses_unknown = model["fuse_unk"].boolean(false);
@@ -83,7 +83,7 @@ class JsonVocabulary {
         has_blanks_ = true;
       } else {
         step.fail(
-            fmt::format("is a \"{}\" that is not known; known are \"NFC\", \"Prepend\" of \"▁\" and "
+            fmt::format("is of type \"{}\", which is not supported; use \"NFC\", \"Prepend\" of \"▁\" and "
                         "\"Replace\" of \" \" by \"▁\"",
                         type(step)));
       }
@@ -109,14 +109,14 @@ class JsonVocabulary {
         kind = digits_apart ? PreTokenizer::smollm : PreTokenizer::gpt2;
       } else {
         step.fail(
-            fmt::format("is a \"{}\" that is not known; known are \"ByteLevel\", \"Digits\" of single "
+            fmt::format("is of type \"{}\", which is not supported; use \"ByteLevel\", \"Digits\" of single "
                         "digits, \"Split\" with the regular expressions of {}, and \"Metaspace\"",
                         type(step), known_pre_tokenizers()));
       }
     }
     if (has_byte_level_ && !kind) node.fail("does not cut into words, which is not supported");
     if (digits_apart && kind != PreTokenizer::smollm)
-      node.fail("has \"Digits\" elsewhere than before \"ByteLevel\", which is not supported");
+      node.fail("has \"Digits\" in a place other than before \"ByteLevel\", which is not supported");
     if (kind) v_.pre_tokenizer = *kind;
   }
 
@@ -124,8 +124,8 @@ class JsonVocabulary {
     const JsonNode regex = step["pattern"]["Regex"];
     const auto kind = regex.is_text() ? pre_tokenizer_of_regex(regex.text()) : std::nullopt;
     if (kind && step["behavior"].text() == "Isolated" && !step["invert"].boolean(false)) return *kind;
-    if (kind) step.fail("has another \"behavior\" than \"Isolated\", or \"invert\", which is not supported");
-    step.fail(fmt::format("has the pattern {}, which is not one of those known: those of {}",
+    if (kind) step.fail("has a \"behavior\" other than \"Isolated\", or \"invert\", which is not supported");
+    step.fail(fmt::format("has the pattern {}, which is not supported; use those of {}",
                           tiedlora::detail::in_quotes(regex.is_text() ? regex.text() : "(no \"Regex\")"),
                           known_pre_tokenizers()));
   }
@@ -133,7 +133,7 @@ class JsonVocabulary {
   void read_metaspace(const JsonNode& step) {
     v_.normalizes_blanks = has_blanks_;
     has_blanks_ = true;
-    if (step["replacement"].text() != blank_mark) step.fail("has another \"replacement\" than \"▁\"");
+    if (step["replacement"].text() != blank_mark) step.fail("has a \"replacement\" other than \"▁\"");
     v_.cuts_at_every_blank = step["split"].boolean(true);
     // Files of old versions say only whether.
     const JsonNode scheme = step["prepend_scheme"];
@@ -152,7 +152,7 @@ class JsonVocabulary {
   void place(Token token, const std::string& name, const JsonNode& node) {
     const auto at = static_cast<std::size_t>(token);
     if (at >= 16 * entries_ + 4096)
-      node.fail(fmt::format("has the token number {}, with {} tokens in the file", token, entries_));
+      node.fail(fmt::format("has the token id {}, but the file has {} tokens", token, entries_));
     if (at >= names_.size()) {
       names_.resize(at + 1);
       v_.pieces.resize(at + 1);
@@ -228,12 +228,13 @@ class JsonVocabulary {
       if (type(step) == "ByteLevel") continue;
       if (type(step) != "TemplateProcessing")
         step.fail(fmt::format(
-            "is a \"{}\" that is not known; known are \"ByteLevel\" and \"TemplateProcessing\"", type(step)));
+            "is of type \"{}\", which is not supported; use \"ByteLevel\" and \"TemplateProcessing\"",
+            type(step)));
       const JsonNode single = step["single"];
       const std::size_t count = single.array().size();
       if (count == 0 || count > 2 || !single.element(count - 1)["Sequence"] ||
           (count == 2 && !single.element(0)["SpecialToken"]))
-        single.fail("adds other tokens than one at the start, which is not supported");
+        single.fail("adds tokens other than one at the start, which is not supported");
       if (count == 1) continue;
       const JsonNode name = single.element(0)["SpecialToken"]["id"];
       v_.bos = find(name.text());

@@ -108,6 +108,9 @@ TEST(Dispatch, TakesTheBestSetAndNamesThoseThatItHas) {
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
   EXPECT_NO_THROW(dispatch::set("avx2_fma_f16c"));
 #endif
+#if defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__) && defined(__AVX512BF16__)
+  EXPECT_NO_THROW(dispatch::set("avx512_fma_f16c_bf16"));
+#endif
 #endif
 }
 

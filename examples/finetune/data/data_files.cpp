@@ -78,7 +78,7 @@ std::vector<DataFile> find_data_files(const std::vector<fs::path>& paths, DataRe
     const std::vector<fs::path> files = files_in(path, report);
     if (files.empty())
       throw std::runtime_error(
-          fmt::format("{} is a folder without files, hidden ones aside", quoted(path.string(), 300)));
+          fmt::format("{} contains no files (hidden ones are skipped)", quoted(path.string(), 300)));
     for (const fs::path& file : files) add(file, true);
   }
   return result;

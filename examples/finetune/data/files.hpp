@@ -84,7 +84,7 @@ class CsvTable {
 
   void add(Row row) {
     if (row.size() != columns_.size())
-      throw std::invalid_argument("a row has another number of fields than the table");
+      throw std::invalid_argument("a row must have as many fields as the table has columns");
     rows_.push_back(std::move(row));
   }
 

@@ -204,14 +204,13 @@ class Reader {
     }
     if (!examples_.empty()) return;
     if (!lengths_.empty())
-      throw std::runtime_error(fmt::format(
-          "no example is left: in none of the {} does a token that counts lie within the window of {} "
-          "tokens; 95 % of them "
-          "would fit into --window {}",
-          report_.left_out.count, report_.window, report_.window_for_most));
-    throw std::runtime_error(
-        fmt::format("there is no example in the data: {} files are not text, {} are empty", report_.binary,
-                    report_.empty));
+      throw std::runtime_error(
+          fmt::format("no example is left: the answers of all {} lie beyond the window of {} tokens; "
+                      "--window {} would fit "
+                      "95 % of them",
+                      report_.left_out.count, report_.window, report_.window_for_most));
+    throw std::runtime_error(fmt::format("the data has no examples: {} files are not text, {} are empty",
+                                         report_.binary, report_.empty));
   }
 
   Encoder encoder_;

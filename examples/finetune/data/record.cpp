@@ -46,18 +46,18 @@ Json parse(std::string_view text) {
   const std::size_t at = std::min(builder.wrong_at, text.size());
   if (at == text.size())
     throw RecordError(
-        "ends before its JSON does; an example is an object on one line, or an element of a list", at);
+        "ends in the middle of its JSON; an example is an object on one line or an element of a list", at);
   const char c = text[at];
-  throw RecordError(fmt::format("is not valid JSON: \"{}\" is wrong there{}", escaped(text.substr(at), 20),
-                                c == '\'' ? "; texts stand in double quotes"
+  throw RecordError(fmt::format("is not valid JSON at \"{}\"{}", escaped(text.substr(at), 20),
+                                c == '\'' ? "; strings need double quotes"
                                 : static_cast<unsigned char>(c) < 0x20
-                                    ? "; in a text, it is written as an escape such as \\n"
+                                    ? "; inside a string, write it as an escape such as \\n"
                                     : ""),
                     at);
 }
 
 std::string_view kind(const Json& value) {
-  return value.is_string()    ? "a text"
+  return value.is_string()    ? "a string"
          : value.is_array()   ? "a list"
          : value.is_object()  ? "an object"
          : value.is_number()  ? "a number"
@@ -142,7 +142,7 @@ std::string role_of(const std::string& role, std::size_t number) {
   const bool is_tool = role == "tool" || role == "function" || role == "ipython" || role == "observation";
   refuse(fmt::format("has message {} with the role {}; {}", number, quoted(role, 30),
                      is_tool ? "tool calls cannot be trained on, leave such examples out"
-                             : "known are system, user and assistant (or human and gpt)"));
+                             : "the roles are system, user and assistant (or human and gpt)"));
 }
 
 // OpenAI's weight of an answer.

@@ -110,8 +110,8 @@ TEST(Record, NamesWhereJsonIsBroken) {
   EXPECT_EQ(wrong_at(R"({"text": "\q"})"), 11u);
   EXPECT_GT(wrong_at(R"({"text": "\ud800"})"), 9u);
   expect_wrong("{\"text\": \"a\tb\"}", {"is not valid JSON", "\\tb", "escape such as \\n"});
-  expect_wrong("{\"text\": \"a", {"ends before its JSON does"});
-  expect_wrong("{", {"ends before its JSON does", "on one line"});
+  expect_wrong("{\"text\": \"a", {"ends in the middle of its JSON"});
+  expect_wrong("{", {"ends in the middle of its JSON", "on one line"});
   expect_wrong(R"({"text": 1e999})", {"is not valid JSON"});
   expect_wrong(R"({"text": "a", "text": "b"})", {"has the name \"text\" twice"});
   expect_wrong(std::string(200, '['), {"nested deeper"});
@@ -135,7 +135,7 @@ TEST(Record, NamesKeys) {
                {R"("j" and 2 more)"});
   expect_wrong("{}", {"has no keys at all"});
   expect_wrong("[1]", {"is a list, not an object"});
-  expect_wrong("\"x\"", {"is a text, not an object"});
+  expect_wrong("\"x\"", {"is a string, not an object"});
   expect_wrong("null", {"is null, not an object"});
   expect_wrong("true", {"is true or false, not an object"});
 }
@@ -144,10 +144,10 @@ TEST(Record, NamesTypes) {
   expect_wrong(R"({"text": 3})", {"\"text\", which is a number, not a string"});
   expect_wrong(R"({"prompt": {}, "completion": "b"})", {"\"prompt\", which is an object, not a string"});
   expect_wrong(R"({"prompt": [], "completion": "b"})",
-               {"\"completion\", which is a text, not a list of messages"});
+               {"\"completion\", which is a string, not a list of messages"});
   expect_wrong(R"({"instruction": "a", "input": 1, "output": "b"})", {"\"input\", which is a number"});
-  expect_wrong(R"({"messages": "[]"})", {"\"messages\", which is a text, not a list of messages"});
-  expect_wrong(R"({"messages": ["a"]})", {"\"messages\" with a text as message 1, not an object"});
+  expect_wrong(R"({"messages": "[]"})", {"\"messages\", which is a string, not a list of messages"});
+  expect_wrong(R"({"messages": ["a"]})", {"\"messages\" with a string as message 1, not an object"});
   expect_wrong(R"({"messages": [{"role": "user"}]})",
                {"message 1 without \"content\"; it has the key \"role\""});
   expect_wrong(R"({"messages": [{"content": "x"}]})", {"message 1 without \"role\""});
@@ -189,7 +189,7 @@ TEST(Record, NamesWhatIsNoText) {
   expect_wrong(R"({"messages": [{"role": "tool", "content": "4"}]})",
                {"with the role \"tool\"", "tool calls"});
   expect_wrong(R"({"messages": [{"role": "bot", "content": "4"}]})",
-               {"with the role \"bot\"", "known are system"});
+               {"with the role \"bot\"", "the roles are system"});
 }
 
 // The pieces of a text, each in "<…>", and what is broken.

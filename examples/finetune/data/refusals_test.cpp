@@ -22,24 +22,24 @@ TEST_F(RefusalTest, NamesBadLines) {
     ADD_FAILURE() << "no error";
   } catch (const std::runtime_error& error) {
     const std::string path = quoted((folder.path() / "a.jsonl").string(), 300);
-    EXPECT_EQ(
-        std::string(error.what()),
-        "7 of 9 lines of the data are not valid examples:\n" + path +
-            ", line 2, column 2: is not valid JSON: \"'prompt': 1}\" is wrong there; texts stand in double "
-            "quotes\n    {'prompt': 1}\n" +
-            path +
-            ", line 3: has the keys \"prompt\", \"response\", but no \"completion\"\n"
-            "    {\"prompt\": \"a\", \"response\": \"b\"}\n" +
-            path + ", line 5: has an empty \"text\"; leave the example out\n    {\"text\": \"\"}\n" + path +
-            ", line 6: has message 1 with the role \"user\\x1b[31m\"; known are system, user and "
-            "assistant (or human and gpt)\n"
-            "    {\"messages\": [{\"role\": \"user\\u001b[31m\", \"content\": \"\"}]}\n" +
-            path +
-            ", line 7, column 20: is not UTF-8: it has the byte 0xe9; convert the file (iconv)\n"
-            "    {\"text\": \"\\x1b[31m caf\\xe9\"}\n"
-            "and 2 more.\n"
-            "Each line must be one of these (other keys are ignored):\n" +
-            std::string(accepted_forms));
+    EXPECT_EQ(std::string(error.what()),
+              "7 of 9 lines of the data are not valid examples:\n" + path +
+                  ", line 2, column 2: is not valid JSON at \"'prompt': 1}\"; strings need double "
+                  "quotes\n    {'prompt': 1}\n" +
+                  path +
+                  ", line 3: has the keys \"prompt\", \"response\", but no \"completion\"\n"
+                  "    {\"prompt\": \"a\", \"response\": \"b\"}\n" +
+                  path + ", line 5: has an empty \"text\"; leave the example out\n    {\"text\": \"\"}\n" +
+                  path +
+                  ", line 6: has message 1 with the role \"user\\x1b[31m\"; the roles are system, user and "
+                  "assistant (or human and gpt)\n"
+                  "    {\"messages\": [{\"role\": \"user\\u001b[31m\", \"content\": \"\"}]}\n" +
+                  path +
+                  ", line 7, column 20: is not UTF-8: it has the byte 0xe9; convert the file (iconv)\n"
+                  "    {\"text\": \"\\x1b[31m caf\\xe9\"}\n"
+                  "and 2 more.\n"
+                  "Each line must be one of these (other keys are ignored):\n" +
+                  std::string(accepted_forms));
   }
 }
 
@@ -109,12 +109,12 @@ TEST_F(RefusalTest, NamesWhatIsMissing) {
     expect_wrong({name}, {name, "is empty"});
   }
   folder.write("list.json", "[]");
-  expect_wrong({"list.json"}, {"there is no example in the data"});
+  expect_wrong({"list.json"}, {"the data has no examples"});
   std::filesystem::create_directories(folder.path() / "hollow" / "deep");
   expect_wrong({"hollow"}, {"hollow\" is a folder without files"});
   folder.write("binary/a.png", std::string("\x89PNG\0", 5));
   folder.write("binary/b.txt", "");
-  expect_wrong({"binary"}, {"there is no example in the data: 1 files are not text, 1 are empty"});
+  expect_wrong({"binary"}, {"the data has no examples: 1 files are not text, 1 are empty"});
   folder.write("a.txt", "text");
   expect_error<std::invalid_argument>([&] { read({"a.txt"}, 1); }, {"a window of 1 tokens"});
 }

@@ -141,8 +141,8 @@ inline void remove_overlap(Corpus& corpus, const Corpus& other) {
   corpus.skipped_overlap += static_cast<std::size_t>(corpus.files.end() - first);
   corpus.files.erase(first, corpus.files.end());
   if (corpus.files.empty())
-    throw std::runtime_error(corpus.option + ": all of the " + corpus.name + " also stands in the " +
-                             other.name + "; the two must be different text");
+    throw std::runtime_error(corpus.option + ": all of the " + corpus.name + " is also in the " + other.name +
+                             "; the two must be different text");
 }
 
 /// Train: what the optimiser sees; select: learning rates and early stopping; test: the results that are

@@ -80,8 +80,9 @@ std::vector<Tokens> evaluation_batches(std::string_view text, std::ptrdiff_t seq
     }
   }
   if (batches.empty())
-    throw std::invalid_argument("a text of " + std::to_string(text.size()) + " bytes has no window of " +
-                                std::to_string(length) + " bytes and a target");
+    throw std::invalid_argument("a text of " + std::to_string(text.size()) +
+                                " bytes is too short for a window of " + std::to_string(length) +
+                                " bytes and a target");
   return batches;
 }
 

@@ -61,8 +61,9 @@ class Sampler {
   Sampler(std::string_view text, std::ptrdiff_t sequences, std::ptrdiff_t length, std::uint64_t seed)
       : text_(text), sequences_(sequences), length_(length), seed_(seed) {
     if (text.size() <= static_cast<std::size_t>(length))
-      throw std::invalid_argument("a text of " + std::to_string(text.size()) + " bytes has no window of " +
-                                  std::to_string(length) + " bytes and a target");
+      throw std::invalid_argument("a text of " + std::to_string(text.size()) +
+                                  " bytes is too short for a window of " + std::to_string(length) +
+                                  " bytes and a target");
   }
 
   Tokens batch(std::uint64_t step) const {

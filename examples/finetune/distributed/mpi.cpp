@@ -117,8 +117,9 @@ std::unique_ptr<Communicator> start_processes() {
   const std::string several = several_by_launcher();
   if (processes->size() == 1 && !several.empty())
     throw std::runtime_error(fmt::format(
-        "the launcher started several processes ({}), but each would run alone: it belongs to another MPI "
-        "than this program, which is built with {}; use that one's mpirun, or srun with a fitting --mpi. For "
+        "the launcher started several processes ({}), but each would run alone: it belongs to an MPI "
+        "other than {}, which this program is built with; use that one's mpirun, or srun with a matching "
+        "--mpi. For "
         "independent runs, unset {}",
         several, library_name(), several.substr(0, several.find('='))));
   return processes;

@@ -26,7 +26,7 @@ TuneOptions parse_candidate(const std::string& text, TuneOptions rest) {
   } catch (const std::invalid_argument&) {
     std::string names;
     for (const auto& [known, scheme] : named_schemes()) names += (names.empty() ? "" : ", ") + known;
-    fail("begins with none of the schemes " + names);
+    fail("does not begin with one of the schemes " + names);
   }
   const auto rank = examples::to_whole<Index>(std::string_view(text).substr(first + 1, second - first - 1));
   if (!rank || *rank < 1 || *rank > examples::largest_rank)

@@ -58,8 +58,8 @@ std::vector<llama::Token> prompt_tokens(const TuneBase& base, const GenerateOpti
                               /*clock=*/false);
   if (!options.system.empty())
     throw std::invalid_argument(
-        "--system: the prompt goes to the model as it is, without a chat template that "
-        "has a place for a system message; put the text into --prompt");
+        "--system: without a chat template there is no place for a system message; put the text into "
+        "--prompt");
   std::vector<llama::Token> tokens = base.tokenizer().encode(prompt, /*special=*/false);
   const std::optional<llama::Token> bos = base.tokenizer().bos();
   if (base.tokenizer().adds_bos() && bos) tokens.insert(tokens.begin(), *bos);
@@ -105,10 +105,10 @@ void generate(const GenerateOptions& options) {
     if (tokens.empty()) throw std::invalid_argument("--prompt: the text is empty");
     const Index context = base.file().context();
     if (static_cast<Index>(tokens.size()) + options.tokens > context)
-      throw std::invalid_argument(
-          fmt::format("--tokens: a prompt of {} tokens and an answer of {} do not fit into the {} that the "
-                      "model can read",
-                      tokens.size(), options.tokens, context));
+      throw std::invalid_argument(fmt::format(
+          "--tokens: a prompt of {} tokens and an answer of {} do not fit into the model's context "
+          "of {}",
+          tokens.size(), options.tokens, context));
     fmt::print("== {}\n", prompt);
     const auto say = [&](const std::string& name, const Adapter* adapter) {
       const std::string text = answer(base, model, adapter, options, tokens);

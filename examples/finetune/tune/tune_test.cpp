@@ -158,7 +158,7 @@ TEST_F(TuneTest, EveryArgumentIsCheckedBeforeAnyWork) {
   folder_.write("broken.gguf", "no model");
   expect_error(run(folder_, {"train", "--model", path("broken.gguf"), "--data", path("chat.jsonl"), "--out",
                              path("new"), "--scheme", "vera", "--uv-rate", "0.1"}),
-               2, "--uv-rate: the scheme vera trains no u and v beside A or B");
+               2, "--uv-rate: the scheme vera does not train u or v together with A or B");
   expect_error(train("new", {"--targets", "q_proj,q_proj"}), 2, "\"q_proj\" is given twice");
   expect_error(train("new", {"--out", ""}), 2, "--out: the path is empty");
   expect_error(train("new", {"--data", path("nothing")}), 1,
@@ -282,7 +282,7 @@ TEST_F(TuneTest, GeneratesBeforeAndAfter) {
 
   arguments = prompt;
   arguments.insert(arguments.end(), {"--tokens", "500"});
-  expect_error(command("generate", arguments), 2, "do not fit into the 128 that the model can read");
+  expect_error(command("generate", arguments), 2, "do not fit into the model's context of 128");
 }
 
 // Without --system, the template says the message that it said in training.

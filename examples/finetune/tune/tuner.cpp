@@ -24,7 +24,7 @@ Rates rates_of(const TuneOptions& options) {
   if (options.uv_rate) {
     if (!has_uv_rate(scheme))
       throw std::invalid_argument("--uv-rate: the scheme " + options.scheme +
-                                  " trains no u and v beside A or B; give --rate alone");
+                                  " does not train u or v together with A or B; give --rate alone");
     rates.uv_multiple = *options.uv_rate / rates.rate;
   }
   if (options.b_rate) {
