@@ -254,17 +254,8 @@ tl_module describe(const tl::Module& module) {
 
 tl::Scheme scheme_named(std::string_view name) {
   if (const auto scheme = tl::schemes::named(name)) return *scheme;
-  constexpr std::string_view grouped = "grouped:";
-  if (name.starts_with(grouped)) {
-    const std::string_view digits = name.substr(grouped.size());
-    tl::Index layers = 0;
-    for (const char digit : digits.substr(0, 9))
-      layers = digit < '0' || digit > '9' ? -1 : 10 * layers + digit - '0';
-    if (layers > 0 && digits.size() < 10) return tl::schemes::grouped(layers);
-  }
-  tl::detail::fail(message("scheme ", in_quotes(name),
-                           " is not one of lora, lora_fused, vera, tl5, tl6, tl6_v0, lora_fa, share_lora_a, "
-                           "share_lora_b, share_lora_ab or grouped:G, G a positive number of layers"));
+  tl::detail::fail(message("scheme ", in_quotes(name), " is not one of ", tl::schemes::names(),
+                           ", G a positive number of layers"));
 }
 
 // ---- Files ----

@@ -11,23 +11,16 @@
 #include <tiedlora/adapter/layout.hpp>        // Layout
 #include <tiedlora/adapter/scheme_names.hpp>  // Scheme, schemes
 
-#include "../numbers.hpp"  // to_whole, in_short
+#include "../numbers.hpp"  // in_short
 #include "model.hpp"
 
 namespace count_parameters {
 
-/// The scheme of that name; "grouped:4" is tl6 with A and B tied over each 4 consecutive layers. Throws
-/// invalid_argument, listing all, if there is none.
+/// The scheme of that name. Throws invalid_argument, listing all, if there is none.
 inline tiedlora::Scheme scheme_named(const std::string& name) {
   if (const auto scheme = tiedlora::schemes::named(name)) return *scheme;
-  if (name.starts_with("grouped:")) {
-    const auto layers = examples::to_whole<int>(std::string_view(name).substr(name.find(':') + 1));
-    if (layers && *layers > 0) return tiedlora::schemes::grouped(*layers);
-  }
-  throw std::invalid_argument(
-      fmt::format("--schemes: {} is not one of lora, lora_fused, vera, tl5, tl6, tl6_v0, lora_fa, "
-                  "share_lora_a, share_lora_b, share_lora_ab or grouped:G, G a positive number of layers",
-                  examples::in_short(name)));
+  throw std::invalid_argument(fmt::format("--schemes: {} is not one of {}, G a positive number of layers",
+                                          examples::in_short(name), tiedlora::schemes::names()));
 }
 
 /// What one scheme costs at one rank.

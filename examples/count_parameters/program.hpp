@@ -47,9 +47,7 @@ inline int run(int argc, const char* const* argv, std::ostream& out, std::ostrea
       ->allow_extra_args(false)
       ->type_name("PATH");
   add_list("--ranks", ranks, "ranks", examples::whole_from(1, 1'000'000))->type_name("RANKS");
-  add_list("--schemes", schemes,
-           "lora, lora_fused, vera, tl5, tl6, tl6_v0, lora_fa, share_lora_a, share_lora_b, share_lora_ab, or "
-           "grouped:G: tl6 with A and B tied over each G layers")
+  add_list("--schemes", schemes, tiedlora::schemes::names() + ": tl6 with A and B tied over each G layers")
       ->type_name("NAMES");
   add_list("--targets", targets,
            "what is adapted in each layer: qkv (fused, as in the Tied-LoRA paper), or any of q, k, v, o, "

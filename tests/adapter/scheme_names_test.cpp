@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <string>
 #include <tiedlora/adapter/scheme_names.hpp>
 
 namespace tiedlora_test {
@@ -13,10 +14,21 @@ TEST(SchemeNames, EachIsThatOfItsFunction) {
   EXPECT_TRUE(schemes::named("lora_fa") == schemes::lora_fa());
   EXPECT_TRUE(schemes::named("tl6") == schemes::tied_lora());
   EXPECT_TRUE(schemes::named("share_lora_b") == schemes::share_lora_b());
+  EXPECT_TRUE(schemes::named("grouped:4") == schemes::grouped(4));
+  EXPECT_FALSE(schemes::named("grouped:4") == schemes::grouped(5));
+}
+
+TEST(SchemeNames, AreListed) {
+  const std::string names = schemes::names();
+  for (const auto& [name, scheme] : schemes::all_named()) EXPECT_NE(names.find(name), names.npos) << name;
+  EXPECT_TRUE(names.starts_with("lora, lora_fused, ")) << names;
+  EXPECT_TRUE(names.ends_with(", share_lora_ab or grouped:G")) << names;
 }
 
 TEST(SchemeNames, OthersAreNone) {
-  for (const char* name : {"", "LoRA", "tl7", "lora_", "grouped"}) EXPECT_FALSE(schemes::named(name)) << name;
+  for (const char* name : {"", "LoRA", "tl7", "lora_", "grouped", "grouped:", "grouped:0", "grouped:-2",
+                           "grouped:4x", "grouped: 4", "grouped:9999999999999999999"})
+    EXPECT_FALSE(schemes::named(name)) << name;
 }
 
 }  // namespace

@@ -346,7 +346,7 @@ static void refused_arguments(void) {
   CHECK(adapter == NULL);
   REFUSED(TL_ERROR_ARGUMENT, "grouped:G", tl_adapter_new(modules, "grouped:0", 4, 1, TL_F32, &adapter));
   REFUSED(TL_ERROR_ARGUMENT, "grouped:G",
-          tl_adapter_new(modules, "grouped:9999999999", 4, 1, TL_F32, &adapter));
+          tl_adapter_new(modules, "grouped:9999999999999999999", 4, 1, TL_F32, &adapter));
   REFUSED(TL_ERROR_ARGUMENT, "the type 3", tl_adapter_new(modules, "lora", 4, 1, 3, &adapter));
   REFUSED(TL_ERROR_ARGUMENT, "rank -1", tl_adapter_new(modules, "lora", -1, 1, TL_F32, &adapter));
   REFUSED(TL_ERROR_ARGUMENT, "scheme is NULL", tl_adapter_new(modules, NULL, 4, 1, TL_F32, &adapter));

@@ -67,7 +67,7 @@ template <class B, class P, class T>
 void check_batch_view(const Factors<const P>& module, const char* what, const Tokens<T>& tokens) {
   if (has_device_memory<B> && (tokens.rows || tokens.pointers))
     fail_at(module, "this backend needs ", what,
-            " of a batch at a stride; rows and pointers are not supported");
+            " of a batch at a constant stride; rows and pointers are not supported");
 }
 
 template <class B, class P>

@@ -80,7 +80,7 @@ class BatchPlan {
   void assign(AdapterSnapshot<P> snapshot, Index tokens, std::span<const AdapterUse> uses) {
     Unfinished unfinished = {this};
     if (tokens < 0 || static_cast<std::size_t>(tokens) > uses_of_.max_size())
-      detail::fail(detail::message("a batch of ", tokens, " tokens is not possible"));
+      detail::fail(detail::message("a batch cannot have ", tokens, " tokens"));
     begin(std::move(snapshot), tokens);
     for (const AdapterUse& use : uses) {
       if (use.token < 0 || use.token >= tokens)
