@@ -19,6 +19,16 @@ if(CMAKE_CXX_FLAGS MATCHES "-fsanitize")
   set(tiedlora_kernel_options ${tiedlora_test_options})
 endif()
 
+# tiedlora_compile_as_tests(target...): for what takes long to compile and little to run. Under this project's presets alone:
+# with other flags somebody may install or measure what is built.
+function(tiedlora_compile_as_tests)
+  if(CMAKE_CXX_FLAGS_RELWITHDEBINFO MATCHES "^-O1( -g1)?$")
+    foreach(target IN LISTS ARGN)
+      target_compile_options(${target} PRIVATE ${tiedlora_test_options})
+    endforeach()
+  endif()
+endfunction()
+
 # The kernels, compiled once for all tests, and optimised as the preset says. In a test that is not optimised itself nothing is
 # inlined: what it runs is this code and no other.
 add_library(tiedlora_kernel_instances STATIC)

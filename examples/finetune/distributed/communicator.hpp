@@ -127,8 +127,9 @@ Communicator& single_process();
 
 /// All processes that mpirun, srun or the like started, or this one alone. To be called first in main, and
 /// to live until its end. Threads that it starts get none of the signals that an Interrupt waits for. Throws
-/// std::runtime_error where several were started by a launcher and the program was built without MPI, or with
-/// another MPI than the launcher's: each would believe that it is alone, and write the same files.
+/// std::runtime_error under a launcher if the program was built without MPI, and if a launcher started
+/// several and the program was built with another MPI: each would believe that it is alone, and write the
+/// same files.
 std::unique_ptr<Communicator> start_processes();
 
 /// Whether something like mpirun started this process, among others.

@@ -8,8 +8,9 @@ namespace finetune {
 std::unique_ptr<Communicator> start_processes() {
   if (has_launcher())
     throw std::runtime_error(
-        "several processes were started, but this program was built without MPI: install it (Debian and "
-        "Ubuntu: libopenmpi-dev, openmpi-bin), run CMake again and rebuild");
+        "a launcher such as mpirun started this program, which was built without MPI: install that (Debian "
+        "and Ubuntu: libopenmpi-dev, openmpi-bin), run CMake again and rebuild; or start one process "
+        "without a launcher");
   return nullptr;
 }
 
