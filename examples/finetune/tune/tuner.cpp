@@ -2,7 +2,7 @@
 
 #include <utility>  // move
 
-#include <tiedlora/adapter/optimizer.hpp>  // recommended_rates
+#include <tiedlora/adapter/learning_rates.hpp>  // recommended_rates
 
 #include <llama/modules.hpp>
 

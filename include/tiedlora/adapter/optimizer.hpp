@@ -1,5 +1,4 @@
-// AdamW over the flat array, with rates per factor; gradient norm and clipping. Why factors need rates of
-// their own: docs/mathematics.md, E35 to E37.
+// AdamW over the flat array, with rates per factor; gradient norm and clipping.
 #pragma once
 
 #include <algorithm>    // min, max
@@ -24,27 +23,10 @@
 #include "aligned_array.hpp"
 #include "initialize.hpp"
 #include "layout.hpp"
+#include "learning_rates.hpp"
 #include "result.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
-
-/// One value for each factor.
-struct PerFactor {
-  double A = 1;  ///< of A
-  double B = 1;  ///< of B
-  double u = 1;  ///< of u
-  double v = 1;  ///< of v
-  /// By the factor's name.
-  double operator[](FactorId id) const {
-    return id == FactorId::A ? A : id == FactorId::B ? B : id == FactorId::u ? u : v;
-  }
-};
-
-/// Where to start a search for learning rates.
-struct LearningRates {
-  double learning_rate = 1e-3;  ///< of the factors whose multiple is 1
-  PerFactor factors = {};       ///< each factor's rate as a multiple of learning_rate
-};
 
 /// How AdamW steps. Betas and epsilon default to torch's.
 struct AdamWOptions {
@@ -78,25 +60,6 @@ struct GradientStatistics {
 /// What to multiply gradients by so that their norm is at most max_norm (torch's clip_grad_norm_). Look at
 /// GradientStatistics::finite first: skip a step whose gradients are not finite instead of clipping it.
 inline double clip_factor(double norm, double max_norm) { return std::min(1.0, max_norm / (norm + 1e-6)); }
-
-/// Rates for a scheme by what it trains, and by rank; for a scaling of 1. In a tied adapter u and v, which
-/// are all that tells the layers apart, need a far higher rate than the A and B that all layers push at once;
-/// with one rate for all, tying stays well below LoRA. The values are a compromise of searches on a language
-/// model of width 576, on two or three tasks (docs/results.md), whose optima differ by a factor of 3; that of
-/// TL5 is from a model of width 64, on which LoRA's optima are 1.4 to 2 times as high. A start for your own
-/// search. What is theory here and what is conjecture: docs/mathematics.md, E32, E36 and E37.
-inline LearningRates recommended_rates(const Scheme& scheme, Index rank) {
-  const bool trains_matrices = scheme.A.trained || scheme.B.trained;
-  const bool trains_vectors = (scheme.u && scheme.u->trained) || (scheme.v && scheme.v->trained);
-  const bool ties_both = scheme.A.tying.layers != each_layer && scheme.B.tying.layers != each_layer;
-  if (!trains_matrices) return {.learning_rate = 3e-2};  // VeRA
-  if (trains_vectors) {                                  // TL6; with v = 0 at the start, VeRA's
-    const double multiple = scheme.v && scheme.v->init.is_zero() ? 15 : 100;
-    return {.learning_rate = 2e-3, .factors = {.A = 1, .B = 1, .u = multiple, .v = multiple}};
-  }
-  if (ties_both) return {.learning_rate = 1e-2};                                                     // TL5
-  return {.learning_rate = 1.2e-2 * std::pow(static_cast<double>(std::max(rank, Index{1})), -0.4)};  // LoRA
-}
 
 /// Norm and finiteness in one pass; sums in double, in which squares of floats cannot overflow.
 template <class G>
