@@ -153,7 +153,7 @@ TEST(AdamW, DoesNotDecayUAndVByDefault) {
 }
 
 TEST(AdamW, TakesTheSchemesRatesUnlessGivenOthers) {
-  const LearningRates recommended = recommended_rates(schemes::tied_lora(), tied_layout().rank());
+  const LearningRates recommended = recommended_rates(schemes::tied_lora(), tied_layout().rank(), 5);
   const AdamW<float> by_default(tied_layout());
   EXPECT_EQ(by_default.rates().learning_rate, recommended.learning_rate);
   EXPECT_EQ(by_default.rates().factors.u, recommended.factors.u);
@@ -164,16 +164,30 @@ TEST(AdamW, TakesTheSchemesRatesUnlessGivenOthers) {
   // Where u and v train beside tied A and B they are all that tells the layers apart.
   EXPECT_GT(recommended.factors.u, 1);
   EXPECT_GT(recommended.factors.v, 1);
-  EXPECT_EQ(recommended_rates(schemes::vera(), 4).factors.u, 1);
+  EXPECT_EQ(recommended_rates(schemes::vera(), 4, 5).factors.u, 1);
   // From v = 0 they have VeRA's rate.
   Scheme from_zero = schemes::tied_lora();
   from_zero.v->init = init::zeros();
-  const LearningRates zero = recommended_rates(from_zero, 4);
-  EXPECT_DOUBLE_EQ(zero.learning_rate * zero.factors.v, recommended_rates(schemes::vera(), 4).learning_rate);
-  // LoRA's falls as its rank rises, and is the default of a layout of that rank.
-  const double at_1 = recommended_rates(schemes::lora(), 1).learning_rate;
-  const AdamW<float> of_rank_8(Layout(tied_layout().modules(), schemes::lora(), 8));
-  EXPECT_NEAR(of_rank_8.rates().learning_rate, at_1 * std::pow(8, -0.4), 1e-15 * at_1);
+  const LearningRates zero = recommended_rates(from_zero, 4, 5);
+  EXPECT_DOUBLE_EQ(zero.learning_rate * zero.factors.v,
+                   recommended_rates(schemes::vera(), 4, 5).learning_rate);
+}
+
+TEST(AdamW, RateOfMatricesFallsAsRankAndWidthRise) {
+  const auto lora = [](Index rank, Index width) {
+    return recommended_rates(schemes::lora(), rank, width).learning_rate;
+  };
+  EXPECT_DOUBLE_EQ(lora(1, 576), 0.012);
+  EXPECT_NEAR(lora(8, 576), 0.012 * std::pow(8, -0.4), 1e-15);
+  EXPECT_NEAR(lora(1, 16 * 576), 0.012 / 2, 1e-15);
+  EXPECT_DOUBLE_EQ(recommended_rates(schemes::tl5(), 8, 64).learning_rate, 2 * lora(8, 64));
+  // An adapter's is that of its narrowest module.
+  ModuleList modules;
+  modules.add({.name = "down", .layer = 0, .in_features = 1536, .out_features = 9});
+  modules.add({.name = "q", .layer = 0, .in_features = 9216, .out_features = 4});
+  modules.add({.name = "up", .layer = 0, .in_features = 576, .out_features = 6});
+  const AdamW<float> of_rank_8(Layout(modules, schemes::lora(), 8));
+  EXPECT_EQ(of_rank_8.rates().learning_rate, lora(8, 576));
   EXPECT_EQ(of_rank_8.rates().factors.A, 1);
 }
 

@@ -43,6 +43,7 @@ class Comparer {
         batches_(std::move(data_.train), options.data.batch_tokens, options.tune.seed) {
     for (const std::string& text : options.candidates) {
       Candidate candidate = {.name = text, .tune = parse_candidate(text, options.tune)};
+      candidate.rate = rates_of(candidate.tune, base_.config()).rate;
       candidate.trained = layout_of(candidate.tune, base_.config()).trainable_count();
       candidates_.push_back(std::move(candidate));
     }

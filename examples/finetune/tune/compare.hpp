@@ -28,6 +28,7 @@ struct CompareOptions {
 struct Candidate {
   std::string name = {};  ///< "tl6:32"
   TuneOptions tune = {};
+  double rate = 0;    ///< of A and B, or of u and v where those alone are trained
   Index trained = 0;  ///< parameters
   std::int64_t steps = 0;
   double seconds = 0;

@@ -6,8 +6,6 @@
 #include <finetune/data/files.hpp>    // CsvTable, write_atomically
 #include <finetune/report/plots.hpp>  // draw, plot_script
 
-#include "tuner.hpp"  // rates_of
-
 namespace finetune {
 
 void report(const std::filesystem::path& folder, std::span<const Candidate> candidates,
@@ -21,7 +19,7 @@ void report(const std::filesystem::path& folder, std::span<const Candidate> cand
                                  "nats/token", "left after");
   text += fmt::format("{:<18} {:>12} {:>8} {:>10.4f}\n", "base", 0, 0, compared.base_loss);
   for (const Candidate* c : order) {
-    table.add({c->name, c->tune.scheme, std::to_string(c->tune.rank), csv_number(rates_of(c->tune).rate),
+    table.add({c->name, c->tune.scheme, std::to_string(c->tune.rank), csv_number(c->rate),
                std::to_string(c->trained), std::to_string(c->steps), csv_number(c->seconds),
                std::to_string(c->round), csv_number(c->loss), c->diverged ? "1" : "0"});
     text += fmt::format("{:<18} {:>12} {:>8} {:>10} {:>12}\n", c->name, c->trained, c->steps,

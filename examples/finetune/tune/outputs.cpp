@@ -31,7 +31,7 @@ std::vector<std::string> strings(const std::vector<std::filesystem::path>& paths
 
 OrderedJson record_json(const TuneBase& base, const TuneRecord& record) {
   const TrainOptions& o = record.options;
-  const Rates rates = rates_of(o.tune);
+  const Rates rates = rates_of(o.tune, base.config());
   OrderedJson log = OrderedJson::array();
   for (const Logged& row : record.training.log)
     log.push_back({{"step", row.step},

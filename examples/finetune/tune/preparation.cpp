@@ -18,7 +18,7 @@ namespace finetune {
 namespace {
 
 std::unique_ptr<FolderLock> begin_folder(const TrainOptions& o, const Communicator& processes) {
-  rates_of(o.tune);  // refuses what does not fit the scheme
+  check_rates(o.tune);
   check_batches(o.tune.accumulate, processes, "--batch-tokens", o.data.batch_tokens);
   std::unique_ptr<FolderLock> lock;
   if (!processes.is_first()) return lock;
@@ -53,8 +53,8 @@ void check_memory(const MemoryEstimate& estimate, const TrainOptions& o, int her
         o.model.float_base ? ", or leave out --base-type f32" : ""));
 }
 
-void say_adapter(const TuneOptions& tune, const tiedlora::Layout& layout) {
-  const Rates rates = rates_of(tune);
+void say_adapter(const TuneOptions& tune, const llama::Config& config, const tiedlora::Layout& layout) {
+  const Rates rates = rates_of(tune, config);
   fmt::print(
       "Adapter: {} of rank {} on {} modules, {} trainable parameters ({} in LoRA of that rank); rate "
       "{:g}{}{}\n",
@@ -91,7 +91,7 @@ Preparation::Preparation(TrainOptions& o, const Communicator& processes)
       model(base.config(), base.pool(), o.tune.recompute ? llama::Keep::inputs : llama::Keep::every_layer),
       batches(std::move(data.train), o.data.batch_tokens, o.tune.seed) {
   check_memory(memory, o, processes.on_this_machine());
-  say_adapter(o.tune, layout);
+  say_adapter(o.tune, base.config(), layout);
   if (!lock && processes.is_first())
     lock = std::make_unique<FolderLock>(o.out);  // nothing was written until here
   if (o.model.bfloat16) say_accuracy(model, base, data.validation);

@@ -12,7 +12,7 @@ namespace finetune {
 inline nlohmann::ordered_json run_key(const ModelOptions& model, const TuneBase& base,
                                       const TrainingDataOptions& data, const TuneData& read,
                                       const TuneOptions& tune) {
-  const Rates rates = rates_of(tune);
+  const Rates rates = rates_of(tune, base.config());
   nlohmann::ordered_json key = {{"base", fmt::format("{:016x}", base.fingerprint())},
                                 {"float_base", model.float_base},
                                 {"bfloat16", model.bfloat16},

@@ -103,7 +103,7 @@ void finish(const TrainOptions& options, Preparation& run, const Adapter& adapte
     const std::string advice = fmt::format(
         "the loss is no longer finite or has exploded after {} steps (rate {:g}); take a lower --rate, a "
         "longer --warm-up, or a smaller --clip",
-        result.steps, rates_of(options.tune).rate);
+        result.steps, rates_of(options.tune, run.base.config()).rate);
     if (result.best_step == 0) refuse_diverged(options, result, advice);
     fmt::print("Warning: {}. What follows is the adapter of step {}, the best until then.\n", advice,
                result.best_step);

@@ -16,23 +16,24 @@ llama::Batch view(const TokenBatch& batch) {
 
 }  // namespace
 
-Rates rates_of(const TuneOptions& options) {
+void check_rates(const TuneOptions& options) {
   const tiedlora::Scheme scheme = scheme_named(options.scheme);
-  const tiedlora::LearningRates recommended = tiedlora::recommended_rates(scheme, options.rank);
-  Rates rates = {.rate = recommended.learning_rate, .uv_multiple = recommended.factors.u};
-  rates.rate = options.rate.value_or(rates.rate);
-  if (options.uv_rate) {
-    if (!has_uv_rate(scheme))
-      throw std::invalid_argument("--uv-rate: the scheme " + options.scheme +
-                                  " does not train u or v together with A or B; give --rate alone");
-    rates.uv_multiple = *options.uv_rate / rates.rate;
-  }
-  if (options.b_rate) {
-    if (!scheme.A.trained || !scheme.B.trained)
-      throw std::invalid_argument("--b-rate: the scheme " + options.scheme +
-                                  " does not train both A and B; give --rate alone");
-    rates.b_multiple = *options.b_rate / rates.rate;
-  }
+  if (options.uv_rate && !has_uv_rate(scheme))
+    throw std::invalid_argument("--uv-rate: the scheme " + options.scheme +
+                                " does not train u or v together with A or B; give --rate alone");
+  if (options.b_rate && (!scheme.A.trained || !scheme.B.trained))
+    throw std::invalid_argument("--b-rate: the scheme " + options.scheme +
+                                " does not train both A and B; give --rate alone");
+}
+
+Rates rates_of(const TuneOptions& options, const llama::Config& config) {
+  check_rates(options);
+  const tiedlora::LearningRates recommended =
+      tiedlora::recommended_rates(scheme_named(options.scheme), options.rank, config.width);
+  Rates rates = {.rate = options.rate.value_or(recommended.learning_rate),
+                 .uv_multiple = recommended.factors.u};
+  if (options.uv_rate) rates.uv_multiple = *options.uv_rate / rates.rate;
+  if (options.b_rate) rates.b_multiple = *options.b_rate / rates.rate;
   return rates;
 }
 
@@ -69,7 +70,8 @@ Tuner::Tuner(LanguageModel& model, const llama::Model<float>& weights, const Tun
       options_(options),
       batches_(batches),
       validation_(validation),
-      training_(layout_of(options, model.config()), rates_of(options), options.weight_decay, options.seed),
+      training_(layout_of(options, model.config()), rates_of(options, model.config()), options.weight_decay,
+                options.seed),
       sum_(processes, options.fast_reduce ? Reduction::fast : Reduction::exact) {}
 
 std::vector<TokenBatch> Tuner::batches_of(std::int64_t step) const {

@@ -18,8 +18,12 @@ namespace finetune {
 
 using LanguageModel = llama::Transformer<float>;
 
-/// The learning rates of a run: those of the scheme unless told otherwise.
-Rates rates_of(const TuneOptions& options);
+/// Throws std::invalid_argument for a rate of what the scheme does not train.
+void check_rates(const TuneOptions& options);
+
+/// The learning rates of a run: those recommended for its scheme, its rank and the model's width unless told
+/// otherwise. Throws as check_rates.
+Rates rates_of(const TuneOptions& options, const llama::Config& config);
 
 tiedlora::Layout layout_of(const TuneOptions& options, const llama::Config& config);
 

@@ -28,13 +28,15 @@ struct LearningRates {
   PerFactor factors = {};       ///< each factor's rate as a multiple of learning_rate
 };
 
-/// Rates for a scheme by what it trains, and by rank; for a scaling of 1. In a tied adapter u and v, which
-/// are all that tells the layers apart, need a far higher rate than the A and B that all layers push at once;
-/// with one rate for all, tying stays well below LoRA. The values are a compromise of searches on a language
-/// model of width 576, on two or three tasks (docs/results.md), whose optima differ by a factor of 3; that of
-/// TL5 is from a model of width 64, on which LoRA's optima are 1.4 to 2 times as high. A start for your own
-/// search. What is theory here and what is conjecture: docs/mathematics.md, E32, E36 and E37.
-inline LearningRates recommended_rates(const Scheme& scheme, Index rank) {
+/// Rates for a scheme by what it trains, by rank and by the width of the adapted modules' input (that of the
+/// narrowest); for a scaling of 1. A start for your own search: a compromise of searches on a language model
+/// of width 576, on two or three tasks whose optima differ by a factor of 3 (docs/results.md).
+///
+/// Where matrices alone are trained the rate falls as rank^-0.4 and as width^-0.25, which models of width 64
+/// and 192 confirm (docs/choosing.md). In TL6 u and v, which are all that tells the layers apart, need a far
+/// higher rate than the A and B that all layers push at once; with one rate for all, tying stays well below
+/// LoRA. What is theory here and what is conjecture: docs/mathematics.md, E32, E36 and E37.
+inline LearningRates recommended_rates(const Scheme& scheme, Index rank, Index width) {
   const bool trains_matrices = scheme.A.trained || scheme.B.trained;
   const bool trains_vectors = (scheme.u && scheme.u->trained) || (scheme.v && scheme.v->trained);
   const bool ties_both = scheme.A.tying.layers != each_layer && scheme.B.tying.layers != each_layer;
@@ -43,8 +45,10 @@ inline LearningRates recommended_rates(const Scheme& scheme, Index rank) {
     const double multiple = scheme.v && scheme.v->init.is_zero() ? 15 : 100;
     return {.learning_rate = 2e-3, .factors = {.A = 1, .B = 1, .u = multiple, .v = multiple}};
   }
-  if (ties_both) return {.learning_rate = 1e-2};                                                     // TL5
-  return {.learning_rate = 1.2e-2 * std::pow(static_cast<double>(std::max(rank, Index{1})), -0.4)};  // LoRA
+  const auto at_least_one = [](Index number) { return static_cast<double>(std::max(number, Index{1})); };
+  const double lora =
+      1.2e-2 * std::pow(at_least_one(rank), -0.4) * std::pow(at_least_one(width) / 576, -0.25);
+  return {.learning_rate = ties_both ? 2 * lora : lora};  // TL5, LoRA
 }
 
 TIEDLORA_END_NAMESPACE

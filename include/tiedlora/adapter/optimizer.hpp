@@ -6,6 +6,7 @@
 #include <cstddef>      // size_t
 #include <cstdint>      // int64_t
 #include <cstring>      // memcpy
+#include <limits>       // numeric_limits
 #include <optional>     // optional
 #include <span>         // span
 #include <type_traits>  // is_same, type_identity
@@ -318,7 +319,9 @@ class AdamW {
  private:
   struct Unchecked {};
   static LearningRates recommended(const Layout& layout) {
-    return recommended_rates(layout.scheme(), layout.rank());
+    Index narrowest = std::numeric_limits<Index>::max();
+    for (const Module& module : layout.modules()) narrowest = std::min(narrowest, module.in_features);
+    return recommended_rates(layout.scheme(), layout.rank(), narrowest);
   }
   AdamW(Unchecked, Layout layout, const AdamWOptions& options)
       : layout_(std::move(layout)),
