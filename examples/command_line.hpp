@@ -9,6 +9,7 @@
 #include <sstream>    // istringstream, ostringstream
 #include <stdexcept>  // invalid_argument
 #include <string>     // getline, string
+#include <vector>     // vector
 
 #include <CLI/CLI.hpp>
 #include <tiedlora/adapter/quote.hpp>
@@ -29,6 +30,14 @@ inline std::string shown_text(const std::string& text) {
 /// What went wrong.
 inline std::string shown_error(const std::exception& error) { return shown_text(error.what()); }
 
+/// CLI's own text lists all that no option takes, the last first. This names the first.
+inline std::string unexpected_argument(const CLI::App& app) {
+  const std::vector<std::string> rest = app.remaining(/*recurse=*/true);
+  const std::string first = rest.empty() ? "" : rest.front();
+  return first.starts_with('-') ? "there is no option " + first
+                                : "\"" + first + "\" is one argument too many";
+}
+
 /// Parses the arguments, does the work and returns what it returns, an ExitCode or another exit status. What
 /// the parser refuses and a std::invalid_argument of the work are wrong usage; any other exception is a
 /// failure, and so is a result that cannot be written. All are reported on `err`.
@@ -40,6 +49,8 @@ int run_command(CLI::App& app, int argc, const char* const* argv, std::ostream& 
     try {
       app.parse(argc, argv);
       status = work();
+    } catch (const CLI::ExtrasError&) {
+      throw std::invalid_argument(unexpected_argument(app));
     } catch (const CLI::ParseError& error) {
       std::ostringstream said;  // which repeats arguments
       const int code = app.exit(error, out, said);

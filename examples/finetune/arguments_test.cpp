@@ -35,7 +35,9 @@ TEST(Finetune, ExplainsWhatIsWrong) {
   misused({"--schemes", "loar"}, "loar");
   misused({"--export", "onnx"}, "onnx");
   misused({"--export", "peft", "--targets", "qkv_proj"}, "qkv_proj");
-  misused({"--no-such-option"}, "no-such-option");
+  misused({"--no-such-option", "3"}, "there is no option --no-such-option\n");
+  misused({"--smoke", "rest"}, "\"rest\" is one argument too many");
+  misused({"trian", "--model", "model.gguf"}, "there is no command \"trian\"; the commands are train, eval,");
   expect_refusal(folder, {"--targets", "q_porj"}, 1, "q_porj");
   expect_refusal(folder, {"--width", "127"}, 1, "width 127");
   folder.write("tiny.txt", "much too short");

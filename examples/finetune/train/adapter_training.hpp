@@ -38,7 +38,9 @@ struct AdapterTraining {
     tiedlora::Checkpoint<float> checkpoint =
         tiedlora::load_checkpoint<float>(path, {.modules = &adapter.layout().modules()});
     if (!(checkpoint.adapter.layout() == adapter.layout()))
-      throw tiedlora::Error(path.string() + " holds an adapter of another scheme or rank");
+      throw tiedlora::Error(path.string() +
+                            " holds an adapter of another scheme or rank; to continue from it, use those "
+                            "it was started with");
     adapter = std::move(checkpoint.adapter);
     optimizer = std::move(checkpoint.optimizer);
     return checkpoint.position;

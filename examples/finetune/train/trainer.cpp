@@ -5,6 +5,7 @@
 #include "training_state.hpp"  // TrainingState
 
 #include <algorithm>   // copy, max, min
+#include <cstdio>      // fflush
 #include <filesystem>  // create_directories
 #include <optional>    // optional
 #include <span>        // span
@@ -80,6 +81,7 @@ TrainingResult train_loop(Trainable& trainable, const TrainingPlan& plan, Commun
   if (saves) std::filesystem::create_directories(plan.checkpoint.path.parent_path());
   if (resume_state(plan.checkpoint, processes, trainable, state)) {
     fmt::print("{:<17} continues after {} of {} steps\n", plan.title, state.steps, plan.steps);
+    std::fflush(stdout);  // before the steps, which go to stderr
     result.saved_step = state.steps;
   } else {
     log(0, true);

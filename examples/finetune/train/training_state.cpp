@@ -23,13 +23,41 @@ double number_or(const nlohmann::json& json, double otherwise) {
 /// The file beside a checkpoint that holds TrainingState::best.
 std::filesystem::path best_path(const CheckpointPlan& plan) { return plan.path.string() + ".best"; }
 
+/// " (rate 0.002 there, 0.001 here)": in which settings two keys differ, each a text and a JSON object, with
+/// short values; empty where that cannot be told.
+std::string differences(const std::string& there, const std::string& here) {
+  const std::size_t begin_there = there.find('{'), begin_here = here.find('{');
+  if (begin_there == std::string::npos || begin_here == std::string::npos) return "";
+  const auto old_settings = nlohmann::json::parse(there.substr(begin_there), nullptr, false);
+  const auto new_settings = nlohmann::json::parse(here.substr(begin_here), nullptr, false);
+  if (!old_settings.is_object() || !new_settings.is_object()) return "";
+
+  std::string list;
+  const auto add = [&](const std::string& name, const std::string& old_value, const std::string& new_value) {
+    if (old_value == new_value) return;
+    const bool is_short = old_value.size() < 18 && new_value.size() < 18;  // than a hash
+    list += (list.empty() ? "" : ", ") + name;
+    if (is_short) list += fmt::format("{}{} there, {} here", name.empty() ? "" : " ", old_value, new_value);
+  };
+  const auto value_of = [](const nlohmann::json& settings, const std::string& name) {
+    return settings.contains(name) ? settings[name].dump() : std::string("none");
+  };
+  add("", there.substr(0, begin_there - 1), here.substr(0, begin_here - 1));
+  for (const auto& [name, value] : new_settings.items())
+    add(name, value_of(old_settings, name), value.dump());
+  for (const auto& [name, value] : old_settings.items())
+    if (!new_settings.contains(name)) add(name, value.dump(), "none");
+  return list.empty() ? "" : " (" + list + ")";
+}
+
 /// All but the best values. Returns whether there are any.
 bool read_position(const CheckpointPlan& plan, const tiedlora::TrainingPosition& position,
                    TrainingState& state) {
   const auto json = nlohmann::json::parse(position.data, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object() || json.value("key", std::string()) != plan.key)
-    throw tiedlora::Error(fmt::format("{} belongs to a run with different settings; use the same ones; {}",
-                                      plan.path.string(), plan.start_anew));
+  const std::string key = json.is_object() ? json.value("key", std::string()) : std::string();
+  if (key != plan.key)
+    throw tiedlora::Error(fmt::format("{} belongs to a run with different settings{}; use the same ones; {}",
+                                      plan.path.string(), differences(key, plan.key), plan.start_anew));
   try {
     state.steps = position.step;
     for (const nlohmann::json& row : json.at("log"))

@@ -34,7 +34,9 @@ void add_model(CLI::App& app, ModelOptions& model, Products& products, const Com
                  "as-is: weights stay mapped in the file's types; f32: a copy as floats")
       ->check(CLI::IsMember({"as-is", "f32"}))
       ->group("Model");
-  app.add_option("--threads", model.threads, "")->check(examples::count_of_threads())->group("Model");
+  app.add_option("--threads", model.threads, "the results do not depend on them")
+      ->check(examples::count_of_threads())
+      ->group("Model");
 }
 
 void add_reading(CLI::App& app, DataOptions& reading) {
@@ -87,7 +89,9 @@ void add_tune(CLI::App& app, TuneOptions& tune, bool one_scheme) {
           }
         })
         ->group("Adapter");
-    app.add_option("--rank", tune.rank, "")->check(examples::any_rank())->group("Adapter");
+    app.add_option("--rank", tune.rank, "rows of A, columns of B: larger learns more and costs more")
+        ->check(examples::any_rank())
+        ->group("Adapter");
     app.add_option(
            "--rate", tune.rate,
            "learning rate of A and B, or where they are not trained (vera) of u and v [by scheme and rank]")
@@ -109,7 +113,8 @@ void add_tune(CLI::App& app, TuneOptions& tune, bool one_scheme) {
       ->group("Adapter");
   examples::add_list(app, "--targets", tune.targets, "adapted modules", CLI::IsMember(all_targets()))
       ->group("Adapter");
-  examples::add_list(app, "--layers", tune.layers, "adapted layers, from 0 [all]", whole_from(0, 1'000'000))
+  examples::add_list(app, "--layers", tune.layers, "adapted layers, from 0: 20,21,22 [all]",
+                     whole_from(0, 1'000'000))
       ->group("Adapter");
   app.add_option("--schedule", tune.schedule, "cosine, down to a tenth, or constant")
       ->check(CLI::IsMember({"cosine", "constant"}))

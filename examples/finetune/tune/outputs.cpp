@@ -137,7 +137,7 @@ std::string card(const std::filesystem::path& folder, const TuneBase& base, cons
       "from transformers import AutoModelForCausalLM\n\n"
       "model = AutoModelForCausalLM.from_pretrained({})\n"
       "model = PeftModel.from_pretrained(model, {})\n```\n\n",
-      base.file().is_gguf() ? ", with the model that the GGUF file was made of" : "",
+      base.file().is_gguf() ? ", with the name or folder of the model that the GGUF file was made of" : "",
       OrderedJson(base.file().is_gguf() ? record.base_name : o.model.path.string()).dump(),
       OrderedJson((folder / "peft").string()).dump());
   text += fmt::format(

@@ -55,16 +55,16 @@ void check_memory(const MemoryEstimate& estimate, const TrainOptions& o, int her
 
 void say_adapter(const TuneOptions& tune, const llama::Config& config, const tiedlora::Layout& layout) {
   const Rates rates = rates_of(tune, config);
-  fmt::print(
-      "Adapter: {} of rank {} on {} modules, {} trainable parameters ({} in LoRA of that rank); rate "
-      "{:g}{}{}\n",
-      tune.scheme, tune.rank, layout.size(), layout.trainable_count(),
-      tiedlora::Layout(layout.modules(), tiedlora::schemes::lora(), tune.rank).trainable_count(), rates.rate,
-      tune.b_rate ? fmt::format(" for A, {:g} for B", *tune.b_rate) : std::string(),
-      has_uv_rate(scheme_named(tune.scheme))
-          ? fmt::format("{}, {:g} for u and v", tune.b_rate ? "" : " for A and B",
-                        rates.rate * rates.uv_multiple)
-          : std::string());
+  const tiedlora::Index in_lora =
+      tiedlora::Layout(layout.modules(), tiedlora::schemes::lora(), tune.rank).trainable_count();
+  fmt::print("Adapter: {} of rank {} on {} modules, {} trainable parameters{}; rate {:g}{}{}\n", tune.scheme,
+             tune.rank, layout.size(), layout.trainable_count(),
+             tune.scheme == "lora" ? std::string() : fmt::format(" ({} in LoRA of that rank)", in_lora),
+             rates.rate, tune.b_rate ? fmt::format(" for A, {:g} for B", *tune.b_rate) : std::string(),
+             has_uv_rate(scheme_named(tune.scheme))
+                 ? fmt::format("{}, {:g} for u and v", tune.b_rate ? "" : " for A and B",
+                               rates.rate * rates.uv_multiple)
+                 : std::string());
 }
 
 /// What rounding operands of products does to the base's loss, on the first validation batch.
