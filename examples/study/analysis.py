@@ -5,7 +5,7 @@ from plan import Candidate
 from search import best_of, interior_axes
 
 REFERENCE = ("lora", 8)
-BUDGETS = (20, 12, 8, 4, 2, 1)  # the reference's trainable parameters over these
+BUDGETS = (50, 20, 12, 8, 4, 2, 1)  # the reference's trainable parameters over these
 
 
 class Entry:
