@@ -175,9 +175,8 @@ int main(int argc, char** argv) {
     const bool is_command = argc > 1 && finetune::is_command(argv[1]);
     if (!is_command && argc > 1 && *argv[1] != '-') {  // the demo takes options only
       if (processes.is_first())
-        std::cerr << "there is no command \"" << examples::shown_text(argv[1])
-                  << "\"; the commands are train, eval, generate and compare\n"
-                     "Run with --help for more information.\n";
+        std::cerr << "there is no command \"" << examples::shown_text(argv[1]) << "\"; the commands are "
+                  << finetune::command_names() << "\nRun with --help for more information.\n";
       return int{examples::usage};
     }
     return is_command ? finetune::run_command(argc, argv, processes) : run_demo(argc, argv, processes);

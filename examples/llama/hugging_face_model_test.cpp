@@ -173,10 +173,9 @@ TEST_F(HuggingFaceModelTest, RefusesTensorsThatDoNotFit) {
               "config.json asks for [24, 32]");
 
   model = changed("qwen2", {{"model_type", "llama"}});
-  expect_part(
-      problem(model),
-      "model.safetensors\" has a tensor \"model.layers.0.self_attn.k_proj.bias\", which a model of its "
-      "config.json has not; results would be wrong without it");
+  expect_part(problem(model),
+              "model.safetensors\" has a tensor \"model.layers.0.self_attn.k_proj.bias\", which its "
+              "config.json does not account for; results would be wrong without it");
 
   model = changed("llama3", {{"model_type", "qwen2"}});
   expect_part(problem(model), "has no tensor \"model.layers.0.self_attn.q_proj.bias\"");

@@ -143,7 +143,7 @@ TEST_F(TokenizerJsonTest, ConfigNamesTokens) {
 }
 
 TEST_F(TokenizerJsonTest, RefusesWhatIsNotRead) {
-  expect_refusal([](json& t) { t["model"]["vocab"]["z"] = 16777215; }, "token number 16777215");
+  expect_refusal([](json& t) { t["model"]["vocab"]["z"] = 16777215; }, "token id 16777215");
   expect_refusal([](json& t) { t.erase("model"); }, "it has no \"model\"");
   expect_refusal([](json& t) { t["model"]["type"] = "Unigram"; },
                  "\"model.type\" is \"Unigram\"; only \"BPE\"");
@@ -166,7 +166,8 @@ TEST_F(TokenizerJsonTest, RefusesWhatIsNotRead) {
   const json bytes = {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}};
   expect_refusal(
       [&](json& t) { t["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", {split, bytes}}}; },
-      "\"pre_tokenizer.pretokenizers[0]\" has the pattern \"\\d+|\\D+\", which is not supported; use "
+      "\"pre_tokenizer.pretokenizers[0]\" has the pattern \"\\d+|\\D+\", which is not supported; supported "
+      "are "
       "those of gpt-2");
   expect_refusal([&](json& t) { t["pre_tokenizer"] = bytes; }, "does not cut into words");
   expect_refusal(

@@ -82,10 +82,10 @@ class JsonVocabulary {
                  step["pattern"]["String"].text() == " " && step["content"].text() == blank_mark) {
         has_blanks_ = true;
       } else {
-        step.fail(
-            fmt::format("is of type \"{}\", which is not supported; use \"NFC\", \"Prepend\" of \"▁\" and "
-                        "\"Replace\" of \" \" by \"▁\"",
-                        type(step)));
+        step.fail(fmt::format(
+            "is of type \"{}\", which is not supported; supported are \"NFC\", \"Prepend\" of \"▁\" and "
+            "\"Replace\" of \" \" by \"▁\"",
+            type(step)));
       }
     }
   }
@@ -108,10 +108,10 @@ class JsonVocabulary {
         if (kind) step.fail("cuts into words after \"Split\" did, which is not supported");
         kind = digits_apart ? PreTokenizer::smollm : PreTokenizer::gpt2;
       } else {
-        step.fail(
-            fmt::format("is of type \"{}\", which is not supported; use \"ByteLevel\", \"Digits\" of single "
-                        "digits, \"Split\" with the regular expressions of {}, and \"Metaspace\"",
-                        type(step), known_pre_tokenizers()));
+        step.fail(fmt::format(
+            "is of type \"{}\", which is not supported; supported are \"ByteLevel\", \"Digits\" of single "
+            "digits, \"Split\" with the regular expressions of {}, and \"Metaspace\"",
+            type(step), known_pre_tokenizers()));
       }
     }
     if (has_byte_level_ && !kind) node.fail("does not cut into words, which is not supported");
@@ -125,7 +125,7 @@ class JsonVocabulary {
     const auto kind = regex.is_text() ? pre_tokenizer_of_regex(regex.text()) : std::nullopt;
     if (kind && step["behavior"].text() == "Isolated" && !step["invert"].boolean(false)) return *kind;
     if (kind) step.fail("has a \"behavior\" other than \"Isolated\", or \"invert\", which is not supported");
-    step.fail(fmt::format("has the pattern {}, which is not supported; use those of {}",
+    step.fail(fmt::format("has the pattern {}, which is not supported; supported are those of {}",
                           tiedlora::detail::in_quotes(regex.is_text() ? regex.text() : "(no \"Regex\")"),
                           known_pre_tokenizers()));
   }
@@ -227,9 +227,10 @@ class JsonVocabulary {
     for (const JsonNode& step : steps(node, "processors")) {
       if (type(step) == "ByteLevel") continue;
       if (type(step) != "TemplateProcessing")
-        step.fail(fmt::format(
-            "is of type \"{}\", which is not supported; use \"ByteLevel\" and \"TemplateProcessing\"",
-            type(step)));
+        step.fail(
+            fmt::format("is of type \"{}\", which is not supported; supported are \"ByteLevel\" and "
+                        "\"TemplateProcessing\"",
+                        type(step)));
       const JsonNode single = step["single"];
       const std::size_t count = single.array().size();
       if (count == 0 || count > 2 || !single.element(count - 1)["Sequence"] ||

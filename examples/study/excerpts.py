@@ -1,5 +1,6 @@
 """What other pages take from the results: tables between two comments, and sentences that quote a figure."""
 
+import itertools
 import pathlib
 import re
 import tomllib
@@ -98,14 +99,17 @@ def with_tables(root, plan, of_tasks):
 
 def figures(of_tasks):
     """{what a sentence writes in braces: the figure}: `TASK SCHEME r=RANK` is the share of the reference's gain in whole
-    per cent, `mean SCHEME r=RANK` the mean of the tasks', and `TASK SCHEME r=RANK loss` the test loss less that of the
-    smallest LoRA which is no smaller."""
+    per cent, `mean SCHEME r=RANK` the mean of the tasks', `TASK SCHEME r=RANK loss` the test loss less that of the smallest
+    LoRA which is no smaller, and `TASK SCHEME r=RANK against SCHEME r=RANK` the p of the paired t-test, uncorrected."""
     found = {f"mean {c.label()}": f"{100 * share.mean:.0f}" for c, share in Mean(of_tasks).shares.items()}
     for one in of_tasks:
         for c, by_seed in one.shares.items():
             found[f"{one.task} {c.label()}"] = f"{100 * Estimate(by_seed.values()).mean:.0f}"
         for pair in one.comparisons:
             found[f"{one.task} {pair.entry.candidate.label()} loss"] = f"{pair.difference.mean:.3f}"
+        for a, b in itertools.permutations(one.entries, 2):
+            p = Estimate(a.losses[seed] - b.losses[seed] for seed in a.losses).p
+            found[f"{one.task} {a.candidate.label()} against {b.candidate.label()}"] = f"{p:.2g}"
     return found
 
 

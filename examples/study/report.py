@@ -153,7 +153,7 @@ def state_section(progress, sections):
     if not any(of_task.entries for of_task in sections):
         text += (
             " No task has LoRA r = 8, the reference, with all its seeds, so this page has no figures yet and supports no "
-            "advice. The README's and the library's defaults rest on the toy alone."
+            "advice."
         )
     return text
 

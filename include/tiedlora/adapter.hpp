@@ -17,4 +17,4 @@
 #include "adapter/name_map.hpp"        // NameMap, names::llama, names::phi3, names::gpt2
 #include "adapter/optimizer.hpp"       // AdamW, step_plan, gradient_statistics, clip_factor
 #include "adapter/scheme.hpp"          // Scheme, schemes::…, init::…
-#include "adapter/scheme_names.hpp"    // schemes::named
+#include "adapter/scheme_names.hpp"    // schemes::named, schemes::names

@@ -189,6 +189,8 @@ TEST(AdamW, RateOfMatricesFallsAsRankAndWidthRise) {
   const AdamW<float> of_rank_8(Layout(modules, schemes::lora(), 8));
   EXPECT_EQ(of_rank_8.rates().learning_rate, lora(8, 576));
   EXPECT_EQ(of_rank_8.rates().factors.A, 1);
+  // Where A is frozen B may be faster.
+  EXPECT_DOUBLE_EQ(recommended_rates(schemes::lora_fa(), 8, 64).learning_rate, 3 * lora(8, 64));
 }
 
 TEST(AdamW, GradientScaleIsThatOfTheGradients) {

@@ -167,7 +167,7 @@ TEST(Encoder, SaysWhatTheTemplateRefuses) {
   const Encoder encoder(model.tokenizer, model.chat.get(), "", false);
   expect_error<std::invalid_argument>(
       [&] { encoder(conversation({{"user", "a"}, {"user", "b"}, {"assistant", "c"}}, {true})); },
-      {"message 2", "user and assistant in turns"});
+      {"message 2", "user and assistant to alternate"});
 }
 
 }  // namespace

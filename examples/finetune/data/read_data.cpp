@@ -205,7 +205,7 @@ class Reader {
     if (!examples_.empty()) return;
     if (!lengths_.empty())
       throw std::runtime_error(
-          fmt::format("no example is left: the answers of all {} lie beyond the window of {} tokens; "
+          fmt::format("no example is left: in all {} the answer lies beyond the window of {} tokens; "
                       "--window {} would fit "
                       "95 % of them",
                       report_.left_out.count, report_.window, report_.window_for_most));

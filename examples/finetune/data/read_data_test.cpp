@@ -171,8 +171,8 @@ TEST_F(ReadDataTest, LeavesOutWhatHasNothingToLearn) {
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 4);
 
   folder.write("b.jsonl", line_of(4) + line_of(9));
-  expect_wrong({"b.jsonl"},
-               {"no example is left", "the answers of all 2", "beyond the window of", "--window"}, window);
+  expect_wrong({"b.jsonl"}, {"no example is left", "in all 2 the answer", "beyond the window of", "--window"},
+               window);
 }
 
 TEST_F(ReadDataTest, FindsTheWindowForMost) {

@@ -61,7 +61,7 @@ TEST_F(RefusalTest, NamesWhatTheModelRefuses) {
   folder.write("a.jsonl", "{\"messages\": [{\"role\": \"assistant\", \"content\": \"a\"}]}");
   expect_error<std::runtime_error>(
       [&] { read_data({folder.path() / "a.jsonl"}, llama2.tokenizer, llama2.chat.get(), {}); },
-      {"line 1: cannot be written for this model: message 1", "user and assistant in turns"});
+      {"line 1: cannot be written for this model: message 1", "user and assistant to alternate"});
   expect_error<std::runtime_error>(
       [&] { read_data({folder.path() / "a.jsonl"}, llama2.tokenizer, nullptr, {}); },
       {"a.jsonl\", line 1: is a conversation, but the model has no chat template"});
@@ -111,7 +111,7 @@ TEST_F(RefusalTest, NamesWhatIsMissing) {
   folder.write("list.json", "[]");
   expect_wrong({"list.json"}, {"the data has no examples"});
   std::filesystem::create_directories(folder.path() / "hollow" / "deep");
-  expect_wrong({"hollow"}, {"hollow\" is a folder without files"});
+  expect_wrong({"hollow"}, {"hollow\" contains no files"});
   folder.write("binary/a.png", std::string("\x89PNG\0", 5));
   folder.write("binary/b.txt", "");
   expect_wrong({"binary"}, {"the data has no examples: 1 files are not text, 1 are empty"});

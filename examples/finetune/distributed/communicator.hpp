@@ -132,7 +132,7 @@ Communicator& single_process();
 /// same files.
 std::unique_ptr<Communicator> start_processes();
 
-/// Whether something like mpirun started this process, among others.
+/// Whether something like mpirun started this process.
 bool has_launcher();
 
 /// What the launcher says of the number of processes where it is above 1, such as "PMI_SIZE=4"; else nothing.

@@ -14,12 +14,12 @@ import math
 import pathlib
 
 FILES = {64: "sweep.csv", 192: "sweep_width192.csv"}
-MATRICES_ALONE = {"lora": 1, "tl5": 2}  # what is trained in full or has u and v too has rates of another kind
+MULTIPLE_OF_LORA = {"lora": 1, "tl5": 2}  # what is trained in full or has u and v too has rates of another kind
 
 
 def recommended(scheme, rank, width):
     """recommended_rates of include/tiedlora/adapter/learning_rates.hpp."""
-    return MATRICES_ALONE[scheme] * 0.012 * rank**-0.4 * (width / 576) ** -0.25
+    return MULTIPLE_OF_LORA[scheme] * 0.012 * rank**-0.4 * (width / 576) ** -0.25
 
 
 def vertex(points):
@@ -39,7 +39,7 @@ def main():
         points = {}
         with open(pathlib.Path(__file__).parent / name, newline="") as file:
             for row in csv.DictReader(file):
-                if row["scheme"] in MATRICES_ALONE:
+                if row["scheme"] in MULTIPLE_OF_LORA:
                     key = row["scheme"], int(row["rank"])
                     points.setdefault(key, []).append((float(row["learning_rate"]), float(row["select_bits_per_byte"])))
         for (scheme, rank), found in sorted(points.items()):

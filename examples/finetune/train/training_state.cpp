@@ -23,30 +23,32 @@ double number_or(const nlohmann::json& json, double otherwise) {
 /// The file beside a checkpoint that holds TrainingState::best.
 std::filesystem::path best_path(const CheckpointPlan& plan) { return plan.path.string() + ".best"; }
 
-/// " (rate 0.002 there, 0.001 here)": in which settings two keys differ, each a text and a JSON object, with
-/// short values; empty where that cannot be told.
+/// " (rate: 0.002 there, 0.001 here; seed: 1 there, 2 here)": in which settings two keys differ, each a text
+/// and a JSON object. Without the values where those are hashes; empty where it cannot be told.
 std::string differences(const std::string& there, const std::string& here) {
-  const std::size_t begin_there = there.find('{'), begin_here = here.find('{');
+  const std::size_t begin_there = there.find(" {"), begin_here = here.find(" {");
   if (begin_there == std::string::npos || begin_here == std::string::npos) return "";
-  const auto old_settings = nlohmann::json::parse(there.substr(begin_there), nullptr, false);
-  const auto new_settings = nlohmann::json::parse(here.substr(begin_here), nullptr, false);
+  const auto old_settings = nlohmann::json::parse(there.substr(begin_there + 1), nullptr, false);
+  const auto new_settings = nlohmann::json::parse(here.substr(begin_here + 1), nullptr, false);
   if (!old_settings.is_object() || !new_settings.is_object()) return "";
 
   std::string list;
   const auto add = [&](const std::string& name, const std::string& old_value, const std::string& new_value) {
     if (old_value == new_value) return;
+    list += (list.empty() ? "" : "; ") + name;
     const bool is_short = old_value.size() < 18 && new_value.size() < 18;  // than a hash
-    list += (list.empty() ? "" : ", ") + name;
-    if (is_short) list += fmt::format("{}{} there, {} here", name.empty() ? "" : " ", old_value, new_value);
+    if (is_short) list += fmt::format("{}{} there, {} here", name.empty() ? "" : ": ", old_value, new_value);
   };
   const auto value_of = [](const nlohmann::json& settings, const std::string& name) {
-    return settings.contains(name) ? settings[name].dump() : std::string("none");
+    if (!settings.contains(name)) return std::string("none");
+    const nlohmann::json& value = settings[name];
+    return value.is_number_float() ? fmt::format("{:.6g}", value.get<double>()) : value.dump();
   };
-  add("", there.substr(0, begin_there - 1), here.substr(0, begin_here - 1));
+  add("", there.substr(0, begin_there), here.substr(0, begin_here));
   for (const auto& [name, value] : new_settings.items())
-    add(name, value_of(old_settings, name), value.dump());
+    add(name, value_of(old_settings, name), value_of(new_settings, name));
   for (const auto& [name, value] : old_settings.items())
-    if (!new_settings.contains(name)) add(name, value.dump(), "none");
+    if (!new_settings.contains(name)) add(name, value_of(old_settings, name), "none");
   return list.empty() ? "" : " (" + list + ")";
 }
 

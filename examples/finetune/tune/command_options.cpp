@@ -92,9 +92,9 @@ void add_tune(CLI::App& app, TuneOptions& tune, bool one_scheme) {
     app.add_option("--rank", tune.rank, "rows of A, columns of B: larger learns more and costs more")
         ->check(examples::any_rank())
         ->group("Adapter");
-    app.add_option(
-           "--rate", tune.rate,
-           "learning rate of A and B, or where they are not trained (vera) of u and v [by scheme and rank]")
+    app.add_option("--rate", tune.rate,
+                   "learning rate of A and B, or where they are not trained (vera) of u and v [by scheme, "
+                   "rank and width]")
         ->check(positive_number())
         ->group("Training");
     app.add_option("--b-rate", tune.b_rate, "learning rate of B beside A, as in LoRA+ [--rate]")

@@ -187,6 +187,8 @@ bool is_command(std::string_view name) {
   return std::find(commands.begin(), commands.end(), name) != commands.end();
 }
 
+std::string command_names() { return fmt::format("{}", fmt::join(commands, ", ")); }
+
 int run_command(int argc, char** argv, Communicator& processes) {
   const std::string_view name = argv[1];
   if (name == "train") return train_command(argc - 1, argv + 1, processes);

@@ -125,7 +125,8 @@ TEST_F(TuneTest, SaysWhatIsWrong) {
   expect_error(train("out", {"--rate", "nan"}), 2, "\"nan\" is not a positive number");
   expect_error(train("out", {"--rate", "inf"}), 2, "\"inf\" is not a positive number");
   expect_error(train("out", {"--scheme", "loar"}), 2, "is not one of lora");
-  expect_error(train("out", {"--scheme", "lora", "--uv-rate", "1"}), 2, "trains no u and v");
+  expect_error(train("out", {"--scheme", "lora", "--uv-rate", "1"}), 2,
+               "does not train u or v together with A or B");
   expect_error(train("out", {"--scheme", "lora_fa", "--b-rate", "1"}), 2, "does not train both A and B");
   expect_error(train("out", {"--window", "1000"}), 2, "more than the 128 that the model was made for");
   expect_error(train("out", {"--epochs", "1", "--steps", "2"}), 2, "--epochs");

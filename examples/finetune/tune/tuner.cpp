@@ -28,8 +28,7 @@ void check_rates(const TuneOptions& options) {
 
 Rates rates_of(const TuneOptions& options, const llama::Config& config) {
   check_rates(options);
-  const tiedlora::LearningRates recommended =
-      tiedlora::recommended_rates(scheme_named(options.scheme), options.rank, config.width);
+  const tiedlora::LearningRates recommended = tiedlora::recommended_rates(layout_of(options, config));
   Rates rates = {.rate = options.rate.value_or(recommended.learning_rate),
                  .uv_multiple = recommended.factors.u};
   if (options.uv_rate) rates.uv_multiple = *options.uv_rate / rates.rate;

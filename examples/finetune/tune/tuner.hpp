@@ -21,7 +21,7 @@ using LanguageModel = llama::Transformer<float>;
 /// Throws std::invalid_argument for a rate of what the scheme does not train.
 void check_rates(const TuneOptions& options);
 
-/// The learning rates of a run: those recommended for its scheme, its rank and the model's width unless told
+/// The learning rates of a run: those recommended for its layout unless told
 /// otherwise. Throws as check_rates.
 Rates rates_of(const TuneOptions& options, const llama::Config& config);
 

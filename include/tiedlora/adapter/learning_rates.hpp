@@ -2,10 +2,12 @@
 // docs/mathematics.md, E35 to E37.
 #pragma once
 
-#include <algorithm>  // max
+#include <algorithm>  // max, min
 #include <cmath>      // pow
+#include <limits>     // numeric_limits
 
 #include "../views/config.hpp"
+#include "layout.hpp"
 #include "scheme.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
@@ -30,12 +32,13 @@ struct LearningRates {
 
 /// Rates for a scheme by what it trains, by rank and by the width of the adapted modules' input (that of the
 /// narrowest); for a scaling of 1. A start for your own search: a compromise of searches on a language model
-/// of width 576, on two or three tasks whose optima differ by a factor of 3 (docs/results.md).
+/// of width 576, on one to three tasks whose optima differ by a factor of 3 (docs/results.md).
 ///
-/// Where matrices alone are trained the rate falls as rank^-0.4 and as width^-0.25, which models of width 64
-/// and 192 confirm (docs/choosing.md). In TL6 u and v, which are all that tells the layers apart, need a far
-/// higher rate than the A and B that all layers push at once; with one rate for all, tying stays well below
-/// LoRA. What is theory here and what is conjecture: docs/mathematics.md, E32, E36 and E37.
+/// Where matrices alone are trained the rate falls as rank^-0.4, on which models of width 64 and 192 agree,
+/// and as width^-0.25, which is fitted to them (docs/choosing.md). In TL6 u and v, which are all that tells
+/// the layers apart, need a far higher rate than the A and B that all layers push at once; with one rate for
+/// all, tying stays well below LoRA. What is theory here and what is conjecture: docs/mathematics.md, E32,
+/// E36 and E37.
 inline LearningRates recommended_rates(const Scheme& scheme, Index rank, Index width) {
   const bool trains_matrices = scheme.A.trained || scheme.B.trained;
   const bool trains_vectors = (scheme.u && scheme.u->trained) || (scheme.v && scheme.v->trained);
@@ -48,7 +51,14 @@ inline LearningRates recommended_rates(const Scheme& scheme, Index rank, Index w
   const auto at_least_one = [](Index number) { return static_cast<double>(std::max(number, Index{1})); };
   const double lora =
       1.2e-2 * std::pow(at_least_one(rank), -0.4) * std::pow(at_least_one(width) / 576, -0.25);
-  return {.learning_rate = ties_both ? 2 * lora : lora};  // TL5, LoRA
+  if (!scheme.A.trained) return {.learning_rate = 3 * lora};  // LoRA-FA: A is what keeps LoRA's low
+  return {.learning_rate = ties_both ? 2 * lora : lora};      // TL5, LoRA
+}
+/// Those for an adapter of this layout.
+inline LearningRates recommended_rates(const Layout& layout) {
+  Index narrowest = std::numeric_limits<Index>::max();
+  for (const Module& module : layout.modules()) narrowest = std::min(narrowest, module.in_features);
+  return recommended_rates(layout.scheme(), layout.rank(), narrowest);
 }
 
 TIEDLORA_END_NAMESPACE

@@ -6,7 +6,6 @@
 #include <cstddef>      // size_t
 #include <cstdint>      // int64_t
 #include <cstring>      // memcpy
-#include <limits>       // numeric_limits
 #include <optional>     // optional
 #include <span>         // span
 #include <type_traits>  // is_same, type_identity
@@ -318,16 +317,11 @@ class AdamW {
 
  private:
   struct Unchecked {};
-  static LearningRates recommended(const Layout& layout) {
-    Index narrowest = std::numeric_limits<Index>::max();
-    for (const Module& module : layout.modules()) narrowest = std::min(narrowest, module.in_features);
-    return recommended_rates(layout.scheme(), layout.rank(), narrowest);
-  }
   AdamW(Unchecked, Layout layout, const AdamWOptions& options)
       : layout_(std::move(layout)),
         options_(options),
-        rates_{options.learning_rate.value_or(recommended(layout_).learning_rate),
-               options.rates.value_or(recommended(layout_).factors)},
+        rates_{options.learning_rate.value_or(recommended_rates(layout_).learning_rate),
+               options.rates.value_or(recommended_rates(layout_).factors)},
         first_moment_(layout_.trainable_count(), PageQuarter::fourth),
         second_moment_(layout_.trainable_count(), PageQuarter::first) {}
 

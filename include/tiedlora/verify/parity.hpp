@@ -258,7 +258,7 @@ class ParityRunner {
       return nullptr;
     };
     const std::string extent = finding.extent;
-    // Of one fixed case and no part of run(): there is nothing to run again.
+    // Finite differences are of one fixed case, which run() does not repeat.
     const bool of_differences = finding.call == "finite differences";
     const bool comes_and_goes = !of_differences && !same(of(c));
     const bool is_simplified = !of_differences && !comes_and_goes;
@@ -273,7 +273,7 @@ class ParityRunner {
       if (likely.empty()) likely = slips_of_views(smallest.features());
       if (likely.empty()) likely = finding.hint;
       if (likely.empty() && smallest.rank == 0)
-        likely = "at rank 0 h and dh are null, and tokens are counted in y and dx";
+        likely = "at rank 0, h and dh are null; count the tokens of y and dx";
     }
     if (comes_and_goes)
       likely = "the same case passes when run again: a race, or a call leaves state to the next";
