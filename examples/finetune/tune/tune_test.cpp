@@ -258,9 +258,10 @@ TEST_F(TuneTest, EvalMeasuresWithTheWindowOfTheRun) {
   EXPECT_GT(std::abs(losses({path("out/adapter.safetensors")}).at(0) - values[0]), 1e-4);
 }
 
-TEST_F(TuneTest, RatesAreThoseOfTheRank) {
-  expect_error(train("one", {"--steps", "2", "--scheme", "lora", "--rank", "1"}), 0, "; rate 0.012\n");
-  expect_error(train("four", {"--steps", "2", "--scheme", "lora", "--rank", "4"}), 0, "; rate 0.00689219\n");
+// 0.012 · rank^-0.4 · (64 / 576)^-0.25.
+TEST_F(TuneTest, RatesAreThoseOfRankAndWidth) {
+  expect_error(train("one", {"--steps", "2", "--scheme", "lora", "--rank", "1"}), 0, "; rate 0.0207846\n");
+  expect_error(train("four", {"--steps", "2", "--scheme", "lora", "--rank", "4"}), 0, "; rate 0.0119376\n");
 }
 
 TEST_F(TuneTest, GeneratesBeforeAndAfter) {
