@@ -154,7 +154,7 @@ TEST_F(TokenizerJsonTest, RefusesWhatIsNotRead) {
                  "element 5 that joins texts that are not tokens");
   expect_refusal([](json& t) { t["model"]["vocab"]["x"] = -1; }, "not a token id");
   expect_refusal([](json& t) { t["model"]["vocab"]["x"] = 1u << 24; }, "not a token id from 0 to 16777215");
-  expect_refusal([](json& t) { t["normalizer"] = {{"type", "NFKC"}}; }, "\"normalizer\" is a \"NFKC\"");
+  expect_refusal([](json& t) { t["normalizer"] = {{"type", "NFKC"}}; }, "\"normalizer\" is of type \"NFKC\"");
   expect_refusal([](json& t) { t["pre_tokenizer"] = nullptr; }, "neither \"ByteLevel\" nor SentencePiece's");
   expect_refusal([](json& t) { t["pre_tokenizer"]["type"] = "Whitespace"; },
                  "is of type \"Whitespace\", which is not supported");
@@ -167,8 +167,7 @@ TEST_F(TokenizerJsonTest, RefusesWhatIsNotRead) {
   expect_refusal(
       [&](json& t) { t["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", {split, bytes}}}; },
       "\"pre_tokenizer.pretokenizers[0]\" has the pattern \"\\d+|\\D+\", which is not supported; supported "
-      "are "
-      "those of gpt-2");
+      "are those of gpt-2");
   expect_refusal([&](json& t) { t["pre_tokenizer"] = bytes; }, "does not cut into words");
   expect_refusal(
       [&](json& t) {
