@@ -138,7 +138,7 @@ class Running:
         """finetune writes a checkpoint and ends."""
         self.interrupted = True
         if self.process:
-            self.process.send_signal(signal.SIGINT)
+            os.kill(self.process.pid, signal.SIGINT)  # Popen.send_signal may take the status that `poll` waits for
 
     def poll(self):
         """The cell's row, or None while it runs or where it was interrupted (then `process` is None)."""

@@ -1,9 +1,11 @@
 """script/study run with a stub in place of finetune: killed, stopped, broken, and gone on with."""
 
 import json
+import os
 import pathlib
 import signal
 import tempfile
+import types
 import unittest
 
 import cells
@@ -120,6 +122,20 @@ class Run(RunTest):
             " --layers 0 15 --targets ", " ".join(cells.train_command(machine, {**settings, "layers": [0, 15]}, "out"))
         )
         self.assertTrue(" ".join(cells.eval_command(machine, settings, "x")).endswith("--adapter x --data c"))
+
+
+class Interrupt(RunTest):
+    def test_a_run_that_has_ended_by_then_is_still_polled(self):
+        machine = cells.Machine("false", "m.gguf", 1)
+        machine.data, machine.arithmetic = {"code": {"train": "a", "select": "b"}}, {"code": "any"}
+        settings = {"task": "code", "targets": "qkv", "products": "bf16", "window": 128, "batch_tokens": 288}
+        with open(self.folder / "claim", "w") as file:
+            cell = types.SimpleNamespace(task="code", settings=settings)
+            one = cells.Running(cell, machine, self.folder / "cell", types.SimpleNamespace(file=file))
+            os.waitid(os.P_PID, one.process.pid, os.WEXITED | os.WNOWAIT)
+            one.interrupt()
+            self.assertIsNone(one.poll())
+            self.assertIsNone(one.process)
 
 
 class ReadLosses(unittest.TestCase):
