@@ -62,7 +62,14 @@ def train_command(machine, settings, folder):
             command += ["--" + name.replace("_", "-"), number(settings[name])]
     if "layers" in settings:
         command += ["--layers", *map(str, settings["layers"])]
-    return command + ["--targets", *TARGETS[settings["targets"]], "--out", str(folder), "--resume"]
+    targets = settings["targets"]  # a name of the plan's, or a scheme's own
+    return command + [
+        "--targets",
+        *(TARGETS[targets] if isinstance(targets, str) else targets),
+        "--out",
+        str(folder),
+        "--resume",
+    ]
 
 
 def eval_command(machine, settings, adapter):

@@ -117,15 +117,16 @@ class Plan:
 
     def cell(self, stage, task, candidate, seed, point, fixed):
         """`fixed`: {name: value} of what the machine adds: hashes of data and model."""
+        train = self.schemes[candidate.scheme].get("train", {})
         settings = {
             "task": task,
             **fixed,
             **{name: self.training[name] for name in TRAINING},
             "window": self.tasks[task]["window"],
             "scheme": candidate.scheme,
-            **self.schemes[candidate.scheme].get("train", {}),
+            **train,
             "rank": candidate.rank,
-            "targets": candidate.targets,
+            "targets": train.get("targets", candidate.targets),
             **self.rates(candidate, point),
             "seed": seed,
         }

@@ -152,7 +152,12 @@ class PlanTest(unittest.TestCase):
         self.assertEqual(
             dict(one_layer.cell("final", "code", candidate, 1, point, FIXED["code"]).settings)["layers"], [1]
         )
-        others = [key(plan=one_layer), key(task="docstring"), key(seed=2), key(point=(-23, -8, 0)), key(candidate=Candidate("tl6", 8, "qkv")),
+        on_v = 'train = { scheme = "tl6", targets = ["v_proj"] }\nstart = { rate = 1e-3'
+        on_v = Plan(TEXT.replace("start = { rate = 1e-3", on_v))
+        self.assertEqual(
+            dict(on_v.cell("final", "code", candidate, 1, point, FIXED["code"]).settings)["targets"], ["v_proj"]
+        )
+        others = [key(plan=one_layer), key(plan=on_v), key(task="docstring"), key(seed=2), key(point=(-23, -8, 0)), key(candidate=Candidate("tl6", 8, "qkv")),
                   key(candidate=Candidate("tl6", 4, "all")), key(data="e"), key(model="n")]  # fmt: skip
         for old, new in (
             ("steps = 10", "steps = 11"),

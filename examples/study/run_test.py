@@ -121,6 +121,8 @@ class Run(RunTest):
         self.assertIn(
             " --layers 0 15 --targets ", " ".join(cells.train_command(machine, {**settings, "layers": [0, 15]}, "out"))
         )
+        on_v = " ".join(cells.train_command(machine, {**settings, "targets": ["v_proj"]}, "out"))
+        self.assertIn(" --targets v_proj --out", on_v)
         self.assertTrue(" ".join(cells.eval_command(machine, settings, "x")).endswith("--adapter x --data c"))
 
 
