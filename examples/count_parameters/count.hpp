@@ -8,8 +8,9 @@
 #include <vector>     // vector
 
 #include <fmt/format.h>
-#include <tiedlora/adapter/layout.hpp>        // Layout
-#include <tiedlora/adapter/scheme_names.hpp>  // Scheme, schemes
+#include <tiedlora/adapter/layout.hpp>              // Layout
+#include <tiedlora/adapter/recommended_scheme.hpp>  // try_recommended_scheme
+#include <tiedlora/adapter/scheme_names.hpp>        // Scheme, schemes
 
 #include "../numbers.hpp"  // in_short
 #include "model.hpp"
@@ -82,6 +83,13 @@ inline Table count(const Model& model, const std::vector<std::string>& targets,
   for (const std::string& scheme : schemes)
     for (const Index rank : ranks) table.rows.push_back(count(modules, scheme, rank));
   return table;
+}
+
+/// The one row of the scheme and rank that the library recommends for at most `budget` trainable parameters.
+inline Table count_recommended(const Model& model, const std::vector<std::string>& targets, Index budget) {
+  const auto found = tiedlora::try_recommended_scheme(modules_of(model, targets), budget);
+  if (!found) throw std::invalid_argument(fmt::format("{}: --{}", model.name, found.error()));
+  return count(model, targets, {std::string(found->name)}, {found->rank});
 }
 
 }  // namespace count_parameters

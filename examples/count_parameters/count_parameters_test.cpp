@@ -143,6 +143,16 @@ TEST(Counts, Bytes) {
   EXPECT_EQ(lora.at("tenant_bytes_f32"), lora.at("file_bytes_f32"));
 }
 
+TEST(Counts, ABudgetChoosesSchemeAndRank) {
+  const auto chosen = [](const std::string& budget) {
+    return only_row({"--model", "SmolLM2-135M", "--targets", "q,k,v", "--budget", budget});
+  };
+  EXPECT_EQ(chosen("645120").at("scheme"), "lora");
+  EXPECT_EQ(chosen("645120").at("rank"), 8);
+  EXPECT_EQ(chosen("80639").at("scheme"), "share_lora_a");
+  EXPECT_EQ(chosen("80639").at("trained"), 61056);
+}
+
 TEST(Usage, ErrorsNameTheOption) {
   const auto expect_usage = [](const std::vector<std::string>& arguments, const std::string& phrase) {
     const Result result = run(arguments);
@@ -171,6 +181,12 @@ TEST(Usage, ErrorsNameTheOption) {
   expect_usage({"--targets", "q,q"}, "twice");
   expect_usage({"--model", "GPT-2", "--targets", "gate"}, "has no gate");
   expect_usage({"--model", "GPT-2B-001", "--targets", "up"}, "not known");
+  expect_usage(
+      {"--budget", "1000"},
+      "LLaMA2-7B: --budget: 1000 trainable parameters are fewer than tl5 of rank 1 has, 16384; allow "
+      "more, or adapt fewer kinds of modules");
+  expect_usage({"--budget", "1000", "--ranks", "8"}, "--budget excludes --ranks");
+  expect_usage({"--budget", "-1"}, "--budget");
   expect_usage({"--csv", "--json"}, "--csv");
   expect_usage({"--nonsense"}, "--nonsense");
 }

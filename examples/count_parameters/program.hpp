@@ -29,6 +29,7 @@ using enum examples::ExitCode;
 inline int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err) {
   std::vector<std::string> models, configs, schemes = {"lora", "vera", "tl5", "tl6"}, targets = {"qkv"};
   std::vector<Index> ranks = {2, 8, 32, 128};
+  Index budget = 0;
   std::string folder;
   bool as_csv = false, as_json = false, list = false;
 
@@ -46,9 +47,18 @@ inline int run(int argc, const char* const* argv, std::ostream& out, std::ostrea
       ->check(examples::any_path())
       ->allow_extra_args(false)
       ->type_name("PATH");
-  add_list("--ranks", ranks, "ranks", examples::whole_from(1, 1'000'000))->type_name("RANKS");
-  add_list("--schemes", schemes, tiedlora::schemes::names() + ": tl6 with A and B tied over each G layers")
-      ->type_name("NAMES");
+  const auto ranks_list = add_list("--ranks", ranks, "ranks", examples::whole_from(1, 1'000'000));
+  ranks_list->type_name("RANKS");
+  const auto schemes_list = add_list(
+      "--schemes", schemes, tiedlora::schemes::names() + ": tl6 with A and B tied over each G layers");
+  schemes_list->type_name("NAMES");
+  const auto budget_option = app.add_option("--budget", budget,
+                                            "in place of --schemes and --ranks: the recommended ones for at "
+                                            "most so many trainable parameters (docs/choosing.md)");
+  budget_option->check(examples::whole_from(1, 1'000'000'000'000'000))
+      ->excludes(ranks_list)
+      ->excludes(schemes_list)
+      ->type_name("COUNT");
   add_list("--targets", targets,
            "what is adapted in each layer: qkv (fused, as in the Tied-LoRA paper), or any of q, k, v, o, "
            "gate, up, down; gate_up is fused as well")
@@ -66,6 +76,7 @@ inline int run(int argc, const char* const* argv, std::ostream& out, std::ostrea
       "  count_parameters --config models/mine/config.json --targets q,k,v,o,gate,up,down\n"
       "  count_parameters --schemes lora,grouped:4,grouped:16,tl6 --plot out/counts\n"
       "  count_parameters --model SmolLM2-135M --csv > counts.csv\n"
+      "  count_parameters --model Llama-3-8B --targets q,k,v --budget 500000\n"
       "\n"
       "Exit codes: 0 done, 1 a file is wrong or cannot be read or written, 2 wrong usage.");
   return examples::run_command(app, argc, argv, out, err, [&] {
@@ -80,9 +91,12 @@ inline int run(int argc, const char* const* argv, std::ostream& out, std::ostrea
       throw std::invalid_argument("--config: the same file is given twice");
     if (models.empty() && configs.empty()) models = {"LLaMA2-7B"};
     std::vector<Table> tables;
-    for (const std::string& name : models) tables.push_back(count(preset(name), targets, schemes, ranks));
-    for (const std::string& path : configs)
-      tables.push_back(count(read_hugging_face_config(path), targets, schemes, ranks));
+    const auto add_table = [&](const Model& model) {
+      tables.push_back(*budget_option ? count_recommended(model, targets, budget)
+                                      : count(model, targets, schemes, ranks));
+    };
+    for (const std::string& name : models) add_table(preset(name));
+    for (const std::string& path : configs) add_table(read_hugging_face_config(path));
 
     if (as_csv) {
       out << to_csv(tables);

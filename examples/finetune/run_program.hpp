@@ -19,7 +19,7 @@ extern char** environ;
 
 namespace finetune {
 
-/// The program in the background, its output in a file.
+/// The program in the background, its output in a file. Killed at the end, unless it was waited for.
 class Program {
  public:
   Program(std::vector<std::string> arguments, const std::filesystem::path& output)
@@ -38,12 +38,20 @@ class Program {
       throw std::runtime_error("cannot start " + name);
     posix_spawn_file_actions_destroy(&actions);
   }
+  ~Program() {
+    if (process_ == 0) return;
+    kill();
+    wait();
+  }
+  Program(const Program&) = delete;
+  Program& operator=(const Program&) = delete;
   pid_t id() const { return process_; }
   void interrupt() { ::kill(process_, SIGINT); }
   void kill() { ::kill(process_, SIGKILL); }
   int wait() {
     int status = 0;
     waitpid(process_, &status, 0);
+    process_ = 0;
     return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
   }
 

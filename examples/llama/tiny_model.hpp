@@ -158,7 +158,7 @@ struct TinyModel {
       if (!is_embedding) half(dice.uniform(-0.35, -0.25));
       for (int i = 0; i < (is_embedding ? 32 : 16); ++i) {
         const auto byte = static_cast<char>(dice.bits() >> 56);
-        blocks[name] += is_embedding && byte == -128 ? '\0' : byte;
+        blocks[name] += is_embedding && byte == '\x80' ? '\0' : byte;
       }
     }
   }

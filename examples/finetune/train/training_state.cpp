@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "checked_file.hpp"  // open_checked, save_checked
+#include "settings_differences.hpp"
 
 namespace finetune {
 
@@ -23,33 +24,16 @@ double number_or(const nlohmann::json& json, double otherwise) {
 /// The file beside a checkpoint that holds TrainingState::best.
 std::filesystem::path best_path(const CheckpointPlan& plan) { return plan.path.string() + ".best"; }
 
-/// " (rate: 0.002 there, 0.001 here; seed: 1 there, 2 here)": in which settings two keys differ, each a text
-/// and a JSON object. Without the values where those are hashes; empty where it cannot be told.
+/// In which settings two keys differ, each a text and a JSON object: as list_differences.
 std::string differences(const std::string& there, const std::string& here) {
   const std::size_t begin_there = there.find(" {"), begin_here = here.find(" {");
   if (begin_there == std::string::npos || begin_here == std::string::npos) return "";
-  const auto old_settings = nlohmann::json::parse(there.substr(begin_there + 1), nullptr, false);
-  const auto new_settings = nlohmann::json::parse(here.substr(begin_here + 1), nullptr, false);
-  if (!old_settings.is_object() || !new_settings.is_object()) return "";
-
-  std::string list;
-  const auto add = [&](const std::string& name, const std::string& old_value, const std::string& new_value) {
-    if (old_value == new_value) return;
-    list += (list.empty() ? "" : "; ") + name;
-    const bool is_short = old_value.size() < 18 && new_value.size() < 18;  // than a hash
-    if (is_short) list += fmt::format("{}{} there, {} here", name.empty() ? "" : ": ", old_value, new_value);
-  };
-  const auto value_of = [](const nlohmann::json& settings, const std::string& name) {
-    if (!settings.contains(name)) return std::string("none");
-    const nlohmann::json& value = settings[name];
-    return value.is_number_float() ? fmt::format("{:.6g}", value.get<double>()) : value.dump();
-  };
-  add("", there.substr(0, begin_there), here.substr(0, begin_here));
-  for (const auto& [name, value] : new_settings.items())
-    add(name, value_of(old_settings, name), value_of(new_settings, name));
-  for (const auto& [name, value] : old_settings.items())
-    if (!new_settings.contains(name)) add(name, value_of(old_settings, name), "none");
-  return list.empty() ? "" : " (" + list + ")";
+  auto old_settings = nlohmann::json::parse(there.substr(begin_there + 1), nullptr, false);
+  auto new_settings = nlohmann::json::parse(here.substr(begin_here + 1), nullptr, false);
+  if (old_settings.is_discarded() || new_settings.is_discarded()) return "";
+  old_settings["run"] = there.substr(0, begin_there);
+  new_settings["run"] = here.substr(0, begin_here);
+  return list_differences(old_settings, new_settings);
 }
 
 /// All but the best values. Returns whether there are any.

@@ -10,6 +10,7 @@
 #include <finetune/data/files.hpp>             // read_file
 #include <finetune/data/folder_lock.hpp>       // FolderLock
 #include <finetune/distributed/agreement.hpp>  // all_or_none, check_same_run, first_only
+#include <finetune/train/settings_differences.hpp>
 #include <nlohmann/json.hpp>
 
 #include "../../paths.hpp"
@@ -149,17 +150,16 @@ void Comparer::read_round(const Json& round) {
 }
 
 Json Comparer::key() const {
-  Json candidates = Json::array();
-  for (const Candidate& candidate : candidates_) candidates.push_back(key_of(candidate));
-  return {{"candidates", candidates}, {"minutes", options_.minutes}};
+  Json key = key_of(candidates_.front());  // the others differ from it by their names alone
+  key["candidates"] = fmt::format("{}", fmt::join(options_.candidates, " "));
+  key["minutes"] = options_.minutes;
+  return key;
 }
 
 void Comparer::check_same_everywhere() {
   if (processes_.size() == 1) return;
-  Json all = key_of(candidates_.front());
+  Json all = key();
   all["weights"] = fmt::format("{:016x}", base_.weights_hash());
-  all["candidates"] = options_.candidates;
-  all["minutes"] = options_.minutes;
   check_same_run(processes_, all);
 }
 
@@ -169,8 +169,9 @@ void Comparer::read_plan() {
   if (!plan) return;
   if (plan->contains("key") && (*plan)["key"] != key())
     throw std::runtime_error(
-        fmt::format("{} belongs to a comparison with different options or data; use the same ones; {}",
-                    plan_path(options_.out).string(), start_anew(options_.out, FolderOf::compare)));
+        fmt::format("{} belongs to a comparison with different options or data{}; use the same ones; {}",
+                    plan_path(options_.out).string(), list_differences((*plan)["key"], key()),
+                    start_anew(options_.out, FolderOf::compare)));
   try {
     plan->at("key");
     steps_ = plan->at("steps").get<std::vector<std::int64_t>>();

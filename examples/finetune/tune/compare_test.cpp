@@ -25,7 +25,8 @@ TEST_F(TuneTest, ComparesCandidatesAndGoesOn) {
   EXPECT_EQ(command("compare", resumed).status, 0);
   Arguments changed = resumed;
   changed.insert(changed.end(), {"--dropout", "0.1"});
-  expect_error(command("compare", changed), 1, "belongs to a comparison with different options");
+  expect_error(command("compare", changed), 1,
+               "belongs to a comparison with different options or data (dropout: 0 there, 0.1 here); use");
   EXPECT_EQ(read_file(path("cmp/compare.csv")), table);
   expect_error(command("compare", arguments), 1, "holds a comparison already");
   expect_error(

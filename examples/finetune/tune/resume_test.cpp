@@ -63,7 +63,7 @@ TEST_F(TuneTest, EveryRefusalSaysHowToGoOn) {
   expect_error(train("out", {"--steps", "2", "--rate", "1e-4", "--resume"}), 1,
                " there, 0.0001 here); use the same ones; " + anew);
   expect_error(train("out", {"--steps", "3", "--seed", "2", "--resume"}), 1,
-               "different settings (2 steps there, 3 steps here; seed: 1 there, 2 here); use the same");
+               "different settings (run: 2 steps there, 3 steps here; seed: 1 there, 2 here); use the same");
   expect_error(train("out", {"--steps", "2", "--scheme", "lora", "--resume"}), 1,
                "another scheme or rank; to continue from it, use those it was started with");
   std::filesystem::remove(path("out/checkpoint.safetensors"));

@@ -277,10 +277,11 @@ inline SniffedFile sniff(const std::filesystem::path& path) {
 
 namespace detail {
 
-/// The message where a path is not what a reader wants.
-inline Failure unexpected(const std::filesystem::path& path, std::string_view what,
-                          std::string_view expected) {
-  return {message(in_quotes(utf8(path)), " is ", what, " (", expected, " is expected)")};
+/// The message where a path is not what a reader wants. `other_readers` says what reads the rest.
+inline Failure unexpected(const std::filesystem::path& path, std::string_view what, std::string_view expected,
+                          std::string_view other_readers = {}) {
+  return {message(in_quotes(utf8(path)), " is ", what, " (", expected, " is expected",
+                  other_readers.empty() ? "" : "; ", other_readers, ")")};
 }
 
 /// Maps a file that is to be of that kind, FileKind::safetensors, gguf or json, or says what it is instead.

@@ -10,16 +10,17 @@
 //   "padding.N"     bytes between the arrays, so that each begins at a multiple of 64 in the file
 #pragma once
 
-#include <cstddef>      // byte, size_t
-#include <cstdint>      // uint64_t
-#include <cstring>      // memcmp
-#include <filesystem>   // path
-#include <map>          // map
-#include <span>         // span
-#include <string>       // string
-#include <string_view>  // string_view
-#include <utility>      // move
-#include <vector>       // vector
+#include <cstddef>       // byte, size_t
+#include <cstdint>       // uint64_t
+#include <cstring>       // memcmp
+#include <filesystem>    // path
+#include <map>           // map
+#include <span>          // span
+#include <string>        // string
+#include <string_view>   // string_view
+#include <system_error>  // error_code
+#include <utility>       // move
+#include <vector>        // vector
 
 #include "../../adapter/adapter.hpp"
 #include "../../adapter/aligned_array.hpp"
@@ -332,9 +333,11 @@ void save_adapter(const std::filesystem::path& path, const Adapter<P>& adapter,
 inline Result<NativeFile> try_open_native(const std::filesystem::path& path,
                                           const NativeLoadOptions& options = {}) {
   Result<safetensors::File> file = safetensors::try_open(path);
-  if (!file) return file.failure();
-  if (!file->metadata().contains("tiedlora"))
-    return detail::unexpected(path, sniff(path).what, "a native file of tiedlora");
+  std::error_code ignored;
+  if (!file && !std::filesystem::is_directory(path, ignored)) return file.failure();
+  if (!file || !file->metadata().contains("tiedlora"))
+    return detail::unexpected(path, sniff(path).what, "a native file of tiedlora",
+                              "load_peft reads PEFT folders");
   Result<NativeFile> native = detail::try_native_file(*std::move(file), options);
   if (!native) return Failure{detail::message(detail::in_quotes(detail::utf8(path)), " ", native.error())};
   return native;
