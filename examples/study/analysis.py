@@ -80,6 +80,10 @@ class TaskResults:
         self.diverged = [entry.candidate for entry in entries if entry.diverged]
         self.shares = {entry.candidate: shares(entry, self.reference) for entry in self.entries}
         self.comparisons = compare(self.entries)
+        loras = [entry.candidate for entry in self.entries if progress.plan.trains_lora(entry.candidate)]
+        trained = {entry.candidate: entry.trained for entry in self.entries}
+        self.against_frontier = against_frontier(self.shares, trained, loras)
+        self.loras = loras
 
 
 class Mean:
@@ -105,6 +109,22 @@ class Mean:
                 self.differences[c] = (larger[0], Estimate(own[seed] - other[seed] for seed in own))
         adjusted = holm([estimate.p for _, estimate in self.differences.values()])
         self.p = dict(zip(self.differences, adjusted))
+        loras = [c for c in common if c in all_results[0].loras]
+        self.against_frontier = against_frontier(self.by_seed, self.trained, loras)
+
+
+def against_frontier(by_seed, trained, loras):
+    """LoRA's frontier: at any size the best LoRA that is no larger, on all modules or on some. {candidate: (that LoRA,
+    Estimate of its share less that LoRA's, p)} of all candidates that are not LoRA and have a LoRA below them; p of the paired
+    t-test, corrected by Holm. The best is chosen by what it is then compared by, which favours LoRA."""
+    found = {}
+    for c in by_seed:
+        smaller = [lora for lora in loras if trained[lora] <= trained[c]]
+        if c not in loras and smaller:
+            best = max(smaller, key=lambda lora: Estimate(by_seed[lora].values()).mean)
+            found[c] = (best, Estimate(by_seed[c][seed] - by_seed[best][seed] for seed in by_seed[c]))
+    adjusted = holm([estimate.p for _, estimate in found.values()])
+    return {c: (*found[c], p) for c, p in zip(found, adjusted)}
 
 
 def alike(by_seed):

@@ -98,6 +98,10 @@ class Plan:
         tasks = [t for t, candidates in self.groups if candidate in candidates]
         return tasks[: tasks.index(task)]
 
+    def trains_lora(self, candidate):
+        """Whether it is LoRA, on all targets or on some."""
+        return self.schemes[candidate.scheme].get("train", {}).get("scheme", candidate.scheme) == "lora"
+
     def axes(self, candidate):
         return [axis for axis in AXES if axis in self.schemes[candidate.scheme]["start"]]
 

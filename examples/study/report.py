@@ -38,7 +38,9 @@ pair. Each was measured on the test split once, at the step with the best select
   interval (Student's t).
 - *Against LoRA* is the test loss less that of the smallest LoRA which is at least as large, in nats a token, over the
   same pairs: below 0 the scheme is better.
-- p is that of the paired t-test, corrected by Holm for the tests of its table.
+- *LoRA's frontier* at some size is the LoRA of at most that size, on all modules or on some, that keeps the largest share.
+  The difference is in points of the share. Choosing the best of several after the fact favours LoRA.
+- p is that of the paired t-test, corrected by Holm for the tests of its table (of its list, against the frontier).
 - *Test loss* is the mean over seeds ± half its 95 % interval.
 - A star: worse rates were not tried on both sides of it, and one more trial might be better.
 """
@@ -139,6 +141,16 @@ def verdict(of_task):
     if undecided:
         texts.append(f"**Not told apart by these seeds:** {name_list(undecided)}.")
     return "\n\n".join(texts)
+
+
+def frontier_text(found):
+    """Of {candidate: (LoRA, Estimate, p)}: who lies above LoRA's frontier, who below, who on it as far as seeds tell."""
+    lists = {"below": [], "above": [], "not told apart": []}
+    for candidate, (lora, difference, p) in found.items():
+        where = "not told apart" if p >= 0.05 else "above" if difference.mean > 0 else "below"
+        lists[where].append(f"{candidate.label()} ({lora.label()}: {100 * difference.mean:+.1f})")
+    texts = [f"{where} {name_list(names)}" for where, names in lists.items() if names]
+    return f"**Against LoRA's frontier:** {'; '.join(texts)}." if texts else ""
 
 
 def targets_of(plan):
@@ -258,6 +270,7 @@ def make_page(progress, sections, about):
                 f"![frontier](results/{name})",
                 mean_table(mean),
                 bar_text(mean),
+                frontier_text(mean.against_frontier),
             ]
         for of_task in with_figures:
             name = f"{of_task.task}-{targets}.svg"
@@ -266,7 +279,8 @@ def make_page(progress, sections, about):
             drawn[name] = (f"{TITLES[of_task.task]}, {targets_text(targets)}", entries)
             parts += [f"## {TITLES[of_task.task]}, on {targets_text(targets)}",
                       f"The base's test loss is {of_task.reference.base:.4f}.",
-                      f"![frontier](results/{name})", task_table(of_task), verdict(of_task)]  # fmt: skip
+                      f"![frontier](results/{name})", task_table(of_task), verdict(of_task),
+                      frontier_text(of_task.against_frontier)]  # fmt: skip
     if about:
         parts += ["## Data", data_table(about), "## What it cost", cost_table(progress), arithmetic_text(progress.results.values())]
     parts += ["## What was cut", cut_section(progress, sections.values()), "## Limits", limits(plan, about)]

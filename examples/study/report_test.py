@@ -94,6 +94,22 @@ class Report(unittest.TestCase):
             }
             self.assertEqual(ranks.get("vera"), rank)
 
+    def test_loras_frontier_is_the_best_that_is_no_larger_on_any_modules(self):
+        text = TEXT.replace("[schemes.tl6]", '[schemes.lora_v]\ntrain = { scheme = "lora" }\nstart = { rate = 1e-2, b_over_a = 1 }\n[schemes.tl6]')
+        text = text.replace('"vera:16"', '"vera:16", "lora_v:1", "lora_v:2"')
+        losses = {**LOSSES, ("lora_v", 1): (2.35, 2.24), ("lora_v", 2): (2.36, 2.25)}  # 50 and 60 %; 48 and 58.3 %
+        sizes = {**TRAINED, ("lora_v", 1): 300, ("lora_v", 2): 350}
+        with unittest.mock.patch.dict(TRAINED, sizes):
+            plan, progress = made_up(text, losses)
+            found = TaskResults(progress, "code", "qkv").against_frontier
+            page, _ = page_of(plan, progress.results)
+        self.assertEqual({c.scheme: (lora.label(), round(d.mean, 4)) for c, (lora, d, _) in found.items()},
+                         {"tl6": ("lora_v r=1", 0.35), "vera": ("lora_v r=1", -0.1008)})  # fmt: skip
+        # TL6: 40 and 30 points more, t = 7, p = 2/π·atan(1/7) = 0.0903; VeRA: 10 and 10.17 less, t = 121, p = 0.00526; Holm.
+        self.assertAlmostEqual(found[next(c for c in found if c.scheme == "vera")][2], 2 * 0.0052612, delta=1e-6)
+        self.assertIn("**Against LoRA's frontier:** below vera r=16 (lora_v r=1: -10.1); not told apart tl6 r=4 (lora_v r=1: "
+                      "+35.0).", page)  # fmt: skip
+
     def test_means_of_tasks_by_hand(self):
         plan, progress = made_up()
         other = made_up(losses={**LOSSES, ("tl6", 4): (2.2, 2.12)})[1]
