@@ -102,6 +102,11 @@ class Plan:
         """Whether it is LoRA, on all targets or on some."""
         return self.schemes[candidate.scheme].get("train", {}).get("scheme", candidate.scheme) == "lora"
 
+    def in_picture(self, candidate):
+        """The curve that it is drawn with, its scheme's `curve` or the scheme, and its label there."""
+        curve = self.schemes[candidate.scheme].get("curve", candidate.scheme)
+        return curve, str(candidate.rank) if curve == candidate.scheme else f"{candidate.scheme} {candidate.rank}"
+
     def axes(self, candidate):
         return [axis for axis in AXES if axis in self.schemes[candidate.scheme]["start"]]
 

@@ -264,7 +264,7 @@ def make_page(progress, sections, about):
         if mean:
             name = f"mean-{targets}.svg"
             drawn[name] = (f"mean of tasks, {targets_text(targets)}",
-                           [(c.scheme, c.rank, mean.trained[c], mean.shares[c]) for c in mean.candidates])  # fmt: skip
+                           [(*plan.in_picture(c), mean.trained[c], mean.shares[c]) for c in mean.candidates])  # fmt: skip
             parts += [
                 f"## The mean of the tasks, on {targets_text(targets)}",
                 f"![frontier](results/{name})",
@@ -274,7 +274,7 @@ def make_page(progress, sections, about):
             ]
         for of_task in with_figures:
             name = f"{of_task.task}-{targets}.svg"
-            entries = [(e.candidate.scheme, e.candidate.rank, e.trained, Estimate(of_task.shares[e.candidate].values()))
+            entries = [(*plan.in_picture(e.candidate), e.trained, Estimate(of_task.shares[e.candidate].values()))
                        for e in of_task.entries]  # fmt: skip
             drawn[name] = (f"{TITLES[of_task.task]}, {targets_text(targets)}", entries)
             parts += [f"## {TITLES[of_task.task]}, on {targets_text(targets)}",
