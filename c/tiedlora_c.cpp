@@ -297,7 +297,7 @@ template <class P>
 tl_adapter* load(const std::filesystem::path& path, const tl::ModuleList* modules,
                  const tl_load_options& options) {
   const bool partial = options.partial != 0;
-  const tl::FileKind kind = tl::sniff(path).kind;
+  const auto [kind, what] = tl::sniff(path);
   if (kind == tl::FileKind::peft_folder) {
     const tl::PeftLoadOptions peft = {.partial = partial};
     auto loaded =
@@ -313,6 +313,11 @@ tl_adapter* load(const std::filesystem::path& path, const tl::ModuleList* module
     std::string report = report_of(loaded.report, path, partial);
     return new_adapter(std::move(loaded.adapter), std::move(loaded.source), std::move(report));
   }
+  const bool is_known = kind != tl::FileKind::unknown && kind != tl::FileKind::missing;
+  if (is_known && kind != tl::FileKind::native)
+    throw FileFailure{
+        tl::detail::unexpected(path, what, "a native file of tiedlora, a PEFT folder or a GGUF adapter")
+            .message};
   const tl::NativeLoadOptions native = {.modules = modules};
   const tl::NativeFile file = value_of(tl::try_open_native(path, native));
   auto adapter = tl::try_read_adapter<P>(file, native);

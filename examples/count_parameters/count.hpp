@@ -88,7 +88,7 @@ inline Table count(const Model& model, const std::vector<std::string>& targets,
 /// The one row of the scheme and rank that the library recommends for at most `budget` trainable parameters.
 inline Table count_recommended(const Model& model, const std::vector<std::string>& targets, Index budget) {
   const auto found = tiedlora::try_recommended_scheme(modules_of(model, targets), budget);
-  if (!found) throw std::invalid_argument(fmt::format("{}: --{}", model.name, found.error()));
+  if (!found) throw std::invalid_argument(fmt::format("--budget: {}: {}", model.name, found.error()));
   return count(model, targets, {std::string(found->name)}, {found->rank});
 }
 

@@ -151,6 +151,11 @@ TEST(Counts, ABudgetChoosesSchemeAndRank) {
   EXPECT_EQ(chosen("645120").at("rank"), 8);
   EXPECT_EQ(chosen("80639").at("scheme"), "share_lora_a");
   EXPECT_EQ(chosen("80639").at("trained"), 61056);
+  // Each model has its own.
+  const json both =
+      json::parse(run({"--model", "SmolLM2-135M,LLaMA2-7B", "--budget", "524288", "--json"}).out);
+  EXPECT_EQ(both.at(0).at("rows").at(0).at("rank"), 11);
+  EXPECT_EQ(both.at(1).at("rows").at(0).at("rank"), 1);
 }
 
 TEST(Usage, ErrorsNameTheOption) {
@@ -183,9 +188,10 @@ TEST(Usage, ErrorsNameTheOption) {
   expect_usage({"--model", "GPT-2B-001", "--targets", "up"}, "not known");
   expect_usage(
       {"--budget", "1000"},
-      "LLaMA2-7B: --budget: 1000 trainable parameters are fewer than tl5 of rank 1 has, 16384; allow "
+      "--budget: LLaMA2-7B: 1000 trainable parameters are fewer than tl5 of rank 1 has, 16384; allow "
       "more, or adapt fewer kinds of modules");
   expect_usage({"--budget", "1000", "--ranks", "8"}, "--budget excludes --ranks");
+  expect_usage({"--budget", "1000", "--schemes", "tl6"}, "--budget excludes --schemes");
   expect_usage({"--budget", "-1"}, "--budget");
   expect_usage({"--csv", "--json"}, "--csv");
   expect_usage({"--nonsense"}, "--nonsense");

@@ -46,9 +46,11 @@ class Program {
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;
   pid_t id() const { return process_; }
-  void interrupt() { ::kill(process_, SIGINT); }
-  void kill() { ::kill(process_, SIGKILL); }
+  void interrupt() { send(SIGINT); }
+  void kill() { send(SIGKILL); }
+  /// 0 where it was waited for before.
   int wait() {
+    if (process_ == 0) return 0;
     int status = 0;
     waitpid(process_, &status, 0);
     process_ = 0;
@@ -56,6 +58,10 @@ class Program {
   }
 
  private:
+  void send(int signal) const {
+    if (process_ != 0) ::kill(process_, signal);  // of 0 it would be this process's own group
+  }
+
   pid_t process_ = 0;
 };
 

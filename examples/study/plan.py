@@ -70,6 +70,9 @@ class Plan:
             raise ValueError(f"[search] handed_on must be from 1 to trials, {self.trials}, not {self.handed_on}")
         if len(self.seeds) < 2:
             raise ValueError("[final] seeds: an interval needs two at least")
+        for name, scheme in self.schemes.items():
+            if unknown := set(scheme.get("train", {}).get("targets", [])) - set(TARGETS["all"]):
+                raise ValueError(f"[schemes.{name}] train.targets: {', '.join(sorted(unknown))} not in {', '.join(TARGETS['all'])}")
         self.groups = list(self._groups())
 
     def _groups(self):

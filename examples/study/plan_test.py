@@ -142,6 +142,16 @@ class PlanTest(unittest.TestCase):
                 finish(self.progress, cell, loss="inf")
         self.assertEqual(self.progress.final_cells("code", candidate), [])
 
+    def test_a_scheme_may_be_another_on_some_modules(self):
+        text = TEXT.replace("[schemes.tl6]", '[schemes.lora_v]\ntrain = { scheme = "lora", targets = ["v_proj"] }\ncurve = "some"\n'
+                            "start = { rate = 1e-2 }\n[schemes.tl6]")  # fmt: skip
+        plan = Plan(text)
+        self.assertEqual([plan.trains_lora(Candidate(name, 1, "qkv")) for name in ("lora_v", "lora", "tl6")], [True, True, False])
+        self.assertEqual(plan.in_picture(Candidate("lora_v", 1, "qkv")), ("some", "lora_v 1"))
+        self.assertEqual(plan.in_picture(Candidate("tl6", 4, "qkv")), ("tl6", "4"))
+        with self.assertRaisesRegex(ValueError, r"\[schemes.lora_v\] train.targets: w_proj not in q_proj, k_proj"):
+            Plan(text.replace('"v_proj"', '"w_proj"'))
+
     def test_a_key_holds_all_that_decides_the_bits_and_nothing_else(self):
         candidate, point = Candidate("tl6", 4, "qkv"), (-24, -8, 0)
         key = lambda plan=self.plan, task="code", seed=1, point=point, candidate=candidate, **fixed: plan.cell(

@@ -40,7 +40,7 @@ pair. Each was measured on the test split once, at the step with the best select
   same pairs: below 0 the scheme is better.
 - *LoRA's frontier* at some size is the LoRA of at most that size, on all modules or on some, that keeps the largest share.
   The difference is in points of the share. Choosing the best of several after the fact favours LoRA.
-- p is that of the paired t-test, corrected by Holm for the tests of its table (of its list, against the frontier).
+- p is that of the paired t-test, corrected by Holm within each table, and within each list against the frontier.
 - *Test loss* is the mean over seeds ± half its 95 % interval.
 - A star: worse rates were not tried on both sides of it, and one more trial might be better.
 """

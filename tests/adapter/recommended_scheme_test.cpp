@@ -1,6 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <string>
+#include <string_view>
 #include <tiedlora/adapter/recommended_scheme.hpp>
 #include <tiedlora/adapter/scheme_names.hpp>  // named
 
@@ -46,7 +48,7 @@ TEST(RecommendedScheme, GoesByWhatFits) {
   expect(46'079, "share_lora_a", 1, 30'528);
   expect(30'527, "tl5", 19, 19 * 1'536);
   expect(1'536, "tl5", 1, 1'536);
-  expect(std::numeric_limits<Index>::max(), "lora", 192, 192 * 80'640);
+  expect(std::numeric_limits<Index>::max(), "lora", 576, 576 * 80'640);  // what q can have
 }
 
 // A fused qkv is wider than its input: share_lora_a of rank 2 is larger than LoRA of rank 1.
@@ -64,10 +66,33 @@ TEST(RecommendedScheme, CountsTheModelAtHand) {
   EXPECT_EQ(below.rank, 1);
 }
 
+// v alone: 576 + 30 * 192 of rank 1 with A shared.
+TEST(RecommendedScheme, SharesAAtLargerRanksToo) {
+  ModuleList modules;
+  for (int layer = 0; layer < 30; ++layer)
+    modules.add({.name = std::to_string(layer) + ".v",
+                 .layer = layer,
+                 .kind = "v",
+                 .in_features = 576,
+                 .out_features = 192});
+  const RecommendedScheme found = recommended_scheme(modules, 30 * (576 + 192) - 1);
+  EXPECT_EQ(found.name, "share_lora_a");
+  EXPECT_EQ(found.rank, 3);
+  EXPECT_EQ(found.trainable, 3 * 6'336);
+}
+
+// A narrow module, such as a router, does not keep the others' ranks down.
+TEST(RecommendedScheme, RanksAreThoseOfTheWidestModule) {
+  ModuleList modules = grouped_queries();
+  modules.add({.name = "router", .layer = -1, .in_features = 576, .out_features = 2});
+  EXPECT_EQ(recommended_scheme(modules, 8 * (80'640 + 578)).rank, 8);
+}
+
 TEST(RecommendedScheme, SaysWhatTheLeastIs) {
   for (const Index budget : {Index{1'535}, Index{0}, Index{-5}})
-    expect_failure(try_recommended_scheme(grouped_queries(), budget),
-                   {"budget: " + std::to_string(budget), "1536", "adapt fewer kinds of modules"});
+    expect_failure(
+        try_recommended_scheme(grouped_queries(), budget),
+        {std::to_string(budget) + " trainable parameters", "1536", "adapt fewer kinds of modules"});
   expect_failure(try_recommended_scheme(ModuleList(), 1'000), {"there are no modules to adapt"});
 }
 

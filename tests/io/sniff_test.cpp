@@ -137,11 +137,13 @@ TEST(Sniff, EveryReaderSaysWhatItFound) {
   write_text(folder / "g", "GGUF\x03");
   expect_failure(try_open_native(folder / "g"), {"is a GGUF file (a safetensors file is expected)"});
   expect_failure(try_open_native(folder / "peft"),
-                 {"is a PEFT folder (a native file of tiedlora is expected; load_peft reads PEFT folders)"});
+                 {"is a PEFT folder (a native file of tiedlora is expected; load_peft reads PEFT folders, "
+                  "load_gguf GGUF files)"});
   safetensors::save(peft / "adapter_model.safetensors",
                     {{.name = "x.lora_A.weight", .shape = {1}, .data = "0123"}});
   expect_failure(try_load_adapter<float>(peft / "adapter_model.safetensors"),
-                 {"is a file inside a PEFT folder; give the folder, ", "load_peft reads PEFT folders)"});
+                 {"is a file inside a PEFT folder; give the folder, ",
+                  "load_peft reads PEFT folders, load_gguf GGUF files)"});
   expect_failure(gguf::try_open(folder / "peft"), {"is a PEFT folder (a GGUF file is expected)"});
   safetensors::save(folder / "model", {{.name = "w", .shape = {1}, .data = "0123"}});
   expect_failure(try_open_native(folder / "model"),

@@ -6,6 +6,8 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "../../numbers.hpp"  // in_short
+
 namespace finetune {
 
 /// " (data; rate: 0.002 there, 0.001 here)": the entries in which two JSON objects differ, without their
@@ -13,23 +15,27 @@ namespace finetune {
 inline std::string list_differences(const nlohmann::json& there, const nlohmann::json& here) {
   if (!there.is_object() || !here.is_object()) return "";
   const auto value_of = [](const nlohmann::json& settings, const std::string& name) {
-    if (!settings.contains(name)) return std::string("none");
-    const nlohmann::json& value = settings[name];
-    if (value.is_number_float()) return fmt::format("{:.6g}", value.get<double>());
-    return value.is_string() ? value.get<std::string>() : value.dump();
+    return settings.contains(name) ? settings[name] : nlohmann::json("none");
+  };
+  const auto is_hash = [](const nlohmann::json& value) {
+    return value.is_string() && value.get_ref<const std::string&>().size() == 16 &&
+           value.get_ref<const std::string&>().find_first_not_of("0123456789abcdef") == std::string::npos;
+  };
+  const auto shown = [](const nlohmann::json& value) {
+    if (value.is_number_float()) return fmt::format("{}", value.get<double>());
+    const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
+    constexpr std::size_t longest = 60;
+    return text.empty() || text.size() > longest ? examples::in_short(text) : text;
   };
   std::string list;
   nlohmann::json all = there;  // the names that either has
   all.update(here);
   for (const auto& [name, unused] : all.items()) {
-    const std::string old_value = value_of(there, name), new_value = value_of(here, name);
+    const nlohmann::json old_value = value_of(there, name), new_value = value_of(here, name);
     if (old_value == new_value) continue;
     list += (list.empty() ? "" : "; ") + name;
-    const auto is_hash = [](const std::string& value) {
-      return value.size() == 16 && value.find_first_not_of("0123456789abcdef") == value.npos;
-    };
     if (!is_hash(old_value) && !is_hash(new_value))
-      list += fmt::format(": {} there, {} here", old_value, new_value);
+      list += fmt::format(": {} there, {} here", shown(old_value), shown(new_value));
   }
   return list.empty() ? "" : " (" + list + ")";
 }

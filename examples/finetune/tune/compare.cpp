@@ -7,6 +7,7 @@
 #include <optional>    // optional
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>                        // join
 #include <finetune/data/files.hpp>             // read_file
 #include <finetune/data/folder_lock.hpp>       // FolderLock
 #include <finetune/distributed/agreement.hpp>  // all_or_none, check_same_run, first_only
@@ -150,7 +151,7 @@ void Comparer::read_round(const Json& round) {
 }
 
 Json Comparer::key() const {
-  Json key = key_of(candidates_.front());  // the others differ from it by their names alone
+  Json key = key_of(candidates_.front());  // in what the others differ follows from their names
   key["candidates"] = fmt::format("{}", fmt::join(options_.candidates, " "));
   key["minutes"] = options_.minutes;
   return key;

@@ -1,8 +1,7 @@
 // Which scheme and rank to spend a number of trainable parameters on.
 #pragma once
 
-#include <algorithm>    // min
-#include <limits>       // numeric_limits
+#include <algorithm>    // max, min
 #include <string_view>  // string_view
 
 #include "../views/config.hpp"
@@ -27,20 +26,20 @@ struct RecommendedScheme {
 /// rank. No rank exceeds the narrowest width of a module, beyond which it gains nothing. A Failure where tl5
 /// of rank 1 does not fit, or there are no modules.
 inline Result<RecommendedScheme> try_recommended_scheme(const ModuleList& modules, Index budget) {
-  if (modules.size() == 0) return Failure{"budget: there are no modules to adapt"};
-  Index narrowest = std::numeric_limits<Index>::max();
+  if (modules.size() == 0) return Failure{"there are no modules to adapt"};
+  Index full = 0;  // the largest rank that an update of any module can have
   for (const Module& module : modules)
-    narrowest = std::min({narrowest, module.in_features, module.out_features});
+    full = std::max(full, std::min(module.in_features, module.out_features));
   struct Step {
     std::string_view name;
     Scheme scheme;
     Index least, most;  // ranks
   };
-  const Step steps[] = {{"lora", schemes::lora(), 1, narrowest},
-                        {"share_lora_a", schemes::share_lora_a(), 2, narrowest},
+  const Step steps[] = {{"lora", schemes::lora(), 1, full},
+                        {"share_lora_a", schemes::share_lora_a(), 2, full},
                         {"lora_fused", schemes::lora_fused(), 1, 1},
                         {"share_lora_a", schemes::share_lora_a(), 1, 1},
-                        {"tl5", schemes::tl5(), 1, narrowest}};
+                        {"tl5", schemes::tl5(), 1, full}};
   Index count = 0;  // of trainable parameters at rank 1: rank r has r times as many, as all are matrices
   for (const Step& step : steps) {
     const Result<Layout> one = Layout::try_make(modules, step.scheme, 1);
@@ -49,8 +48,7 @@ inline Result<RecommendedScheme> try_recommended_scheme(const ModuleList& module
     const Index rank = std::min(budget / count, step.most);
     if (rank >= step.least) return RecommendedScheme{step.name, step.scheme, rank, rank * count};
   }
-  return Failure{detail::message("budget: ", budget,
-                                 " trainable parameters are fewer than tl5 of rank 1 has, ", count,
+  return Failure{detail::message(budget, " trainable parameters are fewer than tl5 of rank 1 has, ", count,
                                  "; allow more, or adapt fewer kinds of modules")};
 }
 /// The same; throws Error for what is a Failure there.

@@ -332,12 +332,14 @@ void save_adapter(const std::filesystem::path& path, const Adapter<P>& adapter,
 /// truncated files, newer format versions, and a base model whose modules differ from options.modules.
 inline Result<NativeFile> try_open_native(const std::filesystem::path& path,
                                           const NativeLoadOptions& options = {}) {
-  Result<safetensors::File> file = safetensors::try_open(path);
-  std::error_code ignored;
-  if (!file && !std::filesystem::is_directory(path, ignored)) return file.failure();
-  if (!file || !file->metadata().contains("tiedlora"))
+  const auto refused = [&path] {
     return detail::unexpected(path, sniff(path).what, "a native file of tiedlora",
-                              "load_peft reads PEFT folders");
+                              "load_peft reads PEFT folders, load_gguf GGUF files");
+  };
+  if (std::error_code ignored; std::filesystem::is_directory(path, ignored)) return refused();
+  Result<safetensors::File> file = safetensors::try_open(path);
+  if (!file) return file.failure();
+  if (!file->metadata().contains("tiedlora")) return refused();
   Result<NativeFile> native = detail::try_native_file(*std::move(file), options);
   if (!native) return Failure{detail::message(detail::in_quotes(detail::utf8(path)), " ", native.error())};
   return native;
