@@ -1,22 +1,47 @@
 // What a comparison comes to.
-#include <algorithm>  // max, min_element, sort
+#include <algorithm>  // find, max, min_element, sort
 #include <cmath>      // log, sqrt
 #include <stdexcept>  // invalid_argument
 #include <tuple>      // tuple
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>  // join
 
 #include "../../numbers.hpp"
 #include "compare.hpp"
 
 namespace finetune {
 
-TuneOptions parse_candidate(const std::string& text, TuneOptions rest) {
+namespace {
+
+/// "v_proj+q_proj".
+template <class Fail>
+std::vector<std::string> parse_targets(const std::string& text, const Fail& fail) {
+  const std::vector<std::string>& all = all_targets();
+  std::vector<std::string> targets;
+  for (std::size_t begin = 0, end = 0; end != text.npos; begin = end + 1) {
+    end = text.find('+', begin);
+    targets.push_back(text.substr(begin, end - begin));
+    if (std::find(all.begin(), all.end(), targets.back()) == all.end())
+      fail(fmt::format("has targets other than {}", fmt::join(all, ", ")));
+    if (std::find(targets.begin(), targets.end() - 1, targets.back()) != targets.end() - 1)
+      fail(fmt::format("has {} twice", targets.back()));
+  }
+  return targets;
+}
+
+}  // namespace
+
+TuneOptions parse_candidate(const std::string& whole, TuneOptions rest) {
   const auto fail = [&](const std::string& why) {
     throw std::invalid_argument(
-        fmt::format("--candidates: {} {}; write SCHEME:RANK or SCHEME:RANK:RATE, such as tl6:32",
-                    examples::in_short(text), why));
+        fmt::format("--candidates: {} {}; write SCHEME:RANK or SCHEME:RANK:RATE, and @TARGETS for targets of "
+                    "its own, such as tl6:32 or lora:1@q_proj+v_proj",
+                    examples::in_short(whole), why));
   };
+  const std::size_t at = whole.find('@');
+  if (at != whole.npos) rest.targets = parse_targets(whole.substr(at + 1), fail);
+  const std::string text = whole.substr(0, at);
   const std::size_t first = text.find(':');
   if (first == text.npos) fail("has no rank");
   const std::size_t second = text.find(':', first + 1);

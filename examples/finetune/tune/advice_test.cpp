@@ -18,6 +18,13 @@ Candidate candidate(const std::string& name, Index trained, const std::vector<do
 TEST(Candidates, AreParsed) {
   EXPECT_EQ(parse_candidate("tl6:32", {}).rank, 32);
   EXPECT_EQ(parse_candidate("lora:8:0.002", {}).rate, 0.002);
+  EXPECT_EQ(parse_candidate("lora:8", {.targets = {"q_proj"}}).targets, std::vector<std::string>{"q_proj"});
+  const TuneOptions some = parse_candidate("lora:1:0.01@v_proj+q_proj", {.targets = {"k_proj"}});
+  EXPECT_EQ(some.targets, (std::vector<std::string>{"v_proj", "q_proj"}));
+  EXPECT_EQ(some.rate, 0.01);
+  for (const char* wrong :
+       {"lora:1@", "lora:1@v", "lora:1@v_proj+", "lora:1@v_proj+v_proj", "@v_proj", "lora@v_proj"})
+    EXPECT_THROW(parse_candidate(wrong, {}), std::invalid_argument) << wrong;
   for (const char* wrong : {"lora", "lora:", "loar:8", "lora:0", "lora:8x", "lora:8:", "lora:8:nan",
                             "lora:8:-1", "lora:8:inf", ":8"})
     EXPECT_THROW(parse_candidate(wrong, {}), std::invalid_argument) << wrong;

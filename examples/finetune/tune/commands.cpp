@@ -161,7 +161,8 @@ int compare_command(int argc, char** argv, Communicator& processes) {
   add_training_data(app, o.data);
   add_tune(app, o.tune, false);
   examples::add_list(app, "--candidates", o.candidates,
-                     "SCHEME:RANK, or SCHEME:RANK:RATE for a rate of its own")
+                     "SCHEME:RANK, or SCHEME:RANK:RATE for a rate of its own; SCHEME:RANK@v_proj+q_proj for "
+                     "targets of its own")
       ->group("Adapter");
   app.add_option("--minutes", o.minutes, "for everything")->check(some_minutes())->group("Training");
   app.add_option("--out", o.out, "folder for tables, the picture and the adapters")

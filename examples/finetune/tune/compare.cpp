@@ -285,7 +285,7 @@ void Comparer::check_memory() {
 }
 
 void Comparer::say(const Candidate& candidate) const {
-  fmt::print("{:<18} {}\n", candidate.name,
+  fmt::print("{:<24} {}\n", candidate.name,
              candidate.diverged ? "diverged" : fmt::format("{:.4f} nats a token", candidate.loss));
   examples::flush(std::cout);
 }

@@ -26,7 +26,7 @@ struct CompareOptions {
 
 /// One of those that are compared.
 struct Candidate {
-  std::string name = {};  ///< "tl6:32"
+  std::string name = {};  ///< "tl6:32", "lora:1@v_proj"
   TuneOptions tune = {};
   double rate = 0;    ///< of A and B, or of u and v where those alone are trained
   Index trained = 0;  ///< parameters
@@ -41,8 +41,9 @@ struct Candidate {
 /// By number of parameters, then by loss.
 bool is_smaller(const Candidate* a, const Candidate* b);
 
-/// "SCHEME:RANK" or "SCHEME:RANK:RATE". Throws std::invalid_argument that says what is wrong with it.
-TuneOptions parse_candidate(const std::string& text, TuneOptions rest);
+/// "SCHEME:RANK" or "SCHEME:RANK:RATE", either with "@TARGET+TARGET" for targets of its own. `rest`: all
+/// else. Throws std::invalid_argument that says what is wrong with it.
+TuneOptions parse_candidate(const std::string& whole, TuneOptions rest);
 
 /// How many of `count` take part in each round: halved from round to round, down to two.
 std::vector<std::size_t> rounds_of(std::size_t count);

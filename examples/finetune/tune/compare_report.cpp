@@ -15,14 +15,14 @@ void report(const std::filesystem::path& folder, std::span<const Candidate> cand
   std::sort(order.begin(), order.end(), is_smaller);
   CsvTable table(
       {"candidate", "scheme", "rank", "rate", "trained", "steps", "seconds", "round", "loss", "diverged"});
-  std::string text = fmt::format("{:<18} {:>12} {:>8} {:>10} {:>12}\n", "candidate", "trained", "steps",
+  std::string text = fmt::format("{:<24} {:>12} {:>8} {:>10} {:>12}\n", "candidate", "trained", "steps",
                                  "nats/token", "left after");
-  text += fmt::format("{:<18} {:>12} {:>8} {:>10.4f}\n", "base", 0, 0, compared.base_loss);
+  text += fmt::format("{:<24} {:>12} {:>8} {:>10.4f}\n", "base", 0, 0, compared.base_loss);
   for (const Candidate* c : order) {
     table.add({c->name, c->tune.scheme, std::to_string(c->tune.rank), csv_number(c->rate),
                std::to_string(c->trained), std::to_string(c->steps), csv_number(c->seconds),
                std::to_string(c->round), csv_number(c->loss), c->diverged ? "1" : "0"});
-    text += fmt::format("{:<18} {:>12} {:>8} {:>10} {:>12}\n", c->name, c->trained, c->steps,
+    text += fmt::format("{:<24} {:>12} {:>8} {:>10} {:>12}\n", c->name, c->trained, c->steps,
                         c->diverged ? "diverged" : fmt::format("{:.4f}", c->loss),
                         c->steps == compared.steps ? "stayed" : fmt::format("round {}", c->round));
   }

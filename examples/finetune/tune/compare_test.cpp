@@ -7,10 +7,14 @@ namespace finetune {
 namespace {
 
 TEST_F(TuneTest, ComparesCandidatesAndGoesOn) {
-  const Arguments arguments = {
-      "--data",       path("chat.jsonl"),  "--out", path("cmp"), "--window", "64",         "--batch-tokens",
-      "256",          "--threads",         "1",     "--minutes", "0.05",     "--held-out", "0.2",
-      "--candidates", "lora:1,tl6:4,tl5:2"};
+  const Arguments arguments = {"--data",         path("chat.jsonl"),
+                               "--out",          path("cmp"),
+                               "--window",       "64",
+                               "--batch-tokens", "256",
+                               "--threads",      "1",
+                               "--minutes",      "0.05",
+                               "--held-out",     "0.2",
+                               "--candidates",   "lora:1,tl6:4,tl5:2@v_proj+q_proj"};
   const Outcome outcome = command("compare", arguments);
   ASSERT_EQ(outcome.status, 0) << outcome.output;
   EXPECT_NE(outcome.output.find("Take "), std::string::npos) << outcome.output;
