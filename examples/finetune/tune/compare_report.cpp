@@ -36,11 +36,11 @@ void report(const std::filesystem::path& folder, std::span<const Candidate> cand
           "compare", "compare.csv", 800, 520,
           fmt::format(
               "  set logscale x\n  set xlabel 'trainable parameters'\n  set ylabel 'validation loss, nats "
-              "a token'\n  set key top right\n"
+              "a token'\n  set key top right\n  set offsets graph 0.2, graph 0.2, graph 0.12, graph 0.05\n"
               "  plot data skip 1 using ($6 == {0} ? $5 : NaN):9:1 with labels point pt 7 ps 1.2 lc rgb "
-              "'#D55E00' offset 0,1 title 'all {0} steps', \\\n"
+              "'#D55E00' offset 0,1 noenhanced title 'all {0} steps', \\\n"
               "    data skip 1 using ($6 < {0} ? $5 : NaN):9:(sprintf('%s (%d)', strcol(1), $6)) with "
-              "labels point pt 6 ps 1 lc rgb '#999999' offset 0,1 title 'dropped out "
+              "labels point pt 6 ps 1 lc rgb '#999999' offset 0,1 noenhanced title 'dropped out "
               "(steps trained)'\n",
               compared.steps)));
   if (!problem.empty()) fmt::print("Note: {}\n", problem);
