@@ -17,8 +17,14 @@ struct CompareOptions {
   ModelOptions model = {};
   TrainingDataOptions data = {};
   TuneOptions tune = {};  ///< except scheme, rank and rates
-  std::vector<std::string> candidates = {"lora:1",         "lora:2", "lora:8", "share_lora_a:2",
-                                         "share_lora_a:8", "tl6:8",  "tl6:32", "vera:256"};
+  std::vector<std::string> candidates = {"lora:1",
+                                         "lora:2",
+                                         "lora:8",
+                                         "tl6:32",
+                                         "share_lora_a:2",
+                                         "lora:1@v_proj",
+                                         "share_lora_a:2@v_proj",
+                                         "share_lora_a:4@v_proj"};
   double minutes = 20;
   bool resume = false;
   std::filesystem::path out = {};
