@@ -7,8 +7,6 @@
 namespace finetune {
 namespace {
 
-using Settings = nlohmann::json;
-
 TEST(SettingsDifferences, NameWhatDiffers) {
   EXPECT_EQ(list_differences({{"rate", 0.002}, {"seed", 1}}, {{"rate", 0.002}, {"seed", 1}}), "");
   EXPECT_EQ(list_differences({{"rate", 0.002}, {"seed", 1}}, {{"rate", 0.001}, {"seed", 2}}),
@@ -32,7 +30,7 @@ TEST(SettingsDifferences, ShowNoHashesAndNoLongTexts) {
 }
 
 TEST(SettingsDifferences, AreOfObjectsAlone) {
-  EXPECT_EQ(list_differences(Settings::array(), {{"seed", 1}}), "");
+  EXPECT_EQ(list_differences(nlohmann::json::array(), {{"seed", 1}}), "");
   EXPECT_EQ(list_differences(nullptr, {{"seed", 1}}), "");
 }
 
