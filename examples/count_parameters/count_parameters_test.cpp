@@ -190,8 +190,8 @@ TEST(Usage, ErrorsNameTheOption) {
       {"--budget", "1000"},
       "--budget: LLaMA2-7B: 1000 trainable parameters are fewer than tl5 of rank 1 has, 16384; allow "
       "more, or adapt fewer kinds of modules");
-  expect_usage({"--budget", "1000", "--ranks", "8"}, "--budget excludes --ranks");
-  expect_usage({"--budget", "1000", "--schemes", "tl6"}, "--budget excludes --schemes");
+  expect_usage({"--budget", "1000", "--ranks", "8"}, "--ranks excludes --budget");
+  expect_usage({"--budget", "1000", "--schemes", "tl6"}, "--schemes excludes --budget");
   expect_usage({"--budget", "-1"}, "--budget");
   expect_usage({"--csv", "--json"}, "--csv");
   expect_usage({"--nonsense"}, "--nonsense");
