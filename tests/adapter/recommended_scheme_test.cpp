@@ -27,6 +27,18 @@ ModuleList grouped_queries() {
   return modules;
 }
 
+/// One module in each layer.
+ModuleList one_kind(int layers, const std::string& kind, Index in, Index out) {
+  ModuleList modules;
+  for (int layer = 0; layer < layers; ++layer)
+    modules.add({.name = std::to_string(layer) + "." + kind,
+                 .layer = layer,
+                 .kind = kind,
+                 .in_features = in,
+                 .out_features = out});
+  return modules;
+}
+
 // Of rank 1, by hand: LoRA 30 (3 * 576 + 960), share_lora_a 3 * 576 + 30 * 960, lora_fused 30 (576 + 960),
 // TL5 576 + 960.
 TEST(RecommendedScheme, GoesByWhatFits) {
@@ -53,13 +65,7 @@ TEST(RecommendedScheme, GoesByWhatFits) {
 
 // A fused qkv is wider than its input: share_lora_a of rank 2 is larger than LoRA of rank 1.
 TEST(RecommendedScheme, CountsTheModelAtHand) {
-  ModuleList modules;
-  for (int layer = 0; layer < 32; ++layer)
-    modules.add({.name = std::to_string(layer) + ".qkv",
-                 .layer = layer,
-                 .kind = "qkv",
-                 .in_features = 4096,
-                 .out_features = 3 * 4096});
+  const ModuleList modules = one_kind(32, "qkv", 4096, 3 * 4096);
   EXPECT_EQ(recommended_scheme(modules, 524'288).name, "lora");
   const RecommendedScheme below = recommended_scheme(modules, 524'287);
   EXPECT_EQ(below.name, "share_lora_a");
@@ -68,13 +74,7 @@ TEST(RecommendedScheme, CountsTheModelAtHand) {
 
 // v alone: 576 + 30 * 192 of rank 1 with A shared.
 TEST(RecommendedScheme, SharesAAtLargerRanksToo) {
-  ModuleList modules;
-  for (int layer = 0; layer < 30; ++layer)
-    modules.add({.name = std::to_string(layer) + ".v",
-                 .layer = layer,
-                 .kind = "v",
-                 .in_features = 576,
-                 .out_features = 192});
+  const ModuleList modules = one_kind(30, "v", 576, 192);
   const RecommendedScheme found = recommended_scheme(modules, 30 * (576 + 192) - 1);
   EXPECT_EQ(found.name, "share_lora_a");
   EXPECT_EQ(found.rank, 3);
