@@ -11,9 +11,9 @@ BUDGETS = (50, 20, 12, 8, 4, 2, 1)  # the reference's trainable parameters over 
 class Entry:
     """A candidate on a task with all its seeds."""
 
-    def __init__(self, progress, task, candidate):
+    def __init__(self, progress, task, candidate, seeds):
         self.candidate = candidate
-        rows = [progress.results.get(cell.key) for cell in progress.final_cells(task, candidate)]
+        rows = [progress.results.get(cell.key) for cell in progress.final_cells(task, candidate, seeds)]
         self.complete = bool(rows) and all(row and row["status"] == "ok" for row in rows)
         self.diverged = any(row and row["status"] != "ok" for row in rows)
         if not self.complete:
@@ -70,8 +70,8 @@ class TaskResults:
 
     def __init__(self, progress, task, targets):
         self.task, self.targets = task, targets
-        of_plan = [c for t, candidates in progress.plan.groups if t == task for c in candidates if c.targets == targets]
-        entries = [Entry(progress, task, candidate) for candidate in of_plan] if task in progress.fixed else []
+        of_plan = [c for c in progress.plan.candidates(task) if c.targets == targets]
+        entries = [Entry(progress, task, candidate, progress.plan.seeds) for candidate in of_plan] if task in progress.fixed else []
         done = sorted((entry for entry in entries if entry.complete), key=lambda entry: entry.trained)
         found = [entry for entry in done if entry.candidate == Candidate(*REFERENCE, targets)]
         self.reference = found[0] if found and all(gain > 0 for gain in found[0].gains.values()) else None

@@ -42,9 +42,10 @@ class Machine:
     """What cells are run with."""
 
     def __init__(self, finetune, model, threads):
-        """To be added: `data`, {task: {part: path}}, and `arithmetic`, {task: hash}."""
+        """To be added: `data`, {task: {part: path}}, and what probes found of each task: `arithmetic`, {task: hash}, and
+        `test_before`, {task: the base's test loss}."""
         self.finetune, self.model, self.threads = finetune, model, threads
-        self.data, self.arithmetic = {}, {}
+        self.data, self.arithmetic, self.test_before = {}, {}, {}
 
 
 def common_options(machine, settings):
@@ -72,8 +73,10 @@ def train_command(machine, settings, folder):
     ]
 
 
-def eval_command(machine, settings, adapter):
-    return [str(machine.finetune), "eval", *common_options(machine, settings), "--adapter", str(adapter),
+def eval_command(machine, settings, adapter=None):
+    """Of an adapter, or of the base."""
+    what = ["--adapter", str(adapter), "--no-base"] if adapter else []
+    return [str(machine.finetune), "eval", *common_options(machine, settings), *what,
             "--data", str(machine.data[settings["task"]]["test"])]  # fmt: skip
 
 
@@ -92,7 +95,7 @@ def read_run(folder):
 
 
 def read_losses(text):
-    """The losses in the table of finetune eval: that of the base, then those of the adapters."""
+    """The losses in the table of finetune eval, one a row."""
     return [float(found) for found in re.findall(r"^.* ([0-9.]+|inf|nan) +(?:[0-9.]+|inf|nan)$", text, re.M)]
 
 
@@ -176,9 +179,9 @@ class Running:
                     return None
             else:
                 losses = read_losses(said)
-                if ended != 0 or len(losses) != 2:
+                if ended != 0 or len(losses) != 1:
                     raise Failed(f"finetune eval ended with {ended}; {self.log}:\n{said[-1500:]}")
-                self.row["test_before"], self.row["test_loss"] = losses
+                self.row |= {"test_before": self.machine.test_before[self.cell.task], "test_loss": losses[0]}
                 self.row["cpu_seconds"] += self.cpu
                 self.row["wall_seconds"] += time.monotonic() - self.begin
         return self._whole_row()

@@ -14,7 +14,7 @@ QUOTES = pathlib.Path(__file__).resolve().parent / "quotes.toml"
 
 def of_first_targets(plan, sections):
     """TaskResults of all tasks that have figures, for the first targets of the plan."""
-    targets = plan.groups[0][1][0].targets
+    targets = plan.groups[0].candidates[0].targets
     return [sections[task, targets] for task in plan.tasks if sections[task, targets].entries]
 
 

@@ -52,6 +52,28 @@ class Cell:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """What of a block runs on one task."""
+
+    task: str
+    candidates: list
+    seeds: list
+
+
+@dataclasses.dataclass(frozen=True)
+class Confirmation:
+    """A block of pairs with seeds of their own: whether what earlier seeds suggested holds with new ones."""
+
+    name: str
+    tasks: list
+    pairs: list  # of (Candidate, the opponent)
+    seeds: list
+
+    def candidates(self):
+        return list(dict.fromkeys(candidate for pair in self.pairs for candidate in pair))
+
+
 class Plan:
     def __init__(self, text):
         self.table = tomllib.loads(text)
@@ -73,32 +95,48 @@ class Plan:
         for name, scheme in self.schemes.items():
             if unknown := set(scheme.get("train", {}).get("targets", [])) - set(TARGETS["all"]):
                 raise ValueError(f"[schemes.{name}] train.targets: {', '.join(sorted(unknown))} not in {', '.join(TARGETS['all'])}")
-        self.groups = list(self._groups())
-
-    def _groups(self):
-        """(task, [candidate]) in the order in which they run. A candidate that came before is left out."""
-        seen = set()
+        self.confirmations = []
+        self.groups = []  # in the order in which they run
         for block in self.table["blocks"]:
-            for task in block["tasks"]:
-                if task not in self.tasks:
-                    raise ValueError(f"[[blocks]] {block['name']}: no [tasks.{task}]")
-                candidates = []
-                for name in block["candidates"]:
-                    scheme, _, rank = name.partition(":")
-                    if scheme not in self.schemes or not rank.isdigit() or block["targets"] not in TARGETS:
-                        raise ValueError(
-                            f"[[blocks]] {block['name']}: {name} on {block['targets']} is not a SCHEME:RANK of [schemes] "
-                            f"on {' or '.join(TARGETS)}"
-                        )
-                    candidate = Candidate(scheme, int(rank), block["targets"])
-                    if (task, candidate) not in seen:
-                        seen.add((task, candidate))
-                        candidates.append(candidate)
-                yield task, candidates
+            self._add(block)
+
+    def _add(self, block):
+        """To the groups; a candidate that came before is left out, except where it runs with other seeds."""
+        where = f"[[blocks]] {block['name']}"
+        if missing := [task for task in block["tasks"] if task not in self.tasks]:
+            raise ValueError(f"{where}: no [tasks.{missing[0]}]")
+        if "pairs" in block:
+            confirmation = self._confirmation(block, where)
+            self.confirmations.append(confirmation)
+            self.groups += [Group(task, confirmation.candidates(), confirmation.seeds) for task in block["tasks"]]
+            return
+        named = list(dict.fromkeys(self._candidate(name, block, where) for name in block["candidates"]))
+        for task in block["tasks"]:
+            self.groups.append(Group(task, [c for c in named if c not in self.candidates(task)], self.seeds))
+
+    def _candidate(self, name, block, where):
+        scheme, _, rank = name.partition(":")
+        targets = block["targets"]
+        if scheme not in self.schemes or not rank.isdigit() or targets not in TARGETS:
+            raise ValueError(f"{where}: {name} on {targets} is not a SCHEME:RANK of [schemes] on {' or '.join(TARGETS)}")
+        return Candidate(scheme, int(rank), targets)
+
+    def _confirmation(self, block, where):
+        pairs, seeds = block["pairs"], block["seeds"]
+        if any(len(pair) != 2 for pair in pairs):
+            raise ValueError(f"{where}: a pair is [SCHEME:RANK, SCHEME:RANK]")
+        if len(seeds) < 2 or len({self.search_seed, *self.seeds, *seeds}) != 1 + len(self.seeds) + len(seeds):
+            raise ValueError(f"{where}: seeds must be two at least, differ from each other, and not be used elsewhere")
+        pairs = [tuple(self._candidate(name, block, where) for name in pair) for pair in pairs]
+        return Confirmation(block["name"], block["tasks"], pairs, seeds)
+
+    def candidates(self, task):
+        """Those that run with the seeds of all, not with those of a confirmation."""
+        return [c for group in self.groups if group.task == task and group.seeds == self.seeds for c in group.candidates]
 
     def tasks_before(self, task, candidate):
         """The tasks that run this candidate before this one does."""
-        tasks = [t for t, candidates in self.groups if candidate in candidates]
+        tasks = list(dict.fromkeys(group.task for group in self.groups if candidate in group.candidates))
         return tasks[: tasks.index(task)]
 
     def trains_lora(self, candidate):
@@ -175,39 +213,41 @@ class Progress:
         wanted, tried = search.search(start, trials or self.plan.trials, losses)
         return [losses.cell(point) for point in wanted], tried, losses
 
-    def final_cells(self, task, candidate):
-        """One for each seed, at the rates of the search; none before it is over, or where all its runs diverged."""
+    def final_cells(self, task, candidate, seeds):
+        """One for each, at the rates of the search; none before it is over, or where all its runs diverged."""
         wanted, tried, losses = self.searched(task, candidate)
         best = None if wanted else search.best_of(tried, losses)
         if best is None:
             return []
-        return [self.plan.cell("final", task, candidate, seed, best, self.fixed[task]) for seed in self.plan.seeds]
+        return [self.plan.cell("final", task, candidate, seed, best, self.fixed[task]) for seed in seeds]
 
     def ready(self):
         """Runs that can begin now, in the order of the plan: for each task the searches of its candidates, then one
         seed of all candidates after the other, so that whatever is there can be compared."""
         cells = []
-        for task, candidates in self.plan.groups:
-            if task not in self.fixed:
+        for group in self.plan.groups:
+            if group.task not in self.fixed:
                 continue
-            for candidate in candidates:
-                cells += self.searched(task, candidate)[0]
-            finals = [self.final_cells(task, candidate) for candidate in candidates]
-            for i in range(len(self.plan.seeds)):
+            for candidate in group.candidates:
+                cells += self.searched(group.task, candidate)[0]
+            finals = [self.final_cells(group.task, candidate, group.seeds) for candidate in group.candidates]
+            for i in range(len(group.seeds)):
                 cells += [of[i] for of in finals if of]
-        return [cell for cell in cells if cell.key not in self.results]
+        once = {cell.key: cell for cell in cells}  # two groups may wait for one search
+        return [cell for key, cell in once.items() if key not in self.results]
 
     def counts(self):
         """{stage: (done, planned)}; a search that ends before its trials are spent plans no more than it took."""
         counts = {"search": [0, 0], "final": [0, 0]}
-        for task, candidates in self.plan.groups:
-            for candidate in candidates:
-                wanted, tried, _ = self.searched(task, candidate) if task in self.fixed else ([None], [], None)
-                counts["search"][0] += len(tried)
-                counts["search"][1] += self.plan.trials if wanted or not tried else len(tried)
-                finals = self.final_cells(task, candidate) if task in self.fixed else []
+        for task, candidate in dict.fromkeys((group.task, c) for group in self.plan.groups for c in group.candidates):
+            wanted, tried, _ = self.searched(task, candidate) if task in self.fixed else ([None], [], None)
+            counts["search"][0] += len(tried)
+            counts["search"][1] += self.plan.trials if wanted or not tried else len(tried)
+        for group in self.plan.groups:
+            for candidate in group.candidates if group.task in self.fixed else []:
+                finals = self.final_cells(group.task, candidate, group.seeds)
                 counts["final"][0] += sum(cell.key in self.results for cell in finals)
-                counts["final"][1] += len(self.plan.seeds)
+            counts["final"][1] += len(group.candidates) * len(group.seeds)
         return counts
 
 

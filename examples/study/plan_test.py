@@ -56,17 +56,16 @@ class PlanTest(unittest.TestCase):
         self.progress = Progress(self.plan, FIXED, {})
 
     def test_blocks_expand_in_order_and_a_candidate_comes_once(self):
-        labels = [(task, [candidate.label() for candidate in candidates]) for task, candidates in self.plan.groups]
+        labels = [(group.task, [candidate.label() for candidate in group.candidates]) for group in self.plan.groups]
         first = ["lora r=8", "tl6 r=4"]
         self.assertEqual(labels, [("code", first), ("docstring", first), ("code", ["lora r=1", "vera r=16"])])
 
     def test_the_committed_plan_is_one(self):
         plan = Plan((pathlib.Path(__file__).parent / "plan.toml").read_text())
-        task, candidates = plan.groups[0]
-        self.assertIn(Candidate("lora", 8, "qkv"), candidates)
+        self.assertIn(Candidate("lora", 8, "qkv"), plan.groups[0].candidates)
         self.assertGreaterEqual(len(plan.seeds), 5)
-        for _, group in plan.groups:
-            for candidate in group:
+        for group in plan.groups:
+            for candidate in group.candidates:
                 self.assertTrue(plan.axes(candidate))
 
     def test_rates_as_options_of_finetune(self):
@@ -92,16 +91,44 @@ class PlanTest(unittest.TestCase):
     def test_every_candidate_has_as_many_trials(self):
         while ready := self.progress.ready():
             finish(self.progress, ready[0])
-        for task, candidates in self.plan.groups:
-            for candidate in candidates:
-                self.assertEqual(len(self.progress.searched(task, candidate)[1]), 3)
+        for group in self.plan.groups:
+            for candidate in group.candidates:
+                self.assertEqual(len(self.progress.searched(group.task, candidate)[1]), 3)
+
+    def test_pairs_run_with_seeds_of_their_own(self):
+        pairs = 'name = "again"\ntasks = ["docstring", "code"]\ntargets = "qkv"\nseeds = [7, 8, 3]\npairs = [["tl6:4", "lora:2"]]\n'
+        plan = Plan(TEXT + "[[blocks]]\n" + pairs)
+        tl6, lora2 = Candidate("tl6", 4, "qkv"), Candidate("lora", 2, "qkv")
+        self.assertEqual([(c.tasks, c.pairs, c.seeds) for c in plan.confirmations],
+                         [(["docstring", "code"], [(tl6, lora2)], [7, 8, 3])])  # fmt: skip
+        self.assertNotIn(lora2, plan.candidates("code"))
+        self.assertEqual([plan.tasks_before("code", c) for c in (tl6, lora2)], [[], ["docstring"]])
+        progress, order = Progress(plan, FIXED, {}), []
+        while ready := progress.ready():
+            order.append(ready[0])
+            finish(progress, ready[0])
+        # Three trials more for LoRA r = 2 on two tasks, and three seeds of two candidates on two tasks.
+        self.assertEqual(progress.counts(), {"search": [18 + 6, 18 + 6], "final": [12 + 12, 12 + 12]})
+        self.assertEqual(len({cell.key for cell in order}), 24 + 24)
+        finals = [(cell.task, cell.candidate, cell.seed) for cell in order if cell.stage == "final"][12:]
+        self.assertEqual(finals, [(t, c, s) for t in ("docstring", "code") for s in (7, 8, 3) for c in (tl6, lora2)])
+        for old, new, part in (
+            ('["tl6:4", "lora:2"]', '["tl6:4"]', r"\[\[blocks\]\] again: a pair is"),
+            ("[7, 8, 3]", "[7, 8, 2]", "not be used elsewhere"),
+            ("[7, 8, 3]", "[7, 8, 9]", "not be used elsewhere"),
+            ("[7, 8, 3]", "[7, 8, 8]", "differ from each other"),
+            ("[7, 8, 3]", "[7]", "two at least"),
+            ('"lora:2"', '"lora"', "SCHEME:RANK"),
+        ):
+            with self.assertRaisesRegex(ValueError, part):
+                Plan(TEXT + "[[blocks]]\n" + pairs.replace(old, new))
 
     def test_seeds_run_at_the_best_rates(self):
         candidate = Candidate("lora", 8, "qkv")
         while wanted := self.progress.searched("code", candidate)[0]:
             for cell in wanted:
                 finish(self.progress, cell, loss=1.0 if cell.point == (-20, 0) else 2.0)
-        self.assertEqual([cell.point for cell in self.progress.final_cells("code", candidate)], [(-20, 0)] * 2)
+        self.assertEqual([cell.point for cell in self.progress.final_cells("code", candidate, [1, 2])], [(-20, 0)] * 2)
 
     def test_the_second_task_starts_at_the_optimum_of_the_first(self):
         candidate = Candidate("lora", 8, "qkv")
@@ -130,7 +157,7 @@ class PlanTest(unittest.TestCase):
                 finish(progress, cell, loss=9 - len(order))  # the last trial is the best
             start = progress.start("docstring", candidate)
             self.assertEqual(start, order[2] if len(order) >= 3 else None)
-        self.assertEqual(progress.final_cells("code", candidate)[0].point, order[5])
+        self.assertEqual(progress.final_cells("code", candidate, [1])[0].point, order[5])
         for wrong in ("0", "7"):
             with self.assertRaisesRegex(ValueError, "handed_on must be from 1 to trials, 6"):
                 Plan(TEXT.replace("trials = 3", f"trials = 6\nhanded_on = {wrong}"))
@@ -140,7 +167,7 @@ class PlanTest(unittest.TestCase):
         while wanted := self.progress.searched("code", candidate)[0]:
             for cell in wanted:
                 finish(self.progress, cell, loss="inf")
-        self.assertEqual(self.progress.final_cells("code", candidate), [])
+        self.assertEqual(self.progress.final_cells("code", candidate, [1, 2]), [])
 
     def test_a_scheme_may_be_another_on_some_modules(self):
         text = TEXT.replace("[schemes.tl6]", '[schemes.lora_v]\ntrain = { scheme = "lora", targets = ["v_proj"] }\ncurve = "some"\n'

@@ -154,7 +154,7 @@ def frontier_text(found):
 
 
 def targets_of(plan):
-    return list(dict.fromkeys(candidate.targets for _, candidates in plan.groups for candidate in candidates))
+    return list(dict.fromkeys(candidate.targets for group in plan.groups for candidate in group.candidates))
 
 
 def state_section(progress, sections):

@@ -123,7 +123,8 @@ class Run(RunTest):
         )
         on_v = " ".join(cells.train_command(machine, {**settings, "targets": ["v_proj"]}, "out"))
         self.assertIn(" --targets v_proj --out", on_v)
-        self.assertTrue(" ".join(cells.eval_command(machine, settings, "x")).endswith("--adapter x --data c"))
+        self.assertTrue(" ".join(cells.eval_command(machine, settings, "x")).endswith("--adapter x --no-base --data c"))
+        self.assertTrue(" ".join(cells.eval_command(machine, settings)).endswith("--batch-tokens 64 --data c"))
 
 
 class Interrupt(RunTest):

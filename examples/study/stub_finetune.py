@@ -79,8 +79,10 @@ if command == "train":
     }))  # fmt: skip
 else:
     adapter = pathlib.Path(of("adapter"))
-    log(f"eval {adapter.parent.name}")
+    log(f"eval {adapter.parent.name}" if "adapter" in options else f"base {pathlib.Path(of('data')).parent.name}")
     print(f"4 examples from 1 file\n{'':40} nats/token perplexity")
-    print(f"{'base':<40} {2.6:>12.5f} {math.exp(2.6):>12.4f}")
-    value = loss(json.loads(adapter.read_text())) + 0.05
-    print(f"{str(adapter):<40} {value:>12.5f} {math.exp(value):>12.4f}")
+    if "no-base" not in options:
+        print(f"{'base':<40} {2.6:>12.5f} {math.exp(2.6):>12.4f}")
+    if "adapter" in options:
+        value = loss(json.loads(adapter.read_text())) + 0.05
+        print(f"{str(adapter):<40} {value:>12.5f} {math.exp(value):>12.4f}")

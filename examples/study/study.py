@@ -76,21 +76,8 @@ def processor():
     return results.hash_of([line for line in first if line.partition(":")[0].strip() in names])
 
 
-def probe(work, plan, task, machine, inputs):
-    """{"arithmetic": hash, …}: two steps of an adapter on the task. What they come to, to the bit, stands for all that
-    decides a run's bits beside its settings: finetune's version, compiler, processor and libraries. `base_loss`, of the
-    model alone on the select split, must be that of another arithmetic within rounding."""
-    made_of = [cells.file_hash(machine.finetune), processor(), inputs["model"], inputs["data"]]
-    path = work / "probes" / f"{'-'.join(made_of)}.json"
-    if path.exists():
-        return json.loads(path.read_text())
-    print(f"Probing the arithmetic on {task}", flush=True)
-    point = plan.start(PROBE)
-    settings = dict(plan.cell("search", task, PROBE, 1, point, inputs).settings) | {"steps": 2, "evaluations": 1}
-    folder = path.with_suffix("")
-    command = cells.train_command(machine, settings, folder)[:-1]  # without --resume
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+def finetune(command):
+    """What it says, or the end of the study."""
     done = subprocess.run(
         command,
         stdin=subprocess.DEVNULL,
@@ -100,11 +87,32 @@ def probe(work, plan, task, machine, inputs):
         env=launcher.alone(os.environ),
     )
     if done.returncode != 0:
-        sys.exit(f"finetune train ended with {done.returncode}:\n{(done.stdout + done.stderr)[-1500:]}")
+        sys.exit(f"finetune {command[1]} ended with {done.returncode}:\n{(done.stdout + done.stderr)[-1500:]}")
+    return done.stdout
+
+
+def probe(work, plan, task, machine, inputs):
+    """{"arithmetic": hash, …}: two steps of an adapter on the task. What they come to, to the bit, stands for all that
+    decides a run's bits beside its settings: finetune's version, compiler, processor and libraries. `base_loss`, of the
+    model alone on the select split, must be that of another arithmetic within rounding. `test_before` is its loss on the
+    test split."""
+    made_of = [cells.file_hash(machine.finetune), processor(), inputs["model"], inputs["data"]]
+    path = work / "probes" / f"{'-'.join(made_of)}.json"
+    if path.exists() and "test_before" in (known := json.loads(path.read_text())):  # which the first studies lack
+        return known
+    print(f"Probing the arithmetic on {task}", flush=True)
+    point = plan.start(PROBE)
+    settings = dict(plan.cell("search", task, PROBE, 1, point, inputs).settings) | {"steps": 2, "evaluations": 1}
+    folder = path.with_suffix("")
+    command = cells.train_command(machine, settings, folder)[:-1]  # without --resume
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    finetune(command)
     run = json.loads((folder / "run.json").read_text())
     found = {
         "arithmetic": cells.file_hash(folder / "adapter.safetensors"),
         "base_loss": run["validation_loss_before"],
+        "test_before": cells.read_losses(finetune(cells.eval_command(machine, settings)))[0],
         "kernels": run["training"]["kernels"],
         "train_examples": run["data"]["training_examples"],
         "train_tokens": run["data"]["tokens"],
@@ -265,7 +273,7 @@ def prepare(plan, work, machine, eigen, model):
         inputs = {"data": results.hash_of(made_of["hashes"]), "model": model}
         found = probe(work, plan, task, machine, inputs)
         fixed[task] = inputs
-        machine.arithmetic[task] = found["arithmetic"]
+        machine.arithmetic[task], machine.test_before[task] = found["arithmetic"], found["test_before"]
         same_inputs = [row for row in rows if (row["data"], row["model"]) == (inputs["data"], inputs["model"])]
         check_base_loss(task, found["base_loss"], same_inputs)
         about[task] = {**made_of, **found, **inputs}

@@ -100,9 +100,11 @@ int eval_command(int argc, char** argv) {
   CLI::App app("Measures loss and perplexity of a model, with adapters and without.", "finetune eval");
   app.option_defaults()->always_capture_default();
   add_model(app, o.model, products);
-  app.add_option("--adapter", o.adapters, "native file, PEFT folder, GGUF adapter, or the folder of a run")
-      ->check(any_path())
-      ->group("Model");
+  CLI::Option* adapters = app.add_option("--adapter", o.adapters,
+                                         "native file, PEFT folder, GGUF adapter, or the folder of a run")
+                              ->check(any_path())
+                              ->group("Model");
+  app.add_flag("--no-base{false}", o.base, "measure the adapters alone")->needs(adapters)->group("Model");
   app.add_option("--data", o.data, "as for finetune train")->required()->check(any_path())->group("Data");
   add_reading(app, o.reading);
   app.add_option("--batch-tokens", o.batch_tokens, "")->check(positive_count())->group("Data");

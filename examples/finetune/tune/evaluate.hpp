@@ -16,9 +16,10 @@ struct EvalOptions {
   std::vector<std::filesystem::path> data = {};
   DataOptions reading = {.window = 0};
   Index batch_tokens = 1024;
+  bool base = true;  ///< whether the base itself is measured as well
 };
 
-/// Says on stdout the loss of the base and of each adapter.
+/// Says on stdout the loss of the base, if that is wanted, and of each adapter.
 void evaluate(const EvalOptions& options);
 
 struct GenerateOptions {

@@ -258,6 +258,18 @@ TEST_F(TuneTest, EvalMeasuresWithTheWindowOfTheRun) {
   EXPECT_GT(std::abs(losses({path("out/adapter.safetensors")}).at(0) - values[0]), 1e-4);
 }
 
+TEST_F(TuneTest, EvalLeavesTheBaseOutIfAsked) {
+  ASSERT_EQ(train("out", {"--steps", "2"}).status, 0);
+  const Arguments both = {"--data", path("chat.jsonl"), "--adapter", path("out")};
+  Arguments alone = both;
+  alone.push_back("--no-base");
+  std::string output = command("eval", both).output;
+  const std::size_t begin = output.find("base "), end = output.find('\n', begin);
+  EXPECT_EQ(command("eval", alone).output, output.erase(begin, end + 1 - begin));
+  expect_error(command("eval", {"--data", path("chat.jsonl"), "--no-base"}), 2,
+               "--no-base requires --adapter");
+}
+
 // 0.012 · rank^-0.4 · (64 / 576)^-0.25.
 TEST_F(TuneTest, RatesAreThoseOfRankAndWidth) {
   expect_error(train("one", {"--steps", "2", "--scheme", "lora", "--rank", "1"}), 0, "; rate 0.0207846\n");
