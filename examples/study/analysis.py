@@ -12,8 +12,9 @@ class Entry:
     """A candidate on a task with all its seeds."""
 
     def __init__(self, progress, task, candidate, seeds):
-        self.candidate = candidate
+        self.task, self.candidate = task, candidate
         rows = [progress.results.get(cell.key) for cell in progress.final_cells(task, candidate, seeds)]
+        self.done = sum(row is not None for row in rows)
         self.complete = bool(rows) and all(row and row["status"] == "ok" for row in rows)
         self.diverged = any(row and row["status"] != "ok" for row in rows)
         if not self.complete:
@@ -30,7 +31,7 @@ class Entry:
 
 
 class Comparison:
-    """A candidate's test loss less that of the smallest LoRA which is at least as large: below 0 is better."""
+    """A candidate's test loss less that of the smallest LoRA on all modules which is at least as large: below 0 is better."""
 
     def __init__(self, entry, lora):
         self.entry, self.lora = entry, lora
@@ -44,17 +45,14 @@ def adjust(comparisons):
         comparison.p = p
 
 
-def is_lora(entry):
-    return entry.candidate.scheme == "lora"
-
-
-def compare(entries):
-    """[Comparison] of all that are not LoRA with LoRA of equal or larger size, where there is one; adjusted."""
-    loras = sorted((entry for entry in entries if is_lora(entry)), key=lambda entry: entry.trained)
+def compare(entries, loras):
+    """[Comparison] of all but `loras`, candidates that are LoRA on all modules or on some, with LoRA on all modules of
+    equal or larger size, where there is one; adjusted. `entries`: by size."""
+    opponents = [entry for entry in entries if entry.candidate.scheme == "lora"]
     comparisons = []
     for entry in entries:
-        larger = [lora for lora in loras if lora.trained >= entry.trained]
-        if not is_lora(entry) and larger:
+        larger = [lora for lora in opponents if lora.trained >= entry.trained]
+        if entry.candidate not in loras and larger:
             comparisons.append(Comparison(entry, larger[0]))
     adjust(comparisons)
     return comparisons
@@ -79,11 +77,10 @@ class TaskResults:
         self.missing = [c for c in of_plan if c not in [entry.candidate for entry in self.entries]]
         self.diverged = [entry.candidate for entry in entries if entry.diverged]
         self.shares = {entry.candidate: shares(entry, self.reference) for entry in self.entries}
-        self.comparisons = compare(self.entries)
-        loras = [entry.candidate for entry in self.entries if progress.plan.trains_lora(entry.candidate)]
-        trained = {entry.candidate: entry.trained for entry in self.entries}
-        self.against_frontier = against_frontier(self.shares, trained, loras)
-        self.loras = loras
+        self.loras = [c for c in of_plan if progress.plan.trains_lora(c)]
+        self.comparisons = compare(self.entries, self.loras)
+        self.trained = {entry.candidate: entry.trained for entry in self.entries}
+        self.against_frontier = against_frontier(self.shares, self.trained, self.loras)
 
 
 class Mean:
@@ -101,25 +98,25 @@ class Mean:
         }
         self.shares = {c: Estimate(self.by_seed[c].values()) for c in common}
         self.differences = {}  # {candidate: (the smallest LoRA at least as large, Estimate of share less its share)}
-        loras = sorted((c for c in common if c.scheme == "lora"), key=lambda c: self.trained[c])
+        self.loras = list(dict.fromkeys(c for results in all_results for c in results.loras))
+        opponents = sorted((c for c in common if c.scheme == "lora"), key=lambda c: self.trained[c])
         for c in common:
-            larger = [lora for lora in loras if self.trained[lora] >= self.trained[c]]
-            if c.scheme != "lora" and larger:
+            larger = [lora for lora in opponents if self.trained[lora] >= self.trained[c]]
+            if c not in self.loras and larger:
                 own, other = self.by_seed[c], self.by_seed[larger[0]]
                 self.differences[c] = (larger[0], Estimate(own[seed] - other[seed] for seed in own))
         adjusted = holm([estimate.p for _, estimate in self.differences.values()])
         self.p = dict(zip(self.differences, adjusted))
-        loras = [c for c in common if c in all_results[0].loras]
-        self.against_frontier = against_frontier(self.by_seed, self.trained, loras)
+        self.against_frontier = against_frontier(self.by_seed, self.trained, self.loras)
 
 
 def against_frontier(by_seed, trained, loras):
     """LoRA's frontier: at any size the best LoRA that is no larger, on all modules or on some. {candidate: (that LoRA,
-    Estimate of its share less that LoRA's, p)} of all candidates that are not LoRA and have a LoRA below them; p of the paired
-    t-test, corrected by Holm. The best is chosen by what it is then compared by, which favours LoRA."""
+    Estimate of its share less that LoRA's, p)} of all candidates that are not LoRA and have a LoRA below them; p corrected
+    by Holm. The best is chosen by what it is then compared by, which favours LoRA. Of `loras` those count that have run."""
     found = {}
     for c in by_seed:
-        smaller = [lora for lora in loras if trained[lora] <= trained[c]]
+        smaller = [lora for lora in loras if lora in by_seed and trained[lora] <= trained[c]]
         if c not in loras and smaller:
             best = max(smaller, key=lambda lora: Estimate(by_seed[lora].values()).mean)
             found[c] = (best, Estimate(by_seed[c][seed] - by_seed[best][seed] for seed in by_seed[c]))

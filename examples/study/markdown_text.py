@@ -13,6 +13,20 @@ def per_cent(share):
     return f"{100 * share.mean:.1f} ({100 * share.low:.1f} to {100 * share.high:.1f})"
 
 
+def points(difference):
+    """Of shares, in points."""
+    return f"{100 * difference.mean:+.1f} ({100 * difference.low:+.1f} to {100 * difference.high:+.1f})"
+
+
+def p_text(p):
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def name_list(names):
+    names = list(names)
+    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names)
+
+
 def rate_texts(entry):
     """Rates of A, B and of u, v; a dash where nothing is trained, a star where the search ended at an edge."""
     scheme, rates = entry.candidate.scheme, entry.rates

@@ -73,6 +73,9 @@ class Confirmation:
     def candidates(self):
         return list(dict.fromkeys(candidate for pair in self.pairs for candidate in pair))
 
+    def targets(self):
+        return self.pairs[0][0].targets
+
 
 class Plan:
     def __init__(self, text):

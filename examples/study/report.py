@@ -7,10 +7,12 @@ import shutil
 import excerpts
 import pictures
 import results
-from analysis import REFERENCE, Mean, TaskResults
+from analysis import Mean, TaskResults
+from confirmations import Confirmed, section
 from inference import Estimate
-from markdown_text import TITLES, per_cent, rate_texts, table
+from markdown_text import TITLES, name_list, table
 from plan import Plan, Progress
+from tables import bar_text, frontier_section, mean_table, task_table, verdict
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RESULTS = pathlib.Path(__file__).resolve().parent / "results"
@@ -36,121 +38,22 @@ pair. Each was measured on the test split once, at the step with the best select
 
 - *Share* is the part of the gain of LoRA r = 8 with the same seed, in per cent: the mean over seeds with its 95 %
   interval (Student's t).
-- *Against LoRA* is the test loss less that of the smallest LoRA which is at least as large, in nats a token, over the
-  same pairs: below 0 the scheme is better.
+- *Against LoRA* is the test loss less that of the smallest LoRA on all modules of the table which is at least as large, in
+  nats a token, over the same pairs: below 0 the scheme is better.
 - *LoRA's frontier* at some size is the LoRA of at most that size, on all modules or on some, that keeps the largest share.
-  The difference is in points of the share. Choosing the best of several after the fact favours LoRA.
-- p is that of the paired t-test, corrected by Holm within each table, and within each list against the frontier.
+  The difference is in points of the share.
+- p is that of the paired t-test, of one comparison as its interval is; *Holm* corrects it for all comparisons of the table, and
+  is what "worse" and "better" below go by.
 - *Test loss* is the mean over seeds ± half its 95 % interval.
 - A star: worse rates were not tried on both sides of it, and one more trial might be better.
+
+The plan grew as results came in, so that most candidates were chosen with the test losses of others in view. That favours
+what looks best here, LoRA's frontier and tied schemes alike; only comparisons with seeds of their own are free of it.
 """
-
-
-def p_text(p):
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def targets_text(targets):
     return {"qkv": "q, k and v", "all": "all seven matrices"}[targets]
-
-
-def task_table(of_task):
-    against = {one.entry.candidate: one for one in of_task.comparisons}
-    head = [
-        "",
-        "parameters",
-        "of LoRA r = 8, %",
-        "rate of A",
-        "of B",
-        "of u, v",
-        "test loss",
-        "share, %",
-        "against LoRA",
-        "",
-        "p",
-    ]
-    rows = []
-    for entry in of_task.entries:
-        loss = Estimate(entry.losses.values())
-        row = [entry.candidate.label(), f"{entry.trained:,}", f"{100 * entry.trained / of_task.reference.trained:.1f}"]
-        row += [*rate_texts(entry), f"{loss.mean:.4f} ± {loss.half:.4f}"]
-        row.append(per_cent(Estimate(of_task.shares[entry.candidate].values())))
-        if entry.candidate in against:
-            one = against[entry.candidate]
-            d = one.difference
-            row += [f"r = {one.lora.candidate.rank}", f"{d.mean:+.4f} ({d.low:+.4f} to {d.high:+.4f})", p_text(one.p)]
-        else:
-            row += ["", "", ""]
-        rows.append(row)
-    return table(head, rows)
-
-
-def mean_table(mean):
-    head = ["", "parameters", "share, %", "against LoRA", "difference, % points", "p"]
-    rows = []
-    for candidate in mean.candidates:
-        row = [candidate.label(), f"{mean.trained[candidate]:,}", per_cent(mean.shares[candidate])]
-        if candidate in mean.differences:
-            lora, d = mean.differences[candidate]
-            row += [
-                f"r = {lora.rank}",
-                f"{100 * d.mean:+.1f} ({100 * d.low:+.1f} to {100 * d.high:+.1f})",
-                p_text(mean.p[candidate]),
-            ]
-        else:
-            row += ["", "", ""]
-        rows.append(row)
-    return table(head, rows)
-
-
-def bar_text(mean):
-    """How the schemes stand to what the project reaches for: LoRA's gain for a part of its parameters."""
-    reference = next(c for c in mean.candidates if (c.scheme, c.rank) == REFERENCE)
-    small = [c for c in mean.candidates if c.scheme != "lora" and 8 * mean.trained[c] <= mean.trained[reference]]
-    if not small:
-        return ""
-    kept = [c for c in small if mean.shares[c].mean >= 0.95]
-    best = max(small, key=lambda c: mean.shares[c].mean)
-    text = "With an eighth of the trainable parameters of LoRA r = 8 or fewer, 95 % of its gain or more is kept by "
-    text += f"{name_list(c.label() for c in kept) if kept else 'no scheme here'}; "
-    text += f"the most by {best.label()}, {per_cent(mean.shares[best])} %. "
-    pairs = [c for c in mean.differences if mean.differences[c][0].rank <= 4]
-    better = [c for c in pairs if mean.p[c] < 0.05 and mean.differences[c][1].mean > 0]
-    worse = [c for c in pairs if mean.p[c] < 0.05 and mean.differences[c][1].mean < 0]
-    text += "Of the schemes up to the size of LoRA r = 4, against the LoRA of equal or larger size (p < 0.05): "
-    text += f"{len(worse)} lose, {len(better)} win, {len(pairs) - len(worse) - len(better)} are not told apart."
-    return text
-
-
-def name_list(names):
-    names = list(names)
-    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names)
-
-
-def verdict(of_task):
-    """Who loses, who wins and what the seeds do not tell apart, the losses first."""
-    losers, winners, undecided = [], [], []
-    for one in of_task.comparisons:
-        name = f"{one.entry.candidate.label()} (LoRA r = {one.lora.candidate.rank}: {one.difference.mean:+.4f})"
-        (undecided if one.p >= 0.05 else losers if one.difference.mean > 0 else winners).append(name)
-    texts = []
-    if losers:
-        texts.append(f"**Worse than LoRA of equal or larger size:** {name_list(losers)}.")
-    if winners:
-        texts.append(f"**Better than LoRA of equal or larger size:** {name_list(winners)}.")
-    if undecided:
-        texts.append(f"**Not told apart by these seeds:** {name_list(undecided)}.")
-    return "\n\n".join(texts)
-
-
-def frontier_text(found):
-    """Of {candidate: (LoRA, Estimate, p)}: who lies above LoRA's frontier, who below, who on it as far as seeds tell."""
-    lists = {"below": [], "above": [], "not told apart": []}
-    for candidate, (lora, difference, p) in found.items():
-        where = "not told apart" if p >= 0.05 else "above" if difference.mean > 0 else "below"
-        lists[where].append(f"{candidate.label()} ({lora.label()}: {100 * difference.mean:+.1f})")
-    texts = [f"{where} {name_list(names)}" for where, names in lists.items() if names]
-    return f"**Against LoRA's frontier:** {'; '.join(texts)}." if texts else ""
 
 
 def targets_of(plan):
@@ -237,8 +140,9 @@ def limits(plan, about):
         f"One model, SmolLM2-135M-Instruct{f' ({model})' if model else ''}, {plan.training['steps']} steps of "
         f"{plan.training['batch_tokens']} tokens at most, products in {plan.training['products']}. Other sizes, longer "
         "runs and other families may order the schemes otherwise. The base has probably seen these packages before: the "
-        "gains are those of getting used to a kind of text, not of learning it. The seeds vary the order of the data and the draws, "
-        "not the texts: an interval says what another seed would give, not what another corpus would."
+        "gains are those of getting used to a kind of text, not of learning it. A seed chooses which of the training texts are "
+        "read, their order, and the draws; the select and test texts and the rates stay. So an interval says what another seed "
+        "would give, not what another corpus would."
     )
 
 
@@ -270,8 +174,10 @@ def make_page(progress, sections, about):
                 f"![frontier](results/{name})",
                 mean_table(mean),
                 bar_text(mean),
-                frontier_text(mean.against_frontier),
+                frontier_section(mean),
             ]
+            references = {one.task: one.reference for one in with_figures}
+            parts += [section(Confirmed(progress, one, references)) for one in plan.confirmations if one.targets() == targets]
         for of_task in with_figures:
             name = f"{of_task.task}-{targets}.svg"
             entries = [(*plan.in_picture(e.candidate), e.trained, Estimate(of_task.shares[e.candidate].values()))
@@ -280,7 +186,7 @@ def make_page(progress, sections, about):
             parts += [f"## {TITLES[of_task.task]}, on {targets_text(targets)}",
                       f"The base's test loss is {of_task.reference.base:.4f}.",
                       f"![frontier](results/{name})", task_table(of_task), verdict(of_task),
-                      frontier_text(of_task.against_frontier)]  # fmt: skip
+                      frontier_section(of_task)]  # fmt: skip
     if about:
         parts += ["## Data", data_table(about), "## What it cost", cost_table(progress), arithmetic_text(progress.results.values())]
     parts += ["## What was cut", cut_section(progress, sections.values()), "## Limits", limits(plan, about)]

@@ -1,0 +1,75 @@
+"""Comparisons of the plan that have seeds of their own: what these say, once all of them are there."""
+
+import statistics
+
+from analysis import Entry
+from inference import Estimate, holm
+from markdown_text import TITLES, p_text, points, table
+
+
+class Pair:
+    """A candidate against an opponent: Estimates of the difference in gain, above 0 where the candidate is better, in parts
+    of the mean gain of the reference, LoRA r = 8, with the seeds of all."""
+
+    def __init__(self, candidate, opponent, references):
+        """Entries by task, and the reference's."""
+        one = next(iter(candidate.values()))
+        other = next(iter(opponent.values()))
+        self.candidate, self.opponent = one.candidate, other.candidate
+        self.trained, self.opponent_trained = one.trained, other.trained
+        by_task = {}
+        for task, reference in references.items():
+            unit = statistics.fmean(reference.gains.values())
+            ours, theirs = candidate[task].gains, opponent[task].gains
+            by_task[task] = {seed: (ours[seed] - theirs[seed]) / unit for seed in ours}
+        self.of_task = {task: Estimate(values.values()) for task, values in by_task.items()}
+        self.mean = Estimate(statistics.fmean(values[seed] for values in by_task.values()) for seed in one.gains)
+        self.p = self.mean.p  # adjusted by Confirmed
+
+
+class Confirmed:
+    """`pairs`: empty until all runs are there, so that nobody stops when the figures please."""
+
+    def __init__(self, progress, confirmation, references):
+        """`references`: {task: Entry of LoRA r = 8, or None}."""
+        self.confirmation = confirmation
+        entries = {
+            c: {task: Entry(progress, task, c, confirmation.seeds) for task in confirmation.tasks if task in progress.fixed}
+            for c in confirmation.candidates()
+        }
+        of_all = [entry for by_task in entries.values() for entry in by_task.values()]
+        self.done = sum(entry.done for entry in of_all)
+        self.planned = len(confirmation.seeds) * len(confirmation.tasks) * len(entries)
+        self.diverged = [entry for entry in of_all if entry.diverged]
+        self.pairs = []
+        if self.done == self.planned and not self.diverged and all(references.get(task) for task in confirmation.tasks):
+            needed = {task: references[task] for task in confirmation.tasks}
+            self.pairs = [Pair(entries[a], entries[b], needed) for a, b in confirmation.pairs]
+            for pair, p in zip(self.pairs, holm([pair.mean.p for pair in self.pairs])):
+                pair.p = p
+
+
+def section(confirmed):
+    """Of the page."""
+    plan = confirmed.confirmation
+    seeds = f"{plan.seeds[0]} to {plan.seeds[-1]}" if len(plan.seeds) == plan.seeds[-1] - plan.seeds[0] + 1 else plan.seeds
+    text = f"## {plan.name}\n\nPairs that earlier results suggested, fixed in the plan before any of these runs, with seeds {seeds}, "
+    text += "which nothing else uses. "
+    if not confirmed.pairs:
+        state = f"{confirmed.done} of {confirmed.planned} runs are done"
+        if confirmed.diverged:
+            names = ", ".join(dict.fromkeys(f"{e.candidate.label()} on {TITLES[e.task].lower()}" for e in confirmed.diverged))
+            return f"{text}No figures: runs diverged, of {names} ({state})."
+        return f"{text}{state}; no figures before all are."
+    text += "Differences in gain, in per cent of LoRA r = 8's mean gain on the task; p is that of the mean over the tasks.\n\n"
+    head = ["", "parameters", "against", "parameters", *(TITLES[task] for task in plan.tasks), "mean", "p", "Holm"]
+    rows = [
+        [pair.candidate.label(), f"{pair.trained:,}", pair.opponent.label(), f"{pair.opponent_trained:,}",
+         *(points(pair.of_task[task]) for task in plan.tasks), points(pair.mean), p_text(pair.mean.p), p_text(pair.p)]
+        for pair in confirmed.pairs
+    ]  # fmt: skip
+    better = sum(pair.p < 0.05 and pair.mean.mean > 0 for pair in confirmed.pairs)
+    worse = sum(pair.p < 0.05 and pair.mean.mean < 0 for pair in confirmed.pairs)
+    count = len(confirmed.pairs)
+    text += table(head, rows) + f"\n\nOf {count} pairs the first is better in {better}, worse in {worse}, and "
+    return text + f"not told apart from its opponent in {count - better - worse} (p < 0.05 after Holm's correction)."
