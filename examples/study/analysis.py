@@ -76,11 +76,12 @@ class TaskResults:
         self.entries = done if self.reference else []
         self.missing = [c for c in of_plan if c not in [entry.candidate for entry in self.entries]]
         self.diverged = [entry.candidate for entry in entries if entry.diverged]
-        self.shares = {entry.candidate: shares(entry, self.reference) for entry in self.entries}
+        self.by_seed = {entry.candidate: shares(entry, self.reference) for entry in self.entries}
+        self.shares = {c: Estimate(values.values()) for c, values in self.by_seed.items()}
         self.loras = [c for c in of_plan if progress.plan.trains_lora(c)]
         self.comparisons = compare(self.entries, self.loras)
         self.trained = {entry.candidate: entry.trained for entry in self.entries}
-        self.against_frontier = against_frontier(self.shares, self.trained, self.loras)
+        self.against_frontier = against_frontier(self.by_seed, self.trained, self.loras)
 
 
 class Mean:
@@ -88,12 +89,12 @@ class Mean:
 
     def __init__(self, all_results):
         common = [entry.candidate for entry in all_results[0].entries] if all_results else []
-        common = [c for c in common if all(c in results.shares for results in all_results)]
+        common = [c for c in common if all(c in results.by_seed for results in all_results)]
         self.candidates = common
         first = {entry.candidate: entry for entry in all_results[0].entries} if all_results else {}
         self.trained = {c: first[c].trained for c in common}
         self.by_seed = {
-            c: {seed: sum(r.shares[c][seed] for r in all_results) / len(all_results) for seed in first[c].losses}
+            c: {seed: sum(r.by_seed[c][seed] for r in all_results) / len(all_results) for seed in first[c].losses}
             for c in common
         }
         self.shares = {c: Estimate(self.by_seed[c].values()) for c in common}
@@ -124,6 +125,19 @@ def against_frontier(by_seed, trained, loras):
     return {c: (*found[c], p) for c, p in zip(found, adjusted)}
 
 
+def tied_and_lora(by_seed, trained, loras):
+    """[(part, the best that is not LoRA within that budget, the best LoRA, Estimate of the difference in share)] for each of
+    BUDGETS below the reference that both of them have someone for. Both are chosen by what they are then compared by."""
+    found = []
+    for part, affordable in _affordable(by_seed, trained):
+        mean = lambda c: Estimate(by_seed[c].values()).mean
+        tied, lora = ([c for c in affordable if (c in loras) == wanted] for wanted in (False, True))
+        if part > 1 and tied and lora:
+            a, b = max(tied, key=mean), max(lora, key=mean)
+            found.append((part, a, b, Estimate(by_seed[a][seed] - by_seed[b][seed] for seed in by_seed[a])))
+    return found
+
+
 def alike(by_seed):
     """Of {candidate: {seed: share}}, all that paired seeds do not tell from the best (p >= 0.05, one test each): the best
     first."""
@@ -137,6 +151,10 @@ def alike(by_seed):
 
 def within_budgets(by_seed, trained):
     """{part: [candidate]}: for each of BUDGETS the best candidates that it affords, those that seeds do not tell apart."""
-    reference = next(trained[c] for c in trained if (c.scheme, c.rank) == REFERENCE)
-    affordable = lambda part: {c: values for c, values in by_seed.items() if part * trained[c] <= reference}
-    return {part: alike(affordable(part)) for part in BUDGETS}
+    return {part: alike(affordable) for part, affordable in _affordable(by_seed, trained)}
+
+
+def _affordable(by_seed, trained):
+    """[(part, {candidate: by seed} of those within it)] of all BUDGETS."""
+    reference = next((trained[c] for c in trained if (c.scheme, c.rank) == REFERENCE), 0)
+    return [(part, {c: by_seed[c] for c in by_seed if part * trained[c] <= reference}) for part in BUDGETS]

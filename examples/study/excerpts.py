@@ -7,7 +7,7 @@ import tomllib
 
 from analysis import BUDGETS, Mean, within_budgets
 from inference import Estimate
-from markdown_text import TITLES, per_cent, rate_texts, table
+from markdown_text import TITLES, name_list, per_cent, rate_texts, table
 
 QUOTES = pathlib.Path(__file__).resolve().parent / "quotes.toml"
 
@@ -21,7 +21,7 @@ def of_first_targets(plan, sections):
 def decisions(plan, of_tasks):
     """The best by budget and by task. The rows are budgets."""
     columns = [
-        (TITLES[one.task], one.shares, {entry.candidate: entry.trained for entry in one.entries}) for one in of_tasks
+        (TITLES[one.task], one.by_seed, one.trained) for one in of_tasks
     ]
     if len(of_tasks) == len(plan.tasks) and len(of_tasks) > 1:
         mean = Mean(of_tasks)
@@ -54,7 +54,7 @@ def shares(_, of_tasks):
         trained = next(entry.trained for entry in entries if entry)
         row = [candidate.label(), f"{100 * trained / of_tasks[0].reference.trained:.1f} %"]
         for one, entry in zip(of_tasks, entries):
-            row.append(per_cent(Estimate(one.shares[candidate].values())) if entry else "not run yet")
+            row.append(per_cent(one.shares[candidate]) if entry else "not run yet")
         rows.append(row)
     return table(["", "parameters of LoRA r = 8", *(TITLES[one.task].lower() for one in of_tasks)], rows)
 
@@ -100,11 +100,18 @@ def with_tables(root, plan, of_tasks):
 def figures(of_tasks):
     """{what a sentence writes in braces: the figure}: `TASK SCHEME r=RANK` is the share of the reference's gain in whole
     per cent, `mean SCHEME r=RANK` the mean of the tasks', `TASK SCHEME r=RANK loss` the test loss less that of the smallest
-    LoRA which is no smaller, and `TASK SCHEME r=RANK against SCHEME r=RANK` the p of the paired t-test, uncorrected."""
-    found = {f"mean {c.label()}": f"{100 * share.mean:.0f}" for c, share in Mean(of_tasks).shares.items()}
+    LoRA which is no smaller, and `TASK SCHEME r=RANK against SCHEME r=RANK` the p of the paired t-test, uncorrected;
+    `TASK above the frontier` and `TASK below the frontier` are the schemes that Holm's correction leaves there, or "none"."""
+    mean = Mean(of_tasks)
+    found = {f"mean {c.label()}": f"{100 * share.mean:.0f}" for c, share in mean.shares.items()}
+    for name, results in (("mean", mean), *((one.task, one) for one in of_tasks)):
+        sure = [(c, difference.mean) for c, (_, difference, p) in results.against_frontier.items() if p < 0.05]
+        for where, sign in (("above", 1), ("below", -1)):
+            names = name_list(c.label() for c, difference in sure if sign * difference > 0)
+            found[f"{name} {where} the frontier"] = names or "none"
     for one in of_tasks:
-        for c, by_seed in one.shares.items():
-            found[f"{one.task} {c.label()}"] = f"{100 * Estimate(by_seed.values()).mean:.0f}"
+        for c, share in one.shares.items():
+            found[f"{one.task} {c.label()}"] = f"{100 * share.mean:.0f}"
         for pair in one.comparisons:
             found[f"{one.task} {pair.entry.candidate.label()} loss"] = f"{pair.difference.mean:.3f}"
         for a, b in itertools.permutations(one.entries, 2):

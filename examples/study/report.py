@@ -9,10 +9,9 @@ import pictures
 import results
 from analysis import Mean, TaskResults
 from confirmations import Confirmed, section
-from inference import Estimate
 from markdown_text import TITLES, name_list, table
 from plan import Plan, Progress
-from tables import bar_text, frontier_section, mean_table, task_table, verdict
+from tables import bar_text, budget_table, frontier_section, mean_table, task_table, verdict
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RESULTS = pathlib.Path(__file__).resolve().parent / "results"
@@ -40,6 +39,7 @@ pair. Each was measured on the test split once, at the step with the best select
   interval (Student's t).
 - *Against LoRA* is the test loss less that of the smallest LoRA on all modules of the table which is at least as large, in
   nats a token, over the same pairs: below 0 the scheme is better.
+- *Within a budget* has the best of each kind, so both are chosen by what they are then compared by.
 - *LoRA's frontier* at some size is the LoRA of at most that size, on all modules or on some, that keeps the largest share.
   The difference is in points of the share.
 - p is that of the paired t-test, of one comparison as its interval is; *Holm* corrects it for all comparisons of the table, and
@@ -174,19 +174,20 @@ def make_page(progress, sections, about):
                 f"![frontier](results/{name})",
                 mean_table(mean),
                 bar_text(mean),
+                budget_table(mean),
                 frontier_section(mean),
             ]
             references = {one.task: one.reference for one in with_figures}
             parts += [section(Confirmed(progress, one, references)) for one in plan.confirmations if one.targets() == targets]
         for of_task in with_figures:
             name = f"{of_task.task}-{targets}.svg"
-            entries = [(*plan.in_picture(e.candidate), e.trained, Estimate(of_task.shares[e.candidate].values()))
+            entries = [(*plan.in_picture(e.candidate), e.trained, of_task.shares[e.candidate])
                        for e in of_task.entries]  # fmt: skip
             drawn[name] = (f"{TITLES[of_task.task]}, {targets_text(targets)}", entries)
             parts += [f"## {TITLES[of_task.task]}, on {targets_text(targets)}",
                       f"The base's test loss is {of_task.reference.base:.4f}.",
                       f"![frontier](results/{name})", task_table(of_task), verdict(of_task),
-                      frontier_section(of_task)]  # fmt: skip
+                      budget_table(of_task), frontier_section(of_task)]  # fmt: skip
     if about:
         parts += ["## Data", data_table(about), "## What it cost", cost_table(progress), arithmetic_text(progress.results.values())]
     parts += ["## What was cut", cut_section(progress, sections.values()), "## Limits", limits(plan, about)]

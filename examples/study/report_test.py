@@ -73,7 +73,7 @@ class Report(unittest.TestCase):
         self.assertEqual(
             [entry.candidate.label() for entry in of_task.entries], ["tl6 r=4", "vera r=16", "lora r=1", "lora r=8"]
         )
-        share = of_task.shares[of_task.entries[0].candidate]
+        share = of_task.by_seed[of_task.entries[0].candidate]
         self.assertAlmostEqual(share[1], 0.45 / 0.5)
         self.assertAlmostEqual(share[2], 0.54 / 0.6)
         tl6, vera = of_task.comparisons
@@ -110,12 +110,24 @@ class Report(unittest.TestCase):
         self.assertAlmostEqual(found[next(c for c in found if c.scheme == "vera")][2], 2 * 0.0052612, delta=1e-6)
         self.assertIn("**LoRA's frontier:** below it vera r=16.\n", page)
         self.assertIn("| vera r=16 | 900 | lora_v r=1 | 300 | -10.1 (-11.1 to -9.0) | 0.005 | 0.011 |", page)
+        of_tasks = excerpts.of_first_targets(plan, report.make_sections(plan, progress.results, ABOUT)[1])
+        self.assertEqual(excerpts.figures(of_tasks)["code below the frontier"], "vera r=16")
         # On docstrings, where no LoRA is as small, there is nothing to say; in the mean, which lacks three, that.
         self.assertIn("**LoRA's frontier:** no scheme has a LoRA of its size or smaller here. LoRAs of the plan that have not "
                       "run, and would count here: lora r=1, lora_v r=1 and lora_v r=2.", page)  # fmt: skip
         self.assertEqual(page.count("**LoRA's frontier:**"), 2)
         # LoRA on fewer modules is no opponent of LoRA's, nor one of those that the correction is for.
         self.assertEqual([one.entry.candidate.scheme for one in TaskResults(progress, "code", "qkv").comparisons], ["tl6", "vera"])
+
+    def test_the_best_within_a_budget_by_hand(self):
+        plan, progress = made_up()
+        page, _ = page_of(plan, progress.results)
+        head, code = page.split("## Code")[0], page.split("## Code")[1].split("\n## ")[0]
+        # LoRA r = 1 has an eighth: 80 and 83.3 % to TL6's 90 and 90; t = 5, p = 2/π·atan(1/5).
+        self.assertEqual([line for line in code.splitlines() if line.startswith("| 1/")],
+                         [f"| {budget} | tl6 r=4 | 90.0 (90.0 to 90.0) | lora r=1 | 81.7 (60.5 to 102.8) | +8.3 (-12.8 to +29.5) | 0.126 |"
+                          for budget in ("1/8", "1/4", "1/2")])  # fmt: skip
+        self.assertNotIn("Within a budget**", head)  # the mean has no LoRA below the reference
 
     def test_means_of_tasks_by_hand(self):
         plan, progress = made_up()
@@ -274,6 +286,7 @@ class Report(unittest.TestCase):
                 [("a.md", "LoRA r = 1 keeps 82 %; TL6 is -0.045 from it")],
             )
         self.assertEqual(excerpts.quoted("{mean tl6 r=4}", excerpts.figures(of_tasks)), "90")
+        self.assertEqual(excerpts.quoted("{code above the frontier}", excerpts.figures(of_tasks)), "none")
         for wrong in ("{mean lora r=1}", "{code lora r=3}", "{nothing lora r=1}", "{code lora r=1 loss}"):
             with self.assertRaisesRegex(ValueError, "quotes.toml: no "):
                 excerpts.quoted(wrong, excerpts.figures(of_tasks))

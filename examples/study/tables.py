@@ -1,6 +1,6 @@
 """The tables of the page, of a task and of the mean of the tasks, and what they come to in words."""
 
-from analysis import REFERENCE
+from analysis import REFERENCE, tied_and_lora
 from inference import Estimate
 from markdown_text import name_list, p_text, per_cent, points, rate_texts, table
 
@@ -30,7 +30,7 @@ def task_table(of_task):
         loss = Estimate(entry.losses.values())
         row = [entry.candidate.label(), f"{entry.trained:,}", f"{100 * entry.trained / of_task.reference.trained:.1f}"]
         row += [*rate_texts(entry), f"{loss.mean:.4f} ± {loss.half:.4f}"]
-        row.append(share_text(entry.candidate, Estimate(of_task.shares[entry.candidate].values())))
+        row.append(share_text(entry.candidate, of_task.shares[entry.candidate]))
         if entry.candidate in against:
             one = against[entry.candidate]
             d = one.difference
@@ -87,6 +87,18 @@ def verdict(of_task):
     if undecided:
         texts.append(f"**Not told apart by these seeds:** {name_list(undecided)}.")
     return "\n\n".join(texts)
+
+
+def budget_table(results):
+    """Of a task or of the mean: the best scheme that is not LoRA against the best LoRA, within each budget."""
+    rows = []
+    for part, scheme, lora, difference in tied_and_lora(results.by_seed, results.trained, results.loras):
+        rows.append([f"1/{part}", scheme.label(), per_cent(results.shares[scheme]), lora.label(),
+                     share_text(lora, results.shares[lora]), points(difference), p_text(difference.p)])  # fmt: skip
+    if not rows:
+        return ""
+    head = ["budget", "best other than LoRA", "share, %", "best LoRA", "share, %", "difference, % points", "p"]
+    return "**Within a budget**, a part of LoRA r = 8's parameters:\n\n" + table(head, rows)
 
 
 def frontier_section(results):

@@ -14,7 +14,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "finetune")
 import make_docstring_data as docstrings  # noqa: E402
 
 TRANSLATE = "Translate into German:\n\n"
-# Characters, or examples, of a part at most: a run reads train about once, select five times, test once.
+# Characters, or examples, of a part at most. A run reads a part of train, 13 % of the code's to 64 % of the translation's, and
+# select three times.
 LARGEST_TEXT = {"train": 400_000, "select": 16_000, "test": 60_000}
 MOST_EXAMPLES = {"train": 1000, "select": 50, "test": 150}
 
