@@ -104,7 +104,7 @@ int eval_command(int argc, char** argv) {
                                          "native file, PEFT folder, GGUF adapter, or the folder of a run")
                               ->check(any_path())
                               ->group("Model");
-  app.add_flag("--no-base{false}", o.base, "measure the adapters alone")->needs(adapters)->group("Model");
+  app.add_flag("--no-base", o.no_base, "measure the adapters alone")->needs(adapters)->group("Model");
   app.add_option("--data", o.data, "as for finetune train")->required()->check(any_path())->group("Data");
   add_reading(app, o.reading);
   app.add_option("--batch-tokens", o.batch_tokens, "")->check(positive_count())->group("Data");

@@ -92,7 +92,7 @@ void evaluate(const EvalOptions& options) {
     fmt::print("{:<40} {:>12.5f} {:>12.4f}\n", escaped(name), loss, std::exp(loss));
     examples::flush(std::cout);
   };
-  if (options.base) measure("base", nullptr);
+  if (!options.no_base) measure("base", nullptr);
   for (std::size_t i = 0; i < adapters.size(); ++i) measure(options.adapters[i].string(), &adapters[i]);
 }
 

@@ -16,10 +16,10 @@ struct EvalOptions {
   std::vector<std::filesystem::path> data = {};
   DataOptions reading = {.window = 0};
   Index batch_tokens = 1024;
-  bool base = true;  ///< whether the base itself is measured as well
+  bool no_base = false;  ///< measures the adapters alone
 };
 
-/// Says on stdout the loss of the base, if that is wanted, and of each adapter.
+/// Says on stdout the loss of the base, unless left out, and of each adapter.
 void evaluate(const EvalOptions& options);
 
 struct GenerateOptions {
