@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <string>
 #include <tiedlora/adapter.hpp>
 #include <tiedlora/adapter/fuse.hpp>
@@ -135,6 +137,18 @@ TEST(Fuse, SharedAWithDifferentScalingsDoesNotGrowTheRank) {
   EXPECT_TRUE(fused.layout().scheme() == schemes::lora());
   EXPECT_EQ(fused.layout().rank(fused.layout().modules().find("layers.1.attn.qkv")), 2);
   expect_same_function(fused, adapter, folded);
+}
+
+// Of a training run that diverged.
+TEST(Fuse, KeepsNotANumber) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  for (const char* input : {"x", ""}) {
+    Adapter<float> adapter = random_adapter(apart(input), schemes::tied_lora());
+    adapter.trainable().front() = nan;  // of A
+    const Adapter<float> fused = fuse(adapter, qkv);
+    EXPECT_TRUE(std::isnan(fused.factors(0).A[0])) << input;
+    EXPECT_TRUE(std::isnan(split(fused, qkv).factors(0).A[0])) << input;
+  }
 }
 
 TEST(Fuse, OfNarrowNumbersAndOfAView) {

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <limits>
 #include <tiedlora/adapter.hpp>
 #include <tiedlora/adapter/merge.hpp>
@@ -172,6 +173,23 @@ TEST(Merge, NamesTheModuleAndBothShapes) {
   EXPECT_TRUE(transposed.isZero(0));
   merge(adapter.factors(0), transposed.transpose());  // GPT-2's, passed as it should be
   EXPECT_FALSE(transposed.isZero(0));
+}
+
+TEST(Merge, RefusesAWeightWhoseElementsOverlap) {
+  const Adapter<float> adapter = random_adapter<float>();
+  std::vector<float> memory(static_cast<std::size_t>(4 * out * in), 0.0f);
+  const auto with = [&](Index row_stride, Index column_stride) {
+    return Weight<float>{memory.data() + 2 * out * in, out, in, row_stride, column_stride};
+  };
+  for (const Weight<float>& weight :
+       {with(0, 1), with(in - 1, 1), with(1, 0), with(1, out - 1), with(0, 0), with(1, 1)})
+    expect_error([&] { merge(adapter.factors(0), weight); },
+                 {"\"layers.0.proj\"", "elements overlap", "row_stride is",
+                  "dense row-major weight has row_stride 7"});
+  EXPECT_TRUE(std::all_of(memory.begin(), memory.end(), [](float value) { return value == 0; }));
+  for (const Weight<float>& weight :
+       {with(in, 1), with(in + 3, 1), with(1, out), with(2, 2 * out), with(-in, 1), with(in, -1)})
+    EXPECT_NO_THROW(merge(adapter.factors(0), weight));
 }
 
 template <class W>

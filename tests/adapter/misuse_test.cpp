@@ -4,7 +4,9 @@
 
 #include <Eigen/Core>
 
+#include <array>
 #include <limits>
+#include <span>
 #include <string>
 #include <tiedlora/adapter.hpp>
 #include <tiedlora/eigen.hpp>
@@ -89,6 +91,7 @@ TEST(Misuse, GradientsAndAnOptimizerThatWereMovedFromAreErrors) {
   Gradients<float> gradients(tied_layout()), others = std::move(gradients);
   const auto expect = [](const auto& call) { expect_error(call, {"moved from"}); };
   expect([&] { (void)gradients.values(); });
+  expect([&] { gradients.set_zero(); });
   expect([&] { (void)gradients.factors(0); });
   expect([&] { others.add(gradients); });
   AdamW<float> optimizer(tied_layout());
@@ -103,7 +106,17 @@ TEST(Misuse, MemoryThatIsNotThereIsNamed) {
   Eigen::MatrixXf h = Eigen::MatrixXf::Zero(2, 2), y = Eigen::MatrixXf::Zero(3, 2);
   expect_error([&] { shrink(f, x, h); }, {"A is null"});
   expect_error([&] { expand(f, h, y); }, {"B is null"});
+  expect_error([&] { forward(f, x, y); }, {"A is null"});
+  expect_error([&] { forward(f, x, y, h); }, {"A is null"});
+  const std::array<Factors<const float>, 1> modules = {f};
+  const std::array<Tokens<float>, 1> hs = {Tokens<float>{h.data(), 2, 2, 2}};
+  expect_error([&] { shrink(std::span<const Factors<const float>>(modules), x, hs); }, {"A is null"});
   Adapter<float> adapter(layout);
+  Gradients<float> gradients(layout);
+  Factors<const float> without_b = adapter.factors(0);
+  without_b.B = nullptr;
+  expect_error([&] { forward(without_b, x, y); }, {"B is null"});
+  expect_error([&] { backward(without_b, x, h, y, gradients.factors(0)); }, {"B is null"});
   expect_error([&] { merge(adapter.factors(0), Weight<float>{nullptr, 3, 4, 4, 1}); }, {"weight is null"});
   expect_error([&] { merge(adapter.factors(0), Weight<float>{nullptr, -3, 4, 4, 1}); }, {"is -3x4"});
   expect_error([&] { (void)MergedWeight<float>(adapter.factors(0), Weight<float>{nullptr, 3, 4, 4, 1}); },
@@ -118,6 +131,16 @@ TEST(Misuse, ScalesThatAreNotFiniteAreRefused) {
   for (const double scale :
        {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()})
     expect_error([&] { forward(adapter.factors(0), x, y, {.scale = scale}); }, {"scale is"});
+  for (const double scale : {1e39, -1e39}) {
+    expect_error([&] { forward(adapter.factors(0), x, y, {.scale = scale}); },
+                 {"scale is", "so must its product with the scaling"});
+    Eigen::MatrixXf w = Eigen::MatrixXf::Zero(3, 4);
+    expect_error([&] { merge(adapter.factors(0), w, scale); }, {"scale to merge with", "finite"});
+    expect_error([&] { (void)combine<Adapter<float>>({{&adapter, scale}}); }, {"finite weights"});
+  }
+  const Adapter<float> large(Layout(one_kind(2, 4, 3), schemes::tied_lora(), 2, {.scaling = 1e20}));
+  expect_error([&] { forward(large.factors(0), x, y, {.scale = 1e20}); }, {"so must its product"});
+  EXPECT_NO_THROW(forward(large.factors(0), x, y, {.scale = -1e18}));
   for (const double scaling : {1e39, -1e300, std::numeric_limits<double>::infinity()})
     expect_error([&] { Layout(one_kind(1, 4, 3), schemes::lora(), 2, {.scaling = scaling}); },
                  {"not finite"});

@@ -118,7 +118,7 @@ TEST(AdamW, RatesAndDecaysArePerFactor) {
   const Layout layout = tied_layout();
   AdamW<double> optimizer(layout, {.learning_rate = 0.01,
                                    .rates = PerFactor{.A = 1, .B = 2, .u = 30, .v = 50},
-                                   .epsilon = 0,
+                                   .epsilon = 1e-300,
                                    .weight_decay = 0.1,
                                    .decays = {.A = 1, .B = 0.5, .u = 0.25, .v = 0}});
   std::vector<double> parameters(30, 2.0), gradients = random_numbers(140);
@@ -189,6 +189,11 @@ TEST(AdamW, RateOfMatricesFallsAsRankAndWidthRise) {
   const AdamW<float> of_rank_8(Layout(modules, schemes::lora(), 8));
   EXPECT_EQ(of_rank_8.rates().learning_rate, lora(8, 576));
   EXPECT_EQ(of_rank_8.rates().factors.A, 1);
+  // Of those that are adapted, and by their largest rank.
+  const LayoutOptions one_module = {.ranks = {{"q", 64}}};
+  EXPECT_EQ(recommended_rates(Layout(modules, schemes::lora(), 0, one_module)).learning_rate, lora(64, 9216));
+  const LayoutOptions two_modules = {.ranks = {{"up", 0}, {"q", 3}}};
+  EXPECT_EQ(recommended_rates(Layout(modules, schemes::lora(), 2, two_modules)).learning_rate, lora(3, 1536));
   // Where A is frozen B may be faster.
   EXPECT_DOUBLE_EQ(recommended_rates(schemes::lora_fa(), 8, 64).learning_rate, 3 * lora(8, 64));
 }
@@ -305,11 +310,27 @@ TEST(AdamWErrors, SayWhatIsWrong) {
   hopeless.v->init = init::zeros();
   expect_error([&] { AdamW<float>(Layout(one_kind(2, 3, 5), hopeless, 2)); }, {"cannot learn"});
   const double nan = std::numeric_limits<double>::quiet_NaN();
-  const AdamWOptions bad[] = {{.learning_rate = -1}, {.learning_rate = nan}, {.beta1 = 1},
-                              {.beta1 = -0.1},       {.beta2 = 1.5},         {.epsilon = -1},
-                              {.weight_decay = -1},  {.beta2 = nan}};
+  const double infinity = std::numeric_limits<double>::infinity();
+  const AdamWOptions bad[] = {{.learning_rate = -1},
+                              {.learning_rate = nan},
+                              {.learning_rate = infinity},
+                              {.rates = PerFactor{.u = infinity}},
+                              {.beta1 = 1},
+                              {.beta1 = -0.1},
+                              {.beta2 = 1.5},
+                              {.beta2 = nan},
+                              {.epsilon = -1},
+                              {.epsilon = 0},
+                              {.epsilon = 1e-50},  // 0 as a float
+                              {.epsilon = infinity},
+                              {.weight_decay = -1},
+                              {.weight_decay = infinity},
+                              {.decays = {.B = infinity}}};
   for (const AdamWOptions& options : bad)
     expect_error([&] { AdamW<float>(tied_layout(), options); }, {"AdamW needs"});
+  EXPECT_NO_THROW(AdamW<double>(tied_layout(), {.epsilon = 1e-50}));
+  for (const std::int64_t count : {std::int64_t{-1}, std::numeric_limits<std::int64_t>::max()})
+    expect_error([&] { optimizer.set_step_count(count); }, {"set_step_count was given"});
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -272,6 +272,19 @@ TEST(CallEdges, FrozenFactorsHaveNoGradient) {
     const Matrix<float> dx_before = o.dx;
     backward(o.f(), o.x, o.h, o.dy, o.g(), o.dx);
     EXPECT_FALSE(same_bits(o.dx, dx_before));  // dx is there whatever is trained
+    // A view without memory stands for what is not there, as `none` does.
+    const Tokens<const float> no_x = {nullptr, 7, 4, 7};
+    const Tokens<float> no_dx = {nullptr, 7, 4, 7};
+    Operands<float> without({.trained = letters});
+    if (has('A')) {
+      expect_error([&] { backward(o.f(), no_x, o.h, o.dy, o.g(), o.dx); },
+                   {module_text, "A is trained", "x is none"});
+      backward(without.f(), without.x, without.h, without.dy, without.g(), no_dx);
+    } else {
+      check_backward(o.f(), no_x, o.h, o.dy, o.g(), no_dx);
+      backward(without.f(), no_x, without.h, without.dy, without.g(), no_dx);
+    }
+    EXPECT_TRUE(same_bits<float>(without.gradients.values(), o.gradients.values()));
     for (const float g : o.gradients.values()) EXPECT_NE(g, 0);
     EXPECT_TRUE(same_bits<float>(o.adapter.frozen(), frozen));
   }

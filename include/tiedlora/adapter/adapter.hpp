@@ -128,8 +128,8 @@ class Adapter {
     seed_ = seed;
   }
 
-  /// The seed of the last initialisation, if any. Files store frozen factors that still equal what it gives
-  /// as the seed alone.
+  /// The seed of the last initialisation, if any. A file has the seed in place of the values of a frozen
+  /// factor that are still those that it generates.
   std::optional<std::uint64_t> seed() const { return seed_; }
   /// For parameters that were initialised elsewhere.
   void set_seed(std::uint64_t seed) { seed_ = seed; }
@@ -162,7 +162,8 @@ class Adapter {
   /// The same parameters as a view, which must not outlive the adapter.
   AdapterView<const P> view() const { return {layout_, trainable(), frozen()}; }
 
-  /// The same adapter with parameters of another type, each rounded once. Shares nothing.
+  /// The same adapter with parameters of another type, each rounded once (from double to half or bfloat16 by
+  /// way of float, as Eigen converts). Shares nothing.
   template <class Q>
   Adapter<Q> cast() const {
     const auto convert = [](const P& value) { return static_cast<Q>(value); };
@@ -223,7 +224,10 @@ class Gradients {
   std::span<G> values() { return require_numbers(), values_.span(); }
   std::span<const G> values() const { return require_numbers(), values_.span(); }
   /// To be called before the next step's first backward.
-  void set_zero() { std::fill(values_.begin(), values_.end(), G(0)); }
+  void set_zero() {
+    require_numbers();
+    std::fill(values_.begin(), values_.end(), G(0));
+  }
 
   /// Adds those of another thread or replica. Throws Error if their layouts differ.
   void add(const Gradients& other) {
@@ -290,7 +294,8 @@ class GradientsView {
 };
 
 /// The same function with those factors frozen, as a base to share: `Adapter tenant(base.layout(),
-/// base.share_frozen())` then trains and stores the other factors only.
+/// base.share_frozen())` then trains and stores the other factors only. They are 0 in it: copy
+/// base.trainable() there to go on from the base, or initialize it.
 template <class P>
 Adapter<P> freeze(const Adapter<P>& adapter, std::initializer_list<FactorId> factors) {
   const Layout& layout = adapter.layout();

@@ -147,8 +147,11 @@ bool fill_adapter(AlignedArray<Acc>& trainable, AlignedArray<Acc>& frozen, const
     }
   };
   bool agree = true;
+  const auto same = [](Acc a, Acc b) { return a == b || (a != a && b != b); };  // an adapter may hold NaN
   each([](Acc* to, const Acc* from, Index n) { std::copy_n(from, n, to); });
-  each([&](const Acc* to, const Acc* from, Index n) { agree = agree && std::equal(from, from + n, to); });
+  each([&](const Acc* to, const Acc* from, Index n) {
+    agree = agree && std::equal(from, from + n, to, same);
+  });
   return agree;
 }
 
@@ -184,7 +187,9 @@ auto regroup(const Source& adapter, const Regrouping& regrouping) {
     if (auto result = try_assemble(regrouping.modules, scheme, same)) return *std::move(result);
   }
   for (const std::vector<RowsOf>& rows : regrouping.rows) lora.push_back(as_lora<Acc>(adapter, rows));
-  return *try_assemble(regrouping.modules, schemes::lora(), lora);
+  auto result = try_assemble(regrouping.modules, schemes::lora(), lora);
+  if (!result) fail("the adapter cannot be regrouped: as plain LoRA of all ranks together it is too large");
+  return *std::move(result);
 }
 
 /// The label of an input that modules of one fused layer read, in all layers alike.

@@ -45,9 +45,9 @@ struct SharingKeyHash {
 }  // namespace detail
 
 /// From modules, a scheme and ranks: the place of each factor of each module in two flat arrays, one of
-/// trainable and one of frozen parameters. Both are without gaps, in the order A, B, v, u, the groups of a
-/// factor by their first module. So the length of the trainable array is the parameter count that papers
-/// print.
+/// trainable and one of frozen parameters. Neither has gaps. Factors come in the order A, B, v, u, and the
+/// groups of a factor by the index of their first module. So the length of the trainable array is the
+/// parameter count that papers print.
 ///
 /// A Layout is immutable. It is a handle: a copy costs a reference count and equals the original. Making one
 /// allocates no parameters, so counting those of a 70B model takes microseconds. Functions of a module m

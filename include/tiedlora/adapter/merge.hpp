@@ -6,6 +6,7 @@
 #include <algorithm>         // copy, max
 #include <cmath>             // isfinite
 #include <cstddef>           // size_t
+#include <cstdlib>           // abs
 #include <initializer_list>  // initializer_list
 #include <span>              // span
 #include <type_traits>       // is_const
@@ -52,6 +53,15 @@ auto weight_view(W&& w) {
   }
 }
 
+/// Whether no two elements share memory: each run along one side ends before the next begins.
+inline bool elements_apart(Index rows, Index row_stride, Index columns, Index column_stride) {
+  const auto runs_apart = [](Index inner, Index inner_stride, Index outer, Index outer_stride) {
+    return (inner <= 1 || inner_stride > 0) && (outer <= 1 || outer_stride > (inner - 1) * inner_stride);
+  };
+  return rows <= 0 || columns <= 0 || runs_apart(columns, column_stride, rows, row_stride) ||
+         runs_apart(rows, row_stride, columns, column_stride);
+}
+
 template <class P, class W>
 void check_weight(const Factors<P>& f, const Weight<W>& w) {
   if (w.rows != f.out_features || w.columns != f.in_features)
@@ -60,6 +70,10 @@ void check_weight(const Factors<P>& f, const Weight<W>& w) {
                  " (out x in; wrong base model, or a transposed weight such as GPT-2's?)"));
   if (!w.data && w.rows > 0 && w.columns > 0)
     fail("module \"", f.name ? f.name : "?", "\": the weight is null");
+  if (!elements_apart(w.rows, std::abs(w.row_stride), w.columns, std::abs(w.column_stride)))
+    fail("module \"", f.name ? f.name : "?", "\": the weight's elements overlap: row_stride is ",
+         w.row_stride, " and column_stride ", w.column_stride, " (a dense row-major weight has row_stride ",
+         w.columns, " and column_stride 1)");
   if (f.rank > 0 && (!f.A || !f.B)) fail("module \"", f.name ? f.name : "?", "\": A or B is null");
 }
 
@@ -69,10 +83,10 @@ void add_delta(const Factors<P>& f, const Weight<W>& w, double factor) {
   using Acc = accumulator_t<P>;
   using Sum = sum_t<Acc, W>;
   check_weight(f, w);
-  if (!(factor * 0 == 0))
-    fail("module \"", f.name ? f.name : "?", "\": the scale to merge with is ", factor,
-         "; it must be finite");
   const Acc c = f.scaling * static_cast<Acc>(factor);
+  if (!std::isfinite(c))
+    fail("module \"", f.name ? f.name : "?", "\": the scale to merge with is ", factor,
+         "; it must be finite, and so must its product with the scaling, ", f.scaling);
   for (Index i = 0; i < w.rows && f.rank > 0; ++i) {
     const Acc row_scale = f.v ? c * static_cast<Acc>(f.v[i]) : c;
     for (Index j = 0; j < w.columns; ++j) {
@@ -161,7 +175,7 @@ auto combine(std::span<const Weighted<Source>> parts) {
   using Acc = accumulator_t<typename Source::Scalar>;
   if (parts.empty()) detail::fail("combine needs at least one adapter");
   for (const Weighted<Source>& part : parts)
-    if (!part.adapter || !std::isfinite(part.weight))
+    if (!part.adapter || !std::isfinite(static_cast<Acc>(part.weight)))
       detail::fail("combine was given ", part.adapter ? "an adapter of weight " : "a null adapter of weight ",
                    part.weight, "; it needs adapters and finite weights");
   const ModuleList& modules = parts.front().adapter->layout().modules();

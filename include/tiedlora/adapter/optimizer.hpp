@@ -6,6 +6,7 @@
 #include <cstddef>      // size_t
 #include <cstdint>      // int64_t
 #include <cstring>      // memcpy
+#include <limits>       // numeric_limits
 #include <optional>     // optional
 #include <span>         // span
 #include <type_traits>  // is_same, type_identity
@@ -97,7 +98,8 @@ struct AdamWStep {
   std::int64_t step = 1;                              ///< 1 in the first
 };
 
-/// The same, as what happens to each parameter p, its moments m and v and its gradient g:
+/// The step reduced to constants. Each parameter p with moments m and v (not the factor v) and gradient g
+/// becomes:
 ///   g' = gradient_scale g
 ///   m = beta1 m + rest1 g'     v = beta2 v + rest2 g'²     p = keep p - rate m / (root √v + epsilon)
 /// This is docs/mathematics.md, E35, with everything that all parameters have in common computed beforehand.
@@ -242,12 +244,17 @@ class AdamW {
     if (Status trainable = try_require_trainable(layout.scheme()); !trainable) return trainable.failure();
     AdamW optimizer(Unchecked(), std::move(layout), options);
     const LearningRates& rates = optimizer.rates_;
-    if (!(rates.learning_rate >= 0 && options.beta1 >= 0 && options.beta1 < 1 && options.beta2 >= 0 &&
-          options.beta2 < 1 && options.epsilon >= 0 && options.weight_decay >= 0))
-      return Failure{"AdamW needs learning_rate, epsilon and weight_decay of at least 0 and betas in [0, 1)"};
+    const auto is_rate = [](double value) { return value >= 0 && std::isfinite(value); };
+    if (!(is_rate(rates.learning_rate) && is_rate(options.weight_decay) && options.beta1 >= 0 &&
+          options.beta1 < 1 && options.beta2 >= 0 && options.beta2 < 1))
+      return Failure{"AdamW needs a finite learning_rate and weight_decay of at least 0 and betas in [0, 1)"};
+    if (!(static_cast<P>(options.epsilon) > 0 && std::isfinite(options.epsilon)))
+      return Failure{detail::message(
+          "AdamW needs a finite epsilon above 0 in the parameters' type, not ", options.epsilon,
+          ": a gradient of 0, which LoRA's A has in the first step, would make NaN of 0 / 0")};
     for (const FactorId id : all_factors)
-      if (!(rates.factors[id] >= 0 && options.decays[id] >= 0))
-        return Failure{detail::message("AdamW needs rates and decays of at least 0, but factor ",
+      if (!(is_rate(rates.factors[id]) && is_rate(options.decays[id])))
+        return Failure{detail::message("AdamW needs finite rates and decays of at least 0, but factor ",
                                        to_string(id), " has rate ", rates.factors[id], " and decay ",
                                        options.decays[id])};
     return optimizer;
@@ -309,9 +316,10 @@ class AdamW {
   std::span<const P> first_moment() const { return first_moment_.span(); }
   std::span<const P> second_moment() const { return second_moment_.span(); }
   std::int64_t step_count() const { return step_count_; }
-  /// Throws Error if it is negative.
+  /// Throws Error if it is negative, or so large that none could follow.
   void set_step_count(std::int64_t count) {
-    if (count < 0) detail::fail("set_step_count was given ", count, "; the count must not be negative");
+    if (count < 0 || count == std::numeric_limits<std::int64_t>::max())
+      detail::fail("set_step_count was given ", count, "; the count must not be negative, nor the largest");
     step_count_ = count;
   }
 

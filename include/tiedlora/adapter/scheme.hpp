@@ -25,7 +25,8 @@ constexpr const char* to_string(FactorId id) {
 
 /// Which modules of one layer share a factor.
 enum class Across : std::uint8_t {
-  module,  ///< none: each has its own (over layers, the n-th of a kind shares with the n-th of that kind)
+  module,  ///< none. If layers are tied, the n-th module of a kind shares with the n-th of that kind in the
+           ///< others
   kind,    ///< all of one kind
   input,   ///< all that read the same x
   model    ///< all

@@ -34,6 +34,7 @@ void check_backward(const Factors<P>& f, const Tokens<X>& x, bool has_x,
     if (wants_dx && o.overwrite) check_tokens(f, "dx", dx, "in_features", f.in_features, "dy", dy.count);
     return;
   }
+  check_factors(f);
   check_tokens(f, "h", h, "the rank", f.rank, "dy", dy.count);
   check_tokens(f, "dy", dy, "out_features", f.out_features, "dy", dy.count);
   check_input_side(f, x, has_x, gradient, dx, wants_dx, "dy", dy.count);
@@ -58,7 +59,7 @@ void expand_backward(const B& backend, const Factors<P>& f, const H& h, const Dy
   const Tokens<Acc> dhs = detail::output_tokens_or_none<Acc>(std::forward<Dh>(dh));
   detail::check_options(f, o, false);
   detail::check_backend<B>(f, o);
-  detail::check_expand_backward(f, hs, dys, gradient, dhs, !detail::is_none_t<Dh>);
+  detail::check_expand_backward(f, hs, dys, gradient, dhs, detail::is_given<Dh>(dhs, dys.count));
   backend.expand_backward(Factors<const std::remove_const_t<P>>(f), hs, dys, gradient, dhs, o);
 }
 template <class P, class H, class Dy, class Dh>
@@ -77,7 +78,7 @@ void shrink_backward(const B& backend, const Factors<P>& f, const X& x, const Dh
   const auto xs = detail::input_tokens_or_none<Scalar>(x);
   const auto dxs = detail::output_tokens_or_none<Scalar>(std::forward<Dx>(dx));
   const Tokens<const accumulator_t<P>> dhs = detail::input_tokens(dh);
-  constexpr bool has_x = !detail::is_none_t<X>, wants_dx = !detail::is_none_t<Dx>;
+  const bool has_x = detail::is_given<X>(xs, dhs.count), wants_dx = detail::is_given<Dx>(dxs, dhs.count);
   detail::check_options(f, o, false);
   detail::check_backend<B>(f, o);
   if (f.rank > 0) {
@@ -95,15 +96,18 @@ void shrink_backward(const Factors<P>& f, const X& x, const Dh& dh, const Factor
   shrink_backward(CpuBackend(), f, x, dh, gradient, std::forward<Dx>(dx), o);
 }
 
-/// Throws what backward would throw for these operands; reads none of them. x and dx may be Tokens or `none`.
+/// Throws what backward would throw for these operands; reads none of them. x and dx may be Tokens, with or
+/// without memory, or `none`.
 template <class B, class P, class X, class H, class Dy, class Dx>
 void check_backward(const B&, const Factors<P>& f, const X& x, const H& h, const Dy& dy,
                     const Factors<accumulator_t<P>>& gradient, const Dx& dx, const CallOptions& o = {}) {
   using Scalar = std::remove_const_t<P>;
   const Tokens<const accumulator_t<P>> hs = detail::input_tokens(h);
-  detail::check_backward<B>(f, detail::input_tokens_or_none<Scalar>(x), !detail::is_none_t<X>, hs,
-                            detail::input_tokens(dy), gradient, detail::output_tokens_or_none<Scalar>(dx),
-                            !detail::is_none_t<Dx>, o);
+  const auto xs = detail::input_tokens_or_none<Scalar>(x);
+  const auto dys = detail::input_tokens(dy);
+  const auto dxs = detail::output_tokens_or_none<Scalar>(dx);
+  detail::check_backward<B>(f, xs, detail::is_given<X>(xs, dys.count), hs, dys, gradient, dxs,
+                            detail::is_given<Dx>(dxs, dys.count), o);
 }
 
 /// The same for the CPU's kernels.
@@ -114,7 +118,7 @@ void check_backward(const Factors<P>& f, const X& x, const H& h, const Dy& dy,
 }
 
 /// Both stages. Adds to exactly the gradients that are there (a null pointer: not trained) and to dx. x may
-/// be `none` where A is frozen, dx may be `none`. h as forward left it.
+/// be `none`, or Tokens without memory, where A is frozen, and dx in any case. h as forward left it.
 template <class B, class P, class X, class H, class Dy, class Dx>
   requires(!IsOptions<Dx>)
 void backward(const B& backend, const Factors<P>& f, const X& x, const H& h, const Dy& dy,
@@ -124,7 +128,8 @@ void backward(const B& backend, const Factors<P>& f, const X& x, const H& h, con
   const auto dys = detail::input_tokens(dy);
   const auto xs = detail::input_tokens_or_none<Scalar>(x);
   const auto dxs = detail::output_tokens_or_none<Scalar>(std::forward<Dx>(dx));
-  detail::check_backward<B>(f, xs, !detail::is_none_t<X>, hs, dys, gradient, dxs, !detail::is_none_t<Dx>, o);
+  detail::check_backward<B>(f, xs, detail::is_given<X>(xs, dys.count), hs, dys, gradient, dxs,
+                            detail::is_given<Dx>(dxs, dys.count), o);
   unchecked::backward(backend, Factors<const Scalar>(f), xs, hs, dys, gradient, dxs, o);
 }
 template <class P, class X, class H, class Dy, class Dx>

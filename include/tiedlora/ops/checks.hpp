@@ -2,6 +2,8 @@
 // check_forward and check_backward themselves and from then on the unchecked calls (unchecked.hpp).
 #pragma once
 
+#include <limits>  // numeric_limits
+
 #include "../views/config.hpp"
 #include "../views/error.hpp"
 #include "../views/factors.hpp"
@@ -40,7 +42,12 @@ void check_options(const Factors<P>& f, const CallOptions& o, bool may_be_sliced
     fail_at(f,
             "this call takes no slice; in threads call shrink and expand with a barrier between them, and "
             "backward_in_blocks for backward");
-  if (!(o.scale * 0 == 0)) fail_at(f, "options.scale is ", o.scale, "; it must be finite");
+  // Comparisons that a NaN fails, of what the kernels compute in accumulator_t<P>.
+  const double scale = o.scale < 0 ? -o.scale : o.scale, scaling = static_cast<double>(f.scaling);
+  constexpr auto largest = static_cast<double>(std::numeric_limits<accumulator_t<P>>::max());
+  if (!(scale <= largest && scale * (scaling < 0 ? -scaling : scaling) <= largest))
+    fail_at(f, "options.scale is ", o.scale, "; it must be finite",
+            scale * 0 == 0 ? ", and so must its product with the scaling, in the type of h" : "");
   if (!(o.dropout.probability >= 0 && o.dropout.probability < 1))
     fail_at(f, "options.dropout.probability is ", o.dropout.probability,
             "; it must be at least 0 and less than 1");
@@ -61,6 +68,12 @@ template <class P>
 [[noreturn]] void fail_null(const Factors<P>& f, const char* factor) {
   fail_at(f, factor,
           " is null (factors_at of a null array, or gradients.factors(m) in place of adapter.factors(m)?)");
+}
+
+template <class P>
+void check_factors(const Factors<P>& f) {
+  if (f.rank > 0 && !f.A) fail_null(f, "A");
+  if (f.rank > 0 && !f.B) fail_null(f, "B");
 }
 
 template <class P, class X>
@@ -94,6 +107,13 @@ void check_expand_backward(const Factors<P>& f, const Tokens<const accumulator_t
     check_tokens(f, "dh", dh, "the rank", f.rank, "dy", dy.count);
   else if (gradient.u)
     fail_at(f, "u is trained and its gradient needs dh, but dh is none");
+}
+
+/// Whether backward was given an operand that it may do without: not `none`, nor a view without memory in its
+/// place.
+template <class Operand, class T>
+bool is_given(const Tokens<T>& view, Index tokens) {
+  return !is_none_t<Operand> && !(view.is_none() && tokens > 0);
 }
 
 /// x and dx of the second stage of backward, for as many tokens as `other` has.

@@ -26,6 +26,7 @@ void check_forward(const Factors<P>& f, const Tokens<X>& x, const Tokens<Y>& y, 
   require_backend<B, std::remove_const_t<P>, std::remove_const_t<X>, Y>();
   check_options(f, o, false);
   check_backend<B>(f, o);
+  check_factors(f);
   check_tokens(f, "y", y, "out_features", f.out_features, "x", x.count);
   check_tokens(f, "x", x, "in_features", f.in_features, "x", x.count);
 }

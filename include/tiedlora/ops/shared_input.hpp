@@ -56,7 +56,7 @@ void shrink(const B& backend, std::span<const Factors<const P>> modules, const X
   for (std::size_t m = 0; m < modules.size(); ++m) {
     check_options(modules[m], o, true);
     check_backend<B>(modules[m], o);
-    if (modules[m].rank > 0) check_tokens(modules[m], "h", h[m], "the rank", modules[m].rank, "x", xs.count);
+    if (modules[m].rank > 0) check_shrink(modules[m], xs, h[m]);
   }
   if constexpr (requires { backend.shrink(modules, xs, h, o); }) {
     backend.shrink(modules, xs, h, o);
@@ -84,17 +84,18 @@ void shrink_backward(const B& backend, std::span<const Factors<const P>> modules
   check_count(modules, "gradients", gradients);
   const auto xs = input_tokens_or_none<P>(x);
   const auto dxs = output_tokens_or_none<P>(std::forward<Dx>(dx));
-  constexpr bool has_x = !is_none_t<X>, wants_dx = !is_none_t<Dx>;
-  if (wants_dx) check_same_input(modules, "dx", dxs);
   std::size_t first = 0;  // adapted module
   while (first < modules.size() && modules[first].rank == 0) ++first;
+  const Index tokens = first < modules.size() ? dh[first].count : 0;
+  const bool has_x = is_given<X>(xs, tokens), wants_dx = is_given<Dx>(dxs, tokens);
+  if (wants_dx) check_same_input(modules, "dx", dxs);
   for (std::size_t m = first; m < modules.size(); ++m) {
     const Factors<const P>& f = modules[m];
     check_options(f, o, false);
     check_backend<B>(f, o);
     if (f.rank == 0) continue;
-    check_tokens(f, "dh", dh[m], "the rank", f.rank, "dh", dh[first].count);
-    check_input_side(f, xs, has_x, gradients[m], dxs, wants_dx, "dh", dh[first].count);
+    check_tokens(f, "dh", dh[m], "the rank", f.rank, "dh", tokens);
+    check_input_side(f, xs, has_x, gradients[m], dxs, wants_dx, "dh", tokens);
   }
   if (first == modules.size()) {
     if (o.overwrite && wants_dx && first > 0)

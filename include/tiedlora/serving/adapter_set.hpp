@@ -77,7 +77,13 @@ class AdapterSnapshot {
     const detail::Resident<P>* resident = find(id);
     if (!resident) detail::fail("there is no ", describe(id));
     require_module(m);
-    return resident->factors(m);
+    Factors<const P> factors = resident->factors(m);
+    if (factors.rank == 0) {  // the host's, so that calls check their operands and do nothing
+      factors.in_features = modules()[m].in_features;
+      factors.out_features = modules()[m].out_features;
+      factors.name = modules()[m].name.c_str();
+    }
+    return factors;
   }
 
   /// Null if there is none of that id. For the plan.
@@ -123,8 +129,10 @@ class AdapterSnapshot {
 };
 
 /// Any number of adapters for one host model. Its functions may be called from any number of threads at the
-/// same time; each holds the set's one lock for a table look-up. Calls that compute take no lock: they use a
-/// snapshot. Besides its parameters an adapter costs about 200 bytes, if many have the same Layout.
+/// same time; each holds the set's one lock for a moment: add to compare the layout with those that are
+/// there, and the first snapshot after a change to copy a table that has one entry for every 128 adapters
+/// ever added. Calls that compute take no lock: they use a snapshot. Besides its parameters an adapter costs
+/// about 200 bytes, if many have the same Layout.
 template <class P>
 class AdapterSet {
  public:

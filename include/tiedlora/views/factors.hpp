@@ -71,8 +71,9 @@ inline namespace TIEDLORA_ISA {
 /// begin + n) of A. Forward needs no exchange of its own: expand is linear in h, so each device adds the
 /// outputs of its own h to its partial y before the base layer's all-reduce. Backward needs h itself, the sum
 /// of the devices' h (r values per token). Every device holds B, u and v whole, and so their gradients once h
-/// is summed. Gradients are cut the same way. Throws Error, naming the module, if the range is not within
-/// in_features.
+/// is summed. Gradients are cut the same way. With dropout give every device a seed of its own: its mask
+/// counts features from the first of the part, so it is not the mask of the whole module. Throws Error,
+/// naming the module, if the range is not within in_features.
 template <class P>
 Factors<P> slice_in(Factors<P> f, Index begin, Index n) {
   detail::check_cut(f, "input", begin, n, f.in_features);

@@ -6,6 +6,7 @@
 
 #include <cstdint>     // int64_t
 #include <filesystem>  // path
+#include <limits>      // numeric_limits
 #include <string>      // string
 #include <utility>     // move
 
@@ -92,7 +93,8 @@ inline Result<CheckpointMetadata> try_parse_checkpoint_metadata(std::string_view
     JsonFields parts(*value, "optimizer", problem);
     constexpr std::string_view kinds[] = {"adamw"};
     parts.one_of("kind", kinds);
-    metadata.step_count = parts.integer("step_count", 0);
+    metadata.step_count =
+        parts.integer("step_count", 0, std::numeric_limits<std::int64_t>::max() - 1);  // a step follows
     metadata.optimizer = {.learning_rate = parts.number("learning_rate"),
                           .rates = per_factor_from_json(parts, "rates", problem),
                           .beta1 = parts.number("beta1"),
