@@ -1,8 +1,8 @@
 """From rows to what the page says: gains, shares of LoRA's gain, and tests in pairs of seeds."""
 
 from inference import Estimate, holm
-from plan import Candidate
-from search import best_of, interior_axes
+from plan import NO_RUNOFF, Candidate
+from search import interior_axes
 
 REFERENCE = ("lora", 8)
 BUDGETS = (50, 20, 12, 8, 4, 2, 1)  # the reference's trainable parameters over these
@@ -11,16 +11,17 @@ BUDGETS = (50, 20, 12, 8, 4, 2, 1)  # the reference's trainable parameters over 
 class Entry:
     """A candidate on a task with all its seeds."""
 
-    def __init__(self, progress, task, candidate, seeds):
+    def __init__(self, progress, task, candidate, seeds, runoff=NO_RUNOFF):
         self.task, self.candidate = task, candidate
-        rows = [progress.results.get(cell.key) for cell in progress.final_cells(task, candidate, seeds)]
+        cells = progress.final_cells(task, candidate, seeds, runoff)
+        rows = [progress.results.get(cell.key) for cell in cells]
         self.done = sum(row is not None for row in rows)
         self.complete = bool(rows) and all(row and row["status"] == "ok" for row in rows)
         self.diverged = any(row and row["status"] != "ok" for row in rows)
         if not self.complete:
             return
-        _, tried, losses = progress.searched(task, candidate)
-        best = best_of(tried, losses)
+        _, tried, _ = progress.searched(task, candidate)
+        best = cells[0].point
         self.rates = progress.plan.rates(candidate, best)
         self.interior = dict(zip(progress.plan.axes(candidate), interior_axes(best, tried)))
         self.trials = len(tried)

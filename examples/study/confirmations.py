@@ -34,7 +34,11 @@ class Confirmed:
         """`references`: {task: Entry of LoRA r = 8, or None}."""
         self.confirmation = confirmation
         entries = {
-            c: {task: Entry(progress, task, c, confirmation.seeds) for task in confirmation.tasks if task in progress.fixed}
+            c: {
+                task: Entry(progress, task, c, confirmation.seeds, confirmation.runoff)
+                for task in confirmation.tasks
+                if task in progress.fixed
+            }
             for c in confirmation.candidates()
         }
         of_all = [entry for by_task in entries.values() for entry in by_task.values()]

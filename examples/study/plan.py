@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import tomllib
 
 import search
@@ -53,12 +54,24 @@ class Cell:
 
 
 @dataclasses.dataclass(frozen=True)
+class Runoff:
+    """The `best` rates of a search run again with these seeds; the lowest mean, with the search's own seed, decides."""
+
+    best: int
+    seeds: list
+
+
+NO_RUNOFF = Runoff(1, [])
+
+
+@dataclasses.dataclass(frozen=True)
 class Group:
     """What of a block runs on one task."""
 
     task: str
     candidates: list
     seeds: list
+    runoff: Runoff = NO_RUNOFF
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +82,7 @@ class Confirmation:
     tasks: list
     pairs: list  # of (Candidate, the opponent)
     seeds: list
+    runoff: Runoff
 
     def candidates(self):
         return list(dict.fromkeys(candidate for pair in self.pairs for candidate in pair))
@@ -111,7 +125,8 @@ class Plan:
         if "pairs" in block:
             confirmation = self._confirmation(block, where)
             self.confirmations.append(confirmation)
-            self.groups += [Group(task, confirmation.candidates(), confirmation.seeds) for task in block["tasks"]]
+            for task in block["tasks"]:
+                self.groups.append(Group(task, confirmation.candidates(), confirmation.seeds, confirmation.runoff))
             return
         named = list(dict.fromkeys(self._candidate(name, block, where) for name in block["candidates"]))
         for task in block["tasks"]:
@@ -126,12 +141,14 @@ class Plan:
 
     def _confirmation(self, block, where):
         pairs, seeds = block["pairs"], block["seeds"]
+        runoff = Runoff(**block["runoff"]) if "runoff" in block else NO_RUNOFF
         if any(len(pair) != 2 for pair in pairs):
             raise ValueError(f"{where}: a pair is [SCHEME:RANK, SCHEME:RANK]")
-        if len(seeds) < 2 or len({self.search_seed, *self.seeds, *seeds}) != 1 + len(self.seeds) + len(seeds):
+        used = [self.search_seed, *self.seeds, *seeds, *runoff.seeds]
+        if len(seeds) < 2 or len(set(used)) != len(used):
             raise ValueError(f"{where}: seeds must be two at least, differ from each other, and not be used elsewhere")
         pairs = [tuple(self._candidate(name, block, where) for name in pair) for pair in pairs]
-        return Confirmation(block["name"], block["tasks"], pairs, seeds)
+        return Confirmation(block["name"], block["tasks"], pairs, seeds, runoff)
 
     def candidates(self, task):
         """Those that run with the seeds of all, not with those of a confirmation."""
@@ -216,10 +233,28 @@ class Progress:
         wanted, tried = search.search(start, trials or self.plan.trials, losses)
         return [losses.cell(point) for point in wanted], tried, losses
 
-    def final_cells(self, task, candidate, seeds):
-        """One for each, at the rates of the search; none before it is over, or where all its runs diverged."""
+    def runoff(self, task, candidate, runoff):
+        """{point: its runs} of the best rates, in the order of their losses; none before the search is over, or where all its
+        runs diverged."""
         wanted, tried, losses = self.searched(task, candidate)
-        best = None if wanted else search.best_of(tried, losses)
+        if wanted:
+            return {}
+        ranked = sorted((point for point in tried if losses[point] < math.inf), key=lambda point: losses[point])
+        return {point: [losses.cell(point, seed) for seed in runoff.seeds] for point in ranked[: runoff.best]}
+
+    def settled(self, task, candidate, runoff):
+        """(runs to do next, the rates): no rates before search and runoff are over."""
+        wanted, _, losses = self.searched(task, candidate)
+        again = self.runoff(task, candidate, runoff)
+        missing = [cell for cells in again.values() for cell in cells if cell.key not in self.results]
+        if wanted or missing or not again:
+            return wanted + missing, None
+        of_runoff = lambda cells: sum(float(self.results[cell.key]["select_loss"]) for cell in cells)
+        return [], min(again, key=lambda point: losses[point] + of_runoff(again[point]))
+
+    def final_cells(self, task, candidate, seeds, runoff=NO_RUNOFF):
+        """One for each, at the rates that are settled; none before."""
+        _, best = self.settled(task, candidate, runoff)
         if best is None:
             return []
         return [self.plan.cell("final", task, candidate, seed, best, self.fixed[task]) for seed in seeds]
@@ -232,8 +267,8 @@ class Progress:
             if group.task not in self.fixed:
                 continue
             for candidate in group.candidates:
-                cells += self.searched(group.task, candidate)[0]
-            finals = [self.final_cells(group.task, candidate, group.seeds) for candidate in group.candidates]
+                cells += self.settled(group.task, candidate, group.runoff)[0]
+            finals = [self.final_cells(group.task, candidate, group.seeds, group.runoff) for candidate in group.candidates]
             for i in range(len(group.seeds)):
                 cells += [of[i] for of in finals if of]
         once = {cell.key: cell for cell in cells}  # two groups may wait for one search
@@ -248,8 +283,11 @@ class Progress:
             counts["search"][1] += self.plan.trials if wanted or not tried else len(tried)
         for group in self.plan.groups:
             for candidate in group.candidates if group.task in self.fixed else []:
-                finals = self.final_cells(group.task, candidate, group.seeds)
+                again = self.runoff(group.task, candidate, group.runoff).values()
+                counts["search"][0] += sum(cell.key in self.results for cells in again for cell in cells)
+                finals = self.final_cells(group.task, candidate, group.seeds, group.runoff)
                 counts["final"][0] += sum(cell.key in self.results for cell in finals)
+            counts["search"][1] += len(group.candidates) * group.runoff.best * len(group.runoff.seeds)
             counts["final"][1] += len(group.candidates) * len(group.seeds)
         return counts
 
@@ -260,9 +298,11 @@ class _Losses:
     def __init__(self, progress, task, candidate):
         self.progress, self.task, self.candidate = progress, task, candidate
 
-    def cell(self, point):
+    def cell(self, point, seed=None):
+        """A run of the search, or of a runoff with a seed of its own."""
         plan = self.progress.plan
-        return plan.cell("search", self.task, self.candidate, plan.search_seed, point, self.progress.fixed[self.task])
+        seed = plan.search_seed if seed is None else seed
+        return plan.cell("search", self.task, self.candidate, seed, point, self.progress.fixed[self.task])
 
     def __contains__(self, point):
         return self.cell(point).key in self.progress.results

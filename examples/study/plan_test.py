@@ -123,6 +123,34 @@ class PlanTest(unittest.TestCase):
             with self.assertRaisesRegex(ValueError, part):
                 Plan(TEXT + "[[blocks]]\n" + pairs.replace(old, new))
 
+    def test_a_runoff_between_the_best_rates(self):
+        text = '[[blocks]]\nname = "again"\ntasks = ["code"]\ntargets = "qkv"\nseeds = [7, 8]\npairs = [["tl6:4", "lora:2"]]\n'
+        plan = Plan(TEXT + text + "runoff = { best = 2, seeds = [10, 11] }\n")
+        tl6, lora2 = Candidate("tl6", 4, "qkv"), Candidate("lora", 2, "qkv")
+        progress = Progress(plan, FIXED, {})
+        self.assertEqual(progress.counts()["search"], [0, 18 + 3 + 2 * 2 * 2])
+        while wanted := progress.searched("code", tl6)[0]:
+            for cell in wanted:  # the start is best, then half a decade less
+                finish(progress, cell, loss={(-24, -8, 0): 1.0, (-28, -8, 0): 1.1}.get(cell.point, 2.0))
+        group = plan.groups[-1]
+        self.assertEqual(group.candidates, [tl6, lora2])
+        runs, rates = progress.settled("code", tl6, group.runoff)
+        self.assertEqual([(cell.stage, cell.point, cell.seed) for cell in runs],
+                         [("search", point, seed) for point in ((-24, -8, 0), (-28, -8, 0)) for seed in (10, 11)])  # fmt: skip
+        self.assertIsNone(rates)
+        for cell, loss in zip(runs, (1.3, 1.0, 1.0, 1.1)):  # with 1.0 and 1.1: 3.3 and 3.2
+            self.assertIsNone(progress.settled("code", tl6, group.runoff)[1])
+            finish(progress, cell, loss)
+        self.assertEqual(progress.settled("code", tl6, group.runoff), ([], (-28, -8, 0)))
+        self.assertEqual(progress.counts()["search"], [3 + 4, 18 + 3 + 8])
+        # Where there is no runoff the search's best stays.
+        self.assertEqual(progress.final_cells("code", tl6, [1])[0].point, (-24, -8, 0))
+        self.assertEqual([cell.point for cell in progress.final_cells("code", tl6, [7, 8], group.runoff)], [(-28, -8, 0)] * 2)
+        finish(progress, runs[3], loss="inf")
+        self.assertEqual(progress.settled("code", tl6, group.runoff), ([], (-24, -8, 0)))
+        with self.assertRaisesRegex(ValueError, "not be used elsewhere"):
+            Plan(TEXT + text + "runoff = { best = 2, seeds = [8] }\n")
+
     def test_seeds_run_at_the_best_rates(self):
         candidate = Candidate("lora", 8, "qkv")
         while wanted := self.progress.searched("code", candidate)[0]:
