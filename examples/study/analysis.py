@@ -5,7 +5,7 @@ from plan import NO_RUNOFF, Candidate
 from search import interior_axes
 
 REFERENCE = ("lora", 8)
-BUDGETS = (50, 20, 12, 8, 4, 2, 1)  # the reference's trainable parameters over these
+BUDGETS = (50, 20, 12, 8, 4, 2)  # the reference's trainable parameters over these
 
 
 class Entry:
@@ -126,36 +126,9 @@ def against_frontier(by_seed, trained, loras):
     return {c: (*found[c], p) for c, p in zip(found, adjusted)}
 
 
-def tied_and_lora(by_seed, trained, loras):
-    """[(part, the best that is not LoRA within that budget, the best LoRA, Estimate of the difference in share)] for each of
-    BUDGETS below the reference that both of them have someone for. Both are chosen by what they are then compared by."""
-    found = []
-    for part, affordable in _affordable(by_seed, trained):
-        mean = lambda c: Estimate(by_seed[c].values()).mean
-        tied, lora = ([c for c in affordable if (c in loras) == wanted] for wanted in (False, True))
-        if part > 1 and tied and lora:
-            a, b = max(tied, key=mean), max(lora, key=mean)
-            found.append((part, a, b, Estimate(by_seed[a][seed] - by_seed[b][seed] for seed in by_seed[a])))
-    return found
-
-
-def alike(by_seed):
-    """Of {candidate: {seed: share}}, all that paired seeds do not tell from the best (p >= 0.05, one test each): the best
-    first."""
-    ordered = sorted(by_seed, key=lambda c: -Estimate(by_seed[c].values()).mean)
-    if not ordered:
-        return []
-    best = by_seed[ordered[0]]
-    # The best against itself differs by nothing, which has p = 1.
-    return [c for c in ordered if Estimate(best[seed] - by_seed[c][seed] for seed in best).p >= 0.05]
-
-
-def within_budgets(by_seed, trained):
-    """{part: [candidate]}: for each of BUDGETS the best candidates that it affords, those that seeds do not tell apart."""
-    return {part: alike(affordable) for part, affordable in _affordable(by_seed, trained)}
-
-
-def _affordable(by_seed, trained):
-    """[(part, {candidate: by seed} of those within it)] of all BUDGETS."""
-    reference = next((trained[c] for c in trained if (c.scheme, c.rank) == REFERENCE), 0)
-    return [(part, {c: by_seed[c] for c in by_seed if part * trained[c] <= reference}) for part in BUDGETS]
+def best_within(results, part, is_lora):
+    """Of a task or of the mean: the best within that part of the reference's parameters, among LoRAs or among the others;
+    None where there is none."""
+    reference = next(size for c, size in results.trained.items() if (c.scheme, c.rank) == REFERENCE)
+    fitting = [c for c in results.by_seed if part * results.trained[c] <= reference and (c in results.loras) == is_lora]
+    return max(fitting, key=lambda c: results.shares[c].mean, default=None)

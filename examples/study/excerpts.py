@@ -5,7 +5,7 @@ import pathlib
 import re
 import tomllib
 
-from analysis import BUDGETS, Mean, within_budgets
+from analysis import BUDGETS, Mean, best_within
 from inference import Estimate
 from markdown_text import TITLES, name_list, per_cent, rate_texts, table
 
@@ -19,22 +19,18 @@ def of_first_targets(plan, sections):
 
 
 def decisions(plan, of_tasks):
-    """The best by budget and by task. The rows are budgets."""
-    columns = [
-        (TITLES[one.task], one.by_seed, one.trained) for one in of_tasks
-    ]
+    """The best by budget and by task, and the best LoRA. The rows are budgets."""
+    columns = [(TITLES[one.task], one) for one in of_tasks]
     if len(of_tasks) == len(plan.tasks) and len(of_tasks) > 1:
-        mean = Mean(of_tasks)
-        columns.append(("the mean of the tasks", mean.by_seed, mean.trained))
-    found = [within_budgets(by_seed, trained) for _, by_seed, trained in columns]
+        columns.append(("Mean", Mean(of_tasks)))
     rows = []
     for part in BUDGETS:
-        row = [f"1/{part}" if part > 1 else "1"]
-        for (_, by_seed, _), best in zip(columns, found):
-            names = [f"{c.label()}: {100 * Estimate(by_seed[c].values()).mean:.0f}" for c in best[part]]
-            row.append(f"**{names[0]}**" + "".join(f", {name}" for name in names[1:]) if names else "not run")
+        row = [f"1/{part}: {of_tasks[0].reference.trained // part:,}"]
+        for _, results in columns:
+            best = [best_within(results, part, is_lora) for is_lora in (False, True)]
+            row.append("; ".join(f"{c.label()} {100 * results.shares[c].mean:.0f}" for c in best if c) or "not run")
         rows.append(row)
-    return table(["budget", *(title for title, _, _ in columns)], rows)
+    return table(["parameters", *(title for title, _ in columns)], rows)
 
 
 def on_several_tasks(of_tasks):
@@ -115,7 +111,7 @@ def figures(of_tasks):
         for pair in one.comparisons:
             found[f"{one.task} {pair.entry.candidate.label()} loss"] = f"{pair.difference.mean:.3f}"
         for a, b in itertools.permutations(one.entries, 2):
-            p = Estimate(a.losses[seed] - b.losses[seed] for seed in a.losses).p
+            p = Estimate(one.by_seed[a.candidate][seed] - one.by_seed[b.candidate][seed] for seed in a.losses).p
             found[f"{one.task} {a.candidate.label()} against {b.candidate.label()}"] = f"{p:.2g}"
     return found
 

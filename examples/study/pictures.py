@@ -8,20 +8,23 @@ COLORS = ["#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 POINTS = [7, 5, 9, 13, 11, 6, 4, 8, 10, 12]  # more than colours, so that no two pairs are alike
 
 
-def script(path, title, entries):
+def script(path, title, entries, names):
     """The commands that draw `entries`: (curve, label, trainable parameters, Estimate of the share of LoRA r = 8's gain). Those
-    of one curve whose labels are ranks are connected."""
+    of one curve whose labels are ranks are connected. `names`: of the curves of all pictures, so that a curve looks alike in
+    each. Labels are LoRA's, and those of points above all that are no larger: others would cover each other."""
     curves = {}
     for curve, label, trained, share in entries:
-        curves.setdefault(curve, []).append((trained, 100 * share.mean, 100 * share.low, 100 * share.high, label))
+        is_best = all(other is share or size > trained or other.mean < share.mean for _, _, size, other in entries)
+        shown = label if curve == "lora" or is_best else ""
+        curves.setdefault(curve, []).append((trained, 100 * share.mean, 100 * share.low, 100 * share.high, label, shown))
     blocks, drawn = "", []
-    for i, (name, points) in enumerate(sorted(curves.items(), key=lambda item: (item[0] != "lora", item[0]))):
+    for i, (name, points) in sorted((names.index(name), (name, points)) for name, points in curves.items()):
         rows = "\n".join(
-            f'{trained} {mean:.3f} {low:.3f} {high:.3f} "{label}"' for trained, mean, low, high, label in sorted(points)
+            f'{trained} {mean:.3f} {low:.3f} {high:.3f} "{shown}"' for trained, mean, low, high, _, shown in sorted(points)
         )
         blocks += f"$points{i} << EOD\n{rows}\nEOD\n"
         color, line = f"lc rgb '{COLORS[i % len(COLORS)]}'", "lw 2" if name == "lora" else "dt 3"
-        if all(label.isdigit() for *_, label in points):
+        if all(label.isdigit() for *_, label, _ in points):
             drawn.append(f"$points{i} using 1:2 with lines {color} {line} notitle")
         bars = f"with yerrorbars {color} pt {POINTS[i % len(POINTS)]} ps 0.9"
         drawn.append(f"$points{i} using 1:2:3:4 {bars} title '{name}' noenhanced")
@@ -34,7 +37,7 @@ def script(path, title, entries):
     )  # fmt: skip
 
 
-def draw(path, title, entries):
+def draw(path, title, entries, names):
     if not shutil.which("gnuplot"):
         raise SystemExit("gnuplot is not installed: run script/bootstrap study")
-    subprocess.run(["gnuplot"], input=script(path, title, entries), text=True, check=True)
+    subprocess.run(["gnuplot"], input=script(path, title, entries, names), text=True, check=True)

@@ -168,6 +168,10 @@ class Plan:
         curve = self.schemes[candidate.scheme].get("curve", candidate.scheme)
         return curve, str(candidate.rank) if curve == candidate.scheme else f"{candidate.scheme} {candidate.rank}"
 
+    def curves(self):
+        """Those of all pictures, LoRA's first."""
+        return list(dict.fromkeys(["lora", *(scheme.get("curve", name) for name, scheme in self.schemes.items())]))
+
     def axes(self, candidate):
         return [axis for axis in AXES if axis in self.schemes[candidate.scheme]["start"]]
 

@@ -32,23 +32,22 @@ HOW = """## How to read it
 Every scheme and rank had its rates of A, B and of u, v searched on the select split, at most {trials} trials each,
 LoRA included (the rates of its A and B apart, as in LoRA+). A trial is a whole run. On its first task a candidate's
 search starts at the optimum of earlier trials, on the second and third at that of the task before. At the best rates it
-then ran with {seeds} other seeds; a seed fixes the order of the data and the draws, so that runs of one seed are a
-pair. Each was measured on the test split once, at the step with the best select loss.
+then ran with {seeds} other seeds; a seed fixes the order of the data and the random initialisation, so that runs of one
+seed are a pair. Each was measured on the test split once, at the step with the best select loss.
 
-- *Share* is the part of the gain of LoRA r = 8 with the same seed, in per cent: the mean over seeds with its 95 %
-  interval (Student's t).
-- *Against LoRA* is the test loss less that of the smallest LoRA on all modules of the table which is at least as large, in
-  nats a token, over the same pairs: below 0 the scheme is better.
-- *Within a budget* has the best of each kind, so both are chosen by what they are then compared by.
-- *LoRA's frontier* at some size is the LoRA of at most that size, on all modules or on some, that keeps the largest share.
-  The difference is in points of the share.
-- p is that of the paired t-test, of one comparison as its interval is; *Holm* corrects it for all comparisons of the table, and
-  is what "worse" and "better" below go by.
-- *Test loss* is the mean over seeds ± half its 95 % interval.
-- A star: worse rates were not tried on both sides of it, and one more trial might be better.
+- *Test loss* is in nats a token: the mean over seeds ± half its 95 % interval. *Gain* is the base model's test loss less that.
+- *Share* is the gain in per cent of that of LoRA r = 8 with the same seed: the mean over seeds with its 95 % interval
+  (Student's t).
+- *LoRA as large* is the smallest LoRA on all modules of the table that is no smaller than the scheme. The difference is over the
+  same pairs: below 0 the scheme's loss is lower.
+- *Within a budget*: both were picked by these test results, so their difference is biased.
+- *LoRA's frontier*: the best LoRA of at most the scheme's size, on all modules or on some. The difference is in points of the share.
+- *p* is of the paired t-test of one comparison, as its interval is; *Holm* corrects it for all comparisons of the table, and
+  decides who is called worse or better.
+- A star: a better rate may lie beyond the tested range.
 
 The plan grew as results came in, so that most candidates were chosen with the test losses of others in view. That favours
-what looks best here, LoRA's frontier and tied schemes alike; only comparisons with seeds of their own are free of it.
+what looks best here, LoRA's frontier and tied schemes alike; only the confirmation, which has seeds of its own, avoids it.
 """
 
 
@@ -71,6 +70,17 @@ def state_section(progress, sections):
             "advice."
         )
     return text
+
+
+def schemes_table(plan):
+    """What each name stands for, and the options of finetune train that have it."""
+    rows = []
+    for name, scheme in plan.schemes.items():
+        train = scheme.get("train", {})
+        options = f"--scheme {train.get('scheme', name)}"
+        options += "".join(f" --{option} {','.join(map(str, train[option]))}" for option in ("targets", "layers") if option in train)
+        rows.append([name, scheme.get("about", ""), f"`{options}`"])
+    return table(["name", "what it is", "`finetune train`"], rows)
 
 
 def data_table(about):
@@ -170,7 +180,7 @@ def make_page(progress, sections, about):
             drawn[name] = (f"mean of tasks, {targets_text(targets)}",
                            [(*plan.in_picture(c), mean.trained[c], mean.shares[c]) for c in mean.candidates])  # fmt: skip
             parts += [
-                f"## The mean of the tasks, on {targets_text(targets)}",
+                f"## The mean of the tasks: {targets_text(targets)}, and parts of them",
                 f"![frontier](results/{name})",
                 mean_table(mean),
                 bar_text(mean),
@@ -184,10 +194,12 @@ def make_page(progress, sections, about):
             entries = [(*plan.in_picture(e.candidate), e.trained, of_task.shares[e.candidate])
                        for e in of_task.entries]  # fmt: skip
             drawn[name] = (f"{TITLES[of_task.task]}, {targets_text(targets)}", entries)
-            parts += [f"## {TITLES[of_task.task]}, on {targets_text(targets)}",
+            parts += [f"## {TITLES[of_task.task]}: {targets_text(targets)}, and parts of them",
                       f"The base's test loss is {of_task.reference.base:.4f}.",
                       f"![frontier](results/{name})", task_table(of_task), verdict(of_task),
                       budget_table(of_task), frontier_section(of_task)]  # fmt: skip
+    if drawn:
+        parts += ["## The schemes", schemes_table(plan)]
     if about:
         parts += ["## Data", data_table(about), "## What it cost", cost_table(progress), arithmetic_text(progress.results.values())]
     parts += ["## What was cut", cut_section(progress, sections.values()), "## Limits", limits(plan, about)]
@@ -225,7 +237,7 @@ def command(options):
     shutil.rmtree(folder, ignore_errors=True)
     for name, (title, entries) in drawn.items():
         folder.mkdir(exist_ok=True)
-        pictures.draw(folder / name, title, entries)
+        pictures.draw(folder / name, title, entries, plan.curves())
     for one, text in pages.items():
         results.write_whole(one, text)
     print(f"{path}: {len(drawn)} pictures")

@@ -1,6 +1,6 @@
 """The tables of the page, of a task and of the mean of the tasks, and what they come to in words."""
 
-from analysis import REFERENCE, tied_and_lora
+from analysis import BUDGETS, REFERENCE, best_within
 from inference import Estimate
 from markdown_text import name_list, p_text, per_cent, points, rate_texts, table
 
@@ -16,12 +16,12 @@ def task_table(of_task):
         "parameters",
         "of LoRA r = 8, %",
         "rate of A",
-        "of B",
-        "of u, v",
+        "rate of B",
+        "rate of u, v",
         "test loss",
         "share, %",
-        "against LoRA",
-        "",
+        "LoRA as large",
+        "loss less its loss",
         "p",
         "Holm",
     ]
@@ -42,7 +42,7 @@ def task_table(of_task):
 
 
 def mean_table(mean):
-    head = ["", "parameters", "share, %", "against LoRA", "difference, % points", "p", "Holm"]
+    head = ["", "parameters", "share, %", "LoRA as large", "difference, % points", "p", "Holm"]
     rows = []
     for candidate in mean.candidates:
         row = [candidate.label(), f"{mean.trained[candidate]:,}", share_text(candidate, mean.shares[candidate])]
@@ -58,7 +58,7 @@ def mean_table(mean):
 def bar_text(mean):
     """How the schemes stand to what the project reaches for: LoRA's gain for a part of its parameters."""
     reference = next(c for c in mean.candidates if (c.scheme, c.rank) == REFERENCE)
-    small = [c for c in mean.candidates if c not in mean.loras and 8 * mean.trained[c] <= mean.trained[reference]]
+    small = [c for c in mean.candidates if 8 * mean.trained[c] <= mean.trained[reference]]
     if not small:
         return ""
     kept = [f"{c.label()}, {per_cent(mean.shares[c])} %" for c in small if mean.shares[c].mean >= 0.95]
@@ -77,24 +77,28 @@ def verdict(of_task):
     """Who loses, who wins and what the seeds do not tell apart, the losses first."""
     losers, winners, undecided = [], [], []
     for one in of_task.comparisons:
-        name = f"{one.entry.candidate.label()} (LoRA r = {one.lora.candidate.rank}: {one.difference.mean:+.4f})"
+        name = f"{one.entry.candidate.label()} ({one.difference.mean:+.4f})"
         (undecided if one.p >= 0.05 else losers if one.difference.mean > 0 else winners).append(name)
     texts = []
     if losers:
-        texts.append(f"**Worse than LoRA of equal or larger size:** {name_list(losers)}.")
+        texts.append(f"**Worse than LoRA as large:** {name_list(losers)}.")
     if winners:
-        texts.append(f"**Better than LoRA of equal or larger size:** {name_list(winners)}.")
+        texts.append(f"**Better than LoRA as large:** {name_list(winners)}.")
     if undecided:
-        texts.append(f"**Not told apart by these seeds:** {name_list(undecided)}.")
+        texts.append(f"Not told apart from LoRA as large by these seeds: {'all' if not texts else 'the others'}.")
     return "\n\n".join(texts)
 
 
 def budget_table(results):
     """Of a task or of the mean: the best scheme that is not LoRA against the best LoRA, within each budget."""
     rows = []
-    for part, scheme, lora, difference in tied_and_lora(results.by_seed, results.trained, results.loras):
-        rows.append([f"1/{part}", scheme.label(), per_cent(results.shares[scheme]), lora.label(),
-                     share_text(lora, results.shares[lora]), points(difference), p_text(difference.p)])  # fmt: skip
+    for part in BUDGETS:
+        scheme, lora = (best_within(results, part, is_lora) for is_lora in (False, True))
+        if scheme and lora:
+            ours, theirs = results.by_seed[scheme], results.by_seed[lora]
+            difference = Estimate(ours[seed] - theirs[seed] for seed in ours)
+            rows.append([f"1/{part}", scheme.label(), per_cent(results.shares[scheme]), lora.label(),
+                         per_cent(results.shares[lora]), points(difference), p_text(difference.p)])  # fmt: skip
     if not rows:
         return ""
     head = ["budget", "best other than LoRA", "share, %", "best LoRA", "share, %", "difference, % points", "p"]
