@@ -21,8 +21,8 @@ ABOUT = {
     "translation": "messages of Django, English to German; loss on the answer",
 }
 
-HEAD = """# Which scheme suits which task
-
+TITLE = "# Which scheme suits which task\n"
+HEAD = f"""{TITLE}
 Written by `script/study report` from [results.csv](../examples/study/results/results.csv) and
 [plan.toml](../examples/study/plan.toml). How it is measured and run again: [examples/study](../examples/study/README.md).
 """
@@ -145,9 +145,10 @@ def cut_section(progress, sections):
 
 
 def limits(plan, about):
-    model = next(iter(about.values()), {}).get("model_types", "")
+    first = next(iter(about.values()), {})
+    types = f" ({first['model_types']})" if "model_types" in first else ""
     return (
-        f"One model, SmolLM2-135M-Instruct{f' ({model})' if model else ''}, {plan.training['steps']} steps of "
+        f"One model, {plan.table.get('model') or first.get('model_name', 'unknown')}{types}, {plan.training['steps']} steps of "
         f"{plan.training['batch_tokens']} tokens at most, products in {plan.training['products']}. Other sizes, longer "
         "runs and other families may order the schemes otherwise. The base has probably seen these packages before: the "
         "gains are those of getting used to a kind of text, not of learning it. A seed chooses which of the training texts are "
@@ -166,10 +167,10 @@ def make_sections(plan, rows, about):
     return progress, sections
 
 
-def make_page(progress, sections, about):
+def make_page(progress, sections, about, head=HEAD):
     """(the page, {name of a picture: (title, entries)})."""
     plan = progress.plan
-    parts, drawn = [HEAD, state_section(progress, sections.values())], {}
+    parts, drawn = [head, state_section(progress, sections.values())], {}
     if any(of_task.entries for of_task in sections.values()):
         parts.append(HOW.format(trials=plan.trials, seeds=len(plan.seeds)).strip())
     for targets in targets_of(plan):
@@ -206,7 +207,30 @@ def make_page(progress, sections, about):
     return "\n\n".join(part.strip() for part in parts if part) + "\n", drawn
 
 
+def of_own_study(options):
+    """The page and pictures of a work folder, in a folder of one's own."""
+    if not options.work:
+        raise ValueError("--page needs --work, the folder with the results")
+    plan = Plan(options.plan.read_text())
+    manifest = options.work / "manifest.json"
+    if not manifest.exists():
+        raise ValueError(f"{manifest} does not exist; script/study run makes it")
+    about = json.loads(manifest.read_text())
+    about = {task: about[task] for task in plan.tasks if task in about}
+    progress, sections = make_sections(plan, results.read(options.work / "results.csv"), about)
+    page, drawn = make_page(progress, sections, about, TITLE)
+    for name, (title, entries) in drawn.items():
+        (options.page / "results").mkdir(parents=True, exist_ok=True)
+        pictures.draw(options.page / "results" / name, title, entries, plan.curves())
+    options.page.mkdir(parents=True, exist_ok=True)
+    results.write_whole(options.page / "results.md", page)
+    print(f"{options.page / 'results.md'}: {len(drawn)} pictures")
+    return 0
+
+
 def command(options):
+    if options.page:
+        return of_own_study(options)
     if options.work and not options.check:
         RESULTS.mkdir(exist_ok=True)
         results.read(options.work / "results.csv")  # refuses another version's

@@ -1,5 +1,6 @@
 """The page of a study made up here: its figures against values worked out by hand, and its silence without any."""
 
+import argparse
 import pathlib
 import re
 import shutil
@@ -12,6 +13,7 @@ import confirmations
 import excerpts
 import pictures
 import report
+import results
 from analysis import Mean, TaskResults
 from plan import Plan, Progress
 from plan_test import FIXED, TEXT
@@ -295,6 +297,25 @@ class Report(unittest.TestCase):
         self.assertIn("**0 of 30 planned runs are done**", page)
         self.assertIn("no figures yet and supports no advice", page)
         self.assertNotIn("share", page)
+
+    def test_the_page_of_an_own_study_leaves_docs_alone(self):
+        plan, progress = made_up()
+        with tempfile.TemporaryDirectory() as folder:
+            work = pathlib.Path(folder)
+            (work / "plan.toml").write_text(TEXT)
+            options = argparse.Namespace(work=work, plan=work / "plan.toml", page=work / "page", check=False)
+            with self.assertRaisesRegex(ValueError, "manifest.json does not exist; script/study run makes it"):
+                report.command(options)
+            results.write_json(work / "manifest.json", {task: {**made, "model_name": "Mine"} for task, made in ABOUT.items()})
+            before = (report.ROOT / "docs" / "results.md").read_text()
+            with unittest.mock.patch.object(report.results, "read", return_value=progress.results), \
+                 unittest.mock.patch.object(report.pictures, "draw") as draw:  # fmt: skip
+                self.assertEqual(report.command(options), 0)
+            self.assertEqual(draw.call_count, 3)
+            page = (work / "page" / "results.md").read_text()
+            self.assertIn("One model, Mine (F32), 10 steps", page)
+            self.assertNotIn("examples/study", page)
+            self.assertEqual((report.ROOT / "docs" / "results.md").read_text(), before)
 
     def test_a_task_without_its_reference_has_no_figures(self):
         plan, progress = made_up(tasks=("code",))

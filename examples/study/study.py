@@ -338,6 +338,7 @@ def main():
     two.add_argument("--plan", type=pathlib.Path, default=HERE / "plan.toml")
     two.add_argument("--work", type=pathlib.Path, help="take over the results of this folder first")
     two.add_argument("--check", action="store_true", help="only say whether the page is what the results give")
+    two.add_argument("--page", type=pathlib.Path, help="write the page and pictures of --work there, and nothing of docs")
     three = commands.add_parser("repeat", help="one run of the results again, in PyTorch")
     three.add_argument("key", help="of the run in results.csv, or how it begins")
     three.add_argument("--plan", type=pathlib.Path, default=HERE / "plan.toml")
