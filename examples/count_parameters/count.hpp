@@ -1,6 +1,7 @@
 // What an adapter costs: one row per scheme and rank, computed from layouts alone.
 #pragma once
 
+#include <algorithm>  // find
 #include <limits>     // numeric_limits
 #include <stdexcept>  // invalid_argument, runtime_error
 #include <string>     // string
@@ -90,6 +91,18 @@ inline Table count_recommended(const Model& model, const std::vector<std::string
   const auto found = tiedlora::try_recommended_scheme(modules_of(model, targets), budget);
   if (!found) throw std::invalid_argument(fmt::format("--budget: {}: {}", model.name, found.error()));
   return count(model, targets, {std::string(found->name)}, {found->rank});
+}
+
+/// Where a table has the last resort of the recommendations, what the budget affords on v alone; else empty.
+inline std::string advice_of_fewer_modules(const Table& table, Index budget) {
+  const auto v = std::find(table.targets.begin(), table.targets.end(), "v");
+  if (table.rows.front().scheme != "tl5" || table.targets.size() == 1 || v == table.targets.end()) return "";
+  const auto on_v = tiedlora::try_recommended_scheme(modules_of(table.model, {"v"}), budget);
+  if (!on_v || on_v->name == "tl5") return "";
+  return fmt::format(
+      "{}: {} of rank {} on v alone has {} trainable parameters, and kept more than tl5 in the study "
+      "(docs/choosing.md): --targets v\n\n",
+      table.model.name, on_v->name, on_v->rank, on_v->trainable);
 }
 
 }  // namespace count_parameters

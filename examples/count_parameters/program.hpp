@@ -103,7 +103,8 @@ inline int run(int argc, const char* const* argv, std::ostream& out, std::ostrea
     } else if (as_json) {
       out << to_json(tables);
     } else {
-      for (const Table& table : tables) out << to_text(table) << '\n';
+      for (const Table& table : tables)
+        out << to_text(table) << '\n' << (*budget_option ? advice_of_fewer_modules(table, budget) : "");
       out << legend();
     }
     examples::flush(out);

@@ -105,8 +105,8 @@ void add_delta(const Factors<P>& f, const Weight<W>& w, double factor) {
 }  // namespace detail
 
 /// W += scale · ΔW with ΔW = s · diag(v) B diag(u) A (docs/mathematics.md, E1), in any storage order and
-/// type; every element is rounded once (from double to half or bfloat16 by way of float). Throws Error, naming
-/// the module, if the shapes differ, elements of W overlap, or scale times the scaling is not finite.
+/// type; every element is rounded once (from double to half or bfloat16 by way of float). Throws Error,
+/// naming the module, if the shapes differ, elements of W overlap, or scale times the scaling is not finite.
 template <class P, class W>
 void merge(const Factors<P>& f, W&& w, double scale = 1) {
   detail::add_delta(f, detail::weight_view(std::forward<W>(w)), scale);
