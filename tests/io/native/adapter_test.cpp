@@ -67,6 +67,23 @@ TEST(Native, StoresWhatNoLongerEqualsItsSeed) {
   EXPECT_TRUE(same_bits<float>(map_adapter<float>(folder / "x").view().frozen(), adapter.frozen()));
 }
 
+// A of 3 x 9 and B of 6 x 3 are seeded, in this order, as long as a loader would generate them.
+TEST(Native, StoresAsSeedsNoMoreThanALoaderGenerates) {
+  Adapter<float> adapter(Layout(unequal_layers(4), schemes::vera(7), 3));
+  adapter.initialize(5);
+  const auto stored = [&](Index most) {
+    const auto native = tiedlora::detail::try_native_entries(adapter, {}, most);
+    EXPECT_TRUE(native) << native.error();
+    return native->entries.back().shape.at(0);
+  };
+  EXPECT_EQ(stored(45), 0);
+  EXPECT_EQ(stored(44), 18);
+  EXPECT_EQ(stored(27), 18);
+  EXPECT_EQ(stored(26), 27);
+  EXPECT_EQ(stored(17), 45);
+  EXPECT_EQ(NativeLoadOptions().max_seeded_numbers, tiedlora::detail::most_seeded_numbers);
+}
+
 TEST(Native, KeepsAFrozenFactorOfAnUnknownSeedAsBytes) {
   const Folder folder;
   Scheme scheme = schemes::lora_fa();

@@ -40,6 +40,11 @@
 
 TIEDLORA_BEGIN_NAMESPACE
 
+namespace detail {
+/// How many parameters a loader generates from seeds by default, and so the most that a writer leaves out.
+inline constexpr Index most_seeded_numbers = Index{1} << 26;
+}  // namespace detail
+
 /// What save_adapter writes besides the parameters.
 struct NativeSaveOptions {
   std::string base_model = {};  ///< name of the model that the adapter belongs to, for whoever reads the file
@@ -52,7 +57,8 @@ struct NativeLoadOptions {
   /// belongs to another base model.
   const ModuleList* modules = nullptr;
   /// Bounds how many parameters a file may have generated from a seed, since no bytes in the file back them.
-  Index max_seeded_numbers = Index{1} << 26;
+  /// What this library writes needs at most the default, 2^26.
+  Index max_seeded_numbers = detail::most_seeded_numbers;
   /// Whether to check, of what is copied out of the file, that its checksum is that of its bytes and that all
   /// parameters are finite. A mapped file is not read for this; see MappedAdapter::verify.
   bool check_checksum = true, check_finite = true;
@@ -129,8 +135,11 @@ struct NativeEntries {
   AlignedArray<P> stored = {};  // the frozen factors that are not seeded, where some are
 };
 
+/// Factors are stored as their seed only while those together have at most `most_seeded` numbers: a file must
+/// load without options.
 template <class P>
-Result<NativeEntries<P>> try_native_entries(const Adapter<P>& adapter, const NativeSaveOptions& options) {
+Result<NativeEntries<P>> try_native_entries(const Adapter<P>& adapter, const NativeSaveOptions& options,
+                                            Index most_seeded = most_seeded_numbers) {
   static_assert(safetensors::dtype_of<P> != safetensors::Dtype::other,
                 "tiedlora: files hold double, float, Eigen::half or Eigen::bfloat16");
   const Layout& layout = adapter.layout();
@@ -140,9 +149,15 @@ Result<NativeEntries<P>> try_native_entries(const Adapter<P>& adapter, const Nat
   AlignedArray<P> scratch(layout.frozen_count());
   Index stored = 0;
   for (const FactorId id : all_factors) {
-    const bool seeded = equals_its_seed(layout, id, adapter.seed(), adapter.frozen(), scratch.span());
+    const Index count = layout.frozen_count(id);
+    const bool seeded =
+        count <= most_seeded &&
+        equals_its_seed(layout, id, adapter.seed(), adapter.frozen(), scratch.span());
     metadata.seeded[static_cast<std::size_t>(id)] = seeded;
-    if (!seeded) stored += layout.frozen_count(id);
+    if (seeded)
+      most_seeded -= count;
+    else
+      stored += count;
   }
   Result<std::string> text = try_native_metadata_text(metadata);
   if (!text) return text.failure();
@@ -312,8 +327,9 @@ class MappedAdapter {
 };
 
 /// Writes the adapter as a native file, in its own type P: double, float, Eigen::half or Eigen::bfloat16.
-/// Frozen factors that still equal what their init and Adapter::seed() give are stored as that seed. Whatever
-/// happens, the path holds the old file or the new one (see AtomicFile).
+/// Frozen factors that still equal what their init and Adapter::seed() give are stored as that seed, up to
+/// the 2^26 numbers that a loader generates by default. Whatever happens, the path holds the old file or the
+/// new one (see AtomicFile).
 template <class P>
 Status try_save_adapter(const std::filesystem::path& path, const Adapter<P>& adapter,
                         const NativeSaveOptions& options = {}) {
