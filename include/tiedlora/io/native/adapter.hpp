@@ -67,8 +67,9 @@ struct NativeLoadOptions {
 /// A native file that is open and was checked: sizes agree with the layout, and nothing unknown is in it. The
 /// parameters are still in the file.
 struct NativeFile {
-  NativeMetadata metadata;  ///< what the file says
-  safetensors::File file;   ///< the file itself, open
+  NativeMetadata metadata;          ///< what the file says
+  safetensors::File file;           ///< the file itself, open
+  std::filesystem::path path = {};  ///< as it was opened, for messages
 
   /// Modules, scheme, ranks: where each parameter is.
   const Layout& layout() const { return metadata.layout; }
@@ -151,8 +152,7 @@ Result<NativeEntries<P>> try_native_entries(const Adapter<P>& adapter, const Nat
   for (const FactorId id : all_factors) {
     const Index count = layout.frozen_count(id);
     const bool seeded =
-        count <= most_seeded &&
-        equals_its_seed(layout, id, adapter.seed(), adapter.frozen(), scratch.span());
+        count <= most_seeded && equals_its_seed(layout, id, adapter.seed(), adapter.frozen(), scratch.span());
     metadata.seeded[static_cast<std::size_t>(id)] = seeded;
     if (seeded)
       most_seeded -= count;
@@ -224,6 +224,11 @@ inline Status try_check_tensors(const safetensors::File& file, const Layout& lay
   return success();
 }
 
+/// What is wrong with an open file, named.
+inline Failure failure_in(const NativeFile& file, const std::string& reason) {
+  return {message(in_quotes(utf8(file.path)), " ", reason)};
+}
+
 inline constexpr std::string_view optimizer_tensors[] = {"optimizer.first_moment", "optimizer.second_moment"};
 
 inline Result<NativeFile> try_native_file(safetensors::File file, const NativeLoadOptions& options) {
@@ -290,6 +295,24 @@ AlignedArray<P> read_frozen(const NativeFile& native) {
   return frozen;
 }
 
+/// What try_read_adapter does; reasons read as if after the file's name.
+template <class P>
+Result<Adapter<P>> try_copy_adapter(const NativeFile& file, const NativeLoadOptions& options) {
+  if (options.check_checksum)
+    if (Status whole = try_check_checksum(file.file); !whole) return whole.failure();
+  auto trainable = AlignedArray<P>::for_overwrite(file.layout().trainable_count());
+  (void)safetensors::try_read(file.trainable(), trainable.span());  // the size was checked
+  Adapter<P> adapter(file.layout(), std::move(trainable), read_frozen<P>(file));
+  if (file.metadata.seed) adapter.set_seed(*file.metadata.seed);
+  if (options.check_finite) {
+    const Adapter<P>& read = adapter;
+    const Status finite = try_check_finite<P>({read.trainable(), read.frozen()}, file.file.tensors(),
+                                              ShapeOrder::slowest_first);
+    if (!finite) return finite.failure();
+  }
+  return adapter;
+}
+
 }  // namespace detail
 
 /// An adapter whose parameters stay in the file, mapped into memory: opening it reads only the header, and
@@ -312,12 +335,15 @@ class MappedAdapter {
   }
   Factors<const P> factors(Index m) const { return view().factors(m); }
 
-  /// Reads the whole file, which mapping does not: a Failure if its checksum is not that of its bytes, or a
-  /// parameter is not finite.
+  /// Reads the whole file, which mapping does not: a Failure, naming the file, if its checksum is not that of
+  /// its bytes, or a parameter is not finite.
   Status try_verify() const {
-    if (Status whole = detail::try_check_checksum(file_.file); !whole) return whole;
-    return detail::try_check_finite<P>({view().trainable(), view().frozen()}, file_.file.tensors(),
-                                       detail::ShapeOrder::slowest_first);
+    Status good = detail::try_check_checksum(file_.file);
+    if (good)
+      good = detail::try_check_finite<P>({view().trainable(), view().frozen()}, file_.file.tensors(),
+                                         detail::ShapeOrder::slowest_first);
+    if (!good) return detail::failure_in(file_, good.error());
+    return good;
   }
   void verify() const { (void)detail::value_or_fail(try_verify()); }
 
@@ -358,6 +384,7 @@ inline Result<NativeFile> try_open_native(const std::filesystem::path& path,
   if (!file->metadata().contains("tiedlora")) return refused();
   Result<NativeFile> native = detail::try_native_file(*std::move(file), options);
   if (!native) return Failure{detail::message(detail::in_quotes(detail::utf8(path)), " ", native.error())};
+  native->path = path;
   return native;
 }
 inline NativeFile open_native(const std::filesystem::path& path, const NativeLoadOptions& options = {}) {
@@ -365,22 +392,11 @@ inline NativeFile open_native(const std::filesystem::path& path, const NativeLoa
 }
 
 /// Copies the parameters of an open file into an adapter, converted if P is not the file's type. A Failure,
-/// to be read after the file's name, if the bytes are not those that were written or a parameter is not
-/// finite.
+/// naming the file, if the bytes are not those that were written or a parameter is not finite.
 template <class P>
 Result<Adapter<P>> try_read_adapter(const NativeFile& file, const NativeLoadOptions& options = {}) {
-  if (options.check_checksum)
-    if (Status whole = detail::try_check_checksum(file.file); !whole) return whole.failure();
-  auto trainable = AlignedArray<P>::for_overwrite(file.layout().trainable_count());
-  (void)safetensors::try_read(file.trainable(), trainable.span());  // the size was checked
-  Adapter<P> adapter(file.layout(), std::move(trainable), detail::read_frozen<P>(file));
-  if (file.metadata.seed) adapter.set_seed(*file.metadata.seed);
-  if (options.check_finite) {
-    const Adapter<P>& read = adapter;
-    const Status finite = detail::try_check_finite<P>({read.trainable(), read.frozen()}, file.file.tensors(),
-                                                      detail::ShapeOrder::slowest_first);
-    if (!finite) return finite.failure();
-  }
+  Result<Adapter<P>> adapter = detail::try_copy_adapter<P>(file, options);
+  if (!adapter) return detail::failure_in(file, adapter.error());
   return adapter;
 }
 template <class P>
@@ -394,9 +410,7 @@ Result<Adapter<P>> try_load_adapter(const std::filesystem::path& path,
                                     const NativeLoadOptions& options = {}) {
   const Result<NativeFile> file = try_open_native(path, options);
   if (!file) return file.failure();
-  Result<Adapter<P>> adapter = try_read_adapter<P>(*file, options);
-  if (!adapter) return Failure{detail::message(detail::in_quotes(detail::utf8(path)), " ", adapter.error())};
-  return adapter;
+  return try_read_adapter<P>(*file, options);
 }
 template <class P>
 Adapter<P> load_adapter(const std::filesystem::path& path, const NativeLoadOptions& options = {}) {
