@@ -233,6 +233,8 @@ TEST_F(NativeErrors, MetadataOfAnotherForm) {
   expect_failure(with("\"rank\":3", "\"rank\":3,\"rank\":3"), {"twice"});
   expect_failure(with("\"scaling\":1.0", "\"scaling\":\"1\""), {"\"scaling\"", "not a number"});
   expect_failure(with("\"layers\":\"all\"", "\"layers\":0"), {"scheme.A", "\"layers\""});
+  expect_failure(with("\"layers\":\"all\"", "\"layers\":2,\"more\":1"),
+                 {"scheme.A has the unknown field \"more\""});
   expect_failure(with("\"layers\":\"all\"", "\"layers\":\"some\""), {"scheme.A", "\"layers\""});
   expect_failure(with("\"across\":\"model\"", "\"across\":\"world\""),
                  {"\"world\"", "module, kind, input, model"});
