@@ -273,6 +273,8 @@ std::string report_of(const Report& report, const std::filesystem::path& path, b
   };
   say("not applied: ", report.unused);
   say("not in the file: ", report.missing);
+  if constexpr (requires { report.base_weights; })
+    say("not used, nor compared with the base's: a copy of the base model's weight, ", report.base_weights);
   say("", report.notes);
   return text;
 }
@@ -320,11 +322,10 @@ tl_adapter* load(const std::filesystem::path& path, const tl::ModuleList* module
             .message};
   const tl::NativeLoadOptions native = {.modules = modules};
   const tl::NativeFile file = value_of(tl::try_open_native(path, native));
-  auto adapter = tl::try_read_adapter<P>(file, native);
-  if (!adapter) throw FileFailure{message(in_quotes(tl::detail::utf8(path)), " ", adapter.error())};
+  auto adapter = value_of(tl::try_read_adapter<P>(file, native));
   tl::Provenance source = file.metadata.source;
   source.base_model = file.metadata.base_model;
-  return new_adapter(*std::move(adapter), std::move(source));
+  return new_adapter(std::move(adapter), std::move(source));
 }
 
 // ---- Batches ----

@@ -268,6 +268,66 @@ TEST(AdapterTool, MergeRefusals) {
   EXPECT_EQ(read_text(folder / "out"), "old");
 }
 
+TEST(AdapterTool, MergeCopiesWhatBelongsToTheMergedModel) {
+  const Folder folder;
+  const auto adapter = tied();
+  save_adapter(folder / "a", adapter);
+  std::filesystem::create_directories(folder / "base");
+  const auto base = save_base<float>(folder / "base/model.safetensors", adapter);
+  for (const char* name : {"config.json", "tokenizer.json", "tokenizer.model", "adapter_config.json",
+                           "pytorch_model.bin", "pytorch_model.bin.index.json", "model.gguf", "tf_model.h5",
+                           "model.safetensors.index.json", "consolidated.safetensors"})
+    write_text(folder / "base" / name, "{}");
+  for (const bool again : {false, true}) {  // the second replaces the first
+    const Outcome outcome = run({"merge", folder / "a", folder / "out", "--base", folder / "base"});
+    expect_done(outcome);
+    expect_text(outcome.err,
+                "not copied, since it looks like weights without the adapter: \"pytorch_model.bin\"");
+    std::vector<std::string> names;
+    for (const auto& entry : std::filesystem::directory_iterator(folder / "out"))
+      names.push_back(entry.path().filename().string());
+    std::ranges::sort(names);
+    EXPECT_EQ(names, (std::vector<std::string>{"config.json", "model.safetensors", "tokenizer.json",
+                                               "tokenizer.model"}))
+        << again;
+    expect_merged(folder / "out/model.safetensors", base, adapter);
+  }
+}
+
+TEST(AdapterTool, MergeLeavesOtherModelsAlone) {
+  const Folder folder;
+  const auto adapter = tied();
+  save_adapter(folder / "a", adapter);
+  std::filesystem::create_directories(folder / "base");
+  std::filesystem::create_directories(folder / "out");
+  save_base<float>(folder / "base/model.safetensors", adapter);
+  write_text(folder / "base/config.json", "{}");
+  const auto refused = [&](const std::filesystem::path& base, const std::filesystem::path& target,
+                           const std::string& why) {
+    const Outcome outcome = run({"merge", folder / "a", target.string(), "--base", base.string()});
+    EXPECT_EQ(outcome.code, 1);
+    expect_text(outcome.err, why);
+  };
+  for (const std::string name : {"model-00001-of-00002.safetensors", "model.safetensors.index.json"}) {
+    write_text(folder / "out" / name, "old");
+    refused(folder / "base", folder / "out", "holds another model, with \"" + name + "\"");
+    std::filesystem::remove(folder / "out" / name);
+  }
+  const std::string before = read_text(folder / "base/model.safetensors");
+  refused(folder / "base", folder / "base", "is the base model itself; give another folder");
+  refused(folder / "base/model.safetensors", folder / "base/model.safetensors",
+          "is the base model itself; give another file");
+#ifndef _WIN32
+  std::filesystem::create_symlink(folder / "base/model.safetensors", folder / "link");
+  refused(folder / "base/model.safetensors", folder / "link", "is the base model itself; give another file");
+  std::filesystem::create_symlink(folder / "base/config.json", folder / "out/config.json");
+  refused(folder / "base", folder / "out", "out/config.json\" is a file of the base model itself");
+  std::filesystem::remove(folder / "out/config.json");
+#endif
+  EXPECT_EQ(read_text(folder / "base/model.safetensors"), before);
+  EXPECT_TRUE(std::filesystem::is_empty(folder / "out"));
+}
+
 TEST(AdapterTool, Diff) {
   const Folder folder;
   save_adapter(folder / "a", tied());

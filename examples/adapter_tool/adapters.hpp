@@ -125,9 +125,8 @@ inline OpenAdapter open(const std::filesystem::path& path, const ModelOptions& o
     return {std::move(loaded.adapter), "gguf", std::move(loaded.source), std::move(loaded.report.notes)};
   }
   NativeFile file = open_native(path);
-  auto adapter = try_read_adapter<float>(file, {.check_finite = options.check_finite});
-  if (!adapter) throw std::runtime_error(tiedlora::detail::in_quotes(path.string()) + " " + adapter.error());
-  return {*std::move(adapter), "native", std::move(file.metadata.source), {}};
+  auto adapter = read_adapter<float>(file, {.check_finite = options.check_finite});
+  return {std::move(adapter), "native", std::move(file.metadata.source), {}};
 }
 
 }  // namespace adapter_tool

@@ -50,8 +50,8 @@ inline const tiedlora::gguf::Architecture& architecture_of(const ModelOptions& o
   if (options.architecture.empty() && !own.empty() && base.architecture.empty() && !base.model_type.empty())
     throw std::invalid_argument(fmt::format(
         "{} says model_type {}, whose architecture in GGUF is not known here, but the adapter says {}; "
-        "--arch says that they belong together",
-        in_quotes(base.where), in_quotes(base.model_type), in_quotes(own)));
+        "if they do belong together, pass --arch {}",
+        in_quotes(base.where), in_quotes(base.model_type), in_quotes(own), in_quotes(own)));
   hear(base.architecture, in_quotes(base.where));
   hear(own, "the adapter");
   if (name.empty())

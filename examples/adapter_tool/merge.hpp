@@ -6,11 +6,12 @@
 #include <cmath>          // isfinite
 #include <cstddef>        // byte, size_t
 #include <cstdint>        // uint64_t, uintmax_t
-#include <filesystem>     // path
+#include <filesystem>     // directory_iterator, equivalent, path
 #include <fstream>        // ifstream
 #include <map>            // map
 #include <optional>       // optional
 #include <ostream>        // ostream
+#include <set>            // set
 #include <stdexcept>      // invalid_argument, runtime_error
 #include <string>         // string
 #include <string_view>    // string_view
@@ -102,6 +103,7 @@ class WeightIndex {
   explicit WeightIndex(std::vector<BaseFile>& files) {
     for (BaseFile& base : files)
       for (const auto& tensor : base.file.tensors()) {
+        require_short(tensor.name, "the base model has a tensor");
         by_name_[tensor.name].push_back({&base, &tensor});
         by_part_[part_of(tensor.name)].push_back({&base, &tensor});
         tiedlora::detail::any_suffix(tensor.name, [&](std::string_view suffix) {
@@ -114,6 +116,7 @@ class WeightIndex {
   /// The weight of a module: its own name, or one that has more or fewer components before it (GPT-2's "h.0…"
   /// for "transformer.h.0…"). Null if there is none.
   Place find(const tiedlora::Module& module) const {
+    require_short(module.name, "the adapter has a module");
     const std::string weight = module.name + ".weight", last = module.kind + ".weight";
     std::vector<Place> found;
     const auto collect = [&found](const auto& places, const auto& name) {
@@ -137,6 +140,13 @@ class WeightIndex {
   }
 
  private:
+  static void require_short(std::string_view name, const char* whose) {
+    constexpr std::size_t longest = tiedlora::detail::longest_module_name;
+    if (name.size() > longest)
+      refuse(fmt::format("{} whose name has {} bytes; at most {} are read: {}", whose, name.size(), longest,
+                         in_quotes(name)));
+  }
+
   // The name without the components that stand for the whole model or its language model, whose order differs
   // from version to version of transformers: "model.language_model.layers.0…",
   // "language_model.model.layers.0…".
@@ -313,8 +323,71 @@ struct NewFolder {
   }
 };
 
-/// The target's files appear when all of them are complete. A folder's other files (config, tokenizer, index)
-/// are copied.
+/// Whether a file of a model's folder holds its weights in another format.
+inline bool holds_weights(const std::filesystem::path& file) {
+  const std::string extension = file.extension().string();
+  for (const char* known : {".bin", ".gguf", ".ggml", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx",
+                            ".onnx_data", ".tflite", ".npz"})
+    if (extension == known) return true;
+  return false;
+}
+
+/// What else of the base's folder belongs to the merged model.
+struct CopiedFiles {
+  std::vector<std::filesystem::path> files = {};  ///< tokenizer and the like
+  std::vector<std::filesystem::path> last = {};   ///< config, and index: without them nothing is loaded
+};
+
+/// The index only where the weights are in several files.
+inline CopiedFiles files_to_copy(const std::filesystem::path& base, bool has_index, std::ostream& err) {
+  CopiedFiles copied;
+  for (const auto& entry : std::filesystem::directory_iterator(base)) {
+    const std::string name = entry.path().filename().string();
+    // With an adapter's config, transformers would load that on top.
+    if (!entry.is_regular_file() || entry.path().extension() == ".safetensors" ||
+        name.starts_with("adapter_"))
+      continue;
+    const bool is_index = name == "model.safetensors.index.json" && has_index;
+    if (holds_weights(entry.path()) || (name.ends_with(".index.json") && !is_index))
+      err << "note: not copied, since it looks like weights without the adapter: " << in_quotes(name) << '\n';
+    else
+      (is_index || name == "config.json" ? copied.last : copied.files).push_back(entry.path());
+  }
+  return copied;
+}
+
+/// Refuses a target in which the merged model would not be what is loaded, or that is the base itself.
+inline void check_target(const std::filesystem::path& target, const std::filesystem::path& base,
+                         const std::vector<std::filesystem::path>& written) {
+  const auto is_base = [](const std::filesystem::path& to, const std::filesystem::path& from) {
+    return std::filesystem::exists(to) && std::filesystem::equivalent(to, from);
+  };
+  const bool is_folder = std::filesystem::is_directory(base);
+  if (is_base(target, base))
+    refuse(in_quotes(target.string()) + " is the base model itself; give another " +
+           (is_folder ? "folder" : "file"));
+  if (!is_folder || !std::filesystem::is_directory(target)) return;
+  if (std::filesystem::exists(target / "adapter_config.json"))
+    refuse(in_quotes(target.string()) + " is the folder of an adapter; give another one");
+  std::set<std::string> names;
+  for (const auto& file : written) {
+    names.insert(file.filename().string());
+    if (is_base(target / file.filename(), file))
+      refuse(in_quotes((target / file.filename()).string()) +
+             " is a file of the base model itself; give another folder");
+  }
+  for (const auto& entry : std::filesystem::directory_iterator(target)) {
+    const std::string name = entry.path().filename().string();
+    const bool is_model = (name.starts_with("model") && name.ends_with(".safetensors")) ||
+                          name.ends_with(".safetensors.index.json");
+    if (is_model && !names.contains(name))
+      refuse(in_quotes(target.string()) + " holds another model, with " + in_quotes(name) +
+             ", which would stay beside the merged one; give another folder, or remove that model from it");
+  }
+}
+
+/// All files are complete before the first takes its place. A folder gets its index and its config last, and
+/// has no old ones meanwhile. Its other files are copied.
 inline void merge(const std::filesystem::path& adapter_path, const ModelOptions& options,
                   const std::filesystem::path& target, std::ostream& out, std::ostream& err) {
   if (is_gguf(options.base))
@@ -346,27 +419,28 @@ inline void merge(const std::filesystem::path& adapter_path, const ModelOptions&
              "embedding in place of the lm_head that was merged; set it to false in the merged model's "
              "config.json\n";
   const bool is_folder = std::filesystem::is_directory(options.base);
-  if (is_folder && std::filesystem::exists(target) && std::filesystem::equivalent(target, options.base))
-    refuse(in_quotes(target.string()) + " is the base model itself; give another folder");
-  if (is_folder && std::filesystem::exists(target / "adapter_config.json"))
-    refuse(in_quotes(target.string()) + " is the folder of an adapter; give another one");
+  CopiedFiles copied;
+  if (is_folder)
+    copied = files_to_copy(options.base, files.front().path.filename() != "model.safetensors", err);
+  std::vector<std::filesystem::path> all = copied.files;
+  all.insert(all.end(), copied.last.begin(), copied.last.end());
+  for (const BaseFile& file : files) all.push_back(file.path);
+  check_target(target, options.base, all);
   const std::optional<NewFolder> folder =
       is_folder ? std::optional<NewFolder>(std::in_place, target) : std::nullopt;
   Progress progress(err, total);
   std::size_t merged = 0;
-  std::vector<tiedlora::AtomicFile> written;
+  std::vector<tiedlora::AtomicFile> written, last;
   for (const BaseFile& file : files) {
     written.push_back(
         write_merged(file, opened.adapter, is_folder ? target / file.path.filename() : target, progress));
     merged += file.targets.size();
   }
-  if (is_folder)
-    for (const auto& entry : std::filesystem::directory_iterator(options.base))
-      if (entry.is_regular_file() && entry.path().extension() != ".safetensors" &&
-          !entry.path().filename().string().starts_with(
-              "adapter_"))  // with it, transformers would load that on top
-        written.push_back(write_copy(entry.path(), target / entry.path().filename()));
+  for (const auto& path : copied.files) written.push_back(write_copy(path, target / path.filename()));
+  for (const auto& path : copied.last) last.push_back(write_copy(path, target / path.filename()));
+  for (tiedlora::AtomicFile& file : last) value_of(file.try_remove_old());
   for (tiedlora::AtomicFile& file : written) value_of(file.try_commit());
+  for (tiedlora::AtomicFile& file : last) value_of(file.try_commit());
   out << fmt::format("merged {} modules into {} file{}, {:.1f} MB\n", merged, files.size(),
                      files.size() == 1 ? "" : "s", static_cast<double>(total) / 1e6);
 }

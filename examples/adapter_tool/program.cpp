@@ -103,7 +103,7 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
   CLI::App app(
       "Looks at low-rank adapters, converts, merges and compares them. An adapter is a PEFT folder, a GGUF "
       "LoRA "
-      "adapter or a native file of tiedlora; which, is found out.",
+      "adapter or a native tiedlora file; the kind is detected from its contents.",
       "adapter_tool");
   app.require_subcommand(1);
   const CLI::Validator count_of_heads = examples::whole_from(1, 65536), path = examples::any_path();
@@ -210,7 +210,13 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
       "\n"
       "Exit codes: 0 done, 1 a file is wrong or cannot be read or written, 2 wrong usage. On 1 and 2 no "
       "target was\n"
-      "written, or the old one is as it was.");
+      "written, or the old one is as it was. Only where it is stopped, or the disk fails, while it replaces "
+      "a "
+      "folder's\n"
+      "files one after the other, that folder is left without its config (adapter_config.json; config.json "
+      "and "
+      "the index):\n"
+      "run it again.");
   return examples::run_command(app, argc, argv, out, err, [&] {
     if (*info_command) info(first, model, out, err);
     if (*convert_command) convert(first, target, model, conversion, out, err);

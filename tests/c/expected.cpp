@@ -100,6 +100,20 @@ void batch(const Adapter<float>& tied) {
   write(y);
 }
 
+// A PEFT folder that also holds a copy of the base model's weight of a module.
+void save_with_base_weight(const std::filesystem::path& folder) {
+  save_peft(Adapter<float>(Layout(host(), schemes::lora(), 2)), folder);
+  const std::filesystem::path path = folder / "adapter_model.safetensors";
+  const auto file = safetensors::open(path);
+  std::vector<safetensors::Entry> entries;
+  for (const auto& tensor : file.tensors())
+    entries.push_back({.name = tensor.name, .shape = tensor.shape, .data = tensor.bytes.data()});
+  const auto weight = numbers<float>(rows * in, 5);
+  entries.push_back(
+      {.name = "base_model.model.layers.0.q.base_layer.weight", .shape = {rows, in}, .data = weight.data()});
+  safetensors::save(path, entries);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -122,5 +136,6 @@ int main(int argc, char** argv) {
   write(std::span<const float>(peft.adapter.trainable()));
   const auto gguf = load_gguf<Eigen::half>(golden / "gguf/llama_f16.gguf", gguf::as_in_file());
   write(std::span<const Eigen::half>(gguf.adapter.trainable()));
+  save_with_base_weight(folder / "peft");
   return out.flush() ? 0 : 1;
 }

@@ -325,6 +325,10 @@ static void description(void) {
   CHECK(memcmp(data, loaded, (size_t)count * 4) == 0);
   tl_adapter_free(again);
   tl_adapter_free(adapter);
+
+  OK(tl_adapter_load(path_in(folder, "peft"), NULL, NULL, &adapter));
+  CHECK(strstr(tl_adapter_report(adapter), "base_model.model.layers.0.q.base_layer.weight\n") != NULL);
+  tl_adapter_free(adapter);
 }
 
 /* ---- What is refused ---- */

@@ -14,9 +14,9 @@ void tiedlora_fuzz(std::span<const std::byte> bytes) {
     }
     require(config->rank >= 1);
     const auto alphas =
-        tiedlora::detail::PeftPatterns<double>::try_make("alpha_pattern", config->alpha_pattern, 1000);
+        tiedlora::detail::PeftPatterns<double>::try_make("alpha_pattern", config->alpha_pattern, 20, 1000);
     const auto ranks =
-        tiedlora::detail::PeftPatterns<Index>::try_make("rank_pattern", config->rank_pattern, 1000);
+        tiedlora::detail::PeftPatterns<Index>::try_make("rank_pattern", config->rank_pattern, 20, 1000);
     const auto targets = tiedlora::detail::PeftTargetMatcher::try_make(*config, 1000);
     require(alphas || !alphas.error().empty());
     require(ranks || !ranks.error().empty());

@@ -77,6 +77,22 @@ TEST(AtomicFile, WithoutCommitNothingIsLeft) {
   EXPECT_EQ(folder.entries(), 0);
 }
 
+TEST(AtomicFile, TheOldFileCanGoFirst) {
+  const Folder folder;
+  for (const char* before : {"old", ""}) {
+    if (*before) write_text(folder / "x", before);
+    Result<AtomicFile> file = AtomicFile::try_create(folder / "x");
+    ASSERT_TRUE(file) << file.error();
+    ASSERT_TRUE(file->try_append("new"));
+    ASSERT_TRUE(file->try_remove_old());
+    EXPECT_FALSE(std::filesystem::exists(folder / "x"));
+    ASSERT_TRUE(file->try_commit());
+    EXPECT_EQ(read_text(folder / "x"), "new");
+    EXPECT_EQ(folder.entries(), 1);
+    std::filesystem::remove(folder / "x");
+  }
+}
+
 TEST(AtomicFile, TwoWritersAtOnceDoNotMix) {
   const Folder folder;
   Result<AtomicFile> first = AtomicFile::try_create(folder / "x");
@@ -189,6 +205,34 @@ TEST(AtomicFile, KeepsPermissionsAndFollowsLinks) {
   const mode_t mask = ::umask(0);
   ::umask(mask);
   EXPECT_EQ(static_cast<unsigned>(std::filesystem::status(folder / "y").permissions()), 0666u & ~mask);
+}
+
+TEST(AtomicFile, FollowsLinksToWhatIsNotThereYet) {
+  const Folder folder;
+  std::filesystem::create_directory(folder / "sub");
+  std::filesystem::create_symlink("sub/second", folder / "first");
+  std::filesystem::create_symlink("../x", folder / "sub/second");
+  const Status done = try_write_file(folder / "first", "new");
+  ASSERT_TRUE(done) << done.error();
+  EXPECT_TRUE(std::filesystem::is_symlink(folder / "first"));
+  EXPECT_TRUE(std::filesystem::is_symlink(folder / "sub/second"));
+  EXPECT_FALSE(std::filesystem::is_symlink(folder / "x"));
+  EXPECT_EQ(read_text(folder / "x"), "new");
+  EXPECT_EQ(folder.entries(), 3);
+  std::filesystem::create_symlink(folder / "y", folder / "absolute");
+  ASSERT_TRUE(try_write_file(folder / "absolute", "new"));
+  EXPECT_EQ(read_text(folder / "y"), "new");
+  std::filesystem::create_symlink("no/x", folder / "nowhere");
+  expect_failure(try_write_file(folder / "nowhere", "new"), {"nowhere\" cannot be written", not_there});
+}
+
+TEST(AtomicFile, RefusesLinksThatNeverEnd) {
+  const Folder folder;
+  std::filesystem::create_symlink("b", folder / "a");
+  std::filesystem::create_symlink("a", folder / "b");
+  expect_failure(try_write_file(folder / "a", "new"),
+                 {"/a\" is a symbolic link that leads back to itself", "give the path of the file itself"});
+  EXPECT_EQ(folder.entries(), 2);
 }
 
 TEST(AtomicFile, AFullDiskIsAFailureAndLeavesNothing) {

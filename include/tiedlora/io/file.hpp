@@ -75,8 +75,8 @@ class AtomicFile {
     std::filesystem::remove(temporary_, ignored);
   }
 
-  /// A symbolic link is followed: the file that it points to is replaced. Refuses an existing target that is
-  /// not a regular file. An existing file keeps its permissions.
+  /// A symbolic link is followed: the file that it points to is replaced, or made where it is not there yet.
+  /// Refuses an existing target that is not a regular file. An existing file keeps its permissions.
   static Result<AtomicFile> try_create(const std::filesystem::path& target);
 
   /// Adds bytes at the end. A Failure if the disk is full or fails.
@@ -84,6 +84,10 @@ class AtomicFile {
   Status try_append(std::string_view text) {
     return try_append(std::as_bytes(std::span(text.data(), text.size())));
   }
+
+  /// Removes the old file ahead of commit: of files that belong together, one that is missing tells of an
+  /// interruption, where an old one beside new ones could pass for theirs.
+  Status try_remove_old();
 
   /// Flushes the file to the disk, puts it in the target's place and flushes the folder. Nothing can be
   /// appended afterwards.
@@ -108,6 +112,24 @@ inline std::filesystem::path temporary_prefix(const std::filesystem::path& targe
   return prefix += ".";
 }
 inline std::filesystem::path temporary_suffix() { return ".partial"; }
+
+/// The file that a path names through symbolic links, whether it is there or not.
+inline Result<std::filesystem::path> try_follow_links(const std::filesystem::path& path) {
+  std::filesystem::path at = system::openable(path);
+  constexpr int most_links = 40;  // Linux's own limit
+  for (int links = 0; links <= most_links; ++links) {
+    std::error_code error;
+    if (!std::filesystem::is_symlink(std::filesystem::symlink_status(at, error))) return at;
+    const std::filesystem::path next = std::filesystem::read_symlink(at, error);
+    if (error)
+      return Failure{
+          message(in_quotes(utf8(path)), " is a symbolic link that cannot be read: ", error.message())};
+    at = system::openable(at.parent_path() / next);  // which an absolute one replaces
+  }
+  return Failure{message(in_quotes(utf8(path)),
+                         " is a symbolic link that leads back to itself or through more than ", most_links,
+                         " others; give the path of the file itself")};
+}
 
 /// A file beside the target that no other writer uses.
 inline std::filesystem::path temporary_name(const std::filesystem::path& target) {
@@ -142,9 +164,9 @@ inline Result<AtomicFile> AtomicFile::try_create(const std::filesystem::path& ta
   if (std::filesystem::exists(there) && !std::filesystem::is_regular_file(there))
     return Failure{detail::message(detail::in_quotes(detail::utf8(target)),
                                    " exists and is not a regular file; it was left as it is")};
-  file.target_ = path;
-  if (std::filesystem::is_symlink(std::filesystem::symlink_status(path, error)))
-    file.target_ = std::filesystem::weakly_canonical(path, error);
+  Result<std::filesystem::path> followed = detail::try_follow_links(target);
+  if (!followed) return followed.failure();
+  file.target_ = *std::move(followed);
   detail::remove_abandoned(file.target_);
   // Again where a name is taken, or remove_abandoned of another process took the file for one of the dead.
   bool again = true;
@@ -162,6 +184,16 @@ inline Result<AtomicFile> AtomicFile::try_create(const std::filesystem::path& ta
 
 inline Status AtomicFile::try_append(std::span<const std::byte> bytes) {
   if (!detail::system::write(file_, bytes)) return detail::system::failure(target_, "cannot be written");
+  return success();
+}
+
+inline Status AtomicFile::try_remove_old() {
+  std::error_code error;
+  std::filesystem::remove(target_, error);
+  if (error)
+    return Failure{
+        detail::message(detail::in_quotes(detail::utf8(target_)), " cannot be replaced: ", error.message())};
+  detail::system::flush_folder(target_.has_parent_path() ? target_.parent_path() : ".");
   return success();
 }
 

@@ -14,6 +14,10 @@
 
 TIEDLORA_BEGIN_NAMESPACE
 namespace detail {
+/// Names of files that are looked up by what follows each of their dots may have so many bytes: the time
+/// grows with their square.
+inline constexpr std::size_t longest_module_name = 1024;
+
 /// Whether a name stands before another if numbers in them are compared as numbers: layer 2 before layer 10.
 inline bool natural_less(std::string_view a, std::string_view b) {
   const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };

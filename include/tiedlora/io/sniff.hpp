@@ -214,7 +214,8 @@ inline SniffedFile sniff_folder(const std::filesystem::path& folder) {
   if (has("adapters.safetensors") || has("adapters.npz")) return {FileKind::folder, mlx};
   if (has("adapter_model.safetensors") || has("adapter_model.bin"))
     return {FileKind::folder,
-            "a folder with the weights of a PEFT adapter, but without adapter_config.json; fetch that too"};
+            "a folder with the weights of a PEFT adapter, but without adapter_config.json; fetch that too, "
+            "or save the adapter again where saving was interrupted"};
   // Trainers and the Hugging Face cache keep adapters some folders deep.
   using Entries = std::filesystem::recursive_directory_iterator;
   std::vector<std::string> adapters;

@@ -65,6 +65,12 @@ TEST(JsonFields, KeepTheFirstProblemAndReadNothingMore) {
   EXPECT_EQ(problem, "x has \"a\", which is not a string");
 }
 
+TEST(JsonFields, AFieldThatIsTakenTwiceHidesNoUnknownOne) {
+  const Json json = {{"a", 1}, {"b", 2}};
+  EXPECT_EQ(problem_of(json, [](auto& f) { f.value("a"), f.integer("a", 0); }),
+            "x has the unknown field \"b\"");
+}
+
 TEST(JsonFields, IntegersOfAllSizes) {
   const Json json = {{"most", std::numeric_limits<std::uint64_t>::max()}, {"least", -1}, {"real", 1.0}};
   std::string problem;

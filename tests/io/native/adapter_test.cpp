@@ -67,6 +67,23 @@ TEST(Native, StoresWhatNoLongerEqualsItsSeed) {
   EXPECT_TRUE(same_bits<float>(map_adapter<float>(folder / "x").view().frozen(), adapter.frozen()));
 }
 
+// A of 3 x 9 and B of 6 x 3 are seeded, in this order, as long as a loader would generate them.
+TEST(Native, StoresAsSeedsNoMoreThanALoaderGenerates) {
+  Adapter<float> adapter(Layout(unequal_layers(4), schemes::vera(7), 3));
+  adapter.initialize(5);
+  const auto stored = [&](Index most) {
+    const auto native = tiedlora::detail::try_native_entries(adapter, {}, most);
+    EXPECT_TRUE(native) << native.error();
+    return native->entries.back().shape.at(0);
+  };
+  EXPECT_EQ(stored(45), 0);
+  EXPECT_EQ(stored(44), 18);
+  EXPECT_EQ(stored(27), 18);
+  EXPECT_EQ(stored(26), 27);
+  EXPECT_EQ(stored(17), 45);
+  EXPECT_EQ(NativeLoadOptions().max_seeded_numbers, tiedlora::detail::most_seeded_numbers);
+}
+
 TEST(Native, KeepsAFrozenFactorOfAnUnknownSeedAsBytes) {
   const Folder folder;
   Scheme scheme = schemes::lora_fa();
@@ -216,6 +233,8 @@ TEST_F(NativeErrors, MetadataOfAnotherForm) {
   expect_failure(with("\"rank\":3", "\"rank\":3,\"rank\":3"), {"twice"});
   expect_failure(with("\"scaling\":1.0", "\"scaling\":\"1\""), {"\"scaling\"", "not a number"});
   expect_failure(with("\"layers\":\"all\"", "\"layers\":0"), {"scheme.A", "\"layers\""});
+  expect_failure(with("\"layers\":\"all\"", "\"layers\":2,\"more\":1"),
+                 {"scheme.A has the unknown field \"more\""});
   expect_failure(with("\"layers\":\"all\"", "\"layers\":\"some\""), {"scheme.A", "\"layers\""});
   expect_failure(with("\"across\":\"model\"", "\"across\":\"world\""),
                  {"\"world\"", "module, kind, input, model"});

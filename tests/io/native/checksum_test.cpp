@@ -43,7 +43,8 @@ TEST(Checksum, NoticesAFlippedBitInTheData) {
     // Mapping reads nothing, and says it when asked.
     const auto mapped = try_map_adapter<float>(path);
     ASSERT_TRUE(mapped);
-    expect_failure(mapped->try_verify(), {"is damaged"});
+    expect_failure(mapped->try_verify(), {path.string(), "is damaged"});
+    expect_failure(try_read_adapter<float>(open_native(path)), {path.string(), "is damaged"});
   }
 }
 
@@ -96,7 +97,7 @@ TEST(Checksum, AMappedFileIsLookedThroughWhenAsked) {
   Adapter<float> adapter = adapter_to_save();
   adapter.trainable()[11] = std::numeric_limits<float>::quiet_NaN();
   save_adapter(folder / "x", adapter);
-  expect_failure(map_adapter<float>(folder / "x").try_verify(), {"tensor \"trainable\" has NaN at [11]"});
+  expect_failure(map_adapter<float>(folder / "x").try_verify(), {"x\" tensor \"trainable\" has NaN at [11]"});
 }
 
 }  // namespace

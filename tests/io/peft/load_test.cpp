@@ -310,6 +310,19 @@ TEST(PeftLoad, RefusesTensorsThatAreNoAdapters) {
                    {"adapter_model.safetensors\" has the tensor \"" + std::string(name) + "\"", reason});
 }
 
+// Names are looked up by what follows each dot.
+TEST(PeftLoad, RefusesNamesThatTakeTheirSquare) {
+  const std::string longest = "m" + std::string(1022, '.') + "q";
+  PeftWriter writer = small_lora();
+  writer.lora(longest, 2, 4, 4);
+  EXPECT_TRUE(load(writer));
+  PeftWriter longer = small_lora();
+  longer.lora("m" + longest, 2, 4, 4);
+  for (const bool partial : {false, true})
+    expect_failure(load(longer, small_modules(), {.partial = partial}),
+                   {"of a module whose name has 1025 bytes; at most 1024"});
+}
+
 TEST(PeftLoad, RefusesHalfAPair) {
   expect_failure(load(small_lora().remove(tensor("1.q", ".lora_B.weight"))),
                  {"has the tensor \"base_model.model.m.layers.1.q.lora_A.weight\": its counterpart "
@@ -498,6 +511,19 @@ TEST(PeftLoad, NeedsAllModulesOfAVeraWithoutProjections) {
   expect_failure(load(writer, narrow),
                  {"save_projection = false", "\"base_model.model.m.layers.0.down.vera_lambda_d\"",
                   "no module in the host's list"});
+  // What is not a VeRA's changes no shape; half a pair left out may.
+  writer.config["modules_to_save"] = {"score"};
+  writer.add("base_model.model.score.weight", {3, 4});
+  const auto loaded = load(writer, small_modules(), {.partial = true});
+  ASSERT_TRUE(loaded) << loaded.error();
+  EXPECT_EQ(loaded->report.unused, std::vector<std::string>{"base_model.model.score.weight"});
+  PeftWriter half = writer;
+  half.remove(tensor("0.down", ".vera_lambda_b"));
+  expect_failure(
+      load(half, small_modules(), {.partial = true}),
+      {"save_projection = false", tensor("0.down", ".vera_lambda_d") + "\" was left out: its counterpart"});
+  writer.config.erase("modules_to_save");
+  writer.remove("base_model.model.score.weight");
   expect_failure(load(writer, small_modules(), {.max_seeded_numbers = 20}),
                  {"needs 30 values", "the limit is 20 (PeftLoadOptions::max_seeded_numbers)"});
 }

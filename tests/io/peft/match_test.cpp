@@ -19,7 +19,7 @@ Result<PeftConfig> config_of(const std::string& fields) {
 }
 
 double alpha(const PeftConfig& config, const char* name) {
-  const auto alphas = PeftPatterns<double>::try_make("alpha_pattern", config.alpha_pattern, 1000);
+  const auto alphas = PeftPatterns<double>::try_make("alpha_pattern", config.alpha_pattern, 20, 1000);
   EXPECT_TRUE(alphas);
   return alphas->of(name, config.alpha);
 }
@@ -58,7 +58,7 @@ TEST(PeftMatch, CountsInBraces) {
 TEST(PeftMatch, SaysWhichPatternIsBeyondIt) {
   const auto config = config_of(R"("alpha_pattern":{"(?>x)q":2})");
   ASSERT_TRUE(config);
-  expect_failure(PeftPatterns<double>::try_make("alpha_pattern", config->alpha_pattern, 1000),
+  expect_failure(PeftPatterns<double>::try_make("alpha_pattern", config->alpha_pattern, 20, 1000),
                  {"alpha_pattern \"(?>x)q\"", "not supported"});
 }
 
@@ -78,9 +78,21 @@ TEST(PeftMatch, RefusesPatternsThatWouldTakeMinutes) {
   ASSERT_TRUE(config) << config.error();
   EXPECT_TRUE(PeftTargetMatcher::try_make(*config, 5000));
   expect_failure(PeftTargetMatcher::try_make(*config, 3'000'000),
-                 {"patterns too large to match against so many modules"});
-  expect_failure(PeftPatterns<double>::try_make("alpha_pattern", config->alpha_pattern, 3'000'000),
-                 {"patterns too large to match against so many modules"});
+                 {"the regular expression \"(?:.?){60000}\"", "too large to match", "list their names"});
+  expect_failure(PeftPatterns<double>::try_make("alpha_pattern", config->alpha_pattern, 50'000, 3'000'000),
+                 {"in alpha_pattern", "50000 modules, from the key \"(?:.?){60000}\" on", "after a '^'"});
+}
+
+// A key of plain characters is compared with the end of each name, however long that is: it costs its own
+// characters.
+TEST(PeftMatch, KeysWithoutPatternsCostTheirCharacters) {
+  PeftPatterns<double>::Entries entries;
+  for (int i = 0; i < 1000; ++i)
+    entries.emplace_back("layers." + std::to_string(1000 + i) + ".mlp.down_proj", 2);  // 25 characters
+  EXPECT_TRUE(PeftPatterns<double>::try_make("alpha_pattern", entries, 80'000, 80'000 * 1000));
+  // 26 steps for each key and module: the 2^31st is of the 826th key.
+  expect_failure(PeftPatterns<double>::try_make("alpha_pattern", entries, 100'000, 100'000 * 1000),
+                 {"100000 modules, from the key \"layers.1825.mlp.down_proj\" on"});
 }
 
 bool targets(const Result<PeftConfig>& config, const char* name) {

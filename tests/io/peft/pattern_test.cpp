@@ -98,6 +98,7 @@ TEST(Pattern, KnowsSetsOfCharacters) {
   EXPECT_FALSE(full("\\d", "x"));
   EXPECT_TRUE(full("\\[\\]\\(\\)\\*\\\\", "[]()*\\"));
   EXPECT_TRUE(full("[\\]\\-]+", "]-"));
+  EXPECT_TRUE(full("[\\w-]+", "a-"));
 }
 
 TEST(Pattern, KnowsAnchors) {
@@ -181,9 +182,9 @@ TEST(Pattern, IgnoresTheCaseIfTold) {
 
 TEST(Pattern, SaysWhatItDoesNotRead) {
   for (const char* pattern :
-       {"(?=a",          "(?!a))", "a(?i)",  "(?P=x)",  "(?P<", "a{2}{3}", "a{2,1}", "{2}",
-        "(a{999}){999}", "(a)\\1", "(?>a)b", "*a",      "a**",  "(a",      "a)",     "[a",
-        "[z-a]",         "a\\",    "+",      "[a-\\d]", "a*+",  "(?<a)",   "(?#a",   "(?<=[a)"})
+       {"(?=a",   "(?!a))",  "a(?i)", "(?P=x)", "(?P<", "a{2}{3}", "a{2,1}",  "{2}",    "(a{999}){999}",
+        "(a)\\1", "(?>a)b",  "*a",    "a**",    "(a",   "a)",      "[a",      "[z-a]",  "a\\",
+        "+",      "[a-\\d]", "a*+",   "(?<a)",  "(?#a", "(?<=[a)", "[\\.-9]", "[\\d-x]"})
     expect_failure(Pattern::try_make(pattern), {"at character", "not supported"});
   expect_failure(Pattern::try_make(std::string(65537, 'a')), {"has 65537 characters; at most 65536"});
   expect_failure(Pattern::try_make(std::string(101, '(') + std::string(101, ')')), {"nested too deeply"});

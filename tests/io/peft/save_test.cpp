@@ -279,11 +279,11 @@ TEST(PeftSave, LeavesNothingHalfWritten) {
   const auto adapter = filled(Layout(small_modules(), schemes::lora(), 2));
   const Folder folder;
   expect_failure(try_save_peft(filled(Layout(small_modules(), schemes::lora(), 0)), folder / "x"),
-                 {"adapts no module"});
+                 {"x\": the adapter adapts no module"});
   expect_failure(try_save_peft(adapter, folder / "x", {.base_model = "\xff"}), {"not UTF-8"});
   EXPECT_EQ(folder.entries(), 0);
   write_text(folder / "file", "");
-  expect_failure(try_save_peft(adapter, folder / "file"), {"cannot be created"});
+  expect_failure(try_save_peft(adapter, folder / "file"), {"file\": the folder cannot be created"});
 }
 
 }  // namespace

@@ -52,10 +52,36 @@ TEST(PeftWrite, RefusesOtherTypesAndLeavesNothing) {
                  {"F64, F32, F16 and BF16"});
   EXPECT_TRUE(std::filesystem::is_empty(folder / "x"));
   expect_failure(try_write_peft_folder(folder / "y", Json{{"name", "\xff"}}, entries(made), Dtype::F32),
-                 {"y\""});
+                 {"the base model, task type or a module's name"});
   EXPECT_FALSE(std::filesystem::exists(folder / "y"));
   EXPECT_EQ(made, 0);
 }
+
+#ifndef _WIN32  // which moves aside what is in the way
+// Something takes the weights' place at the last moment: what is left is what a program leaves that is killed
+// between the two files.
+TEST(PeftWrite, AnOldConfigNeverStandsBesideNewWeights) {
+  const Folder folder;
+  const auto weights = folder / "adapter_model.safetensors", config = folder / "adapter_config.json";
+  int made = 0;
+  const auto first = try_write_peft_folder(folder.path(), Json{{"r", 2}}, entries(made), Dtype::F32);
+  ASSERT_TRUE(first) << first.error();
+  std::vector<PeftEntry<float>> more = entries(made);
+  more.push_back({"c", {1}, [&](float*) {
+                    EXPECT_EQ(read_text(config), R"({"r":2})") << "before all is ready";
+                    std::filesystem::remove(weights);
+                    std::filesystem::create_directory(weights);
+                  }});
+  expect_failure(try_write_peft_folder(folder.path(), Json{{"r", 3}}, std::move(more), Dtype::F32),
+                 {"adapter_model.safetensors\" cannot be written"});
+  EXPECT_FALSE(std::filesystem::exists(config));
+  EXPECT_EQ(folder.entries(), 1);
+  std::filesystem::remove(weights);
+  const auto again = try_write_peft_folder(folder.path(), Json{{"r", 3}}, entries(made), Dtype::F32);
+  ASSERT_TRUE(again) << again.error();
+  EXPECT_EQ(read_text(config), R"({"r":3})");
+}
+#endif
 
 }  // namespace
 }  // namespace tiedlora_test

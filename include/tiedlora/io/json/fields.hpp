@@ -1,6 +1,7 @@
 // Reading a JSON object by an allow-list of typed fields.
 #pragma once
 
+#include <algorithm>    // find
 #include <cstdint>      // int64_t, uint64_t
 #include <limits>       // numeric_limits
 #include <optional>     // optional
@@ -118,7 +119,8 @@ class JsonFields {
  private:
   const Json* take(const char* name) {
     if (!object_ || !problem_.empty()) return nullptr;
-    taken_.push_back(name);
+    // Once each: finish() counts them.
+    if (std::find(taken_.begin(), taken_.end(), name) == taken_.end()) taken_.push_back(name);
     const auto found = object_->find(name);
     if (found != object_->end()) return &*found;
     wrong(message("has no ", in_quotes(name)));

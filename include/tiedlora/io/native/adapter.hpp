@@ -40,6 +40,11 @@
 
 TIEDLORA_BEGIN_NAMESPACE
 
+namespace detail {
+/// How many parameters a loader generates from seeds by default, and so the most that a writer leaves out.
+inline constexpr Index most_seeded_numbers = Index{1} << 26;
+}  // namespace detail
+
 /// What save_adapter writes besides the parameters.
 struct NativeSaveOptions {
   std::string base_model = {};  ///< name of the model that the adapter belongs to, for whoever reads the file
@@ -52,7 +57,8 @@ struct NativeLoadOptions {
   /// belongs to another base model.
   const ModuleList* modules = nullptr;
   /// Bounds how many parameters a file may have generated from a seed, since no bytes in the file back them.
-  Index max_seeded_numbers = Index{1} << 26;
+  /// What this library writes needs at most the default, 2^26.
+  Index max_seeded_numbers = detail::most_seeded_numbers;
   /// Whether to check, of what is copied out of the file, that its checksum is that of its bytes and that all
   /// parameters are finite. A mapped file is not read for this; see MappedAdapter::verify.
   bool check_checksum = true, check_finite = true;
@@ -61,8 +67,9 @@ struct NativeLoadOptions {
 /// A native file that is open and was checked: sizes agree with the layout, and nothing unknown is in it. The
 /// parameters are still in the file.
 struct NativeFile {
-  NativeMetadata metadata;  ///< what the file says
-  safetensors::File file;   ///< the file itself, open
+  NativeMetadata metadata;          ///< what the file says
+  safetensors::File file;           ///< the file itself, open
+  std::filesystem::path path = {};  ///< as it was opened, for messages
 
   /// Modules, scheme, ranks: where each parameter is.
   const Layout& layout() const { return metadata.layout; }
@@ -129,8 +136,11 @@ struct NativeEntries {
   AlignedArray<P> stored = {};  // the frozen factors that are not seeded, where some are
 };
 
+/// Factors are stored as their seed only while those together have at most `most_seeded` numbers: a file must
+/// load without options.
 template <class P>
-Result<NativeEntries<P>> try_native_entries(const Adapter<P>& adapter, const NativeSaveOptions& options) {
+Result<NativeEntries<P>> try_native_entries(const Adapter<P>& adapter, const NativeSaveOptions& options,
+                                            Index most_seeded = most_seeded_numbers) {
   static_assert(safetensors::dtype_of<P> != safetensors::Dtype::other,
                 "tiedlora: files hold double, float, Eigen::half or Eigen::bfloat16");
   const Layout& layout = adapter.layout();
@@ -140,9 +150,14 @@ Result<NativeEntries<P>> try_native_entries(const Adapter<P>& adapter, const Nat
   AlignedArray<P> scratch(layout.frozen_count());
   Index stored = 0;
   for (const FactorId id : all_factors) {
-    const bool seeded = equals_its_seed(layout, id, adapter.seed(), adapter.frozen(), scratch.span());
+    const Index count = layout.frozen_count(id);
+    const bool seeded =
+        count <= most_seeded && equals_its_seed(layout, id, adapter.seed(), adapter.frozen(), scratch.span());
     metadata.seeded[static_cast<std::size_t>(id)] = seeded;
-    if (!seeded) stored += layout.frozen_count(id);
+    if (seeded)
+      most_seeded -= count;
+    else
+      stored += count;
   }
   Result<std::string> text = try_native_metadata_text(metadata);
   if (!text) return text.failure();
@@ -207,6 +222,11 @@ inline Status try_check_tensors(const safetensors::File& file, const Layout& lay
           message("has the tensor ", in_quotes(tensor.name), ", which does not belong in a native file")};
   }
   return success();
+}
+
+/// What is wrong with an open file, named.
+inline Failure failure_in(const NativeFile& file, const std::string& reason) {
+  return {message(in_quotes(utf8(file.path)), " ", reason)};
 }
 
 inline constexpr std::string_view optimizer_tensors[] = {"optimizer.first_moment", "optimizer.second_moment"};
@@ -275,6 +295,24 @@ AlignedArray<P> read_frozen(const NativeFile& native) {
   return frozen;
 }
 
+/// What try_read_adapter does; reasons read as if after the file's name.
+template <class P>
+Result<Adapter<P>> try_copy_adapter(const NativeFile& file, const NativeLoadOptions& options) {
+  if (options.check_checksum)
+    if (Status whole = try_check_checksum(file.file); !whole) return whole.failure();
+  auto trainable = AlignedArray<P>::for_overwrite(file.layout().trainable_count());
+  (void)safetensors::try_read(file.trainable(), trainable.span());  // the size was checked
+  Adapter<P> adapter(file.layout(), std::move(trainable), read_frozen<P>(file));
+  if (file.metadata.seed) adapter.set_seed(*file.metadata.seed);
+  if (options.check_finite) {
+    const Adapter<P>& read = adapter;
+    const Status finite = try_check_finite<P>({read.trainable(), read.frozen()}, file.file.tensors(),
+                                              ShapeOrder::slowest_first);
+    if (!finite) return finite.failure();
+  }
+  return adapter;
+}
+
 }  // namespace detail
 
 /// An adapter whose parameters stay in the file, mapped into memory: opening it reads only the header, and
@@ -297,12 +335,15 @@ class MappedAdapter {
   }
   Factors<const P> factors(Index m) const { return view().factors(m); }
 
-  /// Reads the whole file, which mapping does not: a Failure if its checksum is not that of its bytes, or a
-  /// parameter is not finite.
+  /// Reads the whole file, which mapping does not: a Failure, naming the file, if its checksum is not that of
+  /// its bytes, or a parameter is not finite.
   Status try_verify() const {
-    if (Status whole = detail::try_check_checksum(file_.file); !whole) return whole;
-    return detail::try_check_finite<P>({view().trainable(), view().frozen()}, file_.file.tensors(),
-                                       detail::ShapeOrder::slowest_first);
+    Status good = detail::try_check_checksum(file_.file);
+    if (good)
+      good = detail::try_check_finite<P>({view().trainable(), view().frozen()}, file_.file.tensors(),
+                                         detail::ShapeOrder::slowest_first);
+    if (!good) return detail::failure_in(file_, good.error());
+    return good;
   }
   void verify() const { (void)detail::value_or_fail(try_verify()); }
 
@@ -312,8 +353,9 @@ class MappedAdapter {
 };
 
 /// Writes the adapter as a native file, in its own type P: double, float, Eigen::half or Eigen::bfloat16.
-/// Frozen factors that still equal what their init and Adapter::seed() give are stored as that seed. Whatever
-/// happens, the path holds the old file or the new one (see AtomicFile).
+/// Frozen factors that still equal what their init and Adapter::seed() give are stored as that seed, up to
+/// the 2^26 numbers that a loader generates by default. Whatever happens, the path holds the old file or the
+/// new one (see AtomicFile).
 template <class P>
 Status try_save_adapter(const std::filesystem::path& path, const Adapter<P>& adapter,
                         const NativeSaveOptions& options = {}) {
@@ -342,6 +384,7 @@ inline Result<NativeFile> try_open_native(const std::filesystem::path& path,
   if (!file->metadata().contains("tiedlora")) return refused();
   Result<NativeFile> native = detail::try_native_file(*std::move(file), options);
   if (!native) return Failure{detail::message(detail::in_quotes(detail::utf8(path)), " ", native.error())};
+  native->path = path;
   return native;
 }
 inline NativeFile open_native(const std::filesystem::path& path, const NativeLoadOptions& options = {}) {
@@ -349,22 +392,11 @@ inline NativeFile open_native(const std::filesystem::path& path, const NativeLoa
 }
 
 /// Copies the parameters of an open file into an adapter, converted if P is not the file's type. A Failure,
-/// to be read after the file's name, if the bytes are not those that were written or a parameter is not
-/// finite.
+/// naming the file, if the bytes are not those that were written or a parameter is not finite.
 template <class P>
 Result<Adapter<P>> try_read_adapter(const NativeFile& file, const NativeLoadOptions& options = {}) {
-  if (options.check_checksum)
-    if (Status whole = detail::try_check_checksum(file.file); !whole) return whole.failure();
-  auto trainable = AlignedArray<P>::for_overwrite(file.layout().trainable_count());
-  (void)safetensors::try_read(file.trainable(), trainable.span());  // the size was checked
-  Adapter<P> adapter(file.layout(), std::move(trainable), detail::read_frozen<P>(file));
-  if (file.metadata.seed) adapter.set_seed(*file.metadata.seed);
-  if (options.check_finite) {
-    const Adapter<P>& read = adapter;
-    const Status finite = detail::try_check_finite<P>({read.trainable(), read.frozen()}, file.file.tensors(),
-                                                      detail::ShapeOrder::slowest_first);
-    if (!finite) return finite.failure();
-  }
+  Result<Adapter<P>> adapter = detail::try_copy_adapter<P>(file, options);
+  if (!adapter) return detail::failure_in(file, adapter.error());
   return adapter;
 }
 template <class P>
@@ -378,9 +410,7 @@ Result<Adapter<P>> try_load_adapter(const std::filesystem::path& path,
                                     const NativeLoadOptions& options = {}) {
   const Result<NativeFile> file = try_open_native(path, options);
   if (!file) return file.failure();
-  Result<Adapter<P>> adapter = try_read_adapter<P>(*file, options);
-  if (!adapter) return Failure{detail::message(detail::in_quotes(detail::utf8(path)), " ", adapter.error())};
-  return adapter;
+  return try_read_adapter<P>(*file, options);
 }
 template <class P>
 Adapter<P> load_adapter(const std::filesystem::path& path, const NativeLoadOptions& options = {}) {

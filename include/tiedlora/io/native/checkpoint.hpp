@@ -132,7 +132,7 @@ Result<Checkpoint<P>> try_read_checkpoint(const NativeFile& file, const NativeLo
   (void)safetensors::try_read(*file.file.find(optimizer_tensors[0]), optimizer->first_moment());
   (void)safetensors::try_read(*file.file.find(optimizer_tensors[1]), optimizer->second_moment());
   optimizer->set_step_count(metadata->step_count);
-  Result<Adapter<P>> adapter = try_read_adapter<P>(file, options);
+  Result<Adapter<P>> adapter = try_copy_adapter<P>(file, options);
   if (!adapter) return adapter.failure();
   if (options.check_finite) {
     const AdamW<P>& read = *optimizer;

@@ -88,8 +88,8 @@ inline std::size_t characters_of(const PeftTensors& tensors) {
 /// the two files do not belong together.
 inline Status try_check_ranks(PeftTensors& tensors, PeftConfig& config, bool partial) {
   if (config.type != PeftConfig::Type::lora) return success();
-  const auto patterns =
-      PeftPatterns<Index>::try_make("rank_pattern", config.rank_pattern, characters_of(tensors));
+  const auto patterns = PeftPatterns<Index>::try_make("rank_pattern", config.rank_pattern,
+                                                      tensors.modules.size(), characters_of(tensors));
   // The tensors tell the ranks. A pattern that cannot be read costs the comparison, not the adapter.
   if (!patterns) config.notes.push_back(message(patterns.error(), "; ranks were not checked against it"));
   const auto wrong = [&](const PeftModule& module) -> std::string {
@@ -140,7 +140,7 @@ inline Status try_check_targets(PeftTensors& tensors, PeftConfig& config, bool p
 /// list for several models. Where exclude_modules is set, it may be what took them out: PEFT writes the names
 /// that "all-linear" stands for before it excludes any.
 inline void note_targets_without_tensors(const PeftTensors& tensors, PeftConfig& config) {
-  if (!config.excluded.empty()) return;
+  if (!config.excluded.empty() || config.targets.names.empty()) return;
   std::unordered_set<std::string_view> suffixes;
   for (const PeftModule& module : tensors.modules)
     any_suffix(module.name, [&](std::string_view suffix) { return suffixes.insert(suffix), false; });

@@ -160,8 +160,8 @@ inline Result<Layout> try_peft_lora_layout(const PeftFolder& folder, const PeftM
     const auto r = static_cast<double>(rank);
     return alpha / (config.rank_stabilized ? std::sqrt(r) : r);
   };
-  const auto alphas =
-      PeftPatterns<double>::try_make("alpha_pattern", config.alpha_pattern, characters_of(folder.tensors));
+  const auto alphas = PeftPatterns<double>::try_make(
+      "alpha_pattern", config.alpha_pattern, folder.tensors.modules.size(), characters_of(folder.tensors));
   if (!alphas) return Failure{message(peft_config_name, " ", alphas.error())};
   LayoutOptions options = {.scaling = scaling(config.alpha, config.rank)};
   for (Index m = 0; m < modules.size(); ++m) {
@@ -231,11 +231,16 @@ inline Result<Layout> try_peft_vera_layout(const PeftFolder& folder, const PeftM
       return Failure{
           "has save_projection = false, but the file has vera_A or vera_B; the two files do not belong "
           "together"};
-    if (!match.report.unused.empty())
-      return Failure{
-          message("does not hold A and B (save_projection = false); they are generated for the "
-                  "largest shapes of all modules that it adapts, but ",
-                  in_quotes(match.report.unused.front()), " is for no module in the host's list")};
+    constexpr std::string_view projections =
+        "does not hold A and B (save_projection = false); they are generated for the largest shapes of all "
+        "modules that it adapts, but ";
+    // Left out with them, a module may be one of the largest.
+    for (const auto& [name, reason] : tensors.left_out)
+      if (name.find(".vera_lambda_") != name.npos)
+        return Failure{message(projections, in_quotes(name), " was left out: ", reason)};
+    for (const std::string& name : match.report.unused)
+      if (name.find(".vera_lambda_") != name.npos)
+        return Failure{message(projections, in_quotes(name), " is for no module in the host's list")};
   } else {
     if (!tensors.A || !tensors.B)
       return Failure{"has save_projection = true, but no \"base_model.vera_A\" and \"base_model.vera_B\""};

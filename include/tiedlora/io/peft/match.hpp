@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>        // size_t
+#include <cstdint>        // uint64_t
 #include <optional>       // optional
 #include <span>           // span
 #include <string>         // string
@@ -61,12 +62,8 @@ bool any_suffix(std::string_view name, const With& with) {
   }
 }
 
-/// Matching costs at most states × characters of all names; a Failure where that would take minutes.
-inline Status try_check_work(std::size_t states, std::size_t characters) {
-  constexpr std::size_t most = std::size_t{1} << 31;
-  if (characters == 0 || states <= most / characters) return success();
-  return Failure{"has patterns too large to match against so many modules"};
-}
+/// How many steps matching may cost: more would take minutes.
+inline constexpr std::uint64_t most_matching_steps = std::uint64_t{1} << 31;
 
 /// rank_pattern or alpha_pattern: values by patterns, which are compiled once.
 template <class Value>
@@ -74,12 +71,22 @@ class PeftPatterns {
  public:
   using Entries = std::vector<std::pair<std::string, Value>>;
 
-  /// `name`: of the config's key, for messages. `characters`: of all names that will be looked up. The
-  /// entries must outlive the result.
-  static Result<PeftPatterns> try_make(const char* name, const Entries& entries, std::size_t characters) {
+  /// `name`: of the config's key, for messages. `modules`, `characters`: how many names will be looked up,
+  /// and their length in all. The entries must outlive the result.
+  static Result<PeftPatterns> try_make(const char* name, const Entries& entries, std::size_t modules,
+                                       std::size_t characters) {
     PeftPatterns result;
     result.entries_ = &entries;
     std::size_t states = 0;
+    std::uint64_t steps = 0;
+    const auto try_add_steps = [&](std::string_view key, std::uint64_t more) -> Status {
+      steps += more;
+      if (steps <= most_matching_steps) return success();
+      return Failure{message("has more in ", name, " than can be matched against ", modules,
+                             " modules, from the key ", in_quotes(key),
+                             " on; write keys as a module's whole name after a '^', with a '\\' before each "
+                             "dot, which is looked up")};
+    };
     for (const auto& [key, value] : entries) {
       result.patterns_.emplace_back();
       if (const auto exact = exact_text(key)) {
@@ -87,8 +94,9 @@ class PeftPatterns {
         continue;
       }
       result.others_.push_back(result.patterns_.size() - 1);
-      if (is_literal(key)) {
-        states += key.size();
+      if (is_literal(key)) {  // compared with the end of each name
+        if (Status few = try_add_steps(key, (key.size() + 1) * std::uint64_t{modules}); !few)
+          return few.failure();
         continue;
       }
       Result<Pattern> pattern = Pattern::try_make(key);
@@ -96,9 +104,10 @@ class PeftPatterns {
         return Failure{message("has the ", name, " ", in_quotes(key), ", which ", pattern.error())};
       states += pattern->size();
       if (states > most_states) return Failure{message("has patterns in ", name, " that are too large")};
+      if (Status few = try_add_steps(key, pattern->size() * std::uint64_t{characters}); !few)
+        return few.failure();
       result.patterns_.back() = *std::move(pattern);
     }
-    if (Status work = try_check_work(states, characters); !work) return work.failure();
     return result;
   }
 
@@ -169,7 +178,9 @@ class PeftTargetMatcher {
       if (targets->pattern.empty()) continue;
       Result<Pattern> pattern = Pattern::try_make(targets->pattern);
       if (!pattern) return pattern.failure();
-      if (Status work = try_check_work(pattern->size(), characters); !work) return work.failure();
+      if (pattern->size() * std::uint64_t{characters} > most_matching_steps)
+        return Failure{message("has the regular expression ", in_quotes(targets->pattern),
+                               ", which is too large to match against so many modules; list their names")};
       *to = *std::move(pattern);
     }
     return result;

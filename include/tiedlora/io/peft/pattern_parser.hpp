@@ -322,6 +322,9 @@ class PatternParser {
     return true;
   }
 
+  // Whether what stands before the place begins a range; a '-' at the end of a set is one of its characters.
+  bool is_range() const { return next_ + 1 < text_.size() && text_[next_] == '-' && text_[next_ + 1] != ']'; }
+
   // After '['.
   Bytes bracket() {
     Bytes bytes;
@@ -333,11 +336,12 @@ class PatternParser {
       }
       if (text_[next_] == '\\') {
         bytes.merge(escape(), false);
+        if (is_range()) refuse("a range that begins with '\\' in '[]'");
         continue;
       }
       const auto low = static_cast<unsigned char>(text_[next_++]);
       auto high = low;
-      if (next_ + 1 < text_.size() && text_[next_] == '-' && text_[next_ + 1] != ']') {
+      if (is_range()) {
         high = static_cast<unsigned char>(text_[next_ + 1]);
         next_ += 2;
         if (high == '\\' || high < low) refuse("a range in '[]'");

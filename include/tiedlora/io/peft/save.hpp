@@ -290,23 +290,16 @@ Result<SavedPeft> try_save_peft_vera(const Source& adapter, const PeftModules<So
   return SavedPeft{blocks.blocks.size() == 1 ? PeftForm::vera : PeftForm::stacked, blocks.rank, *bytes};
 }
 
-}  // namespace detail
-
-/// Writes an adapter (Adapter, AdapterView) of any scheme as a folder that PEFT's from_pretrained loads, and
-/// says what it wrote. Each of the two files is written as AtomicFile does. VeRA folders need PEFT 0.21 or
-/// later: up to 0.20.0 it silently dropped the A and B in the file.
-///
-/// A Failure if the adapter adapts no module, the form or dtype is not possible, or a file cannot be written.
+/// In the form asked for. A reason reads as if after the folder's name.
 template <class Source>
-Result<SavedPeft> try_save_peft(const Source& adapter, const std::filesystem::path& folder,
-                                const PeftSaveOptions& options = {}) {
-  using detail::message;
-  const auto modules = detail::PeftModules<Source>::try_make(adapter, options.names);
+Result<SavedPeft> try_save_peft_form(const Source& adapter, const std::filesystem::path& folder,
+                                     const PeftSaveOptions& options) {
+  const auto modules = PeftModules<Source>::try_make(adapter, options.names);
   if (!modules) return modules.failure();
-  if (options.form == PeftForm::lora) return detail::try_save_peft_lora(adapter, *modules, folder, options);
+  if (options.form == PeftForm::lora) return try_save_peft_lora(adapter, *modules, folder, options);
 
   const Layout& layout = adapter.layout();
-  const detail::PeftBlocks blocks(layout, *modules);
+  const PeftBlocks blocks(layout, *modules);
   if (options.form == PeftForm::smallest) {
     Index lora = 0, vera = options.save_projection ? blocks.rank * (blocks.in + blocks.out) : 0;
     for (const auto& [m, name] : modules->names) {
@@ -315,14 +308,31 @@ Result<SavedPeft> try_save_peft(const Source& adapter, const std::filesystem::pa
       vera += blocks.rank + module.out_features;
     }
     if (blocks.blocks.size() > 1 || vera >= lora)
-      return detail::try_save_peft_lora(adapter, *modules, folder, options);
+      return try_save_peft_lora(adapter, *modules, folder, options);
   }
   if (options.form == PeftForm::vera && blocks.blocks.size() > 1)
     return Failure{message("the adapter has ", blocks.blocks.size(),
                            " different pairs of A and B, and a VeRA has one for the whole model: save it as "
                            "PeftForm::lora, or as PeftForm::stacked at rank ",
                            blocks.rank)};
-  return detail::try_save_peft_vera(adapter, *modules, blocks, folder, options);
+  return try_save_peft_vera(adapter, *modules, blocks, folder, options);
+}
+
+}  // namespace detail
+
+/// Writes an adapter (Adapter, AdapterView) of any scheme as a folder that PEFT's from_pretrained loads, and
+/// says what it wrote. Both files are complete before either is replaced; a program that is killed in between
+/// leaves a folder without a config, which every reader refuses. VeRA folders need PEFT 0.21 or later: up to
+/// 0.20.0 it silently dropped the A and B in the file.
+///
+/// A Failure, naming the folder, if the adapter adapts no module, the form or dtype is not possible, or a
+/// file cannot be written.
+template <class Source>
+Result<SavedPeft> try_save_peft(const Source& adapter, const std::filesystem::path& folder,
+                                const PeftSaveOptions& options = {}) {
+  Result<SavedPeft> saved = detail::try_save_peft_form(adapter, folder, options);
+  if (!saved) return Failure{detail::message(detail::in_quotes(detail::utf8(folder)), ": ", saved.error())};
+  return saved;
 }
 template <class Source>
 SavedPeft save_peft(const Source& adapter, const std::filesystem::path& folder,

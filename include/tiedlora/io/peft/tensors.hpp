@@ -82,6 +82,9 @@ class PeftTensorsReader {
         name.size() <= peft_prefix.size() + suffix.size())
       return leave_out(tensor, unknown_peft_tensor(name, config_));
     name = name.substr(peft_prefix.size(), name.size() - peft_prefix.size() - suffix.size());
+    if (name.size() > longest_module_name)
+      return Failure{message("has the tensor ", in_quotes(tensor.name), " of a module whose name has ",
+                             name.size(), " bytes; at most ", longest_module_name, " are read")};
     if (std::string reason = wrong_module(name, tensor); !reason.empty()) return leave_out(tensor, reason);
     PeftModule& module = by_name_.try_emplace(std::string(name)).first->second;
     return try_put(inner ? module.inner : module.outer, tensor);

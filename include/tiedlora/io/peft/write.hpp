@@ -74,18 +74,17 @@ Result<std::uintmax_t> try_write_peft_tensors(AtomicFile& file, std::vector<Peft
   return bytes;
 }
 
-/// Writes both files. The weights take their place first: until the config follows, an older config beside
-/// them is told from theirs by its ranks.
+/// Writes both files. An older config goes before the new weights take their place: a folder without one is
+/// refused by every reader, while new weights beside it could pass for its own. A reason reads as if after
+/// the folder's name.
 template <class Acc>
 Result<std::uintmax_t> try_write_peft_folder(const std::filesystem::path& folder, const Json& config,
                                              std::vector<PeftEntry<Acc>> tensors, safetensors::Dtype dtype) {
   Result<std::string> text = try_dump_json(config);
-  if (!text)
-    return Failure{
-        message(in_quotes(utf8(folder)), ": the base model, task type or a module's name ", text.error())};
+  if (!text) return Failure{"the base model, task type or a module's name " + text.error()};
   std::error_code error;
   std::filesystem::create_directories(folder, error);
-  if (error) return Failure{message(in_quotes(utf8(folder)), " cannot be created: ", error.message())};
+  if (error) return Failure{"the folder cannot be created: " + error.message()};
   Result<AtomicFile> weights = AtomicFile::try_create(folder / peft_weights_name);
   if (!weights) return weights.failure();
   Result<AtomicFile> config_file = AtomicFile::try_create(folder / peft_config_name);
@@ -108,6 +107,7 @@ Result<std::uintmax_t> try_write_peft_folder(const std::filesystem::path& folder
     return Failure{"PEFT files can be written as F64, F32, F16 and BF16"};
   }();
   if (!bytes) return bytes.failure();
+  if (Status done = config_file->try_remove_old(); !done) return done.failure();
   if (Status done = weights->try_commit(); !done) return done.failure();
   if (Status done = config_file->try_commit(); !done) return done.failure();
   return *bytes + text->size();
