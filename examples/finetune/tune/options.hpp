@@ -31,6 +31,11 @@ struct TrainingDataOptions {
   Index batch_tokens = 1024;
 };
 
+/// Whether there is anything to measure with.
+inline bool has_validation(const TrainingDataOptions& data) {
+  return data.held_out > 0 || !data.validation.empty();
+}
+
 /// How an adapter is trained.
 struct TuneOptions {
   std::string scheme = "lora";  ///< smaller ones: docs/choosing.md

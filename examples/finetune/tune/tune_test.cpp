@@ -118,6 +118,17 @@ TEST_F(TuneTest, TrainsOnEverythingWhereNothingIsHeldOut) {
   EXPECT_TRUE(nlohmann::json::parse(read_file(path("all/run.json")))["validation_loss"].is_null());
 }
 
+TEST_F(TuneTest, WhatNeedsALossIsRefusedWhereNothingIsMeasured) {
+  const Arguments patient = {"--held-out", "0", "--patience", "1", "--steps", "3"};
+  expect_error(train("out", patient), 2, "--patience: with --held-out 0 there is no loss to wait for; leave");
+  expect_error(command("compare", {"--data", path("chat.jsonl"), "--held-out", "0", "--out", path("out")}), 2,
+               "finetune compare needs validation examples: give --validation FILE or a --held-out above 0");
+  EXPECT_FALSE(std::filesystem::exists(path("out")));
+  Arguments measured = patient;
+  measured.insert(measured.end(), {"--validation", path("chat.jsonl")});
+  expect_error(train("out", measured), 0, "Validation loss");
+}
+
 TEST_F(TuneTest, SaysWhatIsWrong) {
   expect_error(run(folder_, {"train", "--model", path("none.gguf"), "--data", path("chat.jsonl"), "--out",
                              path("out")}),
