@@ -53,6 +53,7 @@ Index window_of_runs(const std::vector<std::filesystem::path>& paths) {
 
 std::vector<llama::Token> prompt_tokens(const TuneBase& base, const GenerateOptions& options,
                                         const std::string& prompt) {
+  if (!options.raw && !base.chat_problem().empty()) throw std::runtime_error(base.chat_problem());
   // As training asks: Encoder::conversation.
   if (base.chat() && !options.raw)
     return base.chat()->begin(options.has_system ? options.system : base.chat()->default_system(), prompt,
@@ -85,7 +86,7 @@ void evaluate(const EvalOptions& options) {
   Index batch_tokens = options.batch_tokens > 0 ? options.batch_tokens : default_batch_tokens;
   reading = base.with_window(reading, batch_tokens);
   if (options.batch_tokens == 0) batch_tokens = std::max(batch_tokens, reading.window);
-  const Dataset data = read_data(options.data, base.tokenizer(), base.chat(), reading);
+  const Dataset data = read_data(options.data, base.tokenizer(), base.chat(), reading, base.chat_problem());
   fmt::print("{}", data.report.text());
   const std::vector<TokenBatch> batches = in_order(data.examples, batch_tokens);
   LanguageModel model(base.config(), base.pool());
