@@ -26,10 +26,10 @@ void check_fits(const std::vector<Example>& examples, Index tokens_per_batch) {
           "an example has {} tokens; there is nothing to predict in fewer than 2", example.tokens.size()));
   }
   if (static_cast<Index>(longest) - 1 > tokens_per_batch)
-    throw std::invalid_argument(fmt::format(
-        "the longest example has {} tokens and does not fit into batches of {}; give --batch-tokens {} or "
-        "more, or --window {}",
-        longest, tokens_per_batch, longest, std::max<Index>(tokens_per_batch, 2)));
+    throw std::invalid_argument(
+        fmt::format("the longest example has {} tokens and does not fit into batches of {}; give "
+                    "--batch-tokens {} or more, or --window {}",
+                    longest, tokens_per_batch, longest, std::max<Index>(tokens_per_batch, 2)));
 }
 
 void append(const Example& example, TokenBatch& batch) {

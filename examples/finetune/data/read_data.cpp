@@ -191,15 +191,14 @@ class Reader {
     if (marked_up_.count > 0)
       report_.notes.push_back(
           fmt::format("Texts with names of control tokens: {} (first {}, line {}: {}); the names are read as "
-                      "plain characters, so "
-                      "give conversations as {{\"messages\": ...}}",
+                      "plain characters, so give conversations as {{\"messages\": ...}}",
                       marked_up_.count, quoted(report_.files.at(marked_up_.source).string(), 200),
-                      marked_up_.line, quoted(markup_)));
+                      marked_up_.line, quoted(markup_, 80)));
     if (report_.in_alpacas_words > 0)
-      report_.notes.push_back(fmt::format(
-          "The instructions ({}) are put into the words of Alpaca, as the model has no chat template; ask in "
-          "the same words, which generate does not add: {}",
-          report_.in_alpacas_words, quoted(instruction_prompt("...", ""), 300)));
+      report_.notes.push_back(
+          fmt::format("The instructions ({}) are put into the words of Alpaca, as the model has no chat "
+                      "template; ask in the same words, which generate does not add: {}",
+                      report_.in_alpacas_words, quoted(instruction_prompt("...", ""), 300)));
     if (!has_system_) return;
     if (!has_template_)
       report_.notes.push_back("--system has no effect: there is no chat template to say it with");

@@ -38,8 +38,7 @@ void say_left_out(const std::filesystem::path& path, const llama::Config& config
   if (count > 0)
     fmt::print(
         "Warning: \"{}\" leaves {} modules unadapted although it adapts the same kind of module in other "
-        "layers: "
-        "{}{}\n",
+        "layers: {}{}\n",
         path.string(), count, first, count > 1 ? " and others" : "");
 }
 

@@ -154,8 +154,7 @@ std::string card(const std::filesystem::path& folder, const TuneBase& base, cons
   if (record.data.in_alpacas_words > 0)
     text += fmt::format(
         "\nThe base has no chat template, so the instructions that it learned from stood in these words, "
-        "which the "
-        "programs do not add. Ask in them:\n\n```\n{}```\n",
+        "which the programs do not add. Ask in them:\n\n```\n{}```\n",
         instruction_prompt("...", ""));
   return text;
 }

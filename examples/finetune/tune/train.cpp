@@ -63,13 +63,11 @@ void say_length(const TrainOptions& o, const RunLength& length, const StepCost& 
              length.evaluations == o.evaluations
                  ? std::string()
                  : fmt::format(", not {}: they are to take a quarter of the time", o.evaluations + 1));
-  if (2 * cost.evaluation > seconds / 2)
+  if (cost.evaluation > 0 && 2 * cost.evaluation > seconds / 2)
     fmt::print(
         "Warning: an evaluation before the first step and one after the last take more than half of what is "
-        "left of "
-        "{:g} minutes, so the run may take longer; measure with fewer examples (a smaller --held-out or "
-        "--validation) or "
-        "give more --minutes\n",
+        "left of {:g} minutes, so the run may take longer; measure with fewer examples (a smaller --held-out "
+        "or --validation) or give more --minutes\n",
         o.minutes);
   else if (cost.step > seconds)
     fmt::print("Warning: what is left of {:g} minutes is too little for a step, so the run takes longer\n",

@@ -295,10 +295,9 @@ TEST_F(TuneTest, EvalTakesBatchesThatHoldTheWindow) {
   Arguments arguments = {"--data", path("long.jsonl"), "--adapter", path("out"), "--threads", "1"};
   EXPECT_EQ(command("eval", arguments).status, 0) << read_file(path("output.txt"));
   arguments.insert(arguments.end(), {"--batch-tokens", "1024"});
-  expect_error(
-      command("eval", arguments), 2,
-      "has 1100 tokens and does not fit into batches of 1024; give --batch-tokens 1100 or more, or --window "
-      "1024\n");
+  expect_error(command("eval", arguments), 2,
+               "has 1100 tokens and does not fit into batches of 1024; give --batch-tokens 1100 or more, or "
+               "--window 1024\n");
 }
 
 // What needs no template works without one that is known.
