@@ -1,17 +1,19 @@
 #include "program.hpp"
 
-#include <chrono>       // steady_clock
-#include <cmath>        // abs
-#include <cstdint>      // uint64_t
-#include <filesystem>   // path
-#include <istream>      // istream, getline
-#include <map>          // map
-#include <ostream>      // ostream
-#include <stdexcept>    // invalid_argument, runtime_error
-#include <string>       // string
-#include <string_view>  // string_view
-#include <utility>      // move, pair
-#include <vector>       // vector
+#include <algorithm>     // any_of, max, min
+#include <chrono>        // steady_clock
+#include <cmath>         // abs
+#include <cstdint>       // uint64_t
+#include <filesystem>    // path
+#include <istream>       // istream, getline
+#include <map>           // map
+#include <ostream>       // ostream
+#include <stdexcept>     // invalid_argument, runtime_error
+#include <string>        // string
+#include <string_view>   // string_view
+#include <system_error>  // error_code
+#include <utility>       // move, pair
+#include <vector>        // vector
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
@@ -39,7 +41,7 @@ struct Options {
   std::vector<std::string> prompts = {}, adapters = {}, uses = {};
   std::string system = {}, order = {};
   bool has_system = false, raw = false, ids = false, check_finite = true;
-  int tokens = 256, context = 2048, threads = 1;
+  int tokens = 256, context = 0, threads = 1;  // a context of 0 is the default
   double temperature = 0;
   std::uint64_t seed = 1;
 };
@@ -62,7 +64,8 @@ class Adapters {
   Adapters(const Options& options, const BaseModel& model, std::ostream& err)
       : set_(llama::all_modules(model.model().config)) {
     for (const std::string& text : options.adapters) {
-      const std::size_t equals = text.find('=');
+      std::error_code error;  // a path that is too long is none
+      const std::size_t equals = std::filesystem::exists(text, error) ? text.npos : text.find('=');
       const std::filesystem::path path = equals == text.npos ? text : text.substr(equals + 1);
       const std::string name = equals == text.npos ? path.stem().string() : text.substr(0, equals);
       if (name.empty() || name == "none" || name.find(':') != name.npos || ids_.contains(name))
@@ -142,6 +145,7 @@ struct Session {
         tokenizer(model.tokenizer()),
         adapters(o, model, err),
         engine(model.model(), o.threads, context_of(o, model), 64) {
+    options.context = context_of(o, model);
     // Folders may have embeddings of more tokens than there are, for sizes that computers like.
     const auto tokens = static_cast<Index>(tokenizer.size());
     const Index embeddings = model.model().config.vocabulary;
@@ -151,7 +155,9 @@ struct Session {
           tokens, embeddings));
   }
 
-  static Index context_of(const Options& o, const BaseModel& model) {
+  static int context_of(const Options& o, const BaseModel& model) {
+    constexpr Index most_by_default = 2048;  // memory grows with it
+    if (o.context == 0) return static_cast<int>(std::min(most_by_default, model.context()));
     if (o.context > model.context())
       throw std::invalid_argument(fmt::format("--context {}: the model was trained for at most {} tokens",
                                               o.context, model.context()));
@@ -376,9 +382,10 @@ int run(int argc, const char* const* argv, std::istream& in, std::ostream& out, 
       ->check(examples::whole_from(1, 1 << 20))
       ->capture_default_str()
       ->type_name("N");
-  app.add_option("--context", options.context, "the most tokens that a text can have")
+  app.add_option(
+         "--context", options.context,
+         "the most tokens that a text can have [2048, or what the model was trained for if that is less]")
       ->check(examples::whole_from(2, 1 << 20))
-      ->capture_default_str()
       ->type_name("N");
   app.add_option("--threads", options.threads, "threads")
       ->check(examples::count_of_threads())

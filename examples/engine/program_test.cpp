@@ -132,6 +132,22 @@ TEST_F(ProgramTest, PromptsOfDifferentAdaptersInOneBatch) {
   EXPECT_NE(alone("hello", "a"), alone("hello", "b"));
 }
 
+// Of 2048 tokens and what the model was trained for, the fewer.
+TEST_F(ProgramTest, HasAContextThatTheModelCanRead) {
+  const Outcome outcome = run({path, "--prompt", "hello", "--tokens", "8"});
+  EXPECT_EQ(outcome.code, success) << outcome.err;
+  EXPECT_EQ(outcome.out, text({"--prompt", "hello"}));
+  expect(run({path, "--prompt", "hello", "--tokens", "100"}), usage, "do not fit the context of 128");
+}
+
+TEST_F(ProgramTest, APathMayHaveAnEqualsSign) {
+  const std::string plain = adapter("a.gguf", 3), other = adapter("r=4.gguf", 3);
+  EXPECT_EQ(text({"--prompt", "hello", "--adapter", other, "--use", "r=4"}),
+            text({"--prompt", "hello", "--adapter", plain}));
+  EXPECT_EQ(text({"--prompt", "hello", "--adapter", "b=" + other, "--use", "b"}),
+            text({"--prompt", "hello", "--adapter", plain}));
+}
+
 TEST_F(ProgramTest, ConversesOverLines) {
   const Outcome outcome = run_model({}, "hello\n\nworld\n");
   EXPECT_EQ(outcome.code, success) << outcome.err;
@@ -239,7 +255,8 @@ TEST_F(ProgramTest, SaysWhatIsWrongWithTheArguments) {
   expect(run({}), usage, "model is required");
   expect(run_model({"--prompt", std::string(300, 'x')}), usage,
          "do not fit the context of 128; take a larger --context (the model has up to 128)");
-  expect(run({path, "--prompt", "a"}), usage, "--context 2048: the model was trained for at most 128 tokens");
+  expect(run({path, "--prompt", "a", "--context", "129"}), usage,
+         "--context 129: the model was trained for at most 128 tokens");
   expect(run_model({"--prompt", "caf\xe9 noir"}), usage, "--prompt: the text is not UTF-8: byte 3 is 0xe9");
   expect(run_model({"--raw", "--prompt", "a", "--prompt", "ab\xff"}), usage, "byte 2 is 0xff");
   expect(run_model({"--prompt", "a", "--system", "\xc3"}), usage,

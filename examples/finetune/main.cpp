@@ -155,11 +155,10 @@ int run_demo(int argc, char** argv, finetune::Communicator& processes) {
   return finetune::run_if_all_parse(processes, std::cerr, parse_and_run, [&] {
     if (settings.sweep) finetune::use_sweep_defaults(settings, out->count() > 0);
     std::set<std::string> names;
-    for (const std::string& rate : rates) {
-      finetune::override_rate(settings.rates, rate);
+    finetune::override_rates(settings.rates, rates);
+    for (const std::string& rate : rates)
       if (const std::string name = rate.substr(0, rate.find('=')); !names.insert(name).second)
         throw std::invalid_argument("--learning-rate: " + name + " is given twice");
-    }
     return finetune::run_program(settings, processes);
   });
 }

@@ -65,12 +65,14 @@ TEST(Finetune, RunsAStudyAndAppendsItsRows) {
 
 TEST(Finetune, SweepsAndResumes) {
   const TestFolder folder;
-  const auto arguments = tiny(folder, {"--sweep", "--schemes", "tl5"});
+  const auto arguments = tiny(folder, {"--sweep", "--schemes", "tl5", "--patience", "1"});
   const Outcome first = run(folder, arguments);
   EXPECT_TRUE(first.status == 0 || first.status == 1)
       << first.output;  // four steps need not have an interior optimum
   const std::string runs = read_file(folder.path() / "out/sweep.csv");
   EXPECT_GT(std::count(runs.begin(), runs.end(), '\n'), 3);
+  EXPECT_EQ(runs.find(",0,0\n"), runs.npos)
+      << runs;  // no steps in no seconds: patience, with nothing to wait for
   const Outcome second = run(folder, arguments);
   EXPECT_NE(first.output.find("seed 1  rate"), std::string::npos) << first.output;
   EXPECT_EQ(second.status, first.status);

@@ -1,7 +1,7 @@
 // Everything a run depends on, as the command line gives it: schemes, learning rates, sizes.
 #pragma once
 
-#include <algorithm>   // find
+#include <algorithm>   // find, stable_sort
 #include <cstdint>     // int64_t, uint64_t
 #include <filesystem>  // path
 #include <map>         // map
@@ -231,7 +231,7 @@ inline const Rates& rates_of(const Settings& settings, const Contender& contende
 }
 
 /// "lora=0.01" sets the rate of A and B (and scales that of u and v with it); "tl6.uv=0.3" sets the rate of u
-/// and v; "lora:1=0.03" is for that rank alone.
+/// and v, at every rank; "lora:1=0.03" and "tl6:4.uv=0.3" are for that rank alone.
 inline void override_rate(std::map<std::string, Rates>& rates, const std::string& text) {
   const std::size_t equals = std::min(text.find('='), text.size());
   std::string key = text.substr(0, equals);
@@ -248,10 +248,24 @@ inline void override_rate(std::map<std::string, Rates>& rates, const std::string
                                 " is not NAME=RATE with a positive rate and a name among base, " +
                                 known_names() + ", one with a rank like lora:1, or tl6.uv for u and v");
   Rates& own = rates.try_emplace(key, rates.at(scheme)).first->second;
-  if (uv)
-    own.uv_multiple = *value / own.rate;
-  else
+  if (!uv) {
     own.rate = *value;
+    return;
+  }
+  for (auto& [name, one] : rates)
+    if (name == key || name.starts_with(key + ":")) one.uv_multiple = *value / one.rate;
+}
+
+/// All of them, the same in whatever order they are given: rates of u and v are kept as multiples of the
+/// others, and what is said of a rank counts before what is said of its scheme.
+inline void override_rates(std::map<std::string, Rates>& rates, std::vector<std::string> texts) {
+  const auto turn = [](const std::string& text) {
+    const std::string name = text.substr(0, text.find('='));
+    return std::pair(name.ends_with(".uv"), name.find(':') != name.npos);
+  };
+  std::stable_sort(texts.begin(), texts.end(),
+                   [&](const std::string& a, const std::string& b) { return turn(a) < turn(b); });
+  for (const std::string& text : texts) override_rate(rates, text);
 }
 
 }  // namespace finetune

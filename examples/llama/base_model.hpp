@@ -23,7 +23,7 @@ class BaseModel {
   /// A GGUF file, or a Hugging Face folder or its config.json. Throws std::runtime_error, naming file and
   /// key or tensor, for what is not a model that is computed here.
   explicit BaseModel(const std::filesystem::path& path) : path_(path), file_(open(path)) {
-    if (config().name.empty()) name_ = is_gguf() ? path_.stem().string() : name_of(folder_of(path_));
+    if (config().name.empty()) name_ = is_gguf() ? path_.stem().string() : folder_name();
   }
   BaseModel(BaseModel&&) = default;
 
@@ -32,6 +32,10 @@ class BaseModel {
     return std::visit([](const auto& file) -> const Model<float>& { return file.model(); }, file_);
   }
   const std::filesystem::path& path() const { return path_; }
+  /// That of the files; of a Hugging Face model, what other programs open.
+  std::filesystem::path folder() const { return folder_of(path_); }
+  /// Also of "." and of a path that ends in a slash.
+  std::string folder_name() const { return name_of(folder()); }
   bool is_gguf() const { return std::holds_alternative<GgufModel>(file_); }
   /// By GGUF's name: "llama" (Mistral too), "qwen2" or "qwen3".
   const std::string& architecture() const { return config().architecture; }

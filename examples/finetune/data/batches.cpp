@@ -1,7 +1,7 @@
 // Packing: sequences one after the other, as many as fit.
 #include "batches.hpp"
 
-#include <algorithm>  // upper_bound
+#include <algorithm>  // max, upper_bound
 #include <numeric>    // iota
 #include <stdexcept>  // invalid_argument
 #include <utility>    // move, swap
@@ -18,15 +18,18 @@ namespace {
 Index length_of(const Example& example) { return static_cast<Index>(example.tokens.size()) - 1; }
 
 void check_fits(const std::vector<Example>& examples, Index tokens_per_batch) {
+  std::size_t longest = 0;
   for (const Example& example : examples) {
+    longest = std::max(longest, example.tokens.size());
     if (length_of(example) < 1)
       throw std::invalid_argument(fmt::format(
           "an example has {} tokens; there is nothing to predict in fewer than 2", example.tokens.size()));
-    if (length_of(example) > tokens_per_batch)
-      throw std::invalid_argument(fmt::format(
-          "an example of {} tokens does not fit into batches of {}; give larger batches or a shorter window",
-          example.tokens.size(), tokens_per_batch));
   }
+  if (static_cast<Index>(longest) - 1 > tokens_per_batch)
+    throw std::invalid_argument(
+        fmt::format("the longest example has {} tokens and does not fit into batches of {}; give "
+                    "--batch-tokens {} or more, or --window {}",
+                    longest, tokens_per_batch, longest, std::max<Index>(tokens_per_batch, 2)));
 }
 
 void append(const Example& example, TokenBatch& batch) {

@@ -102,8 +102,9 @@ TEST(Batches, AreShuffledAnewEveryEpoch) {
 
 TEST(Batches, RefuseWhatCannotBePacked) {
   expect_error<std::invalid_argument>([] { Batches({}, 8, 1); }, {"no examples"});
-  expect_error<std::invalid_argument>([] { Batches({example(0, 10)}, 8, 1); },
-                                      {"10 tokens", "batches of 8", "shorter window"});
+  expect_error<std::invalid_argument>(
+      [] { Batches({example(0, 10), example(0, 12)}, 8, 1); },
+      {"has 12 tokens", "batches of 8; give --batch-tokens 12 or more, or --window 8"});
   expect_error<std::invalid_argument>([] { Batches({example(0, 1)}, 8, 1); },
                                       {"1 tokens", "nothing to predict"});
   expect_error<std::invalid_argument>([] { (void)Batches({example(0, 9)}, 8, 1).batch(-1); }, {"-1"});

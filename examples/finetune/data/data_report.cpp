@@ -37,8 +37,8 @@ std::string DataReport::text() const {
                              counted_noun(cut.count, "example"), window, first(cut));
   if (left_out.count > 0)
     shortened +=
-        fmt::format("{}{} left out, nothing to learn being within the window ({})",
-                    shortened.empty() ? "" : "; ", counted_noun(left_out.count, "example"), first(left_out));
+        fmt::format("{}{} left out: the answer begins beyond the window ({})", shortened.empty() ? "" : "; ",
+                    counted_noun(left_out.count, "example"), first(left_out));
   if (!shortened.empty()) result += shortened + "\n";
   if (2 * (cut.count + left_out.count) > lines && window_for_most > window)
     result += fmt::format("more than half are too long: --window {} would hold 95 % of them whole\n",

@@ -34,26 +34,32 @@ std::uint64_t group_of(std::string_view question, std::string_view answer) {
   return said.empty() ? fnv1a(squeezed(answer), 1) : fnv1a(said);
 }
 
-// What models are told that were trained on the data set Alpaca.
-std::string instruction_prompt(const Record& record) {
-  const bool has_input = !record.input.empty();
-  return std::string("Below is an instruction that describes a task") +
-         (has_input ? ", paired with an input that provides further context" : "") +
-         ". Write a response that appropriately completes the request.\n\n### Instruction:\n" +
-         record.question + (has_input ? "\n\n### Input:\n" + record.input : "") + "\n\n### Response:\n";
-}
-
 }  // namespace
 
+std::string instruction_prompt(const std::string& instruction, const std::string& input) {
+  const bool has_input = !input.empty();
+  return std::string("Below is an instruction that describes a task") +
+         (has_input ? ", paired with an input that provides further context" : "") +
+         ". Write a response that appropriately completes the request.\n\n### Instruction:\n" + instruction +
+         (has_input ? "\n\n### Input:\n" + input : "") + "\n\n### Response:\n";
+}
+
 Encoder::Encoder(const llama::Tokenizer& tokenizer, const llama::Chat* chat, std::string system,
-                 bool loss_on_all)
-    : tokenizer_(tokenizer), chat_(chat), system_(std::move(system)), loss_on_all_(loss_on_all) {}
+                 bool loss_on_all, std::string template_problem)
+    : tokenizer_(tokenizer),
+      chat_(chat),
+      system_(std::move(system)),
+      template_problem_(std::move(template_problem)),
+      loss_on_all_(loss_on_all) {}
 
 Example Encoder::operator()(const Record& record) const {
   if (record.form == Record::Form::text) return text(record.text);
+  if (!template_problem_.empty()) throw std::runtime_error("needs a template, but " + template_problem_);
   if (record.form == Record::Form::conversation) return conversation(record.messages, record.learned);
   const bool is_instruction = record.form == Record::Form::instruction;
-  if (!chat_) return pair(is_instruction ? instruction_prompt(record) : record.question, record.answer);
+  if (!chat_)
+    return pair(is_instruction ? instruction_prompt(record.question, record.input) : record.question,
+                record.answer);
   const std::string question =
       record.input.empty() ? record.question : record.question + "\n\n" + record.input;
   std::vector<llama::Message> messages;

@@ -110,6 +110,16 @@ TEST(Encoder, HasNoTemplateOfItsOwn) {
                                    {"no chat template", "\"prompt\""});
 }
 
+TEST(Encoder, AllButTextsNeedATemplateThatCanBeUsed) {
+  const TestModel model("gpt2");
+  const Encoder encoder(model.tokenizer, nullptr, "", false, "it is none of them");
+  for (const Record& record :
+       {pair("Q", "A"), instruction("Add", "", "3"), conversation(two_turns(), {true, true})})
+    expect_error<std::runtime_error>([&] { encoder(record); }, {"needs a template, but it is none of them"});
+  EXPECT_EQ(encoder({.text = "Hi"}).tokens,
+            Encoder(model.tokenizer, nullptr, "", false)({.text = "Hi"}).tokens);
+}
+
 TEST(Encoder, ATokenAcrossTheBorderIsOfTheAnswer) {
   const TestModel model("gpt2");
   const Encoder encoder(model.tokenizer, nullptr, "", false);

@@ -25,8 +25,12 @@ constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";
 
 class Reader {
  public:
-  Reader(const llama::Tokenizer& tokenizer, const llama::Chat* chat, const DataOptions& options)
-      : encoder_(tokenizer, chat, options.system, options.loss_on_all),
+  Reader(const llama::Tokenizer& tokenizer, const llama::Chat* chat, const DataOptions& options,
+         const std::string& template_problem)
+      : tokenizer_(tokenizer),
+        has_template_(chat != nullptr),
+        has_system_(!options.system.empty()),
+        encoder_(tokenizer, chat, options.system, options.loss_on_all, template_problem),
         window_(static_cast<std::size_t>(options.window)) {
     report_.window = options.window;
   }
@@ -35,6 +39,7 @@ class Reader {
     for (const DataFile& file : find_data_files(paths, report_)) read_file(file);
     bad_.throw_if_any(report_.lines);
     finish();
+    note_readings();
     return {std::move(examples_), std::move(report_)};
   }
 
@@ -89,6 +94,7 @@ class Reader {
       try {
         const Record record = read_record(piece);
         add(encoder_(record), first_line, record.form_name);
+        look_at(record, first_line);
       } catch (const RecordError& error) {
         const TextPlace within = place_of(piece, error.at);
         const std::size_t column = within.line > 1 ? within.column : column_of(begin + error.at);
@@ -164,6 +170,45 @@ class Reader {
                     quoted(file.path.string(), 300)));
   }
 
+  // What a record is read as, where its author may have meant something else.
+  void look_at(const Record& record, std::size_t line) {
+    using Form = Record::Form;
+    if (record.form == Form::pair || record.form == Form::instruction) ++questions_;
+    if (record.form == Form::instruction && !has_template_) ++report_.in_alpacas_words;
+    if (record.form != Form::text) return;
+    std::string name;
+    tokenizer_.cut_control(
+        record.text, [](std::size_t, std::size_t) {},
+        [&](llama::Token token, std::size_t) {
+          if (name.empty()) name = tokenizer_.piece(token);
+        });
+    if (name.empty()) return;
+    if (marked_up_.count == 0) markup_ = name;
+    note(marked_up_, line, 0);
+  }
+
+  void note_readings() {
+    if (marked_up_.count > 0)
+      report_.notes.push_back(
+          fmt::format("Texts with names of control tokens: {} (first {}, line {}: {}); the names are read as "
+                      "plain characters, so give conversations as {{\"messages\": ...}}",
+                      marked_up_.count, quoted(report_.files.at(marked_up_.source).string(), 200),
+                      marked_up_.line, quoted(markup_, 80)));
+    if (report_.in_alpacas_words > 0)
+      report_.notes.push_back(
+          fmt::format("The instructions ({}) are put into the words of Alpaca, as the model has no chat "
+                      "template; ask in the same words, which generate does not add: {}",
+                      report_.in_alpacas_words, quoted(instruction_prompt("...", ""), 300)));
+    if (!has_system_) return;
+    if (!has_template_)
+      report_.notes.push_back("--system has no effect: there is no chat template to say it with");
+    else if (questions_ < report_.lines || report_.documents > 0)
+      report_.notes.push_back(fmt::format(
+          "--system {}: conversations have a system message of their own, texts have none",
+          questions_ == 0 ? std::string("has no effect")
+                          : fmt::format("is in the {} of question and answer alone", questions_)));
+  }
+
   // An example of JSON, cut to the window.
   void add(Example example, std::size_t line, std::string_view form) {
     const std::size_t length = example.tokens.size();
@@ -213,8 +258,13 @@ class Reader {
                                          report_.binary, report_.empty));
   }
 
+  const llama::Tokenizer& tokenizer_;
+  bool has_template_, has_system_;
   Encoder encoder_;
   std::size_t window_;
+  std::size_t questions_ = 0;       // which a system message may stand before
+  DataReport::Affected marked_up_;  // texts with names of control tokens
+  std::string markup_;              // the first of these
   DataReport report_;
   BadLines bad_;
   std::vector<Example> examples_;
@@ -224,11 +274,11 @@ class Reader {
 }  // namespace
 
 Dataset read_data(const std::vector<std::filesystem::path>& paths, const llama::Tokenizer& tokenizer,
-                  const llama::Chat* chat, const DataOptions& options) {
+                  const llama::Chat* chat, const DataOptions& options, const std::string& template_problem) {
   if (options.window < 2)
     throw std::invalid_argument(
         fmt::format("a window of {} tokens holds nothing to predict; give at least 2", options.window));
-  return Reader(tokenizer, chat, options).read(paths);
+  return Reader(tokenizer, chat, options, template_problem).read(paths);
 }
 
 }  // namespace finetune

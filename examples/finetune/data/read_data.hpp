@@ -38,12 +38,13 @@ struct DataReport {
   Index window = 0, longest = 0;                    ///< longest: of the examples, in tokens
   Affected cut;                                     ///< what did not fit into the window lost its end
   Affected left_out;                                ///< no counted token was within the window
-  Index window_for_most = 0;  ///< in which 95 % of the examples of JSON would fit whole; 0 without any
+  std::size_t in_alpacas_words = 0;  ///< instructions for a model without a template: instruction_prompt()
+  Index window_for_most = 0;         ///< in which 95 % of the examples of JSON would fit whole; 0 without any
   std::size_t binary = 0, empty = 0, hidden = 0, broken_links = 0, repeated = 0;  ///< files passed over
   std::vector<std::string> notes = {};
   std::uint64_t hash = 0;  ///< of what the files hold
 
-  /// Two to five lines to print.
+  /// Two lines to print or more.
   std::string text() const;
 };
 
@@ -52,10 +53,11 @@ struct Dataset {
   DataReport report;
 };
 
-/// Reads files and folders. `chat` may be null: there is no template. Throws std::runtime_error that names
-/// the first bad lines, and where no example is left.
+/// Reads files and folders. `chat` may be null: there is no template, or `template_problem` says why it
+/// cannot be used. Throws std::runtime_error that names the first bad lines, and where no example is left.
 Dataset read_data(const std::vector<std::filesystem::path>& paths, const llama::Tokenizer& tokenizer,
-                  const llama::Chat* chat, const DataOptions& options);
+                  const llama::Chat* chat, const DataOptions& options,
+                  const std::string& template_problem = {});
 
 struct DataSplit {
   std::vector<Example> train, validation;

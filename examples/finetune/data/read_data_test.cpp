@@ -164,7 +164,7 @@ TEST_F(ReadDataTest, LeavesOutWhatHasNothingToLearn) {
   EXPECT_EQ(data.report.window_for_most, window + 9);
   const std::string text = data.report.text();
   for (const std::string& part :
-       {std::string("3 examples left out, nothing to learn being within the window (first"),
+       {std::string("3 examples left out: the answer begins beyond the window (first"),
         fmt::format("a.jsonl\", line 2, {} tokens)", window + 4),
         fmt::format("--window {} would hold 95 %", window + 9)})
     EXPECT_NE(text.find(part), text.npos) << part << " is not in " << text;
@@ -206,6 +206,57 @@ TEST_F(ReadDataTest, ReadsLongLines) {
   const Dataset data = read({"a.jsonl"});
   ASSERT_EQ(data.examples.size(), 3u);
   EXPECT_EQ(data.examples[2].line, 3u);
+}
+
+TEST_F(ReadDataTest, NotesMarkupThatIsReadAsCharacters) {
+  folder.write("a.jsonl",
+               "{\"text\": \"a b\"}\n{\"text\": \"<|im_start|>user\\nHi<|im_end|>\"}\n"
+               "{\"text\": \"x<|im_end|>\"}\n");
+  const std::string text = read({"a.jsonl"}).report.text();
+  EXPECT_NE(text.find("Texts with names of control tokens: 2 (first \""), text.npos) << text;
+  EXPECT_NE(
+      text.find("a.jsonl\", line 2: \"<|im_start|>\"); the names are read as plain characters, so give"),
+      text.npos)
+      << text;
+  // Nobody means the template by what is said in a chat, or by what is no control token.
+  folder.write("b.jsonl",
+               "{\"prompt\": \"<|im_start|>\", \"completion\": \"a\"}\n{\"text\": \"<think> <b>\"}\n");
+  const std::string other = read({"b.jsonl"}).report.text();
+  EXPECT_EQ(other.find("control tokens"), other.npos) << other;
+}
+
+TEST_F(ReadDataTest, NotesTheWordsOfInstructionsWithoutATemplate) {
+  folder.write("a.jsonl",
+               "{\"instruction\": \"Add\", \"output\": \"3\"}\n{\"prompt\": \"a\", \"completion\": \"b\"}\n");
+  const DataReport report = read_data({folder.path() / "a.jsonl"}, model().tokenizer, nullptr, {}).report;
+  EXPECT_EQ(report.in_alpacas_words, 1u);
+  const std::string text = report.text();
+  EXPECT_NE(
+      text.find("The instructions (1) are put into the words of Alpaca, as the model has no chat template"),
+      text.npos)
+      << text;
+  EXPECT_NE(text.find("\"Below is an instruction that describes a task. Write"), text.npos) << text;
+  EXPECT_EQ(read({"a.jsonl"}).report.in_alpacas_words, 0u);
+  EXPECT_EQ(read({"a.jsonl"}).report.text().find("Alpaca"), text.npos);
+}
+
+TEST_F(ReadDataTest, NotesWhereASystemMessageHasNoPlace) {
+  const auto said = [&](const std::string& name, const llama::Chat* chat) {
+    return read_data({folder.path() / name}, model().tokenizer, chat, {.system = "Be brief"}).report.text();
+  };
+  const llama::Chat* chat = model().chat.get();
+  folder.write("questions.jsonl", line_of(3));
+  folder.write("texts.jsonl", "{\"text\": \"a b\"}\n");
+  folder.write("both.jsonl", line_of(3) + "{\"text\": \"a b\"}\n");
+  folder.write("plain.txt", "a b");
+  EXPECT_EQ(said("questions.jsonl", chat).find("--system"), std::string::npos);
+  for (const char* name : {"texts.jsonl", "plain.txt"})
+    EXPECT_NE(said(name, chat).find("--system has no effect: conversations have"), std::string::npos) << name;
+  EXPECT_NE(said("both.jsonl", chat).find("--system is in the 1 of question and answer alone: "),
+            std::string::npos);
+  EXPECT_NE(said("questions.jsonl", nullptr).find("--system has no effect: there is no chat template"),
+            std::string::npos);
+  EXPECT_EQ(read({"texts.jsonl"}).report.text().find("--system"), std::string::npos);
 }
 
 TEST_F(ReadDataTest, NotesJsonThatIsReadAsText) {

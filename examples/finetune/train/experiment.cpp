@@ -181,13 +181,14 @@ RunAndTrainee train_run(Model& model, const Settings& settings, const TextData& 
   run.frozen = result.trainee->frozen_count();
   run.bytes = result.trainee->bytes();
   const Sampler sampler(data.task.text(Part::train), settings.batch, settings.length, mix(seed));
-  TrainingPlan plan{contender.label(), steps, rows_per_run, settings.patience};
+  const std::vector<Tokens> select = log ? data.select : std::vector<Tokens>();
+  // Without a loss to wait for, patience would end the run.
+  TrainingPlan plan{contender.label(), steps, rows_per_run, select.empty() ? 0 : settings.patience};
   if (log)
     plan.checkpoint = {
         .path = settings.out / "checkpoints" / (run_name(contender, seed) + ".safetensors"),
         .key = run_name(contender, seed) + " " + comparison_key(settings, data, base, steps).dump(),
         .resume = settings.resume};
-  const std::vector<Tokens> select = log ? data.select : std::vector<Tokens>();
   run.training =
       train_loop(model, *result.trainee,
                  {.sampler = sampler, .accumulate = settings.accumulate, .select = select}, plan, processes);

@@ -39,7 +39,8 @@ struct Schedule {
 /// Warm-up over a twentieth of the steps, down to a tenth of the peak.
 inline Schedule default_schedule(std::int64_t steps) { return {steps, steps / 20, 0.1}; }
 
-/// Ends a run when the loss on the select split has not fallen for `patience` evaluations; 0 means never.
+/// Ends a run when the loss on the select split has not fallen for `patience` evaluations; 0 means never. A
+/// loss that is not measured has not fallen: without a select split only 0 makes sense.
 class EarlyStopping {
  public:
   explicit EarlyStopping(int patience) : patience_(patience) {}

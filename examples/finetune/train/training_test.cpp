@@ -1,4 +1,5 @@
 // What a run depends on, its learning rate and length, and the cache of its base model.
+#include <algorithm>
 #include <limits>
 #include <numeric>
 #include <vector>
@@ -54,6 +55,23 @@ TEST(Rates, AreOverriddenByNameAndFactor) {
   for (const char* wrong :
        {"lora", "lora=", "lora=x", "lora=0.1x", "lora=-1", "lora=0", "loar=1", "lora.uv=1", "tl6.ab=1", "=1"})
     EXPECT_THROW(override_rate(rates, wrong), std::invalid_argument) << wrong;
+}
+
+TEST(Rates, AreTheSameInWhateverOrderTheyAreGiven) {
+  std::vector<std::string> texts = {"tl6.uv=0.3", "tl6:4.uv=0.5", "tl6:8=0.02", "tl6=0.01"};
+  std::sort(texts.begin(), texts.end());
+  do {
+    std::map<std::string, Rates> rates = {{"tl6", {1e-3, 30}}};
+    override_rates(rates, texts);
+    const auto expect = [&](const char* name, double rate, double uv_rate) {
+      EXPECT_DOUBLE_EQ(rates.at(name).rate, rate) << name << " after " << texts[0];
+      EXPECT_DOUBLE_EQ(rates.at(name).rate * rates.at(name).uv_multiple, uv_rate)
+          << name << " after " << texts[0];
+    };
+    expect("tl6", 0.01, 0.3);
+    expect("tl6:4", 0.01, 0.5);
+    expect("tl6:8", 0.02, 0.3);
+  } while (std::next_permutation(texts.begin(), texts.end()));
 }
 
 TEST(Rates, HaveADefaultForEveryScheme) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>    // min
 #include <set>          // set
+#include <stdexcept>    // runtime_error
 #include <string_view>  // string_view
 #include <vector>       // vector
 
@@ -35,8 +36,20 @@ void say_left_out(const std::filesystem::path& path, const llama::Config& config
   for (const tiedlora::Module& module : modules)
     if (kinds.contains(module.kind) && rank(module) == 0 && count++ == 0) first = module.name;
   if (count > 0)
-    fmt::print("Warning: \"{}\" has nothing for {} of the modules whose kinds it adapts elsewhere: {}{}\n",
-               path.string(), count, first, count > 1 ? " and others" : "");
+    fmt::print(
+        "Warning: \"{}\" leaves {} modules unadapted although it adapts the same kind of module in other "
+        "layers: {}{}\n",
+        path.string(), count, first, count > 1 ? " and others" : "");
+}
+
+std::optional<llama::Chat> chat_or_problem(const llama::BaseModel& file, const llama::Tokenizer& tokenizer,
+                                           std::string& problem) {
+  try {
+    return file.chat(tokenizer);
+  } catch (const std::runtime_error& error) {
+    problem = error.what();
+    return std::nullopt;
+  }
 }
 
 }  // namespace
@@ -45,7 +58,7 @@ TuneBase::TuneBase(const ModelOptions& options)
     : file_(options.path),
       pool_(options.threads),
       tokenizer_(file_.tokenizer()),
-      chat_(file_.chat(tokenizer_)),
+      chat_(chat_or_problem(file_, tokenizer_, chat_problem_)),
       model_(file_.model()) {
   if (options.float_base) {
     const Index bytes = llama::FloatCopy::bytes(file_.model());

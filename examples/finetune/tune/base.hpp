@@ -30,8 +30,11 @@ class TuneBase {
   const llama::Config& config() const { return file_.model().config; }
   const llama::BaseModel& file() const { return file_; }
   const llama::Tokenizer& tokenizer() const { return tokenizer_; }
-  /// Null for a model without a template.
+  /// Null for a model without a template, and for one whose template cannot be used.
   const llama::Chat* chat() const { return chat_ ? &*chat_ : nullptr; }
+  /// Why the template cannot be used, and what to do: for the error of what needs it. Empty if it can be, and
+  /// where there is none.
+  const std::string& chat_problem() const { return chat_problem_; }
   llama::ThreadPool& pool() { return pool_; }
 
   /// The window, or where it is 0 the default, which is no longer than a batch. Throws std::invalid_argument
@@ -57,6 +60,7 @@ class TuneBase {
   llama::BaseModel file_;
   llama::ThreadPool pool_;
   llama::Tokenizer tokenizer_;
+  std::string chat_problem_;
   std::optional<llama::Chat> chat_;
   std::unique_ptr<llama::FloatCopy> copy_;
   llama::Model<float> model_;

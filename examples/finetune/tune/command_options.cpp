@@ -66,7 +66,8 @@ void add_training_data(CLI::App& app, TrainingDataOptions& data) {
       ->check(any_path())
       ->group("Data");
   app.add_option("--held-out", data.held_out,
-                 "that part; 0: nothing is measured, and the last step's adapter is kept")
+                 "share of --data held out for validation; 0: nothing is measured, and the last step's "
+                 "adapter is kept")
       ->check(number_from(0, 0.5))
       ->group("Data");
   add_reading(app, data.reading);

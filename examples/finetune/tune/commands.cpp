@@ -107,7 +107,11 @@ int eval_command(int argc, char** argv) {
   app.add_flag("--no-base", o.no_base, "measure the adapters alone")->needs(adapters)->group("Model");
   app.add_option("--data", o.data, "as for finetune train")->required()->check(any_path())->group("Data");
   add_reading(app, o.reading);
-  app.add_option("--batch-tokens", o.batch_tokens, "")->check(positive_count())->group("Data");
+  app.add_option("--batch-tokens", o.batch_tokens,
+                 "most tokens in a batch [1024, or the window where that is longer]")
+      ->check(positive_count())
+      ->always_capture_default(false)
+      ->group("Data");
   return examples::run_command(app, argc, argv, std::cout, std::cerr, [&] {
     products.say(o.model);
     examples::check_readable("--model", {o.model.path});

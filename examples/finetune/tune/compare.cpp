@@ -52,7 +52,6 @@ class Comparer {
     // An example a batch: what is compared are examples, not what stands together.
     examples_ = one_by_one(data_.validation);
     for (const TokenBatch& example : examples_) weights_.push_back(static_cast<double>(example.counted));
-    if (examples_.empty()) throw std::runtime_error("there is no validation example to compare with");
     check_memory();
   }
 
@@ -373,6 +372,9 @@ int compare(const CompareOptions& options, Communicator& processes) {
   all_or_none(processes, [&] {
     if (options.candidates.size() < 2)
       throw std::invalid_argument("--candidates: at least two are needed to compare");
+    if (!has_validation(options.data))
+      throw std::invalid_argument(
+          "finetune compare needs validation examples: give --validation FILE or a --held-out above 0");
     for (const std::string& candidate : options.candidates) parse_candidate(candidate, options.tune);
     if (processes.is_first()) {
       examples::check_output_folder("--out", options.out);

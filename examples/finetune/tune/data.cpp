@@ -28,12 +28,13 @@ std::uint64_t hash_of(const std::vector<Example>& examples, std::uint64_t hash) 
 }  // namespace
 
 TuneData read_tune_data(const TuneBase& base, const TrainingDataOptions& options) {
-  Dataset all = read_data(options.paths, base.tokenizer(), base.chat(), options.reading);
+  Dataset all = read_data(options.paths, base.tokenizer(), base.chat(), options.reading, base.chat_problem());
   fmt::print("{}", all.report.text());
   TuneData data = {.report = all.report, .train = {}};
   std::vector<Example> validation;
   if (!options.validation.empty()) {
-    Dataset other = read_data(options.validation, base.tokenizer(), base.chat(), options.reading);
+    Dataset other =
+        read_data(options.validation, base.tokenizer(), base.chat(), options.reading, base.chat_problem());
     fmt::print("Validation: {}", other.report.text());
     data.train = std::move(all.examples);
     validation = std::move(other.examples);

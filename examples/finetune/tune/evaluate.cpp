@@ -4,6 +4,7 @@
 #include <cmath>       // exp
 #include <filesystem>  // exists
 #include <optional>    // optional
+#include <stdexcept>   // invalid_argument, runtime_error
 
 #include <fmt/format.h>
 #include <finetune/data/batches.hpp>  // in_order
@@ -52,6 +53,7 @@ Index window_of_runs(const std::vector<std::filesystem::path>& paths) {
 
 std::vector<llama::Token> prompt_tokens(const TuneBase& base, const GenerateOptions& options,
                                         const std::string& prompt) {
+  if (!options.raw && !base.chat_problem().empty()) throw std::runtime_error(base.chat_problem());
   // As training asks: Encoder::conversation.
   if (base.chat() && !options.raw)
     return base.chat()->begin(options.has_system ? options.system : base.chat()->default_system(), prompt,
@@ -81,10 +83,12 @@ void evaluate(const EvalOptions& options) {
   const std::vector<Adapter> adapters = load_adapters(base, options.adapters);
   DataOptions reading = options.reading;
   if (reading.window == 0) reading.window = window_of_runs(options.adapters);
-  const Dataset data =
-      read_data(options.data, base.tokenizer(), base.chat(), base.with_window(reading, options.batch_tokens));
+  Index batch_tokens = options.batch_tokens > 0 ? options.batch_tokens : default_batch_tokens;
+  reading = base.with_window(reading, batch_tokens);
+  if (options.batch_tokens == 0) batch_tokens = std::max(batch_tokens, reading.window);
+  const Dataset data = read_data(options.data, base.tokenizer(), base.chat(), reading, base.chat_problem());
   fmt::print("{}", data.report.text());
-  const std::vector<TokenBatch> batches = in_order(data.examples, options.batch_tokens);
+  const std::vector<TokenBatch> batches = in_order(data.examples, batch_tokens);
   LanguageModel model(base.config(), base.pool());
   fmt::print("{:<40} {:>12} {:>12}\n", "", "nats/token", "perplexity");
   const auto measure = [&](const std::string& name, const Adapter* adapter) {

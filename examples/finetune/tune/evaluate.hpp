@@ -15,8 +15,8 @@ struct EvalOptions {
   std::vector<std::filesystem::path> adapters = {};  ///< files, or folders of runs
   std::vector<std::filesystem::path> data = {};
   DataOptions reading = {.window = 0};
-  Index batch_tokens = 1024;
-  bool no_base = false;  ///< measures the adapters alone
+  Index batch_tokens = 0;  ///< 0: default_batch_tokens, or the window where that is longer
+  bool no_base = false;    ///< measures the adapters alone
 };
 
 /// Says on stdout the loss of the base, unless left out, and of each adapter.

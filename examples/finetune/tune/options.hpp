@@ -23,13 +23,21 @@ struct ModelOptions {
 /// The longest sequence, in tokens, unless told otherwise and where the model can read as much.
 inline constexpr Index default_window = 512;
 
+/// The most tokens in a batch.
+inline constexpr Index default_batch_tokens = 1024;
+
 /// What is trained on. A window of 0 is the default.
 struct TrainingDataOptions {
   std::vector<std::filesystem::path> paths = {}, validation = {};
   DataOptions reading = {.window = 0};
   double held_out = 0.05;  ///< taken off for validation where no file is given; 0: nothing is
-  Index batch_tokens = 1024;
+  Index batch_tokens = default_batch_tokens;
 };
+
+/// Whether there is anything to measure with.
+inline bool has_validation(const TrainingDataOptions& data) {
+  return data.held_out > 0 || !data.validation.empty();
+}
 
 /// How an adapter is trained.
 struct TuneOptions {

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <finetune/data/encoder.hpp>    // instruction_prompt
 #include <finetune/data/files.hpp>      // write_atomically, CsvTable
 #include <finetune/data/text_data.hpp>  // size_text
 #include <finetune/report/json_number.hpp>
@@ -104,11 +105,14 @@ std::string loss_line(double nats) {
 
 std::string card(const std::filesystem::path& folder, const TuneBase& base, const TuneRecord& record) {
   const TrainOptions& o = record.options;
-  const std::string model = shell_quoted(o.model.path.string());
+  const bool is_gguf = base.file().is_gguf();
+  // Others open the folder, not its config.json.
+  const std::string path = is_gguf ? o.model.path.string() : base.file().folder().string();
+  const std::string model = shell_quoted(path);
   const std::string here = shell_quoted(folder.string());
   const auto in_folder = [&](const char* name) { return shell_quoted((folder / name).string()); };
-  const std::string gguf_base =
-      base.file().is_gguf() ? model : shell_quoted(o.model.path.filename().string() + ".gguf");
+  const std::string gguf_base = is_gguf ? model : shell_quoted(base.file().folder_name() + ".gguf");
+  const bool is_raw = base.chat() == nullptr;  // there is no template to put a prompt into
   std::string text = fmt::format(
       "# Adapter for {}\n\n"
       "A {} adapter of rank {} on {}: {} trainable parameters.\n\n"
@@ -127,7 +131,7 @@ std::string card(const std::filesystem::path& folder, const TuneBase& base, cons
       record.validation_examples, loss_line(record.loss_before), loss_line(record.loss_after),
       record.training.steps, record.training.best_step, record.has_picture ? "![loss](loss.png)\n\n" : "");
   text += "## Run it\n\nllama.cpp:\n\n```sh\n";
-  if (!base.file().is_gguf())
+  if (!is_gguf)
     text +=
         fmt::format("python convert_hf_to_gguf.py {} --outfile {} # once, of llama.cpp\n", model, gguf_base);
   text += fmt::format("llama-cli -m {} --lora {}\n```\n\n", gguf_base, in_folder("adapter.gguf"));
@@ -137,16 +141,21 @@ std::string card(const std::filesystem::path& folder, const TuneBase& base, cons
       "from transformers import AutoModelForCausalLM\n\n"
       "model = AutoModelForCausalLM.from_pretrained({})\n"
       "model = PeftModel.from_pretrained(model, {})\n```\n\n",
-      base.file().is_gguf() ? ", with the name or folder of the model that the GGUF file was made of" : "",
-      OrderedJson(base.file().is_gguf() ? record.base_name : o.model.path.string()).dump(),
-      OrderedJson((folder / "peft").string()).dump());
+      is_gguf ? ", with the name or folder of the model that the GGUF file was made of" : "",
+      OrderedJson(is_gguf ? record.base_name : path).dump(), OrderedJson((folder / "peft").string()).dump());
   text += fmt::format(
       "This library's engine:\n\n```sh\n"
-      "engine {} --adapter {} --prompt 'Hello'\n```\n\n"
+      "engine {} --adapter {}{} --prompt 'Hello'\n```\n\n"
       "Loss, and text before and after:\n\n```sh\n"
       "finetune eval --model {} --adapter {} --data DATA\n"
-      "finetune generate --model {} --adapter {} --prompt 'Hello'\n```\n",
-      model, in_folder("adapter.gguf"), model, here, model, here);
+      "finetune generate --model {} --adapter {}{} --prompt 'Hello'\n```\n",
+      model, in_folder("adapter.gguf"), is_raw ? " --raw" : "", model, here, model, here,
+      is_raw ? " --raw" : "");
+  if (record.data.in_alpacas_words > 0)
+    text += fmt::format(
+        "\nThe base has no chat template, so the instructions that it learned from stood in these words, "
+        "which the programs do not add. Ask in them:\n\n```\n{}```\n",
+        instruction_prompt("...", ""));
   return text;
 }
 

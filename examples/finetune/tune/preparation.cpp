@@ -20,6 +20,10 @@ namespace {
 std::unique_ptr<FolderLock> begin_folder(const TrainOptions& o, const Communicator& processes) {
   check_rates(o.tune);
   check_batches(o.tune.accumulate, processes, "--batch-tokens", o.data.batch_tokens);
+  if (o.patience > 0 && !has_validation(o.data))
+    throw std::invalid_argument(
+        "--patience: with --held-out 0 there is no loss to wait for; leave --patience out, or give "
+        "--validation FILE or a --held-out above 0");
   std::unique_ptr<FolderLock> lock;
   if (!processes.is_first()) return lock;
   examples::check_output_folder("--out", o.out);

@@ -95,6 +95,46 @@ TEST_F(TuneTest, MinutesAreThoseOfThePlan) {
   expect_error(train("damaged", {"--minutes", "5", "--resume"}), 1, "plan.json is damaged; to start over");
 }
 
+// Evaluations take a quarter of the time at most, and there is one at the end.
+TEST(RunLength, HoldsWhatFitsIntoTheTime) {
+  const auto length = [](double seconds, const StepCost& cost, std::int64_t asked) {
+    const RunLength fitting = length_in(seconds, cost, asked);
+    return std::pair(fitting.steps, fitting.evaluations);
+  };
+  using Pair = std::pair<std::int64_t, std::int64_t>;
+  EXPECT_EQ(length(128, {.step = 0.5, .evaluation = 1}, 7), Pair(240, 7));
+  EXPECT_EQ(length(128, {.step = 0.5, .evaluation = 4}, 10), Pair(192, 7));  // 8 of 4 s, of 32 s
+  EXPECT_EQ(length(128, {.step = 0.5, .evaluation = 32}, 10), Pair(128, 1));
+  EXPECT_EQ(length(128, {.step = 0.5, .evaluation = 100}, 10), Pair(1, 1));
+  EXPECT_EQ(length(-1, {.step = 0.5, .evaluation = 1}, 10), Pair(1, 1));
+  EXPECT_EQ(length(128, {.step = 0.5, .evaluation = 0}, 10), Pair(256, 10));
+  EXPECT_EQ(length(-1, {.step = 0.5, .evaluation = 0}, 10), Pair(1, 10));
+}
+
+// Three seconds are what is set aside for files, so that nothing is left for evaluations.
+TEST_F(TuneTest, EvaluationsThatUseUpTheTimeAreNamed) {
+  const Arguments arguments = {"--minutes", "0.05", "--evaluations", "4"};
+  const Outcome outcome = train("out", arguments);
+  expect_error(outcome, 0, " 2 evaluations of ");
+  expect_error(outcome, 0, ", not 5: they are to take a quarter of the time\n");
+  expect_error(outcome, 0, "a smaller --held-out or --validation) or give more --minutes\n");
+  const auto plan = nlohmann::json::parse(read_file(path("out/plan.json")));
+  EXPECT_EQ(plan["steps"], 1);
+  EXPECT_EQ(plan["evaluations"], 1);
+  // One more step than that plan has: it begins again.
+  for (const char* file : {"out/checkpoint.safetensors", "out/run.json"}) std::filesystem::remove(path(file));
+  folder_.write("out/plan.json", R"({"kind": "train", "minutes": 5, "steps": 4, "evaluations": 2})");
+  Arguments resumed = arguments;
+  resumed.push_back("--resume");
+  expect_error(train("out", resumed), 0, "The 4 steps are those that were planned for 5 minutes");
+  const auto run = nlohmann::json::parse(read_file(path("out/run.json")));
+  ASSERT_EQ(run["log"].size(), 3u);
+  EXPECT_EQ(run["log"][1]["step"], 2);
+  EXPECT_EQ(run["log"][2]["step"], 4);
+  folder_.write("damaged/plan.json", R"({"kind": "train", "minutes": 5, "steps": 3, "evaluations": 0})");
+  expect_error(train("damaged", resumed), 1, "plan.json is damaged; to start over");
+}
+
 // As a user may change a model's template, and then go on.
 TEST_F(TuneTest, AnotherTemplateIsAnotherRun) {
   ASSERT_EQ(train("out", {"--steps", "2"}).status, 0);

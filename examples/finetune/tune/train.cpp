@@ -29,8 +29,8 @@ std::int64_t steps_of(double epochs, const Batches& batches, Index accumulate) {
   return std::max<std::int64_t>(1, static_cast<std::int64_t>(std::ceil(steps - 1e-9 * steps)));
 }
 
-/// Of a run with --minutes that continues: those that it began with, whatever the machine does now.
-std::optional<std::int64_t> planned_steps(const TrainOptions& o) {
+/// Of a run with --minutes that continues: what it began with, whatever the machine does now.
+std::optional<RunLength> planned_length(const TrainOptions& o) {
   if (!o.resume) return std::nullopt;
   const auto plan = read_plan(o.out, FolderOf::train);
   if (!plan) {
@@ -39,22 +39,47 @@ std::optional<std::int64_t> planned_steps(const TrainOptions& o) {
         fmt::format("--minutes: the run in {} was started with --steps or --epochs; use the same option; {}",
                     o.out.string(), start_anew(o.out, FolderOf::train)));
   }
-  const auto steps = plan->find("steps"), minutes = plan->find("minutes");
-  if (steps == plan->end() || !steps->is_number_integer() || steps->get<std::int64_t>() < 1 ||
-      minutes == plan->end() || !minutes->is_number())
+  const auto steps = plan->find("steps"), minutes = plan->find("minutes"),
+             evaluations = plan->find("evaluations");  // which plans did not always have
+  const auto is_count = [](const nlohmann::ordered_json& number) {
+    return number.is_number_integer() && number.get<std::int64_t>() > 0;
+  };
+  if (steps == plan->end() || !is_count(*steps) || minutes == plan->end() || !minutes->is_number() ||
+      (evaluations != plan->end() && !is_count(*evaluations)))
     refuse_damaged_plan(o.out, FolderOf::train);
+  RunLength length = {steps->get<std::int64_t>(), o.evaluations};
+  if (evaluations != plan->end())
+    length.evaluations = std::min(length.evaluations, evaluations->get<std::int64_t>());
   const auto planned = minutes->get<double>();
-  fmt::print("The {} steps are those that were planned for {:g} minutes{}\n", steps->get<std::int64_t>(),
-             planned, planned == o.minutes ? "" : fmt::format(", not for {:g}", o.minutes));
-  return steps->get<std::int64_t>();
+  fmt::print("The {} steps are those that were planned for {:g} minutes{}\n", length.steps, planned,
+             planned == o.minutes ? "" : fmt::format(", not for {:g}", o.minutes));
+  return length;
+}
+
+/// What was decided, and where it will take longer than was asked.
+void say_length(const TrainOptions& o, const RunLength& length, const StepCost& cost, double seconds) {
+  fmt::print("For {:g} minutes: {} steps of {:.2f} s and {} evaluations of {:.1f} s{}\n", o.minutes,
+             length.steps, cost.step, length.evaluations + 1, cost.evaluation,
+             length.evaluations == o.evaluations
+                 ? std::string()
+                 : fmt::format(", not {}: they are to take a quarter of the time", o.evaluations + 1));
+  if (cost.evaluation > 0 && 2 * cost.evaluation > seconds / 2)
+    fmt::print(
+        "Warning: an evaluation before the first step and one after the last take more than half of what is "
+        "left of {:g} minutes, so the run may take longer; measure with fewer examples (a smaller --held-out "
+        "or --validation) or give more --minutes\n",
+        o.minutes);
+  else if (cost.step > seconds)
+    fmt::print("Warning: what is left of {:g} minutes is too little for a step, so the run takes longer\n",
+               o.minutes);
 }
 
 /// As many steps as the time allows, or as were planned. What the first process measures counts for all.
-std::int64_t steps_in_time(const TrainOptions& o, Preparation& run, double begin, Communicator& processes) {
-  std::int64_t planned = 0;
-  first_only(processes, [&] { planned = planned_steps(o).value_or(0); });
+RunLength length_in_time(const TrainOptions& o, Preparation& run, double begin, Communicator& processes) {
+  RunLength planned;
+  first_only(processes, [&] { planned = planned_length(o).value_or(RunLength()); });
   planned = processes.from_first(planned);
-  if (planned > 0) return planned;
+  if (planned.steps > 0) return planned;
   const std::span<const TokenBatch> validation = run.data.validation;
   StepCost cost = measure_cost(run.model, run.base.model(), o.tune, run.batches,
                                validation.first(validation.empty() ? 0 : 1), processes);
@@ -62,23 +87,21 @@ std::int64_t steps_in_time(const TrainOptions& o, Preparation& run, double begin
   cost.evaluation *=
       static_cast<double>(share_of(std::ssize(validation), processes.size() - 1, processes.size()).size());
   constexpr double reserve = 3;  // seconds for files and the picture
-  const double left = begin + 60 * o.minutes - reserve - seconds_now() -
-                      static_cast<double>(o.evaluations + 1) * cost.evaluation;
-  const auto steps =
-      processes.from_first(std::max<std::int64_t>(1, static_cast<std::int64_t>(left / cost.step)));
+  const double left = begin + 60 * o.minutes - reserve - seconds_now();
+  const RunLength length = processes.from_first(length_in(left, cost, o.evaluations));
   first_only(processes, [&] {
-    fmt::print("For {:g} minutes: {} steps of {:.2f} s and {} evaluations of {:.1f} s\n", o.minutes, steps,
-               cost.step, o.evaluations + 1, cost.evaluation);
-    write_plan(o.out, FolderOf::train, {{"minutes", o.minutes}, {"steps", steps}});
+    say_length(o, length, cost, left);
+    write_plan(o.out, FolderOf::train,
+               {{"minutes", o.minutes}, {"steps", length.steps}, {"evaluations", length.evaluations}});
   });
-  return steps;
+  return length;
 }
 
-/// How many steps there are: as given, or as many as the time allows.
-std::int64_t count_steps(const TrainOptions& o, Preparation& run, double begin, Communicator& processes) {
-  if (o.steps > 0) return o.steps;
-  if (o.minutes == 0) return steps_of(o.epochs, run.batches, o.tune.accumulate);
-  return steps_in_time(o, run, begin, processes);
+/// As given, or as much as the time allows.
+RunLength length_of_run(const TrainOptions& o, Preparation& run, double begin, Communicator& processes) {
+  if (o.steps > 0) return {o.steps, o.evaluations};
+  if (o.minutes == 0) return {steps_of(o.epochs, run.batches, o.tune.accumulate), o.evaluations};
+  return length_in_time(o, run, begin, processes);
 }
 
 /// What to do, and what is left of a run that came to nothing.
@@ -155,6 +178,16 @@ void finish(const TrainOptions& options, Preparation& run, const Adapter& adapte
 
 }  // namespace
 
+RunLength length_in(double seconds, const StepCost& cost, std::int64_t asked) {
+  RunLength length = {.evaluations = asked};
+  const double fitting = cost.evaluation > 0 ? seconds / 4 / cost.evaluation - 1 : static_cast<double>(asked);
+  if (fitting < static_cast<double>(asked))
+    length.evaluations = static_cast<std::int64_t>(std::max(1.0, fitting));
+  const double left = seconds - static_cast<double>(length.evaluations + 1) * cost.evaluation;
+  length.steps = std::max<std::int64_t>(1, static_cast<std::int64_t>(left / cost.step));
+  return length;
+}
+
 int train(TrainOptions options, Communicator& processes) {
   const double begin = seconds_now();
   const Interrupt interrupt;
@@ -162,7 +195,7 @@ int train(TrainOptions options, Communicator& processes) {
   all_or_none(processes, [&] { prepared = std::make_unique<Preparation>(options, processes); });
   Preparation& run = *prepared;
   const nlohmann::ordered_json key = agreed_key(options, run, processes);
-  const std::int64_t steps = count_steps(options, run, begin, processes);
+  const auto [steps, evaluations] = length_of_run(options, run, begin, processes);
   fmt::print(
       "Training: {} steps of up to {} tokens, {:.2f} passes over the data; {}{} thread(s)\n", steps,
       options.data.batch_tokens * options.tune.accumulate,
@@ -174,7 +207,7 @@ int train(TrainOptions options, Communicator& processes) {
   Tuner tuner(run.model, run.base.model(), options.tune, run.batches, run.data.validation, processes);
   const bool measures = !run.data.validation.empty();
   TrainingPlan plan = plan_of(options.tune, options.tune.scheme, steps);
-  plan.log_rows = std::min(options.evaluations, steps);
+  plan.log_rows = std::min(evaluations, steps);
   plan.patience = options.patience;
   plan.keeps_best = measures;
   plan.checkpoint = {.path = checkpoint_path(options.out),

@@ -9,6 +9,8 @@
 #include <vector>
 
 #include <finetune/data/folder_lock.hpp>
+#include <llama/tokenizer_golden.hpp>
+#include <llama/write_hugging_face.hpp>
 
 #include <tiedlora/adapter.hpp>
 #include <tiedlora/io/native.hpp>
@@ -116,6 +118,17 @@ TEST_F(TuneTest, TrainsOnEverythingWhereNothingIsHeldOut) {
   EXPECT_NE(outcome.output.find("nothing was held out"), std::string::npos) << outcome.output;
   EXPECT_TRUE(std::filesystem::exists(path("all/adapter.gguf")));
   EXPECT_TRUE(nlohmann::json::parse(read_file(path("all/run.json")))["validation_loss"].is_null());
+}
+
+TEST_F(TuneTest, WhatNeedsALossIsRefusedWhereNothingIsMeasured) {
+  const Arguments patient = {"--held-out", "0", "--patience", "1", "--steps", "3"};
+  expect_error(train("out", patient), 2, "--patience: with --held-out 0 there is no loss to wait for; leave");
+  expect_error(command("compare", {"--data", path("chat.jsonl"), "--held-out", "0", "--out", path("out")}), 2,
+               "finetune compare needs validation examples: give --validation FILE or a --held-out above 0");
+  EXPECT_FALSE(std::filesystem::exists(path("out")));
+  Arguments measured = patient;
+  measured.insert(measured.end(), {"--validation", path("chat.jsonl")});
+  expect_error(train("out", measured), 0, "Validation loss");
 }
 
 TEST_F(TuneTest, SaysWhatIsWrong) {
@@ -242,7 +255,7 @@ TEST_F(TuneTest, SaysWhatAnAdapterLacks) {
   };
   save("one.safetensors", 1);
   expect_error(command("eval", {"--data", path("chat.jsonl"), "--adapter", path("one.safetensors")}), 0,
-               "has nothing for 1 of the modules whose kinds it adapts elsewhere: "
+               "leaves 1 modules unadapted although it adapts the same kind of module in other layers: "
                "model.layers.0.self_attn.q_proj\n");
   save("two.safetensors", 2);
   expect_error(command("eval", {"--data", path("chat.jsonl"), "--adapter", path("two.safetensors")}), 1,
@@ -268,6 +281,74 @@ TEST_F(TuneTest, EvalLeavesTheBaseOutIfAsked) {
   EXPECT_EQ(command("eval", alone).output, output.erase(begin, end + 1 - begin));
   expect_error(command("eval", {"--data", path("chat.jsonl"), "--no-base"}), 2,
                "--no-base requires --adapter");
+}
+
+TEST_F(TuneTest, EvalTakesBatchesThatHoldTheWindow) {
+  llama_test::TinyModel model(llama_test::TinyModel::Numbers::blocks);
+  model.context = 2048;
+  model.write(folder_.path() / "model.gguf");
+  folder_.write("long.jsonl", "{\"text\": \"" + std::string(1200, 'x') + "\"}\n");
+  ASSERT_EQ(train("out", {"--data", path("long.jsonl"), "--held-out", "0", "--window", "1100",
+                          "--batch-tokens", "1100", "--steps", "1"})
+                .status,
+            0);
+  Arguments arguments = {"--data", path("long.jsonl"), "--adapter", path("out"), "--threads", "1"};
+  EXPECT_EQ(command("eval", arguments).status, 0) << read_file(path("output.txt"));
+  arguments.insert(arguments.end(), {"--batch-tokens", "1024"});
+  expect_error(command("eval", arguments), 2,
+               "has 1100 tokens and does not fit into batches of 1024; give --batch-tokens 1100 or more, or "
+               "--window 1024\n");
+}
+
+// What needs no template works without one that is known.
+TEST_F(TuneTest, AnUnknownTemplateIsNamedWhereItIsNeeded) {
+  llama_test::TinyModel model(llama_test::TinyModel::Numbers::blocks);
+  model.chat_template = "{{ messages }}";
+  model.write(folder_.path() / "model.gguf");
+  folder_.write("text.jsonl", "{\"text\": \"hello world\"}\n{\"text\": \"hello there\"}\n");
+  const Outcome outcome = train("out", {"--data", path("text.jsonl"), "--held-out", "0", "--steps", "1"});
+  ASSERT_EQ(outcome.status, 0) << outcome.output;
+  EXPECT_NE(read_file(path("out/README.md")).find(" --raw --prompt 'Hello'"), std::string::npos);
+  expect_error(train("new", {"--steps", "1"}), 1,
+               "chat.jsonl\", line 1: needs a template, but the model's chat template is not one of ChatML");
+  EXPECT_EQ(command("eval", {"--data", path("text.jsonl"), "--adapter", path("out")}).status, 0);
+  Arguments prompt = {"--adapter", path("out"), "--prompt", "hello", "--tokens", "2", "--threads", "1"};
+  expect_error(command("generate", prompt), 1, "the model's chat template is not one of ChatML");
+  prompt.push_back("--raw");
+  expect_error(command("generate", prompt), 0, "-- base\n");
+}
+
+// Whichever way it is named, the card says what other programs open, and how to ask a base without a
+// template.
+TEST_F(TuneTest, TheCardNamesTheFolderOfAHuggingFaceModel) {
+  const llama_test::GoldenTokenizer tokenizer("gpt2");
+  tokenizer.write_folder(folder_.path() / "base");
+  const llama::Config config = {.vocabulary = static_cast<Index>(tokenizer.tokens.size()),
+                                .width = 32,
+                                .layers = 2,
+                                .heads = 4,
+                                .kv_heads = 2,
+                                .feed_forward = 64,
+                                .tied_embedding = false};
+  llama::Weights<float> weights(config);
+  weights.initialize(1);
+  llama::save_hugging_face(folder_.path() / "base", weights);
+  folder_.write("tasks.jsonl", "{\"instruction\": \"Add\", \"output\": \"3\"}\n");
+  int number = 0;
+  for (const char* name : {"base", "base/", "base/config.json"}) {
+    const std::string out = "out" + std::to_string(number++);
+    Arguments arguments = {"train", "--model", path(name)};
+    for (const std::string& one :
+         training(out, {"--data", path("tasks.jsonl"), "--held-out", "0", "--steps", "1"}))
+      arguments.push_back(one);
+    expect_error(run(folder_, arguments), 0, "The instructions (1) are put into the words of Alpaca");
+    const std::string card = read_file(path(out + "/README.md"));
+    EXPECT_NE(card.find(" --outfile base.gguf #"), card.npos) << card;
+    EXPECT_NE(card.find("AutoModelForCausalLM.from_pretrained(\"" + path("base")), card.npos) << card;
+    EXPECT_EQ(card.find("config.json"), card.npos) << card;
+    EXPECT_NE(card.find("```\nBelow is an instruction"), card.npos) << card;
+    EXPECT_NE(card.find("### Instruction:\n...\n\n### Response:\n```\n"), card.npos) << card;
+  }
 }
 
 // 0.012 · rank^-0.4 · (64 / 576)^-0.25.
