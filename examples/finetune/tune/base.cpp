@@ -37,8 +37,7 @@ void say_left_out(const std::filesystem::path& path, const llama::Config& config
     if (kinds.contains(module.kind) && rank(module) == 0 && count++ == 0) first = module.name;
   if (count > 0)
     fmt::print(
-        "Warning: \"{}\" leaves {} modules unadapted although it adapts the same kind of module in other "
-        "layers: {}{}\n",
+        "Warning: \"{}\" adapts nothing in {} of the modules whose kind it adapts in other layers: {}{}\n",
         path.string(), count, first, count > 1 ? " and others" : "");
 }
 

@@ -255,7 +255,7 @@ TEST_F(TuneTest, SaysWhatAnAdapterLacks) {
   };
   save("one.safetensors", 1);
   expect_error(command("eval", {"--data", path("chat.jsonl"), "--adapter", path("one.safetensors")}), 0,
-               "leaves 1 modules unadapted although it adapts the same kind of module in other layers: "
+               "adapts nothing in 1 of the modules whose kind it adapts in other layers: "
                "model.layers.0.self_attn.q_proj\n");
   save("two.safetensors", 2);
   expect_error(command("eval", {"--data", path("chat.jsonl"), "--adapter", path("two.safetensors")}), 1,
