@@ -155,8 +155,8 @@ TL_API tl_status tl_modules_add(tl_modules* modules, const char* name, int layer
                                 const char* input, tl_index in_features, tl_index out_features,
                                 tl_index* index) TL_NOEXCEPT;
 
-/* The linear modules of a base model: a safetensors file, or a folder of transformers. Paths are UTF-8. The
- * files do not tell of weights that are stored in x out, as GPT-2's Conv1D: of such a model in_features and
+/* The linear modules of a base model: a safetensors file, or a folder of transformers. Paths are UTF-8.
+ * Shapes are taken as out x in: of a model that stores in x out, as GPT-2's Conv1D, in_features and
  * out_features are exchanged, and its list must be made with tl_modules_add. */
 TL_API tl_status tl_modules_of_model(const char* path, tl_modules** modules) TL_NOEXCEPT;
 

@@ -100,8 +100,8 @@ inline std::string advice_of_fewer_modules(const Table& table, Index budget) {
   const auto on_v = tiedlora::try_recommended_scheme(modules_of(table.model, {"v"}), budget);
   if (!on_v || on_v->name == "tl5") return "";
   return fmt::format(
-      "{}: {} of rank {} on v alone has {} trainable parameters, and kept more than tl5 in the study "
-      "(docs/choosing.md): --targets v\n\n",
+      "{}: {} of rank {} on v alone has {} trainable parameters; in the study share_lora_a of rank 2 there "
+      "kept more than tl5 of that size on q, k and v (docs/choosing.md): --targets v\n\n",
       table.model.name, on_v->name, on_v->rank, on_v->trainable);
 }
 

@@ -17,7 +17,8 @@ class Entry:
         rows = [progress.results.get(cell.key) for cell in cells]
         self.done = sum(row is not None for row in rows)
         self.complete = bool(rows) and all(row and row["status"] == "ok" for row in rows)
-        self.diverged = any(row and row["status"] != "ok" for row in rows)
+        # A final run, or all of the search.
+        self.diverged = any(row and row["status"] != "ok" for row in rows) or progress.is_hopeless(task, candidate)
         if not self.complete:
             return
         _, tried, _ = progress.searched(task, candidate)
@@ -100,7 +101,8 @@ class Mean:
         }
         self.shares = {c: Estimate(self.by_seed[c].values()) for c in common}
         self.differences = {}  # {candidate: (the smallest LoRA at least as large, Estimate of share less its share)}
-        self.loras = list(dict.fromkeys(c for results in all_results for c in results.loras))
+        planned = all_results[0].loras if all_results else []
+        self.loras = [c for c in planned if all(c in results.loras for results in all_results)]
         opponents = sorted((c for c in common if c.scheme == "lora"), key=lambda c: self.trained[c])
         for c in common:
             larger = [lora for lora in opponents if self.trained[lora] >= self.trained[c]]

@@ -4,7 +4,7 @@ import statistics
 
 from analysis import Entry
 from inference import Estimate, holm
-from markdown_text import TITLES, p_text, points, table
+from markdown_text import TITLES, name_list, p_text, points, table
 
 
 class Pair:
@@ -56,7 +56,8 @@ class Confirmed:
 def section(confirmed):
     """Of the page."""
     plan = confirmed.confirmation
-    seeds = f"{plan.seeds[0]} to {plan.seeds[-1]}" if len(plan.seeds) == plan.seeds[-1] - plan.seeds[0] + 1 else plan.seeds
+    is_range = plan.seeds == list(range(plan.seeds[0], plan.seeds[-1] + 1))
+    seeds = f"{plan.seeds[0]} to {plan.seeds[-1]}" if is_range else name_list(map(str, plan.seeds))
     text = f"## {plan.name}\n\nPairs that earlier results suggested, fixed in the plan before any of these runs, with seeds {seeds}, "
     text += "which nothing else uses. "
     if not confirmed.pairs:

@@ -140,11 +140,14 @@ class Plan:
         return Candidate(scheme, int(rank), targets)
 
     def _confirmation(self, block, where):
-        pairs, seeds = block["pairs"], block["seeds"]
-        runoff = Runoff(**block["runoff"]) if "runoff" in block else NO_RUNOFF
-        if any(len(pair) != 2 for pair in pairs):
-            raise ValueError(f"{where}: a pair is [SCHEME:RANK, SCHEME:RANK]")
+        pairs, seeds, table = block["pairs"], block["seeds"], block.get("runoff")
+        if not pairs or any(len(pair) != 2 for pair in pairs):
+            raise ValueError(f"{where}: pairs are one or more [SCHEME:RANK, SCHEME:RANK]")
+        if table is not None and not (set(table) == {"best", "seeds"} and table["best"] >= 1 and table["seeds"]):
+            raise ValueError(f"{where}: runoff is {{ best = N, seeds = [SEED, …] }} with a best of 1 at least")
+        runoff = Runoff(**table) if table else NO_RUNOFF
         used = [self.search_seed, *self.seeds, *seeds, *runoff.seeds]
+        used += [seed for one in self.confirmations for seed in (*one.seeds, *one.runoff.seeds)]
         if len(seeds) < 2 or len(set(used)) != len(used):
             raise ValueError(f"{where}: seeds must be two at least, differ from each other, and not be used elsewhere")
         pairs = [tuple(self._candidate(name, block, where) for name in pair) for pair in pairs]
@@ -246,6 +249,11 @@ class Progress:
         ranked = sorted((point for point in tried if losses[point] < math.inf), key=lambda point: losses[point])
         return {point: [losses.cell(point, seed) for seed in runoff.seeds] for point in ranked[: runoff.best]}
 
+    def is_hopeless(self, task, candidate):
+        """Whether the search is over, and all its runs diverged."""
+        wanted, tried, losses = self.searched(task, candidate)
+        return bool(tried) and not wanted and search.best_of(tried, losses) is None
+
     def settled(self, task, candidate, runoff):
         """(runs to do next, the rates): no rates before search and runoff are over."""
         wanted, _, losses = self.searched(task, candidate)
@@ -287,8 +295,10 @@ class Progress:
             counts["search"][1] += self.plan.trials if wanted or not tried else len(tried)
         for group in self.plan.groups:
             for candidate in group.candidates if group.task in self.fixed else []:
-                again = self.runoff(group.task, candidate, group.runoff).values()
-                counts["search"][0] += sum(cell.key in self.results for cells in again for cell in cells)
+                again = self.runoff(group.task, candidate, group.runoff)
+                counts["search"][0] += sum(cell.key in self.results for cells in again.values() for cell in cells)
+                if again:  # there may be fewer than `best`
+                    counts["search"][1] += (len(again) - group.runoff.best) * len(group.runoff.seeds)
                 finals = self.final_cells(group.task, candidate, group.seeds, group.runoff)
                 counts["final"][0] += sum(cell.key in self.results for cell in finals)
             counts["search"][1] += len(group.candidates) * group.runoff.best * len(group.runoff.seeds)

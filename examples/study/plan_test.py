@@ -113,7 +113,8 @@ class PlanTest(unittest.TestCase):
         finals = [(cell.task, cell.candidate, cell.seed) for cell in order if cell.stage == "final"][12:]
         self.assertEqual(finals, [(t, c, s) for t in ("docstring", "code") for s in (7, 8, 3) for c in (tl6, lora2)])
         for old, new, part in (
-            ('["tl6:4", "lora:2"]', '["tl6:4"]', r"\[\[blocks\]\] again: a pair is"),
+            ('["tl6:4", "lora:2"]', '["tl6:4"]', r"\[\[blocks\]\] again: pairs are one or more"),
+            ('[["tl6:4", "lora:2"]]', "[]", "pairs are one or more"),
             ("[7, 8, 3]", "[7, 8, 2]", "not be used elsewhere"),
             ("[7, 8, 3]", "[7, 8, 9]", "not be used elsewhere"),
             ("[7, 8, 3]", "[7, 8, 8]", "differ from each other"),
@@ -148,8 +149,29 @@ class PlanTest(unittest.TestCase):
         self.assertEqual([cell.point for cell in progress.final_cells("code", tl6, [7, 8], group.runoff)], [(-28, -8, 0)] * 2)
         finish(progress, runs[3], loss="inf")
         self.assertEqual(progress.settled("code", tl6, group.runoff), ([], (-24, -8, 0)))
-        with self.assertRaisesRegex(ValueError, "not be used elsewhere"):
-            Plan(TEXT + text + "runoff = { best = 2, seeds = [8] }\n")
+        for runoff, part in (
+            ("{ best = 2, seeds = [8] }", "not be used elsewhere"),
+            ("{ best = 0, seeds = [10] }", "a best of 1 at least"),
+            ("{ best = 2, seeds = [] }", "runoff is { best = N"),
+            ("{ best = 2, seed = [10] }", "runoff is { best = N"),
+        ):
+            with self.assertRaisesRegex(ValueError, part):
+                Plan(TEXT + text + f"runoff = {runoff}\n")
+        again = text.replace('"again"', '"third"').replace("[7, 8]", "[11, 12]")
+        with self.assertRaisesRegex(ValueError, "third: seeds must be .* not be used elsewhere"):
+            Plan(TEXT + text + "runoff = { best = 2, seeds = [10, 11] }\n" + again)
+
+    def test_a_search_that_diverged_throughout_is_said_to_have(self):
+        text = '[[blocks]]\nname = "again"\ntasks = ["code"]\ntargets = "qkv"\nseeds = [7, 8]\npairs = [["tl6:4", "lora:2"]]\n'
+        plan = Plan(TEXT + text + "runoff = { best = 2, seeds = [10] }\n")
+        lora2, progress = Candidate("lora", 2, "qkv"), Progress(plan, FIXED, {})
+        self.assertFalse(progress.is_hopeless("code", lora2))
+        while wanted := progress.searched("code", lora2)[0]:
+            self.assertFalse(progress.is_hopeless("code", lora2))
+            for cell in wanted:
+                finish(progress, cell, loss="inf")
+        self.assertTrue(progress.is_hopeless("code", lora2))
+        self.assertEqual(progress.settled("code", lora2, plan.groups[-1].runoff), ([], None))
 
     def test_seeds_run_at_the_best_rates(self):
         candidate = Candidate("lora", 8, "qkv")

@@ -45,10 +45,11 @@ seed are a pair. Each was measured on the test split once, at the step with the 
 - *p* is of the paired t-test of one comparison, as its interval is; *Holm* corrects it for all comparisons of the table, and
   decides who is called worse or better.
 - A star: a better rate may lie beyond the tested range.
-
-The plan grew as results came in, so that most candidates were chosen with the test losses of others in view. That favours
-what looks best here, LoRA's frontier and tied schemes alike; only the confirmation, which has seeds of its own, avoids it.
 """
+# Of this project's own study.
+GREW = """The plan grew as results came in, so most candidates were chosen with the test losses of others in view. That favours what
+looks best here, LoRA's frontier and tied schemes alike. The confirmation has seeds of its own: it avoids the luck of
+seeds, but not that of the test texts."""
 
 
 def targets_text(targets):
@@ -144,11 +145,12 @@ def cut_section(progress, sections):
     return "\n".join(lines) or "Nothing."
 
 
-def limits(plan, about):
+def limits(plan, about, model):
+    """`model`: its name, unless it is what the file says."""
     first = next(iter(about.values()), {})
     types = f" ({first['model_types']})" if "model_types" in first else ""
     return (
-        f"One model, {plan.table.get('model') or first.get('model_name', 'unknown')}{types}, {plan.training['steps']} steps of "
+        f"One model, {model or first.get('model_name', 'unknown')}{types}, {plan.training['steps']} steps of "
         f"{plan.training['batch_tokens']} tokens at most, products in {plan.training['products']}. Other sizes, longer "
         "runs and other families may order the schemes otherwise. The base has probably seen these packages before: the "
         "gains are those of getting used to a kind of text, not of learning it. A seed chooses which of the training texts are "
@@ -173,6 +175,7 @@ def make_page(progress, sections, about, head=HEAD):
     parts, drawn = [head, state_section(progress, sections.values())], {}
     if any(of_task.entries for of_task in sections.values()):
         parts.append(HOW.format(trials=plan.trials, seeds=len(plan.seeds)).strip())
+        parts.append(GREW if head == HEAD else "")
     for targets in targets_of(plan):
         with_figures = [sections[task, targets] for task in plan.tasks if sections[task, targets].entries]
         mean = Mean(with_figures) if len(with_figures) == len(plan.tasks) else None
@@ -203,14 +206,14 @@ def make_page(progress, sections, about, head=HEAD):
         parts += ["## The schemes", schemes_table(plan)]
     if about:
         parts += ["## Data", data_table(about), "## What it cost", cost_table(progress), arithmetic_text(progress.results.values())]
-    parts += ["## What was cut", cut_section(progress, sections.values()), "## Limits", limits(plan, about)]
+    parts += ["## What was cut", cut_section(progress, sections.values()), "## Limits", limits(plan, about, plan.table.get("model") if head == HEAD else None)]
     return "\n\n".join(part.strip() for part in parts if part) + "\n", drawn
 
 
 def of_own_study(options):
     """The page and pictures of a work folder, in a folder of one's own."""
-    if not options.work:
-        raise ValueError("--page needs --work, the folder with the results")
+    if not options.work or options.check:
+        raise ValueError("--page needs --work, the folder with the results, and takes no --check")
     plan = Plan(options.plan.read_text())
     manifest = options.work / "manifest.json"
     if not manifest.exists():

@@ -96,7 +96,8 @@ def probe(work, plan, task, machine, inputs):
     decides a run's bits beside its settings: finetune's version, compiler, processor and libraries. `base_loss`, of the
     model alone on the select split, must be that of another arithmetic within rounding. `test_before` is its loss on the
     test split."""
-    made_of = [cells.file_hash(machine.finetune), processor(), inputs["model"], inputs["data"]]
+    read_by = {name: plan.training[name] for name in ("batch_tokens", "products")} | {"window": plan.tasks[task]["window"]}
+    made_of = [cells.file_hash(machine.finetune), processor(), inputs["model"], inputs["data"], results.hash_of(read_by)]
     path = work / "probes" / f"{'-'.join(made_of)}.json"
     if path.exists() and "test_before" in (known := json.loads(path.read_text())):  # which the first studies lack
         return known
@@ -159,7 +160,9 @@ def say(progress, row, at_work):
     left = sum((planned - done) * (mean[stage] or max(known)) for stage, (done, planned) in counts.items()) / at_work
     done, planned = (sum(values) for values in zip(*counts.values()))
     rates = ", ".join(f"{name} {row[name]}" for name in ("rate", "uv_rate", "b_rate") if row.get(name))
+    confirms = any(int(row["seed"]) in one.seeds for one in progress.plan.confirmations)  # nobody looks before the last is there
     loss = f"test {row['test_loss']}" if row.get("test_loss") else f"select {float(row['select_loss']):.5f}"
+    loss = "done" if confirms else loss
     print(
         f"[{done}/{planned}] {row['task']} {row['scheme']} r={row['rank']} {row['targets']} {row['stage']} "
         f"seed {row['seed']}: "

@@ -85,7 +85,8 @@ def verdict(of_task):
     if winners:
         texts.append(f"**Better than LoRA as large:** {name_list(winners)}.")
     if undecided:
-        texts.append(f"Not told apart from LoRA as large by these seeds: {'all' if not texts else 'the others'}.")
+        which = "The other schemes compared are" if texts else "No scheme compared is"
+        texts.append(f"{which} {'not ' if texts else ''}told apart from LoRA as large by these seeds.")
     return "\n\n".join(texts)
 
 
@@ -108,7 +109,7 @@ def budget_table(results):
 def frontier_section(results):
     """Of a task or of the mean: each scheme against the best LoRA of at most its size."""
     missing = [lora.label() for lora in results.loras if lora not in results.shares]
-    lacks = f"LoRAs of the plan that have not run, and would count here: {name_list(missing)}." if missing else ""
+    lacks = f"Planned here, not finished, and would count: {name_list(missing)}." if missing else ""
     if not results.against_frontier:
         return lacks and f"**LoRA's frontier:** no scheme has a LoRA of its size or smaller here. {lacks}"
     rows, lists = [], {"below": [], "above": []}

@@ -314,6 +314,10 @@ TEST(AdamWErrors, SayWhatIsWrong) {
   const AdamWOptions bad[] = {{.learning_rate = -1},
                               {.learning_rate = nan},
                               {.learning_rate = infinity},
+                              {.learning_rate = 1e39},                                 // infinite as a float
+                              {.learning_rate = 1e38},                                 // over 1 - beta1
+                              {.learning_rate = 1e20, .rates = PerFactor{.u = 1e20}},  // or times u's
+                              {.learning_rate = 1e20, .weight_decay = 1e20},
                               {.rates = PerFactor{.u = infinity}},
                               {.beta1 = 1},
                               {.beta1 = -0.1},
@@ -323,6 +327,7 @@ TEST(AdamWErrors, SayWhatIsWrong) {
                               {.epsilon = 0},
                               {.epsilon = 1e-50},  // 0 as a float
                               {.epsilon = infinity},
+                              {.epsilon = 1e300},
                               {.weight_decay = -1},
                               {.weight_decay = infinity},
                               {.decays = {.B = infinity}}};

@@ -204,7 +204,7 @@ class Reader {
       report_.notes.push_back("--system has no effect: there is no chat template to say it with");
     else if (questions_ < report_.lines || report_.documents > 0)
       report_.notes.push_back(fmt::format(
-          "--system {}: conversations have a system message of their own, texts have none",
+          "--system {}: it is not added to conversations (\"messages\") or texts",
           questions_ == 0 ? std::string("has no effect")
                           : fmt::format("is in the {} of question and answer alone", questions_)));
   }

@@ -248,15 +248,24 @@ class AdamW {
     if (!(is_rate(rates.learning_rate) && is_rate(options.weight_decay) && options.beta1 >= 0 &&
           options.beta1 < 1 && options.beta2 >= 0 && options.beta2 < 1))
       return Failure{"AdamW needs a finite learning_rate and weight_decay of at least 0 and betas in [0, 1)"};
-    if (!(static_cast<P>(options.epsilon) > 0 && std::isfinite(options.epsilon)))
+    if (!(static_cast<P>(options.epsilon) > 0 && std::isfinite(static_cast<P>(options.epsilon))))
       return Failure{detail::message(
           "AdamW needs a finite epsilon above 0 in the parameters' type, not ", options.epsilon,
           ": a gradient of 0, which LoRA's A has in the first step, would make NaN of 0 / 0")};
-    for (const FactorId id : all_factors)
-      if (!(is_rate(rates.factors[id]) && is_rate(options.decays[id])))
-        return Failure{detail::message("AdamW needs finite rates and decays of at least 0, but factor ",
-                                       to_string(id), " has rate ", rates.factors[id], " and decay ",
-                                       options.decays[id])};
+    const StepPlan<P> first = optimizer.step_plan();
+    const auto* segment = first.begin();
+    for (const FactorId id : all_factors) {
+      bool good = is_rate(rates.factors[id]) && is_rate(options.decays[id]);
+      if (optimizer.layout_.is_trained(id)) {  // no rate is larger than the first
+        good = good && std::isfinite(segment->constants.rate) && std::isfinite(segment->constants.keep);
+        ++segment;
+      }
+      if (!good)
+        return Failure{detail::message(
+            "AdamW needs rates and decays of at least 0 that are finite in the parameters' type, but factor ",
+            to_string(id), " has rate ", rates.learning_rate, " times ", rates.factors[id], " and decay ",
+            options.weight_decay, " times ", options.decays[id])};
+    }
     return optimizer;
   }
 
