@@ -133,13 +133,13 @@ TEST(Misuse, ScalesThatAreNotFiniteAreRefused) {
     expect_error([&] { forward(adapter.factors(0), x, y, {.scale = scale}); }, {"scale is"});
   for (const double scale : {1e39, -1e39}) {
     expect_error([&] { forward(adapter.factors(0), x, y, {.scale = scale}); },
-                 {"scale is", "so must its product with the scaling"});
+                 {"scale is", "its product with the scaling must be finite"});
     Eigen::MatrixXf w = Eigen::MatrixXf::Zero(3, 4);
     expect_error([&] { merge(adapter.factors(0), w, scale); }, {"scale to merge with", "finite"});
     expect_error([&] { (void)combine<Adapter<float>>({{&adapter, scale}}); }, {"finite weights"});
   }
   const Adapter<float> large(Layout(one_kind(2, 4, 3), schemes::tied_lora(), 2, {.scaling = 1e20}));
-  expect_error([&] { forward(large.factors(0), x, y, {.scale = 1e20}); }, {"so must its product"});
+  expect_error([&] { forward(large.factors(0), x, y, {.scale = 1e20}); }, {"its product with the scaling"});
   EXPECT_NO_THROW(forward(large.factors(0), x, y, {.scale = -1e18}));
   for (const double scaling : {1e39, -1e300, std::numeric_limits<double>::infinity()})
     expect_error([&] { Layout(one_kind(1, 4, 3), schemes::lora(), 2, {.scaling = scaling}); },

@@ -4,7 +4,6 @@
 #include <Eigen/Core>  // DenseBase and its traits
 
 #include <algorithm>         // copy, max
-#include <cmath>             // isfinite
 #include <cstddef>           // size_t
 #include <cstdlib>           // abs
 #include <initializer_list>  // initializer_list
@@ -84,7 +83,7 @@ void add_delta(const Factors<P>& f, const Weight<W>& w, double factor) {
   using Sum = sum_t<Acc, W>;
   check_weight(f, w);
   const Acc c = f.scaling * static_cast<Acc>(factor);
-  if (!std::isfinite(c))
+  if (!is_finite(c))
     fail("module \"", f.name ? f.name : "?", "\": the scale to merge with is ", factor,
          "; it must be finite, and so must its product with the scaling, ", f.scaling);
   for (Index i = 0; i < w.rows && f.rank > 0; ++i) {
@@ -176,7 +175,7 @@ auto combine(std::span<const Weighted<Source>> parts) {
   using Acc = accumulator_t<typename Source::Scalar>;
   if (parts.empty()) detail::fail("combine needs at least one adapter");
   for (const Weighted<Source>& part : parts)
-    if (!part.adapter || !std::isfinite(static_cast<Acc>(part.weight)))
+    if (!part.adapter || !detail::is_finite(static_cast<Acc>(part.weight)))
       detail::fail("combine was given ", part.adapter ? "an adapter of weight " : "a null adapter of weight ",
                    part.weight, "; it needs adapters and finite weights");
   const ModuleList& modules = parts.front().adapter->layout().modules();

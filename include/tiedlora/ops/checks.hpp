@@ -2,8 +2,6 @@
 // check_forward and check_backward themselves and from then on the unchecked calls (unchecked.hpp).
 #pragma once
 
-#include <limits>  // numeric_limits
-
 #include "../views/config.hpp"
 #include "../views/error.hpp"
 #include "../views/factors.hpp"
@@ -42,12 +40,11 @@ void check_options(const Factors<P>& f, const CallOptions& o, bool may_be_sliced
     fail_at(f,
             "this call takes no slice; in threads call shrink and expand with a barrier between them, and "
             "backward_in_blocks for backward");
-  // Comparisons that a NaN fails, of what the kernels compute in accumulator_t<P>.
-  const double scale = o.scale < 0 ? -o.scale : o.scale, scaling = static_cast<double>(f.scaling);
-  constexpr auto largest = static_cast<double>(std::numeric_limits<accumulator_t<P>>::max());
-  if (!(scale <= largest && scale * (scaling < 0 ? -scaling : scaling) <= largest))
-    fail_at(f, "options.scale is ", o.scale, "; it must be finite",
-            scale * 0 == 0 ? ", and so must its product with the scaling, in the type of h" : "");
+  if (!(o.scale * 0 == 0)) fail_at(f, "options.scale is ", o.scale, "; it must be finite");
+  // As kernels compute it.
+  if (!is_finite<accumulator_t<P>>(f.scaling * static_cast<accumulator_t<P>>(o.scale)))
+    fail_at(f, "options.scale is ", o.scale,
+            "; in the type of h its product with the scaling must be finite as well");
   if (!(o.dropout.probability >= 0 && o.dropout.probability < 1))
     fail_at(f, "options.dropout.probability is ", o.dropout.probability,
             "; it must be at least 0 and less than 1");

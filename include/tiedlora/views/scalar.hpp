@@ -69,4 +69,12 @@ template <class Acc, class T>
 using sum_t = typename std::conditional_t<std::is_floating_point_v<Acc> && std::is_floating_point_v<T>,
                                           std::common_type<Acc, T>, std::type_identity<Acc>>::type;
 
+namespace detail {
+/// For any type of scalar, which std::isfinite is not: infinity less infinity is NaN, and equals nothing.
+template <class Acc>
+bool is_finite(const Acc& number) {
+  return Acc(number - number) == Acc(0);
+}
+}  // namespace detail
+
 TIEDLORA_END_NAMESPACE
