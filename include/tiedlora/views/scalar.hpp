@@ -70,11 +70,15 @@ using sum_t = typename std::conditional_t<std::is_floating_point_v<Acc> && std::
                                           std::common_type<Acc, T>, std::type_identity<Acc>>::type;
 
 namespace detail {
+inline namespace TIEDLORA_ISA {
+
 /// For any type of scalar, which std::isfinite is not: infinity less infinity is NaN, and equals nothing.
 template <class Acc>
 bool is_finite(const Acc& number) {
   return Acc(number - number) == Acc(0);
 }
+
+}  // namespace TIEDLORA_ISA
 }  // namespace detail
 
 TIEDLORA_END_NAMESPACE
