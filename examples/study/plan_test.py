@@ -43,6 +43,14 @@ tasks = ["code"]
 targets = "qkv"
 candidates = ["lora:1", "tl6:4", "vera:16"]
 """
+# A confirmation, to be added to that.
+AGAIN = """[[blocks]]
+name = "again"
+tasks = ["code"]
+targets = "qkv"
+seeds = [7, 8]
+pairs = [["tl6:4", "lora:2"]]
+"""
 FIXED = {task: {"data": f"d-{task}", "model": "m"} for task in ("code", "docstring")}
 
 
@@ -54,6 +62,13 @@ class PlanTest(unittest.TestCase):
     def setUp(self):
         self.plan = Plan(TEXT)
         self.progress = Progress(self.plan, FIXED, {})
+
+    def expect_refusals(self, text, changes):
+        """Of the plan after each of the changes: (what is replaced where it is first, by what, what the error says)."""
+        for old, new, part in changes:
+            self.assertIn(old, text)
+            with self.assertRaisesRegex(ValueError, part):
+                Plan(text.replace(old, new, 1))
 
     def test_blocks_expand_in_order_and_a_candidate_comes_once(self):
         labels = [(group.task, [candidate.label() for candidate in group.candidates]) for group in self.plan.groups]
@@ -112,7 +127,7 @@ class PlanTest(unittest.TestCase):
         self.assertEqual(len({cell.key for cell in order}), 24 + 24)
         finals = [(cell.task, cell.candidate, cell.seed) for cell in order if cell.stage == "final"][12:]
         self.assertEqual(finals, [(t, c, s) for t in ("docstring", "code") for s in (7, 8, 3) for c in (tl6, lora2)])
-        for old, new, part in (
+        self.expect_refusals(TEXT + "[[blocks]]\n" + pairs, (
             ('["tl6:4", "lora:2"]', '["tl6:4"]', r"\[\[blocks\]\] again: pairs are one or more"),
             ('[["tl6:4", "lora:2"]]', "[]", "pairs are one or more"),
             ("[7, 8, 3]", "[7, 8, 2]", "not be used elsewhere"),
@@ -120,13 +135,10 @@ class PlanTest(unittest.TestCase):
             ("[7, 8, 3]", "[7, 8, 8]", "differ from each other"),
             ("[7, 8, 3]", "[7]", "two at least"),
             ('"lora:2"', '"lora"', "SCHEME:RANK"),
-        ):
-            with self.assertRaisesRegex(ValueError, part):
-                Plan(TEXT + "[[blocks]]\n" + pairs.replace(old, new))
+        ))  # fmt: skip
 
     def test_a_runoff_between_the_best_rates(self):
-        text = '[[blocks]]\nname = "again"\ntasks = ["code"]\ntargets = "qkv"\nseeds = [7, 8]\npairs = [["tl6:4", "lora:2"]]\n'
-        plan = Plan(TEXT + text + "runoff = { best = 2, seeds = [10, 11] }\n")
+        plan = Plan(TEXT + AGAIN + "runoff = { best = 2, seeds = [10, 11] }\n")
         tl6, lora2 = Candidate("tl6", 4, "qkv"), Candidate("lora", 2, "qkv")
         progress = Progress(plan, FIXED, {})
         self.assertEqual(progress.counts()["search"], [0, 18 + 3 + 2 * 2 * 2])
@@ -156,14 +168,13 @@ class PlanTest(unittest.TestCase):
             ("{ best = 2, seed = [10] }", "runoff is { best = N"),
         ):
             with self.assertRaisesRegex(ValueError, part):
-                Plan(TEXT + text + f"runoff = {runoff}\n")
-        again = text.replace('"again"', '"third"').replace("[7, 8]", "[11, 12]")
+                Plan(TEXT + AGAIN + f"runoff = {runoff}\n")
+        again = AGAIN.replace('"again"', '"third"').replace("[7, 8]", "[11, 12]")
         with self.assertRaisesRegex(ValueError, "third: seeds must be .* not be used elsewhere"):
-            Plan(TEXT + text + "runoff = { best = 2, seeds = [10, 11] }\n" + again)
+            Plan(TEXT + AGAIN + "runoff = { best = 2, seeds = [10, 11] }\n" + again)
 
     def test_a_search_that_diverged_throughout_is_said_to_have(self):
-        text = '[[blocks]]\nname = "again"\ntasks = ["code"]\ntargets = "qkv"\nseeds = [7, 8]\npairs = [["tl6:4", "lora:2"]]\n'
-        plan = Plan(TEXT + text + "runoff = { best = 2, seeds = [10] }\n")
+        plan = Plan(TEXT + AGAIN + "runoff = { best = 2, seeds = [10] }\n")
         lora2, progress = Candidate("lora", 2, "qkv"), Progress(plan, FIXED, {})
         self.assertFalse(progress.is_hopeless("code", lora2))
         while wanted := progress.searched("code", lora2)[0]:
@@ -262,16 +273,14 @@ class PlanTest(unittest.TestCase):
             self.assertEqual(key(plan=Plan(TEXT.replace(old, new, 1))), key())
 
     def test_refusals(self):
-        for old, new, part in (
+        self.expect_refusals(TEXT, (
             ('"lora:8"', '"lora"', "SCHEME:RANK"),
             ('"tl6:4"', '"tl7:4"', "tl7:4"),
             ('["code", "docstring"]', '["poems"]', "tasks.poems"),
             ("seeds = [1, 2]", "seeds = [1, 9]", "must differ"),
             ("seeds = [1, 2]", "seeds = [1]", "two at least"),
             ("steps = 10\n", "", "lacks steps"),
-        ):
-            with self.assertRaisesRegex(ValueError, part):
-                Plan(TEXT.replace(old, new, 1))
+        ))  # fmt: skip
 
 
 if __name__ == "__main__":
