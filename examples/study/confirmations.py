@@ -2,8 +2,8 @@
 
 import statistics
 
-from analysis import Entry
-from inference import Estimate, holm
+from analysis import Entry, adjust
+from inference import Estimate
 from markdown_text import TITLES, name_list, p_text, points, table
 
 
@@ -23,8 +23,9 @@ class Pair:
             ours, theirs = candidate[task].gains, opponent[task].gains
             by_task[task] = {seed: (ours[seed] - theirs[seed]) / unit for seed in ours}
         self.of_task = {task: Estimate(values.values()) for task, values in by_task.items()}
-        self.mean = Estimate(statistics.fmean(values[seed] for values in by_task.values()) for seed in one.gains)
-        self.p = self.mean.p  # adjusted by Confirmed
+        # Of the mean over the tasks.
+        self.difference = Estimate(statistics.fmean(values[seed] for values in by_task.values()) for seed in one.gains)
+        self.p = self.difference.p  # adjusted by adjust()
 
 
 class Confirmed:
@@ -49,8 +50,7 @@ class Confirmed:
         if self.done == self.planned and not self.diverged and all(references.get(task) for task in confirmation.tasks):
             needed = {task: references[task] for task in confirmation.tasks}
             self.pairs = [Pair(entries[a], entries[b], needed) for a, b in confirmation.pairs]
-            for pair, p in zip(self.pairs, holm([pair.mean.p for pair in self.pairs])):
-                pair.p = p
+            adjust(self.pairs)
 
 
 def section(confirmed):
@@ -70,11 +70,11 @@ def section(confirmed):
     head = ["", "parameters", "against", "parameters", *(TITLES[task] for task in plan.tasks), "mean", "p", "Holm"]
     rows = [
         [pair.candidate.label(), f"{pair.trained:,}", pair.opponent.label(), f"{pair.opponent_trained:,}",
-         *(points(pair.of_task[task]) for task in plan.tasks), points(pair.mean), p_text(pair.mean.p), p_text(pair.p)]
+         *(points(pair.of_task[task]) for task in plan.tasks), points(pair.difference), p_text(pair.difference.p), p_text(pair.p)]
         for pair in confirmed.pairs
     ]  # fmt: skip
-    better = sum(pair.p < 0.05 and pair.mean.mean > 0 for pair in confirmed.pairs)
-    worse = sum(pair.p < 0.05 and pair.mean.mean < 0 for pair in confirmed.pairs)
+    better = sum(pair.p < 0.05 and pair.difference.mean > 0 for pair in confirmed.pairs)
+    worse = sum(pair.p < 0.05 and pair.difference.mean < 0 for pair in confirmed.pairs)
     count = len(confirmed.pairs)
     text += table(head, rows) + f"\n\nOf {count} pairs the first is better in {better}, worse in {worse}, and "
     return text + f"not told apart from its opponent in {count - better - worse} (p < 0.05 after Holm's correction)."

@@ -204,10 +204,10 @@ class Report(unittest.TestCase):
         # docstrings 0.2 and 0.175/0.55.
         self.assertAlmostEqual(tl6.of_task["code"].mean, (0.11 + 0.12) / 2 / 0.55)
         self.assertAlmostEqual(tl6.of_task["docstring"].mean, (0.11 + 0.175) / 2 / 0.55)
-        self.assertAlmostEqual(tl6.mean.mean, (0.11 + (0.12 + 0.175) / 2) / 2 / 0.55)
+        self.assertAlmostEqual(tl6.difference.mean, (0.11 + (0.12 + 0.175) / 2) / 2 / 0.55)
         # Of seeds 0.11 and 0.1475 (over 0.55): mean 0.12875, error 0.01875, t = 6.8667, p = 2/π·atan(1/t) = 0.092064. VeRA 0.11 and
         # 0.12: t = 23, p = 0.027662, which counts twice.
-        self.assertAlmostEqual(tl6.mean.p, 0.092064, delta=1e-6)
+        self.assertAlmostEqual(tl6.difference.p, 0.092064, delta=1e-6)
         self.assertAlmostEqual(tl6.p, 0.092064, delta=1e-6)
         self.assertAlmostEqual(vera.p, 2 * 0.027662, delta=2e-6)
         self.assertIn("## Again?\n\nPairs that earlier results suggested, fixed in the plan before any of these runs, with seeds 7 to 8,", page)
