@@ -96,11 +96,12 @@ void shrink(const Factors<P>& f, const Tokens<const X>& x, const Tokens<Acc>& h,
 /// y += c ∘ v ∘ B·(u ∘ h): docs/mathematics.md, E4.
 template <class P, class Acc, class Y>
 void expand(const Factors<P>& f, const Tokens<const Acc>& h, const Tokens<Y>& y, const CallOptions& o) {
-  const auto [tokens, features] = detail::shares_of_expand(y.count, f.out_features, o.slice);
-  for (Index t = tokens.begin; t < tokens.end; ++t) {
+  // Not a structured binding: Clang's analyzer loses its members and takes them for garbage.
+  const detail::ExpandShares shares = detail::shares_of_expand(y.count, f.out_features, o.slice);
+  for (Index t = shares.tokens.begin; t < shares.tokens.end; ++t) {
     const Acc c = detail::token_scaling<Acc>(f, o, t);
-    for (Index i = features.begin; i < features.end; i += block_features) {
-      const Index n = smaller(block_features, features.end - i);
+    for (Index i = shares.features.begin; i < shares.features.end; i += block_features) {
+      const Index n = smaller(block_features, shares.features.end - i);
       Acc block[block_features];
       fill(block, n, Acc(0));
       for (Index k = 0; k < f.rank; ++k) {
