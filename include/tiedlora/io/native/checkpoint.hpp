@@ -19,7 +19,9 @@
 #include "../json/fields.hpp"
 #include "../json/json.hpp"
 #include "../safetensors/file.hpp"
-#include "adapter.hpp"
+#include "file.hpp"
+#include "load.hpp"
+#include "save.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
 
