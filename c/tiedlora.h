@@ -10,7 +10,8 @@
  * not fit are TL_ERROR_ARGUMENT.
  *
  * OWNERSHIP. What a function returns through a `**` belongs to the caller, who passes it to the ..._free of
- * its type. Strings and pointers to parameters belong to the handle that they came from, and die with it.
+ * its type. Strings and pointers to parameters belong to the handle that they came from, and die with it;
+ * strings of tl_modules_get also with the next tl_modules_add.
  * Calls do not keep the handles that they are given, except tl_set_add, which shares the adapter's
  * parameters: either handle may be freed first.
  *

@@ -3,6 +3,7 @@
 //   -DTIEDLORA_DISPATCH_SET=avx2        -mavx2 -mfma -mf16c
 //   -DTIEDLORA_DISPATCH_SET=avx512      -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl
 //   -DTIEDLORA_DISPATCH_SET=avx512bf16  the same and -mavx512bf16
+//   -DTIEDLORA_DISPATCH_SET=plain       once, on processors other than x86-64
 // and includes <tiedlora/ops.hpp> alone of the library (docs/builds.md says why).
 #include <tiedlora/dispatch.hpp>
 
