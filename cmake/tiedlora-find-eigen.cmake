@@ -10,7 +10,7 @@ if(NOT TARGET Eigen3::Eigen)
   if(NOT Eigen3_FOUND)
     set(tiedlora_eigen_error "tiedlora needs Eigen 3.4 or later and finds none (Debian and Ubuntu: libeigen3-dev). \
 If it is installed elsewhere, point CMAKE_PREFIX_PATH or Eigen3_DIR there.")
-  elseif(Eigen3_VERSION VERSION_LESS 3.4)
+  elseif(Eigen3_VERSION AND Eigen3_VERSION VERSION_LESS 3.4) # FetchContent's OVERRIDE_FIND_PACKAGE says no version
     set(tiedlora_eigen_error "tiedlora needs Eigen 3.4 or later and finds ${Eigen3_VERSION} in ${Eigen3_DIR}. \
 Point Eigen3_DIR to a newer one.")
   endif()

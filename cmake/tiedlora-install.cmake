@@ -26,6 +26,11 @@ install(FILES ${PROJECT_BINARY_DIR}/tiedloraConfig.cmake ${PROJECT_BINARY_DIR}/t
 # For pkg-config. The prefix follows from where the file lies, so that an installed tree may be moved.
 file(RELATIVE_PATH tiedlora_pc_prefix /${CMAKE_INSTALL_DATADIR}/pkgconfig /)
 string(REGEX REPLACE "/$" "" tiedlora_pc_prefix ${tiedlora_pc_prefix})
+if(IS_ABSOLUTE ${CMAKE_INSTALL_INCLUDEDIR})
+  set(tiedlora_pc_includedir ${CMAKE_INSTALL_INCLUDEDIR})
+else()
+  set(tiedlora_pc_includedir \${prefix}/${CMAKE_INSTALL_INCLUDEDIR})
+endif()
 set(tiedlora_pc_names tiedlora)
 if(TARGET tiedlora_io)
   list(APPEND tiedlora_pc_names tiedlora-io)

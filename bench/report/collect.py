@@ -74,6 +74,8 @@ def collect(results, folder):
         groups["pytorch"] = [pytorch_row(row) for row in pytorch["rows"]]
     for path in sorted(results.glob("*_about.json")):
         about[path.name.removesuffix("_about.json")] = json.loads(path.read_text())
+    if "gcc" not in about["builds"]:
+        raise SystemExit(f"{results} has no gcc.json, the measurements of the GCC build: script/bench makes it")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for group, rows in groups.items():

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import shutil
+import tempfile
 
 import excerpts
 import pictures
@@ -234,7 +235,9 @@ def of_own_study(options):
 def command(options):
     if options.page:
         return of_own_study(options)
-    if options.work and not options.check:
+    if options.work and options.check:
+        raise ValueError("--check compares the pages with the committed results; leave out --work")
+    if options.work:
         RESULTS.mkdir(exist_ok=True)
         results.read(options.work / "results.csv")  # refuses another version's
         for name in ("results.csv", "manifest.json"):
@@ -260,11 +263,12 @@ def command(options):
         if not old and not quotes:
             print("docs/results.md, and what other pages take from it, are what the results give")
         return 1 if old or quotes else 0
-    folder = ROOT / "docs" / "results"
-    shutil.rmtree(folder, ignore_errors=True)
-    for name, (title, entries) in drawn.items():
-        folder.mkdir(exist_ok=True)
-        pictures.draw(folder / name, title, entries, plan.curves())
+    with tempfile.TemporaryDirectory() as made:  # the old ones stay where drawing fails
+        for name, (title, entries) in drawn.items():
+            pictures.draw(pathlib.Path(made) / name, title, entries, plan.curves())
+        folder = ROOT / "docs" / "results"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(made, folder)
     for one, text in pages.items():
         results.write_whole(one, text)
     print(f"{path}: {len(drawn)} pictures")
