@@ -4,9 +4,17 @@
 
 #include <bit>
 #include <cmath>
+#include <cstdint>
+#include <span>
 #include <tiedlora/dispatch.hpp>
 #include <tiedlora/tiedlora.hpp>
 #include <tiedlora/verify/parity.hpp>
+#include <type_traits>
+#include <vector>
+
+#if defined(__SSE2__)
+#include <xmmintrin.h>  // _mm_getcsr, _mm_setcsr
+#endif
 
 #include "support/errors.hpp"
 #include "support/models.hpp"
@@ -84,16 +92,68 @@ TEST(Dispatch, EveryPairOfTypesHasItsKernels) {
   expect_exact<bfloat16, bfloat16>();
 }
 
-TEST(Dispatch, RefusesInputsAndGradientsOfTwoTypes) {
+// The kernels are of one type; sums of small integers are exact in both.
+TEST(Dispatch, InputsAndTheirGradientsMayBeOfTwoTypes) {
+  using Halves = Eigen::Matrix<half, Eigen::Dynamic, Eigen::Dynamic>;
+  tiedlora::Adapter<float> adapter(tiedlora::Layout(one_kind(2, 3, 2), tiedlora::schemes::lora(), 1));
+  for (float& number : adapter.trainable()) number = 2;
+  const std::vector modules = {adapter.factors(0), adapter.factors(1)};
+  const Eigen::MatrixXf h = Eigen::MatrixXf::Constant(1, 5, 18);
+  const std::vector<tiedlora::Tokens<const float>> dhs(2, {h.data(), 1, 5, 1});
+  const auto expect = [&](const auto& x, auto dx, const tiedlora::CallOptions& o, float mask) {
+    using X = typename std::decay_t<decltype(x)>::Scalar;
+    using Matrix = Eigen::Matrix<X, Eigen::Dynamic, Eigen::Dynamic>;
+    tiedlora::Gradients<float> gradients(adapter.layout());
+    tiedlora::backward(DispatchBackend(), adapter.factors(0), x, h, Matrix(Matrix::Constant(2, 5, X(1.0f))),
+                       gradients.factors(0), dx, o);
+    EXPECT_EQ(dx.template cast<float>(), Eigen::MatrixXf::Constant(3, 5, 1 + mask * 8));
+    EXPECT_EQ(gradients.A(0), Eigen::MatrixXf::Constant(1, 3, 5 * 4 * mask * 3));
+    const std::vector all = {gradients.factors(0), gradients.factors(1)};
+    tiedlora::shrink_backward(DispatchBackend(), std::span(modules), x, dhs, all, dx, o);
+    EXPECT_EQ(dx.template cast<float>(), Eigen::MatrixXf::Constant(3, 5, 1 + mask * (8 + 2 * 36)));
+    EXPECT_EQ(gradients.A(1), Eigen::MatrixXf::Constant(1, 3, 5 * 18 * mask * 3));
+  };
+  const Eigen::MatrixXf x = Eigen::MatrixXf::Constant(3, 5, 3);
+  const Halves ones = Halves::Constant(3, 5, half(1.0f));
+  expect(x, ones, {}, 1);
+  expect(Halves(x.cast<half>()), Eigen::MatrixXf(ones.cast<float>()), {}, 1);
+}
+
+TEST(Dispatch, InputsAndTheirGradientsOfTwoTypesShareAMask) {
+  using Halves = Eigen::Matrix<half, Eigen::Dynamic, Eigen::Dynamic>;
   tiedlora::Adapter<float> adapter(tiedlora::Layout(one_kind(1, 3, 2), tiedlora::schemes::lora(), 1));
-  tiedlora::Gradients<float> gradients(adapter.layout());
-  const Eigen::MatrixXf x(3, 5), dh(1, 5);
-  Eigen::Matrix<half, Eigen::Dynamic, Eigen::Dynamic> dx(3, 5);
-  expect_error(
-      [&] {
-        tiedlora::shrink_backward(DispatchBackend(), adapter.factors(0), x, dh, gradients.factors(0), dx);
-      },
-      {"dispatched kernels have x and dx of one type"});
+  for (float& number : adapter.trainable()) number = 2;
+  const Eigen::MatrixXf x = Eigen::MatrixXf::Constant(3, 5, 3), dh = Eigen::MatrixXf::Constant(1, 5, 4);
+  Halves dx = Halves::Zero(3, 5);
+  Eigen::MatrixXf same_dx = Eigen::MatrixXf::Zero(3, 5);
+  tiedlora::Gradients<float> gradients(adapter.layout()), same(adapter.layout());
+  const tiedlora::CallOptions o = {.dropout = {.probability = 0.5, .seed = 3}};
+  tiedlora::shrink_backward(DispatchBackend(), adapter.factors(0), x, dh, gradients.factors(0), dx, o);
+  tiedlora::shrink_backward(DispatchBackend(), adapter.factors(0), x, dh, same.factors(0), same_dx, o);
+  EXPECT_EQ(dx.cast<float>(), same_dx);
+  EXPECT_EQ(gradients.A(0), same.A(0));
+  EXPECT_LT(same_dx.minCoeff(), same_dx.maxCoeff());
+}
+
+// As Eigen's half, whatever the thread was told to make of subnormal floats.
+TEST(Dispatch, HalvesAreFloatsExactly) {
+  for (std::uint32_t bits = 0; bits < 0x10000; ++bits) {
+    dispatch::Half number;
+    number.bits = static_cast<std::uint16_t>(bits);
+    const float expected = Eigen::numext::bit_cast<half>(number.bits);
+#if defined(__SSE2__)
+    const unsigned mode = _mm_getcsr();
+    _mm_setcsr(mode | 0x40);  // denormals are zero
+    const auto actual = static_cast<float>(number);
+    _mm_setcsr(mode);
+#else
+    const auto actual = static_cast<float>(number);
+#endif
+    if (std::isnan(expected))
+      EXPECT_TRUE(std::isnan(actual)) << bits;
+    else
+      EXPECT_EQ(std::bit_cast<std::uint32_t>(actual), std::bit_cast<std::uint32_t>(expected)) << bits;
+  }
 }
 
 TEST(Dispatch, TakesTheBestSetAndNamesThoseThatItHas) {

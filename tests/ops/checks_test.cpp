@@ -102,6 +102,13 @@ TEST(CallErrors, GradientsOfAnotherModule) {
                  {module_text, "the gradient is that of module \"layers.0.proj\" ("});
     expect_error([&] { shrink_backward(o.f(), o.x, o.dh, foreign->g(), none); }, {"the gradient is that of"});
   }
+  // q's and k's have one shape.
+  Factors<const double> q = o.f();
+  Factors<double> of_k = o.g();
+  q.module = 0, of_k.module = 1;
+  expect_error([&] { backward(q, o.x, o.h, o.dy, of_k, o.dx); }, {"the gradient is that of module"});
+  of_k.module = -1;  // one made by hand says no module
+  backward(q, o.x, o.h, o.dy, of_k, o.dx);
   // Gradients without any pointer belong to no module.
   backward(o.f(), none, o.h, o.dy, Factors<double>{}, o.dx);
 }
@@ -200,6 +207,28 @@ TEST(CallErrors, TokensThatOverlapOrLieNowhere) {
   shrink(o.f(), Tokens<const float>{.data = o.x.data(), .width = 7, .count = 1}, o.h.leftCols(1));
 }
 
+TEST(CallErrors, RanksThatOverlap) {
+  Operands<float> o;
+  Factors<const float> f = o.f();
+  f.a_stride = 0;
+  expect_error([&] { shrink(f, o.x, o.h); }, {module_text, "a_stride is 0, less than in_features, 7"});
+  expect_error([&] { forward(f, o.x, o.y, o.h); }, {"a_stride is 0"});
+  expect_error([&] { shrink_backward(f, o.x, o.dh, o.g(), o.dx); }, {"a_stride is 0"});
+  f = o.f(), f.b_stride = 4;
+  expect_error([&] { expand(f, o.h, o.y); }, {module_text, "b_stride is 4, less than out_features, 5"});
+  expect_error([&] { expand_backward(f, o.h, o.dy, o.g(), o.dh); }, {"b_stride is 4"});
+  Factors<float> g = o.g();
+  g.a_stride = 0;
+  expect_error([&] { backward(o.f(), o.x, o.h, o.dy, g, o.dx); },
+               {module_text, "the gradient's a_stride is 0"});
+  g = o.g(), g.b_stride = 0;
+  expect_error([&] { backward(o.f(), o.x, o.h, o.dy, g, o.dx); }, {"the gradient's b_stride is 0"});
+  // One rank needs no stride.
+  Operands<float> one({.rank = 1});
+  f = one.f(), f.a_stride = f.b_stride = 0;
+  forward(f, one.x, one.y, one.h);
+}
+
 TEST(CallErrors, AHugeRankWithoutScratch) {
   // The stack holds h of one token up to 16 KB.
   const Index rank = 16 * 1024 / static_cast<Index>(sizeof(double)) + 1;
@@ -225,6 +254,22 @@ TEST(CallEdges, NoTokens) {
   expand_backward(o.f(), o.h, o.dy, o.g(), o.dh);
   shrink_backward(o.f(), o.x, o.dh, o.g(), o.dx);
   EXPECT_TRUE(same_bits<float>(o.gradients.values(), before));
+  // What may be left out may be so here too, by a view of nothing.
+  Factors<float> frozen = o.g();
+  frozen.A = nullptr;
+  backward(o.f(), Tokens<const float>(), o.h, o.dy, frozen, Tokens<float>());
+  check_backward(o.f(), none, o.h, o.dy, frozen, Tokens<float>());
+  shrink_backward(o.f(), Tokens<const float>(), o.dh, frozen, none);
+}
+
+TEST(CallEdges, ModulesWithoutRankNeedNoDx) {
+  Operands<float> o({.rank = 0});
+  const std::vector<Factors<const float>> modules(2, o.f());
+  const std::vector<Factors<float>> gradients(2, o.g());
+  const std::vector<Tokens<const float>> dhs(2, Tokens<const float>{.count = 4});
+  shrink_backward(std::span(modules), o.x, dhs, gradients, Tokens<float>());
+  shrink_backward(std::span(modules), o.x, dhs, gradients,
+                  Tokens<float>{.width = 7, .count = 4, .stride = 7});
 }
 
 TEST(CallEdges, AModuleOfRankZeroDoesNothing) {

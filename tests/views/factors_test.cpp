@@ -107,10 +107,10 @@ TEST(Slices, AbsentFactorsStayAbsent) {
 TEST(Slices, RefuseWhatDoesNotExist) {
   const Operands run;
   expect_error([&] { (void)slice_in(run.f(), 20, 4); },
-               {"\"layers.0.proj\" (19x23, rank 3)", "input features [20, 24)"});
-  expect_error([&] { (void)slice_in(run.f(), -1, 4); }, {"input features [-1, 3)"});
-  expect_error([&] { (void)slice_out(run.f(), 19, 1); }, {"output features [19, 20)"});
-  expect_error([&] { (void)slice_out(run.f(), 0, -1); }, {"output features [0, -1)"});
+               {"\"layers.0.proj\" (19x23, rank 3)", "4 input features from 20 on"});
+  expect_error([&] { (void)slice_in(run.f(), -1, 4); }, {"4 input features from -1 on"});
+  expect_error([&] { (void)slice_out(run.f(), 19, 1); }, {"1 output features from 19 on"});
+  expect_error([&] { (void)slice_out(run.f(), 0, -1); }, {"-1 output features from 0 on"});
   EXPECT_EQ(slice_out(run.f(), 19, 0).out_features, 0);
 }
 

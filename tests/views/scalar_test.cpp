@@ -5,9 +5,21 @@
 #include <tiedlora/adapter/merge.hpp>
 #include <tiedlora/ops.hpp>
 #include <unsupported/Eigen/AutoDiff>
+#include <vector>
 
 #include "support/one_module.hpp"
 #include "support/reference.hpp"
+
+struct HalfInDouble {
+  Eigen::half half;
+  explicit HalfInDouble(double number) : half(static_cast<float>(number)) {}
+  explicit operator double() const { return static_cast<float>(half); }
+};
+template <>
+struct tiedlora::ScalarTraits<HalfInDouble> {
+  using accumulator = double;
+  static constexpr Format format = Format::binary16;
+};
 
 namespace tiedlora_test {
 namespace {
@@ -54,6 +66,22 @@ TEST(Scalars, LongDoubleKeepsItsDigits) {
   Matrix<long double> w = Matrix<long double>::Zero(out, in);
   merge(f, w);
   EXPECT_GT(w.norm(), 0);
+}
+
+// Of 16 bits but summed in double: the kernels, which sum in float, leave it to the loops.
+TEST(Scalars, ANarrowTypeMayBeSummedInDouble) {
+  std::vector<HalfInDouble> A(2, HalfInDouble(1)), B(2, HalfInDouble(1));
+  const Factors<const HalfInDouble> f = {.A = A.data(),
+                                         .a_stride = 2,
+                                         .B = B.data(),
+                                         .b_stride = 2,
+                                         .rank = 1,
+                                         .in_features = 2,
+                                         .out_features = 2};
+  std::vector<double> h(1), x = {1, 0x1p-40}, y(2);
+  forward(f, Tokens<const double>{x.data(), 2, 1, 2}, Tokens<double>{y.data(), 2, 1, 2},
+          Tokens<double>{h.data(), 1, 1, 1});
+  EXPECT_EQ(y, std::vector<double>(2, 1 + 0x1p-40));
 }
 
 // Scalars that carry their derivatives with respect to all factors and all of x: forward alone then gives

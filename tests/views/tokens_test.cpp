@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <numeric>
 #include <tiedlora/eigen.hpp>
 #include <tiedlora/views/tokens.hpp>
@@ -76,12 +77,16 @@ TEST(Tokens, RefuseCutsOutside) {
   std::vector<int> memory = counted(12);
   const Tokens<int> tokens = {.data = memory.data(), .width = 4, .count = 3, .stride = 4};
   expect_error([&] { (void)tokens.features(3, 2); },
-               {"features [3, 5) do not exist: a token has 4 features"});
-  expect_error([&] { (void)tokens.features(-1, 2); }, {"features [-1"});
-  expect_error([&] { (void)tokens.features(1, -1); }, {"features [1, 0)"});
-  expect_error([&] { (void)tokens.tokens(2, 2); }, {"tokens [2, 4) do not exist: the view has 3 tokens"});
-  expect_error([&] { (void)tokens.tokens(-1, 1); }, {"tokens [-1"});
-  expect_error([&] { (void)tokens.tokens(0, 4); }, {"tokens [0, 4) do not exist: the view has 3 tokens"});
+               {"2 features from 3 on do not exist: a token has 4 features"});
+  expect_error([&] { (void)tokens.features(-1, 2); }, {"2 features from -1 on"});
+  expect_error([&] { (void)tokens.features(1, -1); }, {"-1 features from 1 on"});
+  expect_error([&] { (void)tokens.tokens(2, 2); },
+               {"2 tokens from 2 on do not exist: the view has 3 tokens"});
+  expect_error([&] { (void)tokens.tokens(-1, 1); }, {"1 tokens from -1 on"});
+  expect_error([&] { (void)tokens.features(1, std::numeric_limits<Index>::max()); },
+               {"9223372036854775807 features from 1 on"});
+  expect_error([&] { (void)tokens.tokens(0, 4); },
+               {"4 tokens from 0 on do not exist: the view has 3 tokens"});
 }
 
 TEST(Tokens, WritableTokensConvertToConstOnes) {

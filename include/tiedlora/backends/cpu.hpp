@@ -25,9 +25,10 @@ inline namespace TIEDLORA_ISA {
 /// translation unit's instruction set; the reference loops for all other types and for a masked x. Stateless.
 /// Besides the four functions of a Backend it has overloads for several modules with one x and for tenants.
 class CpuBackend {
-  /// Whether the kernels cover these types in memory.
+  /// Whether the kernels, which compute in float, cover these types in memory.
   template <class... T>
-  static constexpr bool has_kernels = ((std::is_same_v<T, float> || is_narrow<T>) && ...);
+  static constexpr bool has_kernels =
+      ((std::is_same_v<T, float> || (is_narrow<T> && std::is_same_v<accumulator_t<T>, float>)) && ...);
 
  public:
   static constexpr bool runs_slices = true;  ///< shrink and expand do their part of a slice

@@ -159,7 +159,7 @@ void shrink_backward(const Factors<P>& f, const Tokens<const X>& x, const Tokens
     for (Index i = 0; i < f.in_features; i += block_features) {
       const Index n = smaller(block_features, f.in_features - i);
       Acc block[block_features];
-      if (gradient.A) {
+      if (gradient.A && !x.is_none()) {
         load_input(x, t, i, n, o.dropout, block);
         for (Index k = 0; k < f.rank; ++k)
           add_scaled(dh[t][k], block, gradient.A + k * gradient.a_stride + i, n);

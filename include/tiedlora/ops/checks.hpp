@@ -50,15 +50,28 @@ void check_options(const Factors<P>& f, const CallOptions& o, bool may_be_sliced
             "; it must be at least 0 and less than 1");
 }
 
-/// Throws Error unless the gradients that are there have the module's shape: backward would write past them.
+/// Rows of A and columns of B that overlap: a stride that was forgotten.
+template <class P>
+void check_stride(const Factors<P>& f, const char* stride, Index given, const char* length, Index least) {
+  if (f.rank > 1 && given < least)
+    fail_at(f, stride, " is ", given, ", less than ", length, ", ", least,
+            ", so that ranks would overlap; it is in elements, not bytes");
+}
+
+/// Throws Error unless the gradients that are there are the module's, by its index where both say one, and
+/// have its shape: backward would write past them.
 template <class P, class G>
 void check_gradient(const Factors<P>& f, const Factors<G>& gradient) {
   if (!gradient.A && !gradient.B && !gradient.u && !gradient.v) return;
-  if (gradient.rank != f.rank || gradient.in_features != f.in_features ||
+  const bool is_others = f.module >= 0 && gradient.module >= 0 && gradient.module != f.module;
+  if (is_others || gradient.rank != f.rank || gradient.in_features != f.in_features ||
       gradient.out_features != f.out_features)
     fail_at(f, "the gradient is that of module \"", gradient.name ? gradient.name : "?", "\" (",
             gradient.out_features, "x", gradient.in_features, ", rank ", gradient.rank,
             "); give gradients.factors(m) of the same module");
+  if (gradient.A) check_stride(f, "the gradient's a_stride", gradient.a_stride, "in_features", f.in_features);
+  if (gradient.B)
+    check_stride(f, "the gradient's b_stride", gradient.b_stride, "out_features", f.out_features);
 }
 
 template <class P>
@@ -68,14 +81,24 @@ template <class P>
 }
 
 template <class P>
-void check_factors(const Factors<P>& f) {
+void check_A(const Factors<P>& f) {
   if (f.rank > 0 && !f.A) fail_null(f, "A");
+  check_stride(f, "a_stride", f.a_stride, "in_features", f.in_features);
+}
+template <class P>
+void check_B(const Factors<P>& f) {
   if (f.rank > 0 && !f.B) fail_null(f, "B");
+  check_stride(f, "b_stride", f.b_stride, "out_features", f.out_features);
+}
+template <class P>
+void check_factors(const Factors<P>& f) {
+  check_A(f);
+  check_B(f);
 }
 
 template <class P, class X>
 void check_shrink(const Factors<P>& f, const Tokens<X>& x, const Tokens<accumulator_t<P>>& h) {
-  if (f.rank > 0 && !f.A) fail_null(f, "A");
+  check_A(f);
   check_tokens(f, "x", x, "in_features", f.in_features, "x", x.count);
   check_tokens(f, "h", h, "the rank", f.rank, "x", x.count);
 }
@@ -83,7 +106,7 @@ void check_shrink(const Factors<P>& f, const Tokens<X>& x, const Tokens<accumula
 template <class P, class H, class Y>
 void check_expand(const Factors<P>& f, const Tokens<H>& h, const Tokens<Y>& y) {
   check_tokens(f, "y", y, "out_features", f.out_features, "y", y.count);
-  if (f.rank > 0 && !f.B) fail_null(f, "B");
+  check_B(f);
   if (f.rank > 0) check_tokens(f, "h", h, "the rank", f.rank, "y", y.count);
 }
 
@@ -97,7 +120,7 @@ template <class P, class Dy, class Dh>
 void check_expand_backward(const Factors<P>& f, const Tokens<const accumulator_t<P>>& h, const Tokens<Dy>& dy,
                            const Factors<accumulator_t<P>>& gradient, const Tokens<Dh>& dh, bool wants_dh) {
   check_gradient(f, gradient);
-  if (f.rank > 0 && !f.B) fail_null(f, "B");
+  check_B(f);
   check_tokens(f, "dy", dy, "out_features", f.out_features, "dy", dy.count);
   check_tokens(f, "h", h, "the rank", f.rank, "dy", dy.count);
   if (wants_dh)
@@ -107,10 +130,10 @@ void check_expand_backward(const Factors<P>& f, const Tokens<const accumulator_t
 }
 
 /// Whether backward was given an operand that it may do without: not `none`, nor a view without memory in its
-/// place.
+/// place. An empty batch's operands have no memory either, but their width.
 template <class Operand, class T>
 bool is_given(const Tokens<T>& view, Index tokens) {
-  return !is_none_t<Operand> && !(view.is_none() && tokens > 0);
+  return !is_none_t<Operand> && !(view.is_none() && (tokens > 0 || view.width == 0));
 }
 
 /// x and dx of the second stage of backward, for as many tokens as `other` has.
@@ -119,7 +142,7 @@ void check_input_side(const Factors<P>& f, const Tokens<X>& x, bool has_x,
                       const Factors<accumulator_t<P>>& gradient, const Tokens<Dx>& dx, bool wants_dx,
                       const char* other, Index count) {
   check_gradient(f, gradient);
-  if (f.rank > 0 && !f.A) fail_null(f, "A");
+  check_A(f);
   if (!has_x && gradient.A) fail_at(f, "A is trained and its gradient needs x, but x is none");
   if (has_x) check_tokens(f, "x", x, "in_features", f.in_features, other, count);
   if (wants_dx) check_tokens(f, "dx", dx, "in_features", f.in_features, other, count);

@@ -86,7 +86,7 @@ void shrink_backward(const B& backend, std::span<const Factors<const P>> modules
   const auto dxs = output_tokens_or_none<P>(std::forward<Dx>(dx));
   std::size_t first = 0;  // adapted module
   while (first < modules.size() && modules[first].rank == 0) ++first;
-  const Index tokens = first < modules.size() ? dh[first].count : 0;
+  const Index tokens = modules.empty() ? 0 : dh[first < modules.size() ? first : 0].count;
   const bool has_x = is_given<X>(xs, tokens), wants_dx = is_given<Dx>(dxs, tokens);
   if (wants_dx) check_same_input(modules, "dx", dxs);
   for (std::size_t m = first; m < modules.size(); ++m) {

@@ -58,8 +58,8 @@ Acc token_scaling(const Factors<P>& f, const CallOptions& o, Index t) {
 template <class P>
 void check_cut(const Factors<P>& f, const char* side, Index begin, Index n, Index features) {
   if (begin < 0 || n < 0 || begin > features - n)
-    fail_at(f, "its ", side, " features [", begin, ", ", begin + n,
-            ") do not exist (another model, or a cut made twice?)");
+    fail_at(f, n, " ", side, " features from ", begin,
+            " on do not exist (another model, or a cut made twice?)");
 }
 
 }  // namespace TIEDLORA_ISA

@@ -3,7 +3,6 @@
 
 #include "config.hpp"
 #include "options.hpp"
-#include "tokens.hpp"
 
 TIEDLORA_BEGIN_NAMESPACE
 namespace detail {

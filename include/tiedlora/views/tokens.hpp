@@ -13,7 +13,7 @@ namespace detail {
 inline namespace TIEDLORA_ISA {
 
 [[noreturn]] inline void fail_cut(const char* what, Index begin, Index n, const char* whole, Index count) {
-  fail(what, " [", begin, ", ", begin + n, ") do not exist: ", whole, " has ", count, " ", what);
+  fail(n, " ", what, " from ", begin, " on do not exist: ", whole, " has ", count, " ", what);
 }
 
 }  // namespace TIEDLORA_ISA

@@ -8,6 +8,10 @@
 #include <tiedlora/ops.hpp>
 #include <vector>
 
+#if defined(__SSE2__)
+#include <xmmintrin.h>  // _mm_getcsr, _mm_setcsr
+#endif
+
 #include "support/dice.hpp"
 
 namespace tiedlora_test {
@@ -117,6 +121,16 @@ void expect_read() {
 
 TEST(Conversions, EveryHalfIsRead) { expect_read<half>(); }
 TEST(Conversions, EveryBfloat16IsRead) { expect_read<bfloat16>(); }
+
+#if defined(__SSE2__)
+// Subnormal halves are normal floats, and stay numbers where a host has its threads take denormals for zero.
+TEST(Conversions, EveryHalfIsReadWhereDenormalsAreZero) {
+  const unsigned mode = _mm_getcsr();
+  _mm_setcsr(mode | 0x40);
+  expect_read<half>();
+  _mm_setcsr(mode);
+}
+#endif
 
 // An instruction set with a conversion to bfloat16 makes values below the smallest normal one zero.
 template <class T>

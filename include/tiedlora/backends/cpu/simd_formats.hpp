@@ -92,10 +92,13 @@ TIEDLORA_INLINE NarrowBits narrow(Vector v, Binary16) {
 // 23.
 TIEDLORA_INLINE Vector widen(NarrowBits n, Binary16) {
   const Bits bits = to_32_bits(n), magnitude = (bits & 0x7fffu) << 13;
-  // Multiplying by 2^112 moves the bias, for subnormal numbers too.
-  const Vector scaled = std::bit_cast<Vector>(magnitude) * 0x1p112f;
+  // Subnormal halves are normal floats once 2^-14 was added with the bias and is taken off again: no operand
+  // is a subnormal float, which a host may have told its threads to read as zero.
+  const Vector subnormal = std::bit_cast<Vector>(magnitude + (113u << 23)) - 0x1p-14f;
+  const Bits moved =
+      greater(magnitude, (0x400 << 13) - 1) ? magnitude + (112u << 23) : std::bit_cast<Bits>(subnormal);
   const Bits special = greater(magnitude, (0x7c00 << 13) - 1) ? Bits{} + 0x7f800000u : Bits{};
-  return std::bit_cast<Vector>(std::bit_cast<Bits>(scaled) | special | ((bits & 0x8000u) << 16));
+  return std::bit_cast<Vector>(moved | special | ((bits & 0x8000u) << 16));
 }
 TIEDLORA_INLINE NarrowBits narrow(Vector v, Binary16) {
   const Bits bits = std::bit_cast<Bits>(v), magnitude = bits & 0x7fffffffu;
