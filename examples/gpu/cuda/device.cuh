@@ -165,7 +165,9 @@ class Graph {
       throw;
     }
     check(cudaStreamEndCapture(stream, &graph_));
-    check(cudaGraphInstantiate(&instance_, graph_, 0));
+    const cudaError_t error = cudaGraphInstantiate(&instance_, graph_, 0);
+    if (error != cudaSuccess) cudaGraphDestroy(graph_);  // what throws here has no destructor
+    check(error);
   }
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;
