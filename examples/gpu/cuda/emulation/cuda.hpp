@@ -147,8 +147,11 @@ int blocks_at_once(void (*)(Parameters...), unsigned, std::size_t) {
   return device_limits().multiprocessors;
 }
 
+/// How many allocations succeed before one fails, as where the device's memory is full; negative: all do.
+inline int allocations_left = -1;
 inline void* device_allocate(std::size_t bytes) {
   refuse_in_capture("allocation");
+  if (allocations_left >= 0 && allocations_left-- == 0) throw std::runtime_error("CUDA: out of memory");
   void* const data = std::malloc(bytes ? bytes : 1);
   return std::memset(data, 0xff, bytes);  // NaN in every format
 }
