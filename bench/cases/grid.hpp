@@ -70,6 +70,12 @@ inline bool agree(const Outcome& a, const Outcome& b, const Shape& s, bool backw
   return true;
 }
 
+/// Bytes of activations that a call goes through: x, h and y, or x, h, dy and dx.
+inline Index bytes_of_activations(const Shape& s, bool backward) {
+  const Index features = s.in + s.rank + s.out + (backward ? s.in : 0);
+  return static_cast<Index>(sizeof(float)) * s.tokens * features;
+}
+
 struct Configuration {
   std::string group;  ///< "grid" or "cold"
   bool backward;
@@ -133,9 +139,10 @@ inline void add_grid(Plan& plan) {
       for (const Index T : tokens)
         for (const bool backward : {false, true}) {
           Configuration configuration = {group, backward, scheme, {in, out, r, T}};
-          // No cache holds 160 MB.
+          // No cache holds 160 MB of what the calls go through.
           if (group == "cold")
-            configuration.copies = static_cast<int>(1 + 160'000'000 / (16 * T * std::max(in, out)));
+            configuration.copies =
+                static_cast<int>(1 + 160'000'000 / bytes_of_activations(configuration.shape, backward));
           plan.add(configuration.name(), [configuration](Report& report, const Pace& pace) {
             measure_configuration(report, configuration, pace);
           });

@@ -4,6 +4,7 @@
 #include <benchmark/benchmark.h>
 
 #include <cstdio>  // stderr
+#include <regex>   // regex, regex_error
 #include <string>  // string
 #include <vector>  // vector
 
@@ -20,6 +21,20 @@
 
 namespace bench {
 
+/// Accepts what std::regex does.
+inline CLI::Validator regular_expression() {
+  return CLI::Validator(
+      [](std::string& text) -> std::string {
+        try {
+          const std::regex made(text);
+          return {};
+        } catch (const std::regex_error& error) {
+          return fmt::format("{} is not a regular expression: {}", examples::in_short(text), error.what());
+        }
+      },
+      "");
+}
+
 /// Measures what `add` adds to the plan. Returns the exit status: 1 if a measurement failed.
 template <class Add>
 int run_program(int argc, char** argv, const std::string& what, const Add& add) {
@@ -31,7 +46,8 @@ int run_program(int argc, char** argv, const std::string& what, const Add& add) 
   app.add_flag("--quick", quick, "A subset of the configurations");
   app.add_flag("--full", full, "More shapes, other schemes, cold data");
   app.add_flag("--alone", plan.alone, "Only the library, for comparison with another process");
-  app.add_option("--filter", filter, "Only measurements whose name this regular expression matches");
+  app.add_option("--filter", filter, "Only measurements whose name this regular expression matches")
+      ->check(regular_expression());
   app.add_option("--rounds", plan.pace.rounds, "Rounds of each race")
       ->check(examples::positive_count())
       ->capture_default_str();

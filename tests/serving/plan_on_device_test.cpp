@@ -1,6 +1,7 @@
 // Batches on a backend with memory of its own: the plan's arrays and the adapters lie there.
 #include <gtest/gtest.h>
 
+#include <deque>
 #include <memory>
 #include <span>
 #include <tiedlora/eigen.hpp>
@@ -109,6 +110,41 @@ TEST(PlanOnDevice, ABatchHasTheBitsOfTheSameLoopsOnTheHost) {
     }
   }
   EXPECT_EQ(FakeDevice::live, 0);
+}
+
+// free waits for the kernels in flight, and that is enough: nothing else is needed between batches.
+TEST(PlanOnDevice, FreesWhatKernelsInFlightReadOnlyAfterThem) {
+  Dice dice(3);
+  const Index in = 7, out = 5;
+  TwoSets sets(in, out, dice);
+  const FakeDevice backend;
+  PlanOnDevice on_device(backend);
+  BatchPlan<float> host, device;
+  Matrix<float> h = Matrix<float>::Zero(3, 40);
+  const OnFakeDevice device_h(h);
+  std::vector<Matrix<float>> x, y;
+  std::deque<OnFakeDevice> device_x, device_y;
+  for (const Index tokens : {3, 40}) {
+    x.push_back(dice.matrix<float>(in, tokens)), y.push_back(dice.matrix<float>(out, tokens));
+    device_x.emplace_back(x.back()), device_y.emplace_back(y.back());
+  }
+  for (std::size_t batch = 0; batch < 2; ++batch) {
+    const std::size_t adapter = 8 - batch;  // each of the two is used by one batch
+    const auto tokens = static_cast<std::size_t>(x[batch].cols());
+    const auto of_all = [&](AdapterId id) { return std::vector<TokenAdapter>(tokens, TokenAdapter{id}); };
+    host.assign(sets.host.snapshot(), of_all(sets.host_ids[adapter]));
+    const Index live = FakeDevice::live;
+    device.assign(sets.device.snapshot(), of_all(sets.device_ids[adapter]));
+    EXPECT_EQ(FakeDevice::live, batch == 0 ? live : live - 1);  // the removed adapter's parameters
+    on_device.upload(device);                                   // into other memory the second time
+    forward(Plain(), host, 0, x[batch], y[batch], h);
+    forward(backend, device, 0, device_x[batch].tokens(x[batch]), device_y[batch].tokens(y[batch]),
+            device_h.tokens(h));
+    EXPECT_EQ(FakeDevice::in_flight.size(), 2u);
+    sets.device.remove(sets.device_ids[adapter]);
+  }
+  for (std::size_t batch = 0; batch < 2; ++batch)
+    EXPECT_TRUE(same_bits(y[batch], device_y[batch].fetched(y[batch]))) << batch;
 }
 
 TEST(PlanOnDevice, SaysWhatADeviceCannotRead) {

@@ -3,6 +3,9 @@
 //
 // Cold factors: each call of a graph has a module of its own, of as many as exceed the L2 cache twice; hot:
 // one module. Activations are the same in all calls, as a layer's are, which another kernel has just written.
+//
+// "forward" and "forward+backward" are the library's calls, forward two launches; "forward, one launch" is
+// CudaBackend::forward, which the library does not call, where it is one: up to eight tokens.
 #include <algorithm>   // max, sort
 #include <cstddef>     // byte, size_t
 #include <functional>  // function
@@ -18,10 +21,7 @@
 namespace gpu_cuda {
 namespace {
 
-struct Size {
-  Index in, out;
-};
-constexpr double cold_bytes = 120e6;  // twice an H100's L2
+using Size = BenchOptions::Size;
 
 /// Some values of either sign; which ones does not affect the time, but zeros and NaNs might.
 template <class T>
@@ -55,38 +55,45 @@ double seconds_of(Stream stream, int calls, const std::function<void()>& body) {
 template <class P>
 class Case {
  public:
-  Case(const CudaBackend& backend, const Size& size, Index rank, Index tokens, bool cold)
+  Case(const CudaBackend& backend, const BenchOptions& options, const Size& size, Index rank, Index tokens,
+       bool cold)
       : backend_(backend),
         size_(size),
         rank_(rank),
         count_(tokens),
         factor_numbers_(rank * (size.in + size.out)),
-        modules_(cold ? static_cast<int>(cold_bytes / static_cast<double>(factor_numbers_ *
-                                                                          static_cast<Index>(sizeof(P)))) +
-                            1
-                      : 1),
-        calls_(std::max(modules_, 20)),
+        modules_(
+            cold ? static_cast<int>(options.cold_bytes /
+                                    static_cast<double>(factor_numbers_ * static_cast<Index>(sizeof(P)))) +
+                       1
+                 : 1),
+        calls_(std::max(modules_, options.calls)),
         factors_(random_array<P>(factor_numbers_ * modules_)),
         gradients_(random_array<float>(factor_numbers_ * modules_)),
         x_(random_array<P>(size.in * tokens)),
         dx_(random_array<P>(size.in * tokens)),
         y_(random_array<P>(size.out * tokens)),
+        dy_(random_array<P>(size.out * tokens)),
         h_(random_array<float>(rank * tokens)),
-        dh_(random_array<float>(rank * tokens)) {}
+        scratch_(random_array<float>(rank * tokens + 1)) {}
 
   int calls() const { return calls_; }
   void forward() const {
-    for (int n = 0; n < calls_; ++n) forward(factors(n));
+    for (int n = 0; n < calls_; ++n)
+      tiedlora::forward(backend_, factors(n), input(x_, size_.in), tokens(y_, size_.out), tokens(h_, rank_));
+  }
+  void forward_in_one_launch() const {
+    for (int n = 0; n < calls_; ++n)
+      backend_.forward(factors(n), input(x_, size_.in), tokens(y_, size_.out), tokens(h_, rank_), {});
   }
   void forward_and_backward() const {
+    CallOptions o;  // dh
+    o.scratch = {reinterpret_cast<std::byte*>(scratch_.data()), scratch_.size() * sizeof(float)};
     for (int n = 0; n < calls_; ++n) {
       const Factors<const P> f = factors(n);
-      const Factors<float> g = gradients(n);
-      forward(f);
-      backend_.expand_backward(f, Tokens<const float>(tokens(h_, rank_)),
-                               Tokens<const P>(tokens(y_, size_.out)), g, tokens(dh_, rank_), {});
-      backend_.shrink_backward(f, Tokens<const P>(tokens(x_, size_.in)),
-                               Tokens<const float>(tokens(dh_, rank_)), g, tokens(dx_, size_.in), {});
+      tiedlora::forward(backend_, f, input(x_, size_.in), tokens(y_, size_.out), tokens(h_, rank_));
+      tiedlora::backward(backend_, f, input(x_, size_.in), input(h_, rank_), input(dy_, size_.out),
+                         gradients(n), tokens(dx_, size_.in), o);
     }
   }
   /// x read; y read and written; the factors.
@@ -110,6 +117,10 @@ class Case {
     return {.data = array.data(), .width = width, .count = count_, .stride = width};
   }
   template <class T>
+  Tokens<const T> input(const Array<T>& array, Index width) const {
+    return Tokens<const T>(tokens(array, width));
+  }
+  template <class T>
   Factors<T> of(T* array, int n) const {
     T* const a = array + n % modules_ * factor_numbers_;
     return {.A = a,
@@ -122,9 +133,6 @@ class Case {
   }
   Factors<const P> factors(int n) const { return of<const P>(factors_.data(), n); }
   Factors<float> gradients(int n) const { return of<float>(gradients_.data(), n); }
-  void forward(const Factors<const P>& f) const {
-    backend_.forward(f, Tokens<const P>(tokens(x_, size_.in)), tokens(y_, size_.out), tokens(h_, rank_), {});
-  }
 
   const CudaBackend& backend_;
   Size size_;
@@ -132,22 +140,18 @@ class Case {
   int modules_, calls_;
   Array<P> factors_;
   Array<float> gradients_;
-  Array<P> x_, dx_, y_;
-  Array<float> h_, dh_;
+  Array<P> x_, dx_, y_, dy_;
+  Array<float> h_, scratch_;
 };
 
 template <class P>
 void bench_alone(const CudaBackend& backend, const char* type, const BenchOptions& options,
                  const std::function<void(const BenchRow&)>& show) {
-  const std::vector<Size> sizes =
-      options.quick ? std::vector<Size>{{576, 576}, {4096, 4096}}
-                    : std::vector<Size>{{576, 576}, {2048, 2048}, {4096, 4096}, {4096, 11008}};
-  const std::vector<Index> ranks = options.quick ? std::vector<Index>{16} : std::vector<Index>{8, 16, 64};
-  for (const Size& size : sizes)
-    for (const Index rank : ranks)
-      for (const Index tokens : {1, 8, 64, 512, 4096})
+  for (const Size& size : options.sizes)
+    for (const Index rank : options.ranks)
+      for (const Index tokens : options.tokens)
         for (const bool cold : {false, true}) {
-          const Case<P> c(backend, size, rank, tokens, cold);
+          const Case<P> c(backend, options, size, rank, tokens, cold);
           BenchRow row = {.what = "forward",
                           .type = type,
                           .in = size.in,
@@ -158,6 +162,11 @@ void bench_alone(const CudaBackend& backend, const char* type, const BenchOption
           row.seconds = seconds_of(backend.stream(), c.calls(), [&] { c.forward(); });
           row.bytes = c.forward_bytes(), row.flops = c.forward_flops();
           show(row);
+          if (tokens <= few_tokens && rank <= forward_few_shape::largest_rank) {
+            row.what = "forward, one launch";
+            row.seconds = seconds_of(backend.stream(), c.calls(), [&] { c.forward_in_one_launch(); });
+            show(row);
+          }
           row.what = "forward+backward";
           row.seconds = seconds_of(backend.stream(), c.calls(), [&] { c.forward_and_backward(); });
           row.bytes += c.backward_bytes(), row.flops *= 3;
@@ -167,11 +176,12 @@ void bench_alone(const CudaBackend& backend, const char* type, const BenchOption
 
 /// `tenants` tenants with one token each, in a batch of 64 tokens: with a shared A and B, and with matrices
 /// of their own, the latter also in a loop over the tenants.
-void bench_tenants(const CudaBackend& backend, Index tenants,
+void bench_tenants(const CudaBackend& backend, Index tenants, const BenchOptions& options,
                    const std::function<void(const BenchRow&)>& show) {
   using P = __nv_bfloat16;
-  constexpr Index width = 4096, rank = 16, tokens = 64;
-  constexpr int calls = 20;
+  constexpr Index rank = 16, tokens = 64;
+  const Index width = options.width_of_tenants;
+  const int calls = options.calls;
   const Array<P> x = random_array<P>(width * tokens), y = random_array<P>(width * tokens);
   const Array<float> h = random_array<float>(rank * tokens);
   const auto view = [&]<class T>(const Array<T>& array, Index features) {
@@ -223,8 +233,8 @@ void bench_tenants(const CudaBackend& backend, Index tenants,
           const Index each = tokens / tenants;
           const Factors<const P> f = tiedlora::factors_at<P>(
               layout, 0, trained.data() + i * layout.trainable_count(), frozen.data());
-          backend.forward(f, Tokens<const P>(view(x, width).tokens(i * each, each)),
-                          view(y, width).tokens(i * each, each), view(h, rank).tokens(i * each, each), {});
+          tiedlora::forward(backend, f, Tokens<const P>(view(x, width).tokens(i * each, each)),
+                            view(y, width).tokens(i * each, each), view(h, rank).tokens(i * each, each));
         }
     });
     show(row);
@@ -238,7 +248,7 @@ void bench(const BenchOptions& options, const std::function<void(const BenchRow&
   const CudaBackend backend(stream);
   bench_alone<__nv_bfloat16>(backend, "bfloat16", options, show);
   bench_alone<float>(backend, "float", options, show);
-  for (const Index tenants : {1, 8, 64}) bench_tenants(backend, tenants, show);
+  for (const Index tenants : options.tenants) bench_tenants(backend, tenants, options, show);
 }
 
 }  // namespace gpu_cuda

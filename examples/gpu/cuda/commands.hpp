@@ -45,8 +45,16 @@ struct BenchRow {
   double seconds = 0;
   double bytes = 0, flops = 0;  ///< that have to be moved and done
 };
+/// What is measured: forward and backward of every size, rank and number of tokens, then batches of tenants.
 struct BenchOptions {
-  bool quick = false;
+  struct Size {
+    tiedlora::Index in, out;
+  };
+  std::vector<Size> sizes = {{576, 576}, {2048, 2048}, {4096, 4096}, {4096, 11008}};
+  std::vector<tiedlora::Index> ranks = {8, 16, 64}, tokens = {1, 8, 64, 512, 4096}, tenants = {1, 8, 64};
+  tiedlora::Index width_of_tenants = 4096;
+  double cold_bytes = 120e6;  ///< twice an H100's L2
+  int calls = 20;             ///< in a graph, at least
 };
 void bench(const BenchOptions& options, const std::function<void(const BenchRow&)>& show);
 

@@ -79,27 +79,35 @@ def alone(arguments, write):
                 for tokens in token_counts:
                     for cold in [False, True]:
                         numbers = rank * sum(size)
-                        count = int(COLD_BYTES / (numbers * kind.itemsize)) + 1 if cold and not arguments.quick else 1
+                        count = int(COLD_BYTES / (numbers * kind.itemsize)) + 1 if cold else 1
+                        if arguments.quick:
+                            count = min(count, 2)
                         case(arguments, write, name, kind, size, rank, tokens, cold, count)
 
 
 class Products:
-    """Forward and backward by cuBLAS, every product into memory that is there: the least that PyTorch can do."""
+    """Forward and backward by cuBLAS, every product into memory that is there: the least that PyTorch can do. Modules have
+    the same activations, as in bench.cu: with their own, these would come from memory here and from L2 there."""
 
-    def __init__(self, x, y, dy, a, b):
-        self.x, self.y, self.dy, self.a, self.b = x.detach(), y.clone(), dy, a.detach(), b.detach()
-        self.h, self.dh = x.new_empty(x.shape[0], a.shape[0]), x.new_empty(x.shape[0], a.shape[0])
-        self.dx, self.da, self.db = torch.zeros_like(self.x), torch.zeros_like(self.a), torch.zeros_like(self.b)
+    def __init__(self, x, y, dy, rank):
+        self.x, self.y, self.dy, self.dx = x.detach(), y.clone(), dy, torch.zeros_like(x)
+        self.h, self.dh = x.new_empty(x.shape[0], rank), x.new_empty(x.shape[0], rank)
 
-    def __call__(self, backward):
-        torch.mm(self.x, self.a.t(), out=self.h)
-        self.y.addmm_(self.h, self.b.t(), alpha=2.0)
+    @staticmethod
+    def module(a, b):
+        """Its factors and gradients."""
+        return a.detach(), b.detach(), torch.zeros_like(a), torch.zeros_like(b)
+
+    def __call__(self, module, backward):
+        a, b, da, db = module
+        torch.mm(self.x, a.t(), out=self.h)
+        self.y.addmm_(self.h, b.t(), alpha=2.0)
         if backward:
-            torch.mm(self.dy, self.b, out=self.dh)
+            torch.mm(self.dy, b, out=self.dh)
             self.dh.mul_(2.0)
-            self.db.addmm_(self.dy.t(), self.h, alpha=2.0)
-            self.da.addmm_(self.dh.t(), self.x)
-            self.dx.addmm_(self.dh, self.a)
+            db.addmm_(self.dy.t(), self.h, alpha=2.0)
+            da.addmm_(self.dh.t(), self.x)
+            self.dx.addmm_(self.dh, a)
 
 
 def case(arguments, write, name, kind, size, rank, tokens, cold, count):
@@ -133,27 +141,33 @@ def case(arguments, write, name, kind, size, rank, tokens, cold, count):
         write(by=by, what="forward", seconds=seconds_of(forward, calls, device), **row)
         write(by=by, what="forward+backward", seconds=seconds_of(forward_and_backward, calls, device), **row)
 
+    products, modules = Products(x, y, dy, rank), [Products.module(a, b) for a, b in factors]
     for backward, what in [(False, "forward"), (True, "forward+backward")]:
-        products = [Products(x, y, dy, a, b) for a, b in factors]
 
         def run():
             for n in range(calls):
-                products[n % count](backward)
+                products(modules[n % count], backward)
 
         write(by="two products", what=what, seconds=seconds_of(run, calls, device), **row)
     if arguments.quick:
-        check_products(x, y, dy, *factors[0])
+        check_products(x, y, dy, rank, factors)
 
 
-def check_products(x, y, dy, a, b):
-    """That both ways compute the same, with the error of a bfloat16."""
-    for tensor in [x, a, b]:
+def check_products(x, y, dy, rank, factors):
+    """That both ways compute the same, with the error of a bfloat16, of modules one after the other."""
+    result = y
+    for tensor in [x, *(factor for module in factors for factor in module)]:
         tensor.grad = None
-    result = lora(x, y, a, b)
+    for a, b in factors:
+        result = lora(x, result, a, b)
     result.backward(dy)
-    products = Products(x, y, dy, a, b)
-    products(True)
-    for mine, autograds in [(products.y, result), (products.dx, x.grad), (products.da, a.grad), (products.db, b.grad)]:
+    products, modules = Products(x, y, dy, rank), [Products.module(a, b) for a, b in factors]
+    for module in modules:
+        products(module, True)
+    pairs = [(products.y, result), (products.dx, x.grad)]
+    for (a, b), (_, _, da, db) in zip(factors, modules):
+        pairs += [(da, a.grad), (db, b.grad)]
+    for mine, autograds in pairs:
         error = (mine.float() - autograds.detach().float()).abs().max() / autograds.detach().float().abs().max()
         if not error < 2.0**-5:
             sys.exit(f"compare.py: products and autograd differ by {error}")

@@ -115,6 +115,8 @@ inline void* device_allocate(std::size_t bytes) {
   check(cudaMalloc(&data, bytes ? bytes : 1));
   return data;
 }
+/// Waits for the kernels that were started before it, in any stream, as cudaFree does; cudaFreeAsync would
+/// not, nor would a pool of memory.
 inline void device_free(void* data) { cudaFree(data); }
 inline void copy_to_device(const void* from, void* to, std::size_t bytes, Stream stream) {
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream));
@@ -163,7 +165,9 @@ class Graph {
       throw;
     }
     check(cudaStreamEndCapture(stream, &graph_));
-    check(cudaGraphInstantiate(&instance_, graph_, 0));
+    const cudaError_t error = cudaGraphInstantiate(&instance_, graph_, 0);
+    if (error != cudaSuccess) cudaGraphDestroy(graph_);  // what throws here has no destructor
+    check(error);
   }
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;

@@ -11,6 +11,7 @@
 
 #include <algorithm>  // find_if, max, min
 #include <cstddef>    // size_t
+#include <utility>    // move
 #include <vector>     // vector
 
 #include <tiedlora/serving.hpp>
@@ -26,25 +27,27 @@ class DeviceBatch {
   explicit DeviceBatch(const CudaBackend& backend) : backend_(&backend) {}
 
   /// Uploads the plan of adapters whose arrays lie on the device (AdapterSet::add of an AdapterView, without
-  /// check_finite).
+  /// check_finite). If that throws, for want of memory, the batch has no tokens.
   void assign(const tiedlora::BatchPlan<P>& plan) {
     const Stream stream = backend_->stream();
     synchronize(stream);
+    tokens_ = size_ = 0, bytes_ = 0;
+    shrinks_.clear(), expands_.clear();
     snapshot_ = plan.snapshot();  // whose adapters live as long as kernels may read them
-    tokens_ = plan.tokens(), size_ = plan.size();
-    std::vector<Index> rows(plan.rows(), plan.rows() + size_);
+    std::vector<Index> rows(plan.rows(), plan.rows() + plan.size());
     rows.insert(rows.end(), plan.idle().begin(), plan.idle().end());
-    std::vector<float> scales(plan.scales(), plan.scales() + size_);
+    std::vector<float> scales(plan.scales(), plan.scales() + plan.size());
     scales.resize(rows.size(), 1);
-    const std::vector<const P*> arrays(plan.trainables(), plan.trainables() + size_);
+    const std::vector<const P*> arrays(plan.trainables(), plan.trainables() + plan.size());
     std::vector<Piece<P>> pieces;
-    shrinks_ = rounds_of_shrink(plan, pieces);
-    expands_ = rounds_of_expand(plan, pieces);
+    std::vector<Round> shrinks = rounds_of_shrink(plan, pieces), expands = rounds_of_expand(plan, pieces);
     rows_.assign(rows, stream), scales_.assign(scales, stream), arrays_.assign(arrays, stream);
     pieces_.assign(pieces, stream);
+    synchronize(stream);
+    tokens_ = plan.tokens(), size_ = plan.size();
     bytes_ = rows.size() * (sizeof(Index) + sizeof(float)) + arrays.size() * sizeof(const P*) +
              pieces.size() * sizeof(Piece<P>);
-    synchronize(stream);
+    shrinks_ = std::move(shrinks), expands_ = std::move(expands);
   }
 
   Index size() const { return size_; }          ///< columns of h

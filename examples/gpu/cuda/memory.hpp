@@ -13,7 +13,7 @@
 namespace gpu_cuda {
 
 /// What a backend's memory() returns (DeviceMemory in ops/backend.hpp). Transfers are in the stream's order
-/// and done when they return.
+/// and done when they return; free waits for all kernels (device_free).
 struct Heap {
   Stream stream = {};
 

@@ -32,8 +32,8 @@ void check(cl_int status, const char* what);
 /// may hold them and be passed by value. The host dereferences none of them: all goes through upload and
 /// download.
 ///
-/// Commands run in the order in which they are given (an in-order queue); upload and download wait, kernels
-/// do not. For one host thread at a time.
+/// Commands run in the order in which they are given (an in-order queue); upload, download and free wait for
+/// them, kernels do not. For one host thread at a time.
 class Device {
  public:
   /// The first GPU, else the first other device that has what is needed. Throws NoDevice.
@@ -47,7 +47,7 @@ class Device {
 
   /// Throws OpenClError where there is no room.
   void* allocate(std::size_t bytes);
-  /// After all that runs has ended.
+  /// After all commands have ended, since they may use it.
   void free(void* data);
   void upload(const void* from, void* device, std::size_t bytes);
   void download(const void* device, void* to, std::size_t bytes);

@@ -55,7 +55,9 @@ constexpr void require_backend() {
 }
 }  // namespace detail
 
-/// What memory() of a backend returns where kernels do not run on the host's memory.
+/// What memory() of a backend returns where kernels do not run on the host's memory. upload, download and
+/// free wait for the kernels that were started before them: the library, and the owner of an adapter, free
+/// what kernels in flight may still read.
 template <class M>
 concept DeviceMemory = requires(M& m, void* device, const void* from, void* host, std::size_t bytes) {
   { m.allocate(bytes) } -> std::same_as<void*>;

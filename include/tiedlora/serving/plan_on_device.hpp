@@ -21,7 +21,9 @@ TIEDLORA_BEGIN_NAMESPACE
 ///
 /// The set's adapters are views of parameters in the same memory: set.add(AdapterView<const P>(…), owner,
 /// {.check_finite = false}), since a check would read them. It serves one batch at a time: the next upload
-/// overwrites this one, so the backend must run commands in the order given. The backend must outlive it.
+/// overwrites this one, so the backend must run commands in the order given. A larger batch frees the memory
+/// of the last one, whose kernels may still run: free waits for them (DeviceMemory). The backend must outlive
+/// it.
 template <class B>
 class PlanOnDevice {
  public:

@@ -128,11 +128,13 @@ inline void refuse_in_capture(const char* what) {
   if (recording) throw std::runtime_error(std::string("CUDA: in a captured stream there is no ") + what);
 }
 
+inline long launches_run = 0;
 template <class... Parameters, class... Arguments>
 void launch(const Launch& l, void (*kernel)(Parameters...), const Arguments&... arguments) {
   static_assert((sizeof(Parameters) + ... + 0) <= 4096, "what a kernel's arguments have room for");
   cuda_emulation::Grid::get().check(l.grid, l.threads, l.shared_bytes, l.cooperative);
   run_or_record([l, kernel, values = std::tuple<Parameters...>(static_cast<Parameters>(arguments)...)] {
+    ++launches_run;
     cuda_emulation::Grid::get().run(l.grid, l.threads, l.shared_bytes, l.cooperative,
                                     [&] { std::apply(kernel, values); });
   });
@@ -147,8 +149,11 @@ int blocks_at_once(void (*)(Parameters...), unsigned, std::size_t) {
   return device_limits().multiprocessors;
 }
 
+/// How many allocations succeed before one fails, as where the device's memory is full; negative: all do.
+inline int allocations_left = -1;
 inline void* device_allocate(std::size_t bytes) {
   refuse_in_capture("allocation");
+  if (allocations_left >= 0 && allocations_left-- == 0) throw std::runtime_error("CUDA: out of memory");
   void* const data = std::malloc(bytes ? bytes : 1);
   return std::memset(data, 0xff, bytes);  // NaN in every format
 }
@@ -192,10 +197,11 @@ class Graph {
  private:
   Recording recorded_;
 };
-/// No time passes: an emulation has none to show.
+/// An emulation has no times to show: each launch is a second.
 struct Event {
-  void record(Stream) {}
-  double since(const Event&) const { return 0; }
+  void record(Stream) { at = launches_run; }
+  double since(const Event& earlier) const { return static_cast<double>(at - earlier.at); }
+  long at = 0;
 };
 inline std::string device_name(std::string&) { return "emulation on the host"; }
 
