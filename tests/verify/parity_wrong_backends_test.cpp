@@ -754,6 +754,25 @@ TEST(ParityOfWrongBackends, WhatComesAndGoesIsSaidTo) {
       << report.table();
 }
 
+// Who looks for the case that crashes goes by the last text that came.
+TEST(ParityOfWrongBackends, FiniteDifferencesAreAnnouncedLikeEveryCase) {
+  std::string last;
+  verify::ParityOptions options = quick();
+  options.before_case = [&](const std::string& text) { last = text; };
+  EXPECT_TRUE(parity_of(Erased(Plain{}), options).passed());
+  EXPECT_EQ(last, verify::derivative_case(options.seed).text());
+}
+TEST(ParityOfWrongBackends, NothingRunsAfterTheFirstCaseThatFails) {
+  std::string last;
+  verify::ParityOptions options = quick();
+  options.stop_at_first = true;
+  options.before_case = [&](const std::string& text) { last = text; };
+  const verify::Parity report = parity_of(Erased(OverwritesGradient{}), options);
+  ASSERT_FALSE(report.failures.empty());
+  EXPECT_NE(last, verify::derivative_case(options.seed).text());
+  EXPECT_EQ(report.table().find("finite differences"), std::string::npos) << report.table();
+}
+
 // Slips in what a backend need not have.
 struct OptionalSlip {
   const char* name;
