@@ -451,6 +451,63 @@ const Slip slips[] = {
        };
      },
      {"shrink_backward", "dA", wrong, "the last token is left out"}},
+    // Kernels that are right for all small sizes.
+    {"FeaturesBeyondTheWorkItemsOfAGroup",
+     [](Erased& b) {
+       b.shrink = [](F f, const In& x, const Out& h, const O& o) {
+         f.in_features = std::min<Index>(f.in_features, 1024);
+         right.shrink(f, x, h, o);
+       };
+     },
+     {"shrink", "h", wrong, "the last input feature is left out"}},
+    {"OutputsBeyondTheWorkItemsOfAGroup",
+     [](Erased& b) {
+       b.expand = [](F f, const In& h, const Out& y, const O& o) {
+         f.out_features = std::min<Index>(f.out_features, 1024);
+         right.expand(f, h, y, o);
+       };
+     },
+     {"expand", "y", not_written, "the last 1 of 1025 features"}},
+    {"OutputsBeyondTheWorkItemsOfAGroupInDh",
+     [](Erased& b) {
+       b.expand_backward = [](F f, const In& h, const In& dy, const G& g, const Out& dh, const O& o) {
+         right.expand_backward(f, h, dy, g, dh, o);
+         f.out_features = std::min<Index>(f.out_features, 1024);
+         if (!dh.is_none()) right.expand_backward(f, h, dy, {}, dh, o);
+       };
+     },
+     {"expand_backward", "dh", wrong, "the last output feature is left out"}},
+    {"FeaturesBeyondABlockOfTheCpusInDx",
+     [](Erased& b) {
+       b.shrink_backward = [](F f, const In& x, const In& dh, const G& g, const Out& dx, const O& o) {
+         right.shrink_backward(f, x, dh, g, {}, o);
+         f.in_features = std::min<Index>(f.in_features, 4096);
+         if (!dx.is_none()) right.shrink_backward(f, x, dh, {}, dx, o);
+       };
+     },
+     {"shrink_backward", "dx", not_written, "the last 1 of 4097 features"}},
+    {"OnlyTheFirst128TokensOfDuAndDb",
+     [](Erased& b) {
+       b.expand_backward = [](const F& f, const In& h, const In& dy, G g, const Out& dh, const O& o) {
+         const Index count = std::min<Index>(dy.count, 128);
+         right.expand_backward(f, h, dy, {.v = g.v}, dh, o);
+         g.v = nullptr;
+         std::vector<float> again(static_cast<std::size_t>(f.rank * count));
+         if (f.rank > 0 && count > 0)
+           right.expand_backward(f, h.tokens(0, count), dy.tokens(0, count), g,
+                                 {.data = again.data(), .width = f.rank, .count = count, .stride = f.rank},
+                                 o);
+       };
+     },
+     {"expand_backward", "du", wrong, "the last token is left out"}},
+    {"OnlyTheFirst128TokensOfDa",
+     [](Erased& b) {
+       b.shrink_backward = [](const F& f, const In& x, const In& dh, const G& g, const Out& dx, const O& o) {
+         right.shrink_backward(f, x, dh, {}, dx, o);
+         right.shrink_backward(f, x, dh.tokens(0, std::min<Index>(dh.count, 128)), g, {}, o);
+       };
+     },
+     {"shrink_backward", "dA", wrong, "the last token is left out"}},
     {"LastRankOfDx",
      [](Erased& b) {
        b.shrink_backward = [](F f, const In& x, const In& dh, const G& g, const Out& dx, const O& o) {
