@@ -902,6 +902,115 @@ const OptionalSlip optional_slips[] = {
        };
      },
      {"expand_backward of modules", "du", wrong}},
+    {"SharedDuIsWrittenByTheLastB",
+     // A launch for each B, all of which start from du as it was: TL6 has one u for all that read x.
+     [](FullBackend& b) {
+       b.many.expand_backward = [](Many<F> f, Many<In> h, Many<In> dy, Many<G> g, Many<Out> dh, O o) {
+         std::vector<std::vector<float>> was;
+         for (std::size_t m = 0; m < f.size(); ++m)
+           was.emplace_back(g[m].u, g[m].u + (g[m].u ? f[m].rank : 0));
+         std::vector<bool> is_done(f.size());
+         for (std::size_t first = 0; first < f.size(); ++first) {
+           if (is_done[first] || f[first].rank == 0) continue;
+           for (std::size_t m = first; m < f.size(); ++m)
+             if (f[m].B == f[first].B && g[m].u) std::copy(was[m].begin(), was[m].end(), g[m].u);
+           for (std::size_t m = first; m < f.size(); ++m) {
+             if (f[m].B != f[first].B) continue;
+             FullBackend::One().expand_backward(f[m], h[m], dy[m], g[m], dh[m], o);
+             is_done[m] = true;
+           }
+         }
+       };
+     },
+     {"expand_backward of modules", "du", wrong}},
+    {"ModulesHaveTheFirstOnesScaling",
+     [](FullBackend& b) {
+       b.many.expand = [](Many<F> f, Many<In> h, Many<Out> y, O o) {
+         std::vector<F> wrong_ones(f.begin(), f.end());
+         for (F& m : wrong_ones) m.scaling = f[0].scaling;
+         FullBackend::Modules().expand(wrong_ones, h, y, o);
+       };
+     },
+     {"expand of modules", "y", wrong}},
+    {"ModulesOfOneBHaveTheFirstOnesScalingInDb",
+     [](FullBackend& b) {
+       b.many.expand_backward = [](Many<F> f, Many<In> h, Many<In> dy, Many<G> g, Many<Out> dh, O o) {
+         std::vector<F> wrong_ones(f.begin(), f.end());
+         for (std::size_t m = 0; m < f.size(); ++m)
+           for (std::size_t first = m; first-- > 0;)
+             if (f[first].B == f[m].B) wrong_ones[m].scaling = f[first].scaling;
+         FullBackend::Modules().expand_backward(wrong_ones, h, dy, g, dh, o);
+       };
+     },
+     {"expand_backward of modules", "dB", wrong}},
+    {"ModulesOfOneBHaveTheFirstOnesWidth",
+     [](FullBackend& b) {
+       b.many.expand_backward = [](Many<F> f, Many<In> h, Many<In> dy, Many<G> g, Many<Out> dh, O o) {
+         std::vector<F> wrong_ones(f.begin(), f.end());
+         for (std::size_t m = 0; m < f.size(); ++m)
+           for (std::size_t first = m; first-- > 0;)
+             if (f[first].B == f[m].B) wrong_ones[m].out_features = f[first].out_features;
+         FullBackend::Modules().expand_backward(wrong_ones, h, dy, g, dh, o);
+       };
+     },
+     {"expand_backward of modules", "dh",
+      "is not finite: memory outside an operand was read, or what was to be overwritten"}},
+    {"ModulesIgnoreSlicesOfShrink",
+     [](FullBackend& b) {
+       b.many.shrink = [](Many<F> f, In x, Many<Out> h, O o) {
+         if (o.slice.ith == 0) FullBackend::Modules().shrink(f, x, h, o);
+       };
+     },
+     {"shrink of modules in slices", "h", "differs from that of one slice"}},
+    {"ModulesIgnoreSlicesOfExpand",
+     [](FullBackend& b) {
+       b.many.expand = [](Many<F> f, Many<In> h, Many<Out> y, O o) {
+         o.slice = {};
+         FullBackend::Modules().expand(f, h, y, o);
+       };
+     },
+     {"expand of modules in slices", "y", "differs from that of one slice"}},
+    {"ModulesIgnoreTheStepOfDropout",
+     [](FullBackend& b) {
+       b.many.shrink = [](Many<F> f, In x, Many<Out> h, O o) {
+         o.dropout.step = 0;
+         FullBackend::Modules().shrink(f, x, h, o);
+       };
+     },
+     {"shrink of modules", "h", wrong, "", "dropout"}},
+    {"ModulesIgnoreTheInputOfDropout",
+     [](FullBackend& b) {
+       b.many.shrink_backward = [](Many<F> f, In x, Many<In> dh, Many<G> g, Out dx, O o) {
+         o.dropout.input = 0;
+         FullBackend::Modules().shrink_backward(f, x, dh, g, dx, o);
+       };
+     },
+     {"shrink_backward of modules", "dA", wrong, "", "dropout"}},
+    {"ModulesIgnoreTheFirstTokenOfDropout",
+     [](FullBackend& b) {
+       b.many.shrink_backward = [](Many<F> f, In x, Many<In> dh, Many<G> g, Out dx, O o) {
+         o.dropout.first_token = 0;
+         FullBackend::Modules().shrink_backward(f, x, dh, g, dx, o);
+       };
+     },
+     {"shrink_backward of modules", "dx", wrong, "", "dropout"}},
+    {"ModulesLoseFeaturesBeyondTheWorkItemsOfAGroup",
+     [](FullBackend& b) {
+       b.many.shrink = [](Many<F> f, In x, Many<Out> h, O o) {
+         std::vector<F> narrow(f.begin(), f.end());
+         for (F& m : narrow) m.in_features = std::min<Index>(m.in_features, 1024);
+         FullBackend::Modules().shrink(narrow, x, h, o);
+       };
+     },
+     {"shrink of modules", "h", wrong}},
+    {"TenantsHaveNoFeaturesBeyondTheWorkItemsOfAGroup",
+     [](FullBackend& b) {
+       b.for_tenants = [](F f, const Tenants<float>& tenants, In h, Out y, O o) {
+         f.out_features = std::min<Index>(f.out_features, 1024);
+         FullBackend().for_tenants(f, tenants, h, y, o);
+       };
+     },
+     {"expand of tenants", "y", not_written}},
     {"YOfAModuleOfRankZeroIsNotSet",
      [](FullBackend& b) {
        b.many.expand = [](Many<F> f, Many<In> h, Many<Out> y, O o) {

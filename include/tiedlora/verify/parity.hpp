@@ -364,7 +364,9 @@ Parity parity(const B& backend, std::span<const ParityCase> cases, const ParityO
                       {{slices, "shrink in slices", {"h"}},
                        {slices, "expand in slices", {"y"}},
                        {Modules::shrinks, "shrink of modules", {"h"}},
+                       {Modules::shrinks && slices, "shrink of modules in slices", {"h"}},
                        {Modules::expands, "expand of modules", {"y"}},
+                       {Modules::expands && slices, "expand of modules in slices", {"y"}},
                        {Modules::expands_backward, "expand_backward of modules", {"dh", "dB", "du", "dv"}},
                        {Modules::shrinks_backward, "shrink_backward of modules", {"dx", "dA"}},
                        {ForTenants::is_offered, "expand of tenants", {"y"}}});
