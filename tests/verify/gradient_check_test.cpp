@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <limits>
+#include <stdexcept>
 #include <tiedlora/ops.hpp>
 #include <tiedlora/verify/gradient_check.hpp>
 
@@ -134,6 +135,33 @@ TEST(GradientCheck, RefusesSpansOfUnequalLength) {
   const Variables variable = {"weights", values, gradient};
   expect_error([&] { (void)check_gradients(std::span(&variable, 1), [] { return 0.0; }); },
                {"\"weights\"", "3 values", "2 derivatives"});
+}
+
+// The same number of values in another order: LoRA of two layers, and of one layer twice as wide.
+TEST(GradientCheck, RefusesGradientsOfAnotherLayout) {
+  Adapter<double> adapter(Layout(one_kind(2, 3, 3), schemes::lora(), 1));
+  const Gradients<double> gradients(Layout(one_kind(1, 6, 6), schemes::lora(), 1));
+  ASSERT_EQ(adapter.trainable().size(), gradients.values().size());
+  expect_error([&] { (void)check_gradients(adapter, gradients, [] { return 0.0; }); },
+               {"gradients of another layout than the adapter's"});
+  const Gradients<double> fewer(Layout(one_kind(1, 3, 3), schemes::lora(), 1));
+  expect_error([&] { (void)check_gradients(adapter, fewer, [] { return 0.0; }); },
+               {"gradients of another layout than the adapter's"});
+}
+
+TEST(GradientCheck, RestoresTheValuesWhereTheLossThrows) {
+  const std::vector<double> before = {0.1, 0.2, 0.3}, gradient(3);
+  for (int last = 1; last <= 6; ++last) {
+    std::vector<double> values = before;
+    const Variables variable = {"p", values, gradient};
+    int calls = 0;
+    const auto loss = [&] {
+      if (++calls == last) throw std::runtime_error("out of memory");
+      return 0.0;
+    };
+    EXPECT_THROW((void)check_gradients(std::span(&variable, 1), loss), std::runtime_error);
+    EXPECT_TRUE(same_bits<double>(values, before)) << "in call " << last;
+  }
 }
 
 TEST(GradientCheck, TheTableNamesEveryRow) {

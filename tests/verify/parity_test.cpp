@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <set>
 #include <string>
 #include <tiedlora/eigen.hpp>
 #include <tiedlora/ops.hpp>
@@ -56,6 +57,40 @@ TEST(Parity, AllOperandsLieInTheBackendsMemory) {
   EXPECT_EQ(FakeDevice::live, 0);
 }
 
+// However few are asked for. What a size is checked in is all that a backend may have.
+TEST(Parity, EveryLargeSizeIsAmongTheUsualCases) {
+  for (const std::size_t count : {0u, 20u, 240u}) {
+    const std::vector<verify::ParityCase> cases = verify::usual_cases(1, count);
+    const auto times = [&](Index verify::ParityCase::* dimension, Index size) {
+      return std::count_if(cases.begin(), cases.end(), [&](const verify::ParityCase& c) {
+        return c.*dimension == size && c.present == "ABuv" && c.trained == "ABuv" && c.wants_dx &&
+               c.shared_x && c.tenants && c.zeros.empty() && c.spoilt == verify::Spoilt::nothing;
+      });
+    };
+    const auto rounds = static_cast<Index>(1 + count / 240);
+    for (const Index width : verify::large_widths()) {
+      EXPECT_EQ(times(&verify::ParityCase::in, width), rounds) << width << " of " << count;
+      EXPECT_EQ(times(&verify::ParityCase::out, width), rounds) << width << " of " << count;
+    }
+    for (const Index tokens : verify::large_tokens())
+      EXPECT_EQ(times(&verify::ParityCase::tokens, tokens), rounds) << tokens << " of " << count;
+  }
+}
+
+// A report names a case by its sizes and seed.
+TEST(Parity, ASeedGivesTheSameCasesEachTime) {
+  const auto texts = [](std::uint64_t seed) {
+    std::vector<std::string> result;
+    for (const verify::ParityCase& c : verify::usual_cases(seed, 20)) result.push_back(c.text());
+    return result;
+  };
+  const std::vector<std::string> first = texts(1);
+  EXPECT_EQ(texts(1), first);
+  EXPECT_NE(texts(2), first);
+  EXPECT_EQ(first.front().rfind("in 12, out 513, rank 127, tokens 13, ", 0), 0u) << first.front();
+  EXPECT_EQ(std::set<std::string>(first.begin(), first.end()).size(), first.size());
+}
+
 const verify::ParityRow* row_of(const verify::Parity& report, const std::string& check) {
   const auto row = std::find_if(report.rows.begin(), report.rows.end(),
                                 [&](const verify::ParityRow& r) { return r.check == check; });
@@ -79,7 +114,9 @@ constexpr const char* of_all[] = {"shrink: h",
 constexpr const char* optional[] = {"shrink in slices: h",
                                     "expand in slices: y",
                                     "shrink of modules: h",
+                                    "shrink of modules in slices: h",
                                     "expand of modules: y",
+                                    "expand of modules in slices: y",
                                     "expand_backward of modules: dh",
                                     "expand_backward of modules: dB",
                                     "expand_backward of modules: du",
@@ -102,7 +139,7 @@ TEST(Parity, TheTableSaysWhatWasCheckedAndHowNear) {
   for (const char* check : of_all) expect_checked(report, check);
   for (const char* check : optional) expect_checked(report, check);
   EXPECT_EQ(report.first_failure(), nullptr);
-  EXPECT_EQ(report.table().rfind("parameters in float, x in float, y in float, dx in float: 118 cases\n", 0),
+  EXPECT_EQ(report.table().rfind("parameters in float, x in float, y in float, dx in float: 136 cases\n", 0),
             0u)
       << report.table();
 }

@@ -451,6 +451,63 @@ const Slip slips[] = {
        };
      },
      {"shrink_backward", "dA", wrong, "the last token is left out"}},
+    // Kernels that are right for all small sizes.
+    {"FeaturesBeyondTheWorkItemsOfAGroup",
+     [](Erased& b) {
+       b.shrink = [](F f, const In& x, const Out& h, const O& o) {
+         f.in_features = std::min<Index>(f.in_features, 1024);
+         right.shrink(f, x, h, o);
+       };
+     },
+     {"shrink", "h", wrong, "the last input feature is left out"}},
+    {"OutputsBeyondTheWorkItemsOfAGroup",
+     [](Erased& b) {
+       b.expand = [](F f, const In& h, const Out& y, const O& o) {
+         f.out_features = std::min<Index>(f.out_features, 1024);
+         right.expand(f, h, y, o);
+       };
+     },
+     {"expand", "y", not_written, "the last 1 of 1025 features"}},
+    {"OutputsBeyondTheWorkItemsOfAGroupInDh",
+     [](Erased& b) {
+       b.expand_backward = [](F f, const In& h, const In& dy, const G& g, const Out& dh, const O& o) {
+         right.expand_backward(f, h, dy, g, dh, o);
+         f.out_features = std::min<Index>(f.out_features, 1024);
+         if (!dh.is_none()) right.expand_backward(f, h, dy, {}, dh, o);
+       };
+     },
+     {"expand_backward", "dh", wrong, "the last output feature is left out"}},
+    {"FeaturesBeyondABlockOfTheCpusInDx",
+     [](Erased& b) {
+       b.shrink_backward = [](F f, const In& x, const In& dh, const G& g, const Out& dx, const O& o) {
+         right.shrink_backward(f, x, dh, g, {}, o);
+         f.in_features = std::min<Index>(f.in_features, 4096);
+         if (!dx.is_none()) right.shrink_backward(f, x, dh, {}, dx, o);
+       };
+     },
+     {"shrink_backward", "dx", not_written, "the last 1 of 4097 features"}},
+    {"OnlyTheFirst128TokensOfDuAndDb",
+     [](Erased& b) {
+       b.expand_backward = [](const F& f, const In& h, const In& dy, G g, const Out& dh, const O& o) {
+         const Index count = std::min<Index>(dy.count, 128);
+         right.expand_backward(f, h, dy, {.v = g.v}, dh, o);
+         g.v = nullptr;
+         std::vector<float> again(static_cast<std::size_t>(f.rank * count));
+         if (f.rank > 0 && count > 0)
+           right.expand_backward(f, h.tokens(0, count), dy.tokens(0, count), g,
+                                 {.data = again.data(), .width = f.rank, .count = count, .stride = f.rank},
+                                 o);
+       };
+     },
+     {"expand_backward", "du", wrong, "the last token is left out"}},
+    {"OnlyTheFirst128TokensOfDa",
+     [](Erased& b) {
+       b.shrink_backward = [](const F& f, const In& x, const In& dh, const G& g, const Out& dx, const O& o) {
+         right.shrink_backward(f, x, dh, {}, dx, o);
+         right.shrink_backward(f, x, dh.tokens(0, std::min<Index>(dh.count, 128)), g, {}, o);
+       };
+     },
+     {"shrink_backward", "dA", wrong, "the last token is left out"}},
     {"LastRankOfDx",
      [](Erased& b) {
        b.shrink_backward = [](F f, const In& x, const In& dh, const G& g, const Out& dx, const O& o) {
@@ -754,6 +811,25 @@ TEST(ParityOfWrongBackends, WhatComesAndGoesIsSaidTo) {
       << report.table();
 }
 
+// Who looks for the case that crashes goes by the last text that came.
+TEST(ParityOfWrongBackends, FiniteDifferencesAreAnnouncedLikeEveryCase) {
+  std::string last;
+  verify::ParityOptions options = quick();
+  options.before_case = [&](const std::string& text) { last = text; };
+  EXPECT_TRUE(parity_of(Erased(Plain{}), options).passed());
+  EXPECT_EQ(last, verify::derivative_case(options.seed).text());
+}
+TEST(ParityOfWrongBackends, NothingRunsAfterTheFirstCaseThatFails) {
+  std::string last;
+  verify::ParityOptions options = quick();
+  options.stop_at_first = true;
+  options.before_case = [&](const std::string& text) { last = text; };
+  const verify::Parity report = parity_of(Erased(OverwritesGradient{}), options);
+  ASSERT_FALSE(report.failures.empty());
+  EXPECT_NE(last, verify::derivative_case(options.seed).text());
+  EXPECT_EQ(report.table().find("finite differences"), std::string::npos) << report.table();
+}
+
 // Slips in what a backend need not have.
 struct OptionalSlip {
   const char* name;
@@ -826,6 +902,115 @@ const OptionalSlip optional_slips[] = {
        };
      },
      {"expand_backward of modules", "du", wrong}},
+    {"SharedDuIsWrittenByTheLastB",
+     // A launch for each B, all of which start from du as it was: TL6 has one u for all that read x.
+     [](FullBackend& b) {
+       b.many.expand_backward = [](Many<F> f, Many<In> h, Many<In> dy, Many<G> g, Many<Out> dh, O o) {
+         std::vector<std::vector<float>> was;
+         for (std::size_t m = 0; m < f.size(); ++m)
+           was.emplace_back(g[m].u, g[m].u + (g[m].u ? f[m].rank : 0));
+         std::vector<bool> is_done(f.size());
+         for (std::size_t first = 0; first < f.size(); ++first) {
+           if (is_done[first] || f[first].rank == 0) continue;
+           for (std::size_t m = first; m < f.size(); ++m)
+             if (f[m].B == f[first].B && g[m].u) std::copy(was[m].begin(), was[m].end(), g[m].u);
+           for (std::size_t m = first; m < f.size(); ++m) {
+             if (f[m].B != f[first].B) continue;
+             FullBackend::One().expand_backward(f[m], h[m], dy[m], g[m], dh[m], o);
+             is_done[m] = true;
+           }
+         }
+       };
+     },
+     {"expand_backward of modules", "du", wrong}},
+    {"ModulesHaveTheFirstOnesScaling",
+     [](FullBackend& b) {
+       b.many.expand = [](Many<F> f, Many<In> h, Many<Out> y, O o) {
+         std::vector<F> wrong_ones(f.begin(), f.end());
+         for (F& m : wrong_ones) m.scaling = f[0].scaling;
+         FullBackend::Modules().expand(wrong_ones, h, y, o);
+       };
+     },
+     {"expand of modules", "y", wrong}},
+    {"ModulesOfOneBHaveTheFirstOnesScalingInDb",
+     [](FullBackend& b) {
+       b.many.expand_backward = [](Many<F> f, Many<In> h, Many<In> dy, Many<G> g, Many<Out> dh, O o) {
+         std::vector<F> wrong_ones(f.begin(), f.end());
+         for (std::size_t m = 0; m < f.size(); ++m)
+           for (std::size_t first = m; first-- > 0;)
+             if (f[first].B == f[m].B) wrong_ones[m].scaling = f[first].scaling;
+         FullBackend::Modules().expand_backward(wrong_ones, h, dy, g, dh, o);
+       };
+     },
+     {"expand_backward of modules", "dB", wrong}},
+    {"ModulesOfOneBHaveTheFirstOnesWidth",
+     [](FullBackend& b) {
+       b.many.expand_backward = [](Many<F> f, Many<In> h, Many<In> dy, Many<G> g, Many<Out> dh, O o) {
+         std::vector<F> wrong_ones(f.begin(), f.end());
+         for (std::size_t m = 0; m < f.size(); ++m)
+           for (std::size_t first = m; first-- > 0;)
+             if (f[first].B == f[m].B) wrong_ones[m].out_features = f[first].out_features;
+         FullBackend::Modules().expand_backward(wrong_ones, h, dy, g, dh, o);
+       };
+     },
+     {"expand_backward of modules", "dh",
+      "is not finite: memory outside an operand was read, or what was to be overwritten"}},
+    {"ModulesIgnoreSlicesOfShrink",
+     [](FullBackend& b) {
+       b.many.shrink = [](Many<F> f, In x, Many<Out> h, O o) {
+         if (o.slice.ith == 0) FullBackend::Modules().shrink(f, x, h, o);
+       };
+     },
+     {"shrink of modules in slices", "h", "differs from that of one slice"}},
+    {"ModulesIgnoreSlicesOfExpand",
+     [](FullBackend& b) {
+       b.many.expand = [](Many<F> f, Many<In> h, Many<Out> y, O o) {
+         o.slice = {};
+         FullBackend::Modules().expand(f, h, y, o);
+       };
+     },
+     {"expand of modules in slices", "y", "differs from that of one slice"}},
+    {"ModulesIgnoreTheStepOfDropout",
+     [](FullBackend& b) {
+       b.many.shrink = [](Many<F> f, In x, Many<Out> h, O o) {
+         o.dropout.step = 0;
+         FullBackend::Modules().shrink(f, x, h, o);
+       };
+     },
+     {"shrink of modules", "h", wrong, "", "dropout"}},
+    {"ModulesIgnoreTheInputOfDropout",
+     [](FullBackend& b) {
+       b.many.shrink_backward = [](Many<F> f, In x, Many<In> dh, Many<G> g, Out dx, O o) {
+         o.dropout.input = 0;
+         FullBackend::Modules().shrink_backward(f, x, dh, g, dx, o);
+       };
+     },
+     {"shrink_backward of modules", "dA", wrong, "", "dropout"}},
+    {"ModulesIgnoreTheFirstTokenOfDropout",
+     [](FullBackend& b) {
+       b.many.shrink_backward = [](Many<F> f, In x, Many<In> dh, Many<G> g, Out dx, O o) {
+         o.dropout.first_token = 0;
+         FullBackend::Modules().shrink_backward(f, x, dh, g, dx, o);
+       };
+     },
+     {"shrink_backward of modules", "dx", wrong, "", "dropout"}},
+    {"ModulesLoseFeaturesBeyondTheWorkItemsOfAGroup",
+     [](FullBackend& b) {
+       b.many.shrink = [](Many<F> f, In x, Many<Out> h, O o) {
+         std::vector<F> narrow(f.begin(), f.end());
+         for (F& m : narrow) m.in_features = std::min<Index>(m.in_features, 1024);
+         FullBackend::Modules().shrink(narrow, x, h, o);
+       };
+     },
+     {"shrink of modules", "h", wrong}},
+    {"TenantsHaveNoFeaturesBeyondTheWorkItemsOfAGroup",
+     [](FullBackend& b) {
+       b.for_tenants = [](F f, const Tenants<float>& tenants, In h, Out y, O o) {
+         f.out_features = std::min<Index>(f.out_features, 1024);
+         FullBackend().for_tenants(f, tenants, h, y, o);
+       };
+     },
+     {"expand of tenants", "y", not_written}},
     {"YOfAModuleOfRankZeroIsNotSet",
      [](FullBackend& b) {
        b.many.expand = [](Many<F> f, Many<In> h, Many<Out> y, O o) {

@@ -71,9 +71,26 @@ struct GradientCheck {
   }
 };
 
+/// Gives a variable its value back when it goes, also where the loss throws.
+class VariedValue {
+ public:
+  explicit VariedValue(double& value) : value_(value), kept_(value) {}
+  VariedValue(const VariedValue&) = delete;
+  VariedValue& operator=(const VariedValue&) = delete;
+  ~VariedValue() { value_ = kept_; }
+
+  double kept() const { return kept_; }
+  /// Returns what the variable then holds, which rounding may have changed.
+  double set(double value) { return value_ = value; }
+
+ private:
+  double& value_;
+  double kept_;
+};
+
 /// Compares given gradients with central differences, ∂L/∂p ≈ (L(p + h) - L(p - h)) / 2h, whose error is of
 /// order h² L''' + ε L / h. `loss` is called twice for each element checked and must be a pure function of
-/// the variables.
+/// the variables; what it throws is passed on. Throws Error where a span and its gradient differ in length.
 inline GradientCheck check_gradients(std::span<const Variables> variables,
                                      const std::function<double()>& loss,
                                      const GradientCheckOptions& options = {}) {
@@ -90,13 +107,11 @@ inline GradientCheck check_gradients(std::span<const Variables> variables,
       const Index begin = row.count * n / row.checked, end = row.count * (n + 1) / row.checked;
       const auto random = detail::random_bits(options.seed, static_cast<std::uint64_t>(n));
       const auto i = static_cast<std::size_t>(begin) + random % static_cast<std::uint64_t>(end - begin);
-      double& value = variable.values[i];
-      const double kept = value, step = options.step * std::max(1.0, std::abs(kept));
-      value = kept + step;
-      const double above = value, loss_above = loss();
-      value = kept - step;
-      const double numeric = (loss_above - loss()) / (above - value);
-      value = kept;
+      VariedValue value(variable.values[i]);
+      const double step = options.step * std::max(1.0, std::abs(value.kept()));
+      const double above = value.set(value.kept() + step), loss_above = loss();
+      const double below = value.set(value.kept() - step), loss_below = loss();
+      const double numeric = (loss_above - loss_below) / (above - below);
       const double given = variable.gradient[i], error = std::abs(numeric - given);
       error_squares += error * error;
       numeric_squares += numeric * numeric;
@@ -114,10 +129,13 @@ inline GradientCheck check_gradients(std::span<const Variables> variables,
 }
 
 /// The same for an adapter: one row for each trained factor. `gradients` holds what the backward pass under
-/// test computed at the adapter's current values; `loss` runs the forward pass under test.
+/// test computed at the adapter's current values; `loss` runs the forward pass under test. Throws Error where
+/// their layouts differ.
 inline GradientCheck check_gradients(Adapter<double>& adapter, const Gradients<double>& gradients,
                                      const std::function<double()>& loss,
                                      const GradientCheckOptions& options = {}) {
+  if (!(adapter.layout() == gradients.layout()))
+    detail::fail("gradients of another layout than the adapter's cannot be checked");
   std::vector<Variables> variables;
   for (const FactorId id : all_factors) {
     if (!adapter.layout().is_trained(id)) continue;

@@ -124,6 +124,11 @@ struct Numbers {
   }
 };
 
+/// The case's, in the middle of a run and of a batch: nothing that the mask depends on is 0.
+inline Dropout dropout_of(const ParityCase& c) {
+  return {.probability = c.dropout, .seed = c.seed, .step = 2, .input = 3, .first_token = 4};
+}
+
 /// Sets to zero what the case wants to be zero.
 inline void set_zeros(const ParityCase& c, Numbers& n) {
   const auto clear = [&](char operand, Matrix& m) {
@@ -161,7 +166,7 @@ Numbers draw_numbers(const ParityCase& c) {
   n.scaling = c.scaling, n.scale = c.scale, n.overwrite = c.overwrite;
   if (c.token_scale)
     for (Index t = 0; t < c.tokens; ++t) n.token_scale.push_back(static_cast<float>(dice.uniform()));
-  n.dropout = {.probability = c.dropout, .seed = c.seed, .step = 2, .input = 3, .first_token = 4};
+  n.dropout = dropout_of(c);
   set_zeros(c, n);
   if (c.spoilt != Spoilt::nothing) {
     Matrix* const operands[] = {nullptr, &n.A, &n.B, &n.u, &n.v, &n.x, &n.dy};

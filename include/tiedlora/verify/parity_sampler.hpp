@@ -1,5 +1,5 @@
-// Which cases are run: sizes on, just below and just above what vectors, tiles and blocks hold, and every
-// way to call.
+// Which cases are run: sizes on, just below and just above what vectors, tiles and blocks hold, sizes of real
+// models, and every way to call.
 #pragma once
 
 #include <cstdint>  // uint64_t
@@ -9,6 +9,7 @@
 #include <vector>   // vector
 
 #include "../views/config.hpp"
+#include "../views/slice.hpp"
 #include "dice.hpp"
 #include "parity_case.hpp"
 
@@ -39,6 +40,12 @@ inline Sizes usual_widths() {
   return joined(
       {range(1, 34), range(47, 49), range(63, 65), range(127, 129), range(255, 257), range(511, 513), {577}});
 }
+
+/// Those of models, and on, just below and just above what a group of work-items, the CPU's blocks
+/// (backends/cpu/blocking.hpp) and a block's tokens hold. In ascending order: what fails first is then the
+/// size nearest to the one where the fault begins.
+inline Sizes large_widths() { return {1023, 1024, 1025, 2049, 4097, 11008}; }
+inline Sizes large_tokens() { return {127, 128, 129, 257, 513, 1025}; }
 
 /// Draws cases. Whatever is not given is drawn from a deck, so that each of its values occurs.
 class ParitySampler {
@@ -77,6 +84,26 @@ class ParitySampler {
     return cases;
   }
 
+  /// Every large size once, alone: the others are small, so that a case costs little, and all is trained and
+  /// wanted, by calls for several modules and for tenants too, so that every call meets each size.
+  std::vector<ParityCase> draw_large() {
+    std::vector<ParityCase> cases;
+    const auto add = [&](Index ParityCase::* const dimension, const Sizes& sizes) {
+      for (const Index size : sizes) {
+        const Index tokens = tiedlora::detail::smaller(few_tokens_.draw(dice_), most_numbers / size);
+        ParityCase c = draw(tokens, small_.draw(dice_));
+        c.in = small_.draw(dice_), c.out = small_.draw(dice_);
+        c.*dimension = size;
+        c.present = c.trained = "ABuv";
+        c.wants_dx = c.shared_x = c.tenants = true;
+        cases.push_back(c);
+      }
+    };
+    add(&ParityCase::in, large_widths()), add(&ParityCase::out, large_widths());
+    add(&ParityCase::tokens, large_tokens());
+    return cases;
+  }
+
   /// The same with a NaN or an infinity in one operand.
   ParityCase spoilt(ParityCase c) {
     c.spoilt = spoilt_.draw(dice_);
@@ -106,9 +133,14 @@ class ParitySampler {
     return choices;
   }
 
+  // Of x or y in a large case. Nine tokens of 2049 features: kernels for few tokens take up to eight.
+  static constexpr Index most_numbers = 20'000;
+
   std::uint64_t seed_;
   Dice dice_;
   Deck<Index> in_, out_;
+  Deck<Index> small_{{1, 2, 3, 4, 5}};
+  Deck<Index> few_tokens_{{1, 2, 5, 9, 10}};
   Deck<Index> slices_{{1, 2, 3, 5}};
   Deck<double> dropout_{{0, 0, 0, 0, 0, 0, 0, 0.3}};
   // All four more often than any other subset, or du and dv would seldom be checked.
@@ -118,7 +150,7 @@ class ParitySampler {
 
 /// What parity() runs by default: `count` cases, then a fifth as many with a NaN or an infinity, half as many
 /// of those beside zeros, some without tokens, some without features (a module cut into more parts than it
-/// has features) and some of rank 0.
+/// has features), some of rank 0, and every large size once, and once more for each 240 cases.
 inline std::vector<ParityCase> usual_cases(std::uint64_t seed, std::size_t count) {
   ParitySampler sampler(seed);
   std::vector<ParityCase> cases = sampler.draw_all(usual_tokens(), usual_ranks(), count);
@@ -136,6 +168,8 @@ inline std::vector<ParityCase> usual_cases(std::uint64_t seed, std::size_t count
     cases.push_back(sampler.draw(tokens, 0));
     cases.back().overwrite = cases.back().wants_dx = true;
   }
+  for (std::size_t round = 0; round <= count / 240; ++round)
+    for (const ParityCase& c : sampler.draw_large()) cases.push_back(c);
   return cases;
 }
 

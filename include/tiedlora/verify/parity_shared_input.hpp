@@ -13,6 +13,7 @@
 #include "../views/factors.hpp"
 #include "../views/options.hpp"
 #include "../views/scalar.hpp"
+#include "../views/slice.hpp"
 #include "../views/tokens.hpp"
 #include "dice.hpp"
 #include "findings.hpp"
@@ -45,8 +46,10 @@ concept ShrinksModulesBackward = requires(
     std::span<const Tokens<const accumulator_t<P>>> dh, std::span<const Factors<accumulator_t<P>>> gradients,
     Tokens<Dx> dx, const CallOptions& o) { b.shrink_backward(modules, x, dh, gradients, dx, o); };
 
-/// Five modules, one more than kernels take at once: up to three share A and its gradient, and B, u and v and
-/// theirs; one has its own A and a different rank; one is not adapted.
+/// Five modules, one more than kernels take at once: up to three share A and its gradient; one has its own A
+/// and a different rank; one is not adapted. B, u and v are drawn for each separately, as schemes tie them:
+/// TL6 has one u for all that read x, and a B for each. One that shares B has fewer outputs, the first rows,
+/// as VeRA has with grouped queries.
 template <class P, class X, class Y, class Dx, class SomeBackend>
 class SharedInputRun {
   using Acc = accumulator_t<P>;
@@ -77,25 +80,33 @@ class SharedInputRun {
     }
     const Index other_out = c.out / 2 + 1;
     const auto add_B = [&](Index out, Index r) {
-      const bool first = Bs_.empty();
-      const auto spoilt = [&](Spoilt operand) { return first ? operand : Spoilt::nothing; };
-      Bs_.push_back({.B = {*this, drawn<P>(out, r, 'B', spoilt(Spoilt::B)), c.factors},
-                     .u = {*this, drawn<P>(r, 1, 'u', spoilt(Spoilt::u)), View::dense},
-                     .v = {*this, drawn<P>(out, 1, 'v', spoilt(Spoilt::v)), View::dense},
-                     .dB = drawn<Acc>(out, r),
-                     .du = drawn<Acc>(r, 1),
-                     .dv = drawn<Acc>(out, 1)});
+      const Spoilt spoilt = Bs_.empty() ? Spoilt::B : Spoilt::nothing;
+      Bs_.push_back({.B = {*this, drawn<P>(out, r, 'B', spoilt), c.factors}, .dB = drawn<Acc>(out, r)});
     };
     add_B(c.out, rank), add_B(other_out, rank), add_B(other_out, other_rank);
+    const auto add_vector = [&](std::vector<OneVector>& to, Index size, char name, Spoilt spoilt) {
+      if (!to.empty()) spoilt = Spoilt::nothing;
+      to.push_back(
+          {.values = {*this, drawn<P>(size, 1, name, spoilt), View::dense}, .gradient = drawn<Acc>(size, 1)});
+    };
+    for (const Index r : {rank, rank, other_rank}) add_vector(us_, r, 'u', Spoilt::u);
+    // As long as the widest module that may take it needs.
+    for (int n = 0; n < 2; ++n) add_vector(vs_, tiedlora::detail::larger(c.out, other_out), 'v', Spoilt::v);
     const struct {
       int A, B;
-    } own[] = {{dice_.coin() ? -1 : 0, 0}, {0, dice_.coin() ? 0 : 1}, {-1, 1}, {1, 2}, {0, 0}};
-    for (const auto& [a, b] : own) {
-      const Index r = a < 0 ? 0 : As_[index(a)].A.values.columns, out = Bs_[index(b)].B.values.rows;
+      bool is_narrow = false;
+    } own[] = {{dice_.coin() ? -1 : 0, 0}, {0, dice_.coin() ? 0 : 1}, {-1, 1}, {1, 2}, {0, 0, true}};
+    for (const auto& [a, b, is_narrow] : own) {
+      const Index r = a < 0 ? 0 : As_[index(a)].A.values.columns, rows = Bs_[index(b)].B.values.rows,
+                  out = is_narrow ? (rows + 1) / 2 : rows;
       const bool spoils = a == 0;
       modules_.push_back(
           {.a = a,
            .b = b,
+           .u = a == 1 ? 2 : static_cast<int>(dice_.integer(0, 1)),
+           .v = static_cast<int>(dice_.integer(0, 1)),
+           .out = out,
+           .scaling = c.scaling * (1 + 0.25 * static_cast<double>(modules_.size())),
            .h = {*this, drawn<Acc>(r, c.tokens, 'x', spoils ? Spoilt::x : Spoilt::nothing), c.h},
            .dh = {*this, drawn<Acc>(r, c.tokens, 'y', spoils ? Spoilt::dy : Spoilt::nothing), c.dh},
            .dy = {*this, drawn<Y>(out, c.tokens, 'y', spoils ? Spoilt::dy : Spoilt::nothing), c.dy},
@@ -131,11 +142,17 @@ class SharedInputRun {
     Matrix dA;
   };
   struct OneB {
-    Operand<P> B, u, v;
-    Matrix dB, du, dv;
+    Operand<P> B;
+    Matrix dB;
+  };
+  struct OneVector {
+    Operand<P> values;
+    Matrix gradient;
   };
   struct Module {
-    int a, b;  ///< which A: -1 not adapted
+    int a, b, u, v;  ///< which of all A, B, u and v; a is -1 where it is not adapted
+    Index out;       ///< it has the first of B's rows, and of v
+    double scaling;
     Operand<Acc> h, dh;
     Operand<Y> dy;
     Matrix y;  ///< before the call
@@ -155,7 +172,7 @@ class SharedInputRun {
     std::unique_ptr<GuardedRows<T>> rows;
   };
 
-  static constexpr Index most_that_share = 3;
+  static constexpr Index most_that_share = 4;  // v; the others at most three
   static std::size_t index(int i) { return static_cast<std::size_t>(i); }
 
   template <class T>
@@ -166,7 +183,7 @@ class SharedInputRun {
     return {.scale = c_.is_zero('s') ? 0 : c_.scale,
             .token_scale = c_.token_scale ? token_scale : nullptr,
             .overwrite = c_.overwrite,
-            .dropout = {.probability = c_.dropout, .seed = c_.seed}};
+            .dropout = dropout_of(c_)};
   }
   /// For the backend, and for the loops.
   CallOptions options() const { return options(token_scale_.rows->data()); }
@@ -179,21 +196,24 @@ class SharedInputRun {
 
   Factors<const P> factors(const Module& m) const {
     const OneB& b = Bs_[index(m.b)];
-    Factors<const P> f = {.scaling = static_cast<Acc>(c_.scaling),
-                          .in_features = c_.in,
-                          .out_features = b.B.values.rows,
-                          .name = "case"};
+    Factors<const P> f = {
+        .scaling = static_cast<Acc>(m.scaling), .in_features = c_.in, .out_features = m.out, .name = "case"};
     if (m.a < 0) return f;
     const OneA& a = As_[index(m.a)];
     f.rank = a.A.values.columns;
     f.A = a.A.rows->data(), f.a_stride = a.A.rows->stride();
     f.B = b.B.rows->data(), f.b_stride = b.B.rows->stride();
-    if (c_.has('u')) f.u = b.u.rows->data();
-    if (c_.has('v')) f.v = b.v.rows->data();
+    if (c_.has('u')) f.u = us_[index(m.u)].values.rows->data();
+    if (c_.has('v')) f.v = vs_[index(m.v)].values.rows->data();
     return f;
   }
   Factors<const double> loops_of_a(const Matrix& A) const {
     return {.A = A.values.data(), .a_stride = A.rows, .rank = A.columns, .in_features = A.rows};
+  }
+  Factors<const double> loops_of_b(const Module& m, const Matrix& B, const Matrix& u, const Matrix& v) const {
+    Factors<const double> f = expanding_factors(c_, B, u, v);
+    f.scaling = m.scaling, f.out_features = m.out;
+    return f;
   }
 
   void shrink() {
@@ -214,6 +234,17 @@ class SharedInputRun {
       compare(call, "h", results[m], c_.in, true);
     }
     expect_inputs_unchanged(call);
+    if (c_.slices == 1) return;
+    std::vector<Result<Acc>> sliced;
+    for (std::size_t m = 0; m < modules_.size(); ++m) {
+      sliced.emplace_back(*this, modules_[m].h.values, c_.h, true);
+      if (modules_[m].a >= 0) h[m] = sliced.back().rows->tokens();
+    }
+    for_each_slice(
+        [&](const CallOptions& o) { backend_.shrink(modules(), x(), std::span<const Tokens<Acc>>(h), o); });
+    for (std::size_t m = 0; m < modules_.size(); ++m)
+      if (modules_[m].a >= 0)
+        findings_.expect_same_bits("shrink of modules in slices", "h", *sliced[m].rows, *results[m].rows);
   }
 
   void expand() {
@@ -230,32 +261,38 @@ class SharedInputRun {
     for (std::size_t i = 0; i < modules_.size(); ++i) {
       const Module& m = modules_[i];
       if (m.a >= 0) {
-        const OneB& b = Bs_[index(m.b)];
-        const Matrix abs_B = absolute(b.B.values), abs_u = absolute(b.u.values), abs_v = absolute(b.v.values),
-                     abs_h = absolute(m.h.values);
+        const Matrix &B = Bs_[index(m.b)].B.values, &u = us_[index(m.u)].values.values,
+                     &v = vs_[index(m.v)].values.values, abs_B = absolute(B), abs_u = absolute(u),
+                     abs_v = absolute(v), abs_h = absolute(m.h.values);
         CallOptions add = options_of_loops();
         add.overwrite = false;
-        reference::expand(expanding_factors(c_, b.B.values, b.u.values, b.v.values), m.h.values.tokens(),
-                          results[i].exact.tokens(), add);
+        reference::expand(loops_of_b(m, B, u, v), m.h.values.tokens(), results[i].exact.tokens(), add);
         add.token_scale = magnitudes_of_loops().token_scale;
-        reference::expand(expanding_factors(c_, abs_B, abs_u, abs_v), abs_h.tokens(),
-                          results[i].magnitude.tokens(), add);
+        reference::expand(loops_of_b(m, abs_B, abs_u, abs_v), abs_h.tokens(), results[i].magnitude.tokens(),
+                          add);
       }
       compare(call, "y", results[i], c_.rank, c_.overwrite);
     }
     expect_inputs_unchanged(call);
+    if (c_.slices == 1) return;
+    std::vector<Result<Y>> sliced;
+    for (std::size_t m = 0; m < modules_.size(); ++m) {
+      sliced.emplace_back(*this, modules_[m].y, c_.y, c_.overwrite);
+      y[m] = sliced.back().rows->tokens();
+    }
+    for_each_slice([&](const CallOptions& o) {
+      backend_.expand(modules(), std::span<const Tokens<const Acc>>(h), std::span<const Tokens<Y>>(y), o);
+    });
+    for (std::size_t m = 0; m < modules_.size(); ++m)
+      findings_.expect_same_bits("expand of modules in slices", "y", *sliced[m].rows, *results[m].rows);
   }
 
   void expand_backward() {
     const char* const call = "expand_backward of modules";
-    struct Gradients {
-      Result<Acc> dB, du, dv;
-    };
-    std::vector<Gradients> gradients;
-    for (const OneB& b : Bs_)
-      gradients.push_back({.dB = {*this, b.dB, c_.gradients, false},
-                           .du = {*this, b.du, View::dense, false},
-                           .dv = {*this, b.dv, View::dense, false}});
+    std::vector<Result<Acc>> dB, du, dv;
+    for (const OneB& b : Bs_) dB.emplace_back(*this, b.dB, c_.gradients, false);
+    for (const OneVector& u : us_) du.emplace_back(*this, u.gradient, View::dense, false);
+    for (const OneVector& v : vs_) dv.emplace_back(*this, v.gradient, View::dense, false);
     std::vector<Result<Acc>> results;
     std::vector<Tokens<Acc>> dh;
     std::vector<Tokens<const Acc>> h;
@@ -267,10 +304,10 @@ class SharedInputRun {
       h.push_back(tokens_or_none(m, m.h)), dy.push_back(m.dy.rows->tokens());
       g.push_back(gradient(m));
       if (m.a < 0) continue;
-      const Gradients& to = gradients[index(m.b)];
-      if (c_.trains('B')) g.back().B = to.dB.rows->data(), g.back().b_stride = to.dB.rows->stride();
-      if (c_.trains('u')) g.back().u = to.du.rows->data();
-      if (c_.trains('v')) g.back().v = to.dv.rows->data();
+      const auto& rows_of_b = *dB[index(m.b)].rows;
+      if (c_.trains('B')) g.back().B = rows_of_b.data(), g.back().b_stride = rows_of_b.stride();
+      if (c_.trains('u')) g.back().u = du[index(m.u)].rows->data();
+      if (c_.trains('v')) g.back().v = dv[index(m.v)].rows->data();
     }
     backend_.expand_backward(modules(), std::span<const Tokens<const Acc>>(h),
                              std::span<const Tokens<const Y>>(dy), std::span<const Factors<Acc>>(g),
@@ -279,28 +316,29 @@ class SharedInputRun {
     for (std::size_t i = 0; i < modules_.size(); ++i) {
       const Module& m = modules_[i];
       if (m.a < 0) continue;
-      const OneB& b = Bs_[index(m.b)];
-      Gradients& to = gradients[index(m.b)];
+      const Matrix &of_B = Bs_[index(m.b)].B.values, &of_u = us_[index(m.u)].values.values,
+                   &of_v = vs_[index(m.v)].values.values;
       const auto by_loops = [&](Matrix Result<Acc>::* kind, const Matrix& B, const Matrix& u, const Matrix& v,
                                 const Matrix& h_values, const Matrix& dy_values, const CallOptions& o) {
-        const Factors<double> sums = {.B = (to.dB.*kind).values.data(),
+        const Factors<double> sums = {.B = (dB[index(m.b)].*kind).values.data(),
                                       .b_stride = B.rows,
-                                      .u = (to.du.*kind).values.data(),
-                                      .v = (to.dv.*kind).values.data()};
-        reference::expand_backward(expanding_factors(c_, B, u, v), h_values.tokens(), dy_values.tokens(),
-                                   sums, (results[i].*kind).tokens(), o);
+                                      .u = (du[index(m.u)].*kind).values.data(),
+                                      .v = (dv[index(m.v)].*kind).values.data()};
+        reference::expand_backward(loops_of_b(m, B, u, v), h_values.tokens(), dy_values.tokens(), sums,
+                                   (results[i].*kind).tokens(), o);
       };
-      by_loops(&Result<Acc>::exact, b.B.values, b.u.values, b.v.values, m.h.values, m.dy.values, exact);
-      by_loops(&Result<Acc>::magnitude, absolute(b.B.values), absolute(b.u.values), absolute(b.v.values),
-               absolute(m.h.values), absolute(m.dy.values), magnitudes);
+      by_loops(&Result<Acc>::exact, of_B, of_u, of_v, m.h.values, m.dy.values, exact);
+      by_loops(&Result<Acc>::magnitude, absolute(of_B), absolute(of_u), absolute(of_v), absolute(m.h.values),
+               absolute(m.dy.values), magnitudes);
       compare(call, "dh", results[i], c_.out, true);
     }
     const Index tokens = most_that_share * c_.tokens;
-    for (Gradients& to : gradients) {
-      if (c_.trains('B')) compare(call, "dB", to.dB, tokens, false);
-      if (c_.trains('u')) compare(call, "du", to.du, c_.out + tokens, false);
-      if (c_.trains('v')) compare(call, "dv", to.dv, c_.rank + tokens, false);
-    }
+    const auto compare_all = [&](char factor, const char* operand, std::vector<Result<Acc>>& sums,
+                                 Index more) {
+      if (c_.trains(factor))
+        for (Result<Acc>& sum : sums) compare(call, operand, sum, tokens + more, false);
+    };
+    compare_all('B', "dB", dB, 0), compare_all('u', "du", du, c_.out), compare_all('v', "dv", dv, c_.rank);
     expect_inputs_unchanged(call);
   }
 
@@ -355,6 +393,15 @@ class SharedInputRun {
             .name = "case"};
   }
 
+  template <class Call>
+  void for_each_slice(const Call& call) const {
+    CallOptions o = options();
+    for (Index ith = 0; ith < c_.slices; ++ith) {
+      o.slice = {ith, c_.slices};
+      call(o);
+    }
+  }
+
   template <class T>
   void compare(const char* call, const char* operand, Result<T>& result, Index roundings, bool is_set,
                Index stores = 1) {
@@ -365,10 +412,9 @@ class SharedInputRun {
     findings_.expect_unchanged(call, "x", *x_.rows);
     if (c_.token_scale) findings_.expect_unchanged(call, "token_scale", *token_scale_.rows);
     for (OneA& A : As_) findings_.expect_unchanged(call, "A", *A.A.rows);
-    for (OneB& b : Bs_) {
-      findings_.expect_unchanged(call, "B", *b.B.rows);
-      findings_.expect_unchanged(call, "u", *b.u.rows), findings_.expect_unchanged(call, "v", *b.v.rows);
-    }
+    for (OneB& b : Bs_) findings_.expect_unchanged(call, "B", *b.B.rows);
+    for (OneVector& u : us_) findings_.expect_unchanged(call, "u", *u.values.rows);
+    for (OneVector& v : vs_) findings_.expect_unchanged(call, "v", *v.values.rows);
     for (Module& m : modules_) {
       findings_.expect_unchanged(call, "h", *m.h.rows), findings_.expect_unchanged(call, "dh", *m.dh.rows);
       findings_.expect_unchanged(call, "dy", *m.dy.rows);
@@ -387,6 +433,7 @@ class SharedInputRun {
   std::vector<float> scales_, magnitudes_;
   std::vector<OneA> As_;
   std::vector<OneB> Bs_;
+  std::vector<OneVector> us_, vs_;
   std::vector<Module> modules_;
   std::vector<Factors<const P>> factors_;
 };
