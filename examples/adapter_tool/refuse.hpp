@@ -1,4 +1,4 @@
-// Ends the program with an error.
+// Throws the errors with which the program ends.
 #pragma once
 
 #include <stdexcept>  // runtime_error

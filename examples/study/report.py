@@ -268,7 +268,9 @@ def command(options):
             pictures.draw(pathlib.Path(made) / name, title, entries, plan.curves())
         folder = ROOT / "docs" / "results"
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(made, folder)
+        for name in drawn:
+            folder.mkdir(exist_ok=True)
+            shutil.copy(pathlib.Path(made) / name, folder)
     for one, text in pages.items():
         results.write_whole(one, text)
     print(f"{path}: {len(drawn)} pictures")

@@ -260,6 +260,11 @@ TEST(CallEdges, NoTokens) {
   backward(o.f(), Tokens<const float>(), o.h, o.dy, frozen, Tokens<float>());
   check_backward(o.f(), none, o.h, o.dy, frozen, Tokens<float>());
   shrink_backward(o.f(), Tokens<const float>(), o.dh, frozen, none);
+  // A cut of no features has no memory, and is there.
+  for (const Index count : {0, 2}) {
+    Operands<float> cut({}, count);
+    backward(slice_in(cut.f(), 0, 0), Matrix<float>(0, count), cut.h, cut.dy, slice_in(cut.g(), 0, 0));
+  }
 }
 
 TEST(CallEdges, ModulesWithoutRankNeedNoDx) {

@@ -460,6 +460,14 @@ const Slip slips[] = {
        };
      },
      {"shrink", "h", wrong, "the last input feature is left out"}},
+    {"FeaturesBeyondABlockOfTheKernelForManyTokens",
+     [](Erased& b) {
+       b.shrink = [](F f, const In& x, const Out& h, const O& o) {
+         if (x.count > 8) f.in_features = std::min<Index>(f.in_features, 4096);
+         right.shrink(f, x, h, o);
+       };
+     },
+     {"shrink", "h", wrong, "the last input feature is left out"}},
     {"OutputsBeyondTheWorkItemsOfAGroup",
      [](Erased& b) {
        b.expand = [](F f, const In& h, const Out& y, const O& o) {

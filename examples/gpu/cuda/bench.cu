@@ -75,7 +75,7 @@ class Case {
         y_(random_array<P>(size.out * tokens)),
         dy_(random_array<P>(size.out * tokens)),
         h_(random_array<float>(rank * tokens)),
-        scratch_(random_array<float>(rank * tokens + 1)) {}
+        scratch_(random_array<float>(rank * tokens + 1)) {}  // at least scratch_bytes(…)
 
   int calls() const { return calls_; }
   void forward() const {
@@ -87,7 +87,7 @@ class Case {
       backend_.forward(factors(n), input(x_, size_.in), tokens(y_, size_.out), tokens(h_, rank_), {});
   }
   void forward_and_backward() const {
-    CallOptions o;  // dh
+    CallOptions o;  // backward keeps dh in its scratch
     o.scratch = {reinterpret_cast<std::byte*>(scratch_.data()), scratch_.size() * sizeof(float)};
     for (int n = 0; n < calls_; ++n) {
       const Factors<const P> f = factors(n);

@@ -166,7 +166,8 @@ class Graph {
     }
     check(cudaStreamEndCapture(stream, &graph_));
     const cudaError_t error = cudaGraphInstantiate(&instance_, graph_, 0);
-    if (error != cudaSuccess) cudaGraphDestroy(graph_);  // what throws here has no destructor
+    if (error != cudaSuccess)
+      cudaGraphDestroy(graph_);  // the destructor does not run if the constructor throws
     check(error);
   }
   Graph(const Graph&) = delete;

@@ -59,7 +59,7 @@ void expand_backward(const B& backend, const Factors<P>& f, const H& h, const Dy
   const Tokens<Acc> dhs = detail::output_tokens_or_none<Acc>(std::forward<Dh>(dh));
   detail::check_options(f, o, false);
   detail::check_backend<B>(f, o);
-  detail::check_expand_backward(f, hs, dys, gradient, dhs, detail::is_given<Dh>(dhs, dys.count));
+  detail::check_expand_backward(f, hs, dys, gradient, dhs, detail::is_given<Dh>(dhs, dys.count, f.rank));
   backend.expand_backward(Factors<const std::remove_const_t<P>>(f), hs, dys, gradient, dhs, o);
 }
 template <class P, class H, class Dy, class Dh>
@@ -78,7 +78,8 @@ void shrink_backward(const B& backend, const Factors<P>& f, const X& x, const Dh
   const auto xs = detail::input_tokens_or_none<Scalar>(x);
   const auto dxs = detail::output_tokens_or_none<Scalar>(std::forward<Dx>(dx));
   const Tokens<const accumulator_t<P>> dhs = detail::input_tokens(dh);
-  const bool has_x = detail::is_given<X>(xs, dhs.count), wants_dx = detail::is_given<Dx>(dxs, dhs.count);
+  const bool has_x = detail::is_given<X>(xs, dhs.count, f.in_features),
+             wants_dx = detail::is_given<Dx>(dxs, dhs.count, f.in_features);
   detail::check_options(f, o, false);
   detail::check_backend<B>(f, o);
   if (f.rank > 0) {
@@ -106,8 +107,8 @@ void check_backward(const B&, const Factors<P>& f, const X& x, const H& h, const
   const auto xs = detail::input_tokens_or_none<Scalar>(x);
   const auto dys = detail::input_tokens(dy);
   const auto dxs = detail::output_tokens_or_none<Scalar>(dx);
-  detail::check_backward<B>(f, xs, detail::is_given<X>(xs, dys.count), hs, dys, gradient, dxs,
-                            detail::is_given<Dx>(dxs, dys.count), o);
+  detail::check_backward<B>(f, xs, detail::is_given<X>(xs, dys.count, f.in_features), hs, dys, gradient, dxs,
+                            detail::is_given<Dx>(dxs, dys.count, f.in_features), o);
 }
 
 /// The same for the CPU's kernels.
@@ -128,8 +129,8 @@ void backward(const B& backend, const Factors<P>& f, const X& x, const H& h, con
   const auto dys = detail::input_tokens(dy);
   const auto xs = detail::input_tokens_or_none<Scalar>(x);
   const auto dxs = detail::output_tokens_or_none<Scalar>(std::forward<Dx>(dx));
-  detail::check_backward<B>(f, xs, detail::is_given<X>(xs, dys.count), hs, dys, gradient, dxs,
-                            detail::is_given<Dx>(dxs, dys.count), o);
+  detail::check_backward<B>(f, xs, detail::is_given<X>(xs, dys.count, f.in_features), hs, dys, gradient, dxs,
+                            detail::is_given<Dx>(dxs, dys.count, f.in_features), o);
   unchecked::backward(backend, Factors<const Scalar>(f), xs, hs, dys, gradient, dxs, o);
 }
 template <class P, class X, class H, class Dy, class Dx>

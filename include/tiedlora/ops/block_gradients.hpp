@@ -163,8 +163,8 @@ void backward_in_blocks(const B& backend, ParallelFor&& parallel_for, const Fact
   if (f.rank > detail::stack_numbers<accumulator_t<P>>)
     detail::fail_at(f, "in blocks of tokens the rank can be at most ",
                     detail::stack_numbers<accumulator_t<P>>);
-  detail::check_backward<B>(f, xs, detail::is_given<X>(xs, dys.count), hs, dys, blocks.gradient(), dxs,
-                            detail::is_given<Dx>(dxs, dys.count), o);
+  detail::check_backward<B>(f, xs, detail::is_given<X>(xs, dys.count, f.in_features), hs, dys,
+                            blocks.gradient(), dxs, detail::is_given<Dx>(dxs, dys.count, f.in_features), o);
   const Index count = token_blocks(dys.count);
   if (count > blocks.blocks())
     detail::fail_at(f, dys.count, " tokens make ", count, " blocks, but the BlockGradients given have ",

@@ -130,10 +130,10 @@ void check_expand_backward(const Factors<P>& f, const Tokens<const accumulator_t
 }
 
 /// Whether backward was given an operand that it may do without: not `none`, nor a view without memory in its
-/// place. An empty batch's operands have no memory either, but their width.
+/// place. Without tokens or features an operand has no memory either, but the width of the module's.
 template <class Operand, class T>
-bool is_given(const Tokens<T>& view, Index tokens) {
-  return !is_none_t<Operand> && !(view.is_none() && (tokens > 0 || view.width == 0));
+bool is_given(const Tokens<T>& view, Index tokens, Index features) {
+  return !is_none_t<Operand> && !(view.is_none() && features > 0 && (tokens > 0 || view.width == 0));
 }
 
 /// x and dx of the second stage of backward, for as many tokens as `other` has.

@@ -87,7 +87,8 @@ void shrink_backward(const B& backend, std::span<const Factors<const P>> modules
   std::size_t first = 0;  // adapted module
   while (first < modules.size() && modules[first].rank == 0) ++first;
   const Index tokens = modules.empty() ? 0 : dh[first < modules.size() ? first : 0].count;
-  const bool has_x = is_given<X>(xs, tokens), wants_dx = is_given<Dx>(dxs, tokens);
+  const Index features = modules.empty() ? 0 : modules[0].in_features;  // of all: they read one x
+  const bool has_x = is_given<X>(xs, tokens, features), wants_dx = is_given<Dx>(dxs, tokens, features);
   if (wants_dx) check_same_input(modules, "dx", dxs);
   for (std::size_t m = first; m < modules.size(); ++m) {
     const Factors<const P>& f = modules[m];

@@ -9,7 +9,6 @@
 #include <vector>   // vector
 
 #include "../views/config.hpp"
-#include "../views/slice.hpp"
 #include "dice.hpp"
 #include "parity_case.hpp"
 
@@ -84,23 +83,25 @@ class ParitySampler {
     return cases;
   }
 
-  /// Every large size once, alone: the others are small, so that a case costs little, and all is trained and
-  /// wanted, by calls for several modules and for tenants too, so that every call meets each size.
+  /// Every large size alone: the others are small, so that a case costs little, and all is trained and
+  /// wanted, by calls for several modules and for tenants too, so that every call meets each size. Widths
+  /// come with few tokens and with more than eight, for which backends have kernels of their own.
   std::vector<ParityCase> draw_large() {
     std::vector<ParityCase> cases;
-    const auto add = [&](Index ParityCase::* const dimension, const Sizes& sizes) {
-      for (const Index size : sizes) {
-        const Index tokens = tiedlora::detail::smaller(few_tokens_.draw(dice_), most_numbers / size);
-        ParityCase c = draw(tokens, small_.draw(dice_));
-        c.in = small_.draw(dice_), c.out = small_.draw(dice_);
-        c.*dimension = size;
-        c.present = c.trained = "ABuv";
-        c.wants_dx = c.shared_x = c.tenants = true;
-        cases.push_back(c);
-      }
+    const auto add = [&](Index ParityCase::* const dimension, Index size, Index tokens) {
+      ParityCase c = draw(tokens, small_.draw(dice_));
+      c.in = small_.draw(dice_), c.out = small_.draw(dice_);
+      c.*dimension = size;
+      c.present = c.trained = "ABuv";
+      c.wants_dx = c.shared_x = c.tenants = true;
+      cases.push_back(c);
     };
-    add(&ParityCase::in, large_widths()), add(&ParityCase::out, large_widths());
-    add(&ParityCase::tokens, large_tokens());
+    for (Index ParityCase::* const dimension : {&ParityCase::in, &ParityCase::out})
+      for (const Index size : large_widths()) {
+        add(dimension, size, small_.draw(dice_));
+        add(dimension, size, size % 2 == 0 ? 9 : 10);
+      }
+    for (const Index size : large_tokens()) add(&ParityCase::tokens, size, size);
     return cases;
   }
 
@@ -133,14 +134,10 @@ class ParitySampler {
     return choices;
   }
 
-  // Of x or y in a large case. Nine tokens of 2049 features: kernels for few tokens take up to eight.
-  static constexpr Index most_numbers = 20'000;
-
   std::uint64_t seed_;
   Dice dice_;
   Deck<Index> in_, out_;
   Deck<Index> small_{{1, 2, 3, 4, 5}};
-  Deck<Index> few_tokens_{{1, 2, 5, 9, 10}};
   Deck<Index> slices_{{1, 2, 3, 5}};
   Deck<double> dropout_{{0, 0, 0, 0, 0, 0, 0, 0.3}};
   // All four more often than any other subset, or du and dv would seldom be checked.
@@ -150,7 +147,7 @@ class ParitySampler {
 
 /// What parity() runs by default: `count` cases, then a fifth as many with a NaN or an infinity, half as many
 /// of those beside zeros, some without tokens, some without features (a module cut into more parts than it
-/// has features), some of rank 0, and every large size once, and once more for each 240 cases.
+/// has features), some of rank 0, and those of the large sizes, once and for every further 240 cases.
 inline std::vector<ParityCase> usual_cases(std::uint64_t seed, std::size_t count) {
   ParitySampler sampler(seed);
   std::vector<ParityCase> cases = sampler.draw_all(usual_tokens(), usual_ranks(), count);
@@ -168,7 +165,7 @@ inline std::vector<ParityCase> usual_cases(std::uint64_t seed, std::size_t count
     cases.push_back(sampler.draw(tokens, 0));
     cases.back().overwrite = cases.back().wants_dx = true;
   }
-  for (std::size_t round = 0; round <= count / 240; ++round)
+  for (std::size_t round = 0; round == 0 || round < count / 240; ++round)
     for (const ParityCase& c : sampler.draw_large()) cases.push_back(c);
   return cases;
 }

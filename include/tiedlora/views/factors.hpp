@@ -26,7 +26,7 @@ struct Factors {
   Index rank = 0;                                  ///< 0: the module is not adapted
   Index in_features = 0;                           ///< length of x
   Index out_features = 0;                          ///< length of y
-  std::int32_t module = -1;                        ///< its index in the module list
+  std::int32_t module = -1;                        ///< its index in the module list; -1: not said
   const char* name = nullptr;                      ///< for messages
 
   /// Read-only.

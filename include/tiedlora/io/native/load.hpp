@@ -1,4 +1,4 @@
-// Adapters out of native files, copied.
+// Copies adapters out of native files.
 #pragma once
 
 #include <cstddef>      // size_t

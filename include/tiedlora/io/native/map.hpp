@@ -10,6 +10,7 @@
 #include "../../adapter/quote.hpp"
 #include "../../adapter/result.hpp"
 #include "../../views/config.hpp"
+#include "../../views/error.hpp"
 #include "../finite.hpp"
 #include "../safetensors/file.hpp"
 #include "checksum.hpp"

@@ -1,4 +1,4 @@
-// Adapters into native files.
+// Writes adapters into native files.
 #pragma once
 
 #include <algorithm>    // copy_n
@@ -21,6 +21,7 @@
 #include "../../adapter/quote.hpp"
 #include "../../adapter/result.hpp"
 #include "../../views/config.hpp"
+#include "../../views/error.hpp"
 #include "../provenance.hpp"
 #include "../safetensors/file.hpp"
 #include "checksum.hpp"
