@@ -26,7 +26,7 @@ inline CLI::Validator regular_expression() {
   return CLI::Validator(
       [](std::string& text) -> std::string {
         try {
-          const std::regex made(text);
+          static_cast<void>(std::regex(text));
           return {};
         } catch (const std::regex_error& error) {
           return fmt::format("{} is not a regular expression: {}", examples::in_short(text), error.what());

@@ -74,12 +74,13 @@ struct GradientCheck {
 /// Gives a variable its value back when it goes, also where the loss throws.
 class VariedValue {
  public:
+  /// Keeps its value.
   explicit VariedValue(double& value) : value_(value), kept_(value) {}
   VariedValue(const VariedValue&) = delete;
   VariedValue& operator=(const VariedValue&) = delete;
   ~VariedValue() { value_ = kept_; }
 
-  double kept() const { return kept_; }
+  double kept() const { return kept_; }  ///< what it gets back
   /// Returns what the variable then holds, which rounding may have changed.
   double set(double value) { return value_ = value; }
 
