@@ -129,6 +129,15 @@ inline Dropout dropout_of(const ParityCase& c) {
   return {.probability = c.dropout, .seed = c.seed, .step = 2, .input = 3, .first_token = 4};
 }
 
+/// call(o) for every slice of the case in turn.
+template <class Call>
+void for_each_slice(const ParityCase& c, CallOptions o, const Call& call) {
+  for (Index ith = 0; ith < c.slices; ++ith) {
+    o.slice = {ith, c.slices};
+    call(o);
+  }
+}
+
 /// Sets to zero what the case wants to be zero.
 inline void set_zeros(const ParityCase& c, Numbers& n) {
   const auto clear = [&](char operand, Matrix& m) {

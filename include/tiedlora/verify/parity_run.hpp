@@ -138,7 +138,8 @@ class ParityRun {
     expect_inputs_unchanged("shrink", x_);
     if (c_.slices == 1) return;
     Output<Acc> sliced(*this, "sliced", c_.rank, c_.tokens, c_.h, nullptr);
-    for_each_slice([&](const CallOptions& o) { backend_.shrink(factors(), x(), sliced.tokens(), o); });
+    for_each_slice(c_, options(),
+                   [&](const CallOptions& o) { backend_.shrink(factors(), x(), sliced.tokens(), o); });
     findings_.expect_same_bits("shrink in slices", "h", sliced, h);
   }
 
@@ -149,7 +150,8 @@ class ParityRun {
     expect_inputs_unchanged("expand", h_);
     if (c_.slices == 1) return;
     Output<Y> sliced(*this, "sliced", c_.out, c_.tokens, c_.y, before(before_.y));
-    for_each_slice([&](const CallOptions& o) { backend_.expand(factors(), h(), sliced.tokens(), o); });
+    for_each_slice(c_, options(),
+                   [&](const CallOptions& o) { backend_.expand(factors(), h(), sliced.tokens(), o); });
     findings_.expect_same_bits("expand in slices", "y", sliced, y);
   }
 
@@ -244,15 +246,6 @@ class ParityRun {
   }
   const char* name_of(const void* rows) const {
     return rows == &x_ ? "x" : rows == &dy_ ? "dy" : rows == &h_ ? "h" : "dh";
-  }
-
-  template <class Call>
-  void for_each_slice(const Call& call) const {
-    CallOptions o = options();
-    for (Index ith = 0; ith < c_.slices; ++ith) {
-      o.slice = {ith, c_.slices};
-      call(o);
-    }
   }
 
   /// What y or dx holds before a call that adds to it.

@@ -240,8 +240,9 @@ class SharedInputRun {
       sliced.emplace_back(*this, modules_[m].h.values, c_.h, true);
       if (modules_[m].a >= 0) h[m] = sliced.back().rows->tokens();
     }
-    for_each_slice(
-        [&](const CallOptions& o) { backend_.shrink(modules(), x(), std::span<const Tokens<Acc>>(h), o); });
+    for_each_slice(c_, options(), [&](const CallOptions& o) {
+      backend_.shrink(modules(), x(), std::span<const Tokens<Acc>>(h), o);
+    });
     for (std::size_t m = 0; m < modules_.size(); ++m)
       if (modules_[m].a >= 0)
         findings_.expect_same_bits("shrink of modules in slices", "h", *sliced[m].rows, *results[m].rows);
@@ -280,7 +281,7 @@ class SharedInputRun {
       sliced.emplace_back(*this, modules_[m].y, c_.y, c_.overwrite);
       y[m] = sliced.back().rows->tokens();
     }
-    for_each_slice([&](const CallOptions& o) {
+    for_each_slice(c_, options(), [&](const CallOptions& o) {
       backend_.expand(modules(), std::span<const Tokens<const Acc>>(h), std::span<const Tokens<Y>>(y), o);
     });
     for (std::size_t m = 0; m < modules_.size(); ++m)
@@ -391,15 +392,6 @@ class SharedInputRun {
             .in_features = f.in_features,
             .out_features = f.out_features,
             .name = "case"};
-  }
-
-  template <class Call>
-  void for_each_slice(const Call& call) const {
-    CallOptions o = options();
-    for (Index ith = 0; ith < c_.slices; ++ith) {
-      o.slice = {ith, c_.slices};
-      call(o);
-    }
   }
 
   template <class T>
