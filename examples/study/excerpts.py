@@ -7,7 +7,7 @@ import tomllib
 
 from analysis import BUDGETS, Mean, best_within
 from inference import Estimate
-from markdown_text import TITLES, name_list, per_cent, rate_texts, table
+from markdown_text import TITLES, name_list, p_text, per_cent, points, rate_texts, table
 
 QUOTES = pathlib.Path(__file__).resolve().parent / "quotes.toml"
 
@@ -93,11 +93,13 @@ def with_tables(root, plan, of_tasks):
     return pages
 
 
-def figures(of_tasks):
+def figures(of_tasks, confirmed=()):
     """{what a sentence writes in braces: the figure}: `TASK SCHEME r=RANK` is the share of the reference's gain in whole
     per cent, `mean SCHEME r=RANK` the mean of the tasks', `TASK SCHEME r=RANK loss` the test loss less that of the smallest
     LoRA which is no smaller, and `TASK SCHEME r=RANK against SCHEME r=RANK` the p of the paired t-test, uncorrected;
-    `TASK above the frontier` and `TASK below the frontier` are the schemes that Holm's correction leaves there, or "none"."""
+    `TASK above the frontier` and `TASK below the frontier` are the schemes that Holm's correction leaves there, or "none".
+    Of a confirmation `confirmed SCHEME r=RANK` is how far the candidate is ahead of its opponent, on the mean of the tasks,
+    in points with the interval, and `confirmed SCHEME r=RANK p` its p after Holm's correction."""
     mean = Mean(of_tasks)
     found = {f"mean {c.label()}": f"{100 * share.mean:.0f}" for c, share in mean.shares.items()}
     for name, results in (("mean", mean), *((one.task, one) for one in of_tasks)):
@@ -113,6 +115,9 @@ def figures(of_tasks):
         for a, b in itertools.permutations(one.entries, 2):
             p = Estimate(one.by_seed[a.candidate][seed] - one.by_seed[b.candidate][seed] for seed in a.losses).p
             found[f"{one.task} {a.candidate.label()} against {b.candidate.label()}"] = f"{p:.2g}"
+    for pair in (pair for one in confirmed for pair in one.pairs):
+        found[f"confirmed {pair.candidate.label()}"] = points(pair.difference)
+        found[f"confirmed {pair.candidate.label()} p"] = p_text(pair.p)
     return found
 
 
@@ -127,10 +132,10 @@ def quoted(sentence, found):
     return re.sub(r"\{(.*?)\}", figure, sentence)
 
 
-def missing_quotes(root, text, of_tasks):
+def missing_quotes(root, text, of_tasks, confirmed=()):
     """What `text`, that of quotes.toml, wants on a page and the page does not say: [(page, sentence)]. Line breaks do not
     count."""
-    found, missing = figures(of_tasks), []
+    found, missing = figures(of_tasks, confirmed), []
     for one in tomllib.loads(text).get("quotes", []):
         sentence = quoted(one["text"], found)
         if " ".join(sentence.split()) not in " ".join((root / one["page"]).read_text().split()):

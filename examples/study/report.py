@@ -170,6 +170,12 @@ def make_sections(plan, rows, about):
     return progress, sections
 
 
+def confirmed_of(progress, sections, targets):
+    """Confirmed, for each of the plan's confirmations on these targets."""
+    references = {one.task: one.reference for (_, of), one in sections.items() if of == targets and one.entries}
+    return [Confirmed(progress, one, references) for one in progress.plan.confirmations if one.targets() == targets]
+
+
 def make_page(progress, sections, about, head=HEAD):
     """(the page, {name of a picture: (title, entries)})."""
     plan = progress.plan
@@ -192,8 +198,7 @@ def make_page(progress, sections, about, head=HEAD):
                 budget_table(mean),
                 frontier_section(mean),
             ]
-            references = {one.task: one.reference for one in with_figures}
-            parts += [section(Confirmed(progress, one, references)) for one in plan.confirmations if one.targets() == targets]
+            parts += map(section, confirmed_of(progress, sections, targets))
         for of_task in with_figures:
             name = f"{of_task.task}-{targets}.svg"
             entries = [(*plan.in_picture(e.candidate), e.trained, of_task.shares[e.candidate])
@@ -253,7 +258,8 @@ def command(options):
     path = ROOT / "docs" / "results.md"
     of_tasks = excerpts.of_first_targets(plan, sections)
     pages = {path: page, **excerpts.with_tables(ROOT, plan, of_tasks)}
-    quotes = excerpts.missing_quotes(ROOT, excerpts.QUOTES.read_text(), of_tasks)
+    confirmed = confirmed_of(progress, sections, targets_of(plan)[0])
+    quotes = excerpts.missing_quotes(ROOT, excerpts.QUOTES.read_text(), of_tasks, confirmed)
     for where, sentence in quotes:
         print(f"{where} must say: {sentence}")
     if options.check:

@@ -213,6 +213,10 @@ class Report(unittest.TestCase):
         self.assertIn("## Again?\n\nPairs that earlier results suggested, fixed in the plan before any of these runs, with seeds 7 to 8,", page)
         self.assertIn("| tl6 r=4 | 400 | lora r=2 | 2,000 | +20.9 (", page)
         self.assertIn("Of 2 pairs the first is better in 0, worse in 0, and not told apart from its opponent in 2", page)
+        # 0.12875/0.55, and 12.7062·0.01875/0.55 to either side.
+        quotes = excerpts.figures([], [found])
+        self.assertEqual(quotes["confirmed tl6 r=4"], "+23.4 (-19.9 to +66.7)")
+        self.assertEqual(quotes["confirmed tl6 r=4 p"], "0.092")
 
     def test_no_figures_of_a_confirmation_before_its_last_run(self):
         pairs = 'name = "Again?"\ntasks = ["code", "docstring"]\ntargets = "qkv"\nseeds = [3, 4]\npairs = [["tl6:4", "lora:8"]]\n'
