@@ -609,7 +609,7 @@ tl_status tl_set_remove(tl_set* set, tl_id id) noexcept {
   return at_border([&] {
     std::visit(
         [&](const auto& adapters) {
-          if (!adapters->remove(id)) tl::detail::fail(adapters->snapshot().describe(id));
+          if (!adapters->remove(id)) tl::detail::fail("there is no ", adapters->snapshot().describe(id));
         },
         given(set, "set").adapters);
   });

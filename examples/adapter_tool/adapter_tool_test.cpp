@@ -278,11 +278,14 @@ TEST(AdapterTool, MergeCopiesWhatBelongsToTheMergedModel) {
                            "pytorch_model.bin", "pytorch_model.bin.index.json", "model.gguf", "tf_model.h5",
                            "model.safetensors.index.json", "consolidated.safetensors"})
     write_text(folder / "base" / name, "{}");
+  std::filesystem::create_directories(folder / "base" / "1_Pooling");
   for (const bool again : {false, true}) {  // the second replaces the first
     const Outcome outcome = run({"merge", folder / "a", folder / "out", "--base", folder / "base"});
     expect_done(outcome);
     expect_text(outcome.err,
                 "not copied, since it looks like weights without the adapter: \"pytorch_model.bin\"");
+    expect_text(outcome.err,
+                "not copied, since it is a folder; copy it if the model needs it: \"1_Pooling\"");
     std::vector<std::string> names;
     for (const auto& entry : std::filesystem::directory_iterator(folder / "out"))
       names.push_back(entry.path().filename().string());

@@ -28,7 +28,8 @@
 
 namespace adapter_tool {
 
-/// rows += left · right, in double, each value rounded once to its type. Whether none became infinite.
+/// rows += left · right, in double, each value then rounded to its type (16-bit types by way of float).
+/// Whether none became infinite.
 template <class P>
 bool add_to_rows(std::vector<std::byte>& bytes, const Eigen::MatrixXd& left, const Eigen::MatrixXd& right) {
   Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> sum = left * right;
@@ -153,6 +154,8 @@ inline void merge(const std::filesystem::path& adapter_path, const ModelOptions&
   }
   for (const auto& path : copied.files) written.push_back(write_copy(path, target / path.filename()));
   for (const auto& path : copied.last) last.push_back(write_copy(path, target / path.filename()));
+  for (auto* some : {&written, &last})
+    for (tiedlora::AtomicFile& file : *some) value_of(file.try_flush());
   for (tiedlora::AtomicFile& file : last) value_of(file.try_remove_old());
   for (tiedlora::AtomicFile& file : written) value_of(file.try_commit());
   for (tiedlora::AtomicFile& file : last) value_of(file.try_commit());

@@ -25,15 +25,16 @@ inline tiedlora::AtomicFile write_copy(const std::filesystem::path& from, const 
   return out;
 }
 
-/// A folder that is removed again unless something was put into it.
+/// A folder that is made where it is not there, and then removed again unless something was put into it.
 struct NewFolder {
   std::filesystem::path path;
-  explicit NewFolder(std::filesystem::path folder) : path(std::move(folder)) {
-    std::filesystem::create_directories(path);
-  }
+  bool is_new;
+  explicit NewFolder(std::filesystem::path folder)
+      : path(std::move(folder)), is_new(std::filesystem::create_directories(path)) {}
   NewFolder(const NewFolder&) = delete;
   NewFolder& operator=(const NewFolder&) = delete;
   ~NewFolder() {
+    if (!is_new) return;
     std::error_code not_empty;
     std::filesystem::remove(path, not_empty);
   }
@@ -59,6 +60,9 @@ inline CopiedFiles files_to_copy(const std::filesystem::path& base, bool has_ind
   CopiedFiles copied;
   for (const auto& entry : std::filesystem::directory_iterator(base)) {
     const std::string name = entry.path().filename().string();
+    if (entry.is_directory())
+      err << "note: not copied, since it is a folder; copy it if the model needs it: " << in_quotes(name)
+          << '\n';
     // With an adapter's config, transformers would load that on top.
     if (!entry.is_regular_file() || entry.path().extension() == ".safetensors" ||
         name.starts_with("adapter_"))

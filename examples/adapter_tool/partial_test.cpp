@@ -199,6 +199,9 @@ TEST(Partial, AFolderIsMergedWhollyOrNotAtAll) {
   EXPECT_EQ(refused.code, 1);
   expect_text(refused.err, "too large for F16");
   EXPECT_FALSE(std::filesystem::exists(folder / "out"));
+  std::filesystem::create_directories(folder / "out");  // one's own folder stays
+  EXPECT_EQ(run({"merge", folder / "a", folder / "out", "--base", folder / "base"}).code, 1);
+  EXPECT_TRUE(std::filesystem::is_empty(folder / "out"));
   small_lora().write(folder / "a");
   expect_text(run({"merge", folder / "a", folder / "base", "--base", folder / "base"}).err,
               "the base model itself");

@@ -11,6 +11,7 @@
 #include <vector>      // vector
 
 #include <fmt/format.h>
+#include <llama/gemm.hpp>  // product_kernels
 #include <llama/thread_pool.hpp>
 
 #include <finetune/data/folder_lock.hpp>       // FolderLock
@@ -122,18 +123,23 @@ int sweep(Model& model, const Settings& settings, const TextData& data, const Ba
   std::vector<SweepResult> results;
   for (const Contender& contender : contenders(settings)) {
     if (Interrupt::requested()) break;
-    results.push_back(sweep_contender(settings, contender, log, train));
+    SweepResult result = sweep_contender(settings, contender, log, train);
+    if (result.search.evaluations > 0) results.push_back(std::move(result));
   }
   stage("Best rates");
   fmt::print("Before fine-tuning: select loss {:.4f}. {} steps of {} x {} bytes, {} seed(s).\n{}",
              evaluate(model, base.weights, nullptr, batches), steps, settings.batch, settings.length,
              settings.seeds.size(), sweep_table(results));
+  if (Interrupt::requested()) {
+    fmt::print("Interrupted, so {} was not written: the same command continues from sweep.csv\n",
+               (settings.out / "best_rates.csv").string());
+    return Interrupt::exit_status;
+  }
   save_best_rates(settings.out / "best_rates.csv", id, results);
   const std::string problem = draw(settings.out, "sweep", sweep_script(log, results));
   if (!problem.empty()) fmt::print("Note: {}\n", problem);
   fmt::print("{}: sweep.csv, best_rates.csv{}\n", settings.out.string(),
              problem.empty() ? ", sweep.png, sweep.svg" : "");
-  if (Interrupt::requested()) return Interrupt::exit_status;
   const bool interior = std::all_of(results.begin(), results.end(),
                                     [](const SweepResult& result) { return result.search.interior; });
   return interior ? 0 : 1;
@@ -168,6 +174,7 @@ int run_program(Settings settings, Communicator& processes) {
   // Whatever decides how many steps, batches and parameters there are: processes that differ would wait for
   // ever.
   check_same_run(processes, {{"kernels", std::string(tiedlora::kernel_isa())},
+                             {"products", llama::product_kernels()},
                              {"model",
                               {settings.model.layers, settings.model.width, settings.model.heads,
                                settings.model.kv_heads, settings.model.feed_forward}},

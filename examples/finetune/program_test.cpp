@@ -86,8 +86,8 @@ TEST(Finetune, InterruptKeepsWhatWasTrained) {
   const auto output = folder.path() / "output.txt";
   Program program(tiny(folder, {"--schemes", "lora,tl6", "--steps", "1000000"}), output);
   // Wait until fine-tuning is on its way, then a moment for some steps.
-  for (int i = 0; i < 600 && !std::filesystem::exists(folder.path() / "out/checkpoints"); ++i)
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  const auto has_begun = [&] { return read_file(output).find("== Fine-tuning") != std::string::npos; };
+  for (int i = 0; i < 600 && !has_begun(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(100));
   std::this_thread::sleep_for(std::chrono::milliseconds(500));
   program.interrupt();
   EXPECT_EQ(program.wait(), 130) << read_file(output);
@@ -158,14 +158,8 @@ TEST(Finetune, AKilledRunGoesOnBitByBit) {
     if (kills > 0) arguments.push_back("--resume");
     Program program(arguments, output);
     const auto has_checkpoint = [&] {
-      if (name != std::string_view("base"))
-        return std::filesystem::exists(folder.path() / "part/checkpoints" /
-                                       (std::string(name) + "-seed1.safetensors"));
-      for (const auto& entry : std::filesystem::directory_iterator(folder.path()))
-        if (entry.path().filename() == "part-cache")
-          for (const auto& file : std::filesystem::directory_iterator(entry.path()))
-            if (file.path().extension() == ".checkpoint") return true;
-      return false;
+      const std::string run = name == std::string_view("base") ? name : std::string(name) + "-seed1";
+      return std::filesystem::exists(folder.path() / "part/checkpoints" / (run + ".safetensors"));
     };
     for (int i = 0; i < 60'000 && !has_checkpoint(); ++i)
       std::this_thread::sleep_for(std::chrono::milliseconds(1));

@@ -8,12 +8,14 @@
 #include <variant>     // variant
 
 #include <fmt/format.h>
+#include <tiedlora/adapter/quote.hpp>  // escaped
 #include <tiedlora/io/sniff.hpp>
 
 #include "chat.hpp"
 #include "gguf_model.hpp"
 #include "hugging_face_model.hpp"
 #include "tokenizer.hpp"
+#include "unicode.hpp"  // broken_utf8
 
 namespace llama {
 
@@ -23,7 +25,8 @@ class BaseModel {
   /// A GGUF file, or a Hugging Face folder or its config.json. Throws std::runtime_error, naming file and
   /// key or tensor, for what is not a model that is computed here.
   explicit BaseModel(const std::filesystem::path& path) : path_(path), file_(open(path)) {
-    if (config().name.empty()) name_ = is_gguf() ? path_.stem().string() : folder_name();
+    name_ = !config().name.empty() ? config().name : is_gguf() ? path_.stem().string() : folder_name();
+    if (broken_utf8(name_) != name_.npos) name_ = tiedlora::detail::escaped(name_);
   }
   BaseModel(BaseModel&&) = default;
 
@@ -39,8 +42,9 @@ class BaseModel {
   bool is_gguf() const { return std::holds_alternative<GgufModel>(file_); }
   /// By GGUF's name: "llama" (Mistral too), "qwen2" or "qwen3".
   const std::string& architecture() const { return config().architecture; }
-  /// What the file calls the model, or else the name of the file or folder.
-  const std::string& name() const { return name_.empty() ? config().name : name_; }
+  /// What the file calls the model, or else the name of the file or folder. Always UTF-8: what is not is
+  /// escaped, since formats of adapters take nothing else.
+  const std::string& name() const { return name_; }
   Index context() const { return config().context; }  ///< tokens of the longest text that it was trained for
 
   /// Throws std::runtime_error where there is none.
@@ -92,7 +96,7 @@ class BaseModel {
 
   std::filesystem::path path_;
   File file_;
-  std::string name_;  ///< where the file has none
+  std::string name_;
 };
 
 }  // namespace llama

@@ -6,6 +6,7 @@
 #include <Eigen/Core>
 
 #include <stdexcept>  // logic_error, runtime_error
+#include <string>     // string, to_string
 
 #include "bfloat16.hpp"
 #include "config.hpp"
@@ -14,7 +15,6 @@
 #include <dnnl.h>
 
 #include <cstdint>  // uint16_t
-#include <string>   // to_string
 
 extern "C" {
 void omp_set_num_threads(int);  // oneDNN's threads are OpenMP's
@@ -91,6 +91,19 @@ inline void gemm(Index m, Index n, Index k, const Operand<float>& A, const Opera
                 m, n, k);
 }
 #endif
+
+/// What computes products of floats and bfloat16 in this process: another one rounds differently. For keys of
+/// runs that continue to the same bits.
+inline std::string product_kernels() {
+#if LLAMA_ONEDNN
+  const dnnl_version_t* version = dnnl_version();
+  return "oneDNN " + std::to_string(version->major) + "." + std::to_string(version->minor) + "." +
+         std::to_string(version->patch) + ", ISA " +
+         std::to_string(static_cast<int>(dnnl_get_effective_cpu_isa()));
+#else
+  return "Eigen";
+#endif
+}
 
 /// Whether this processor multiplies bfloat16 faster than float, and this build can.
 inline bool has_bfloat16_products() {

@@ -234,7 +234,7 @@ static void batch(void) {
   REFUSED(TL_ERROR_ARGUMENT, "plan is NULL", tl_plan_assign(NULL, set, TOKENS, adapters, NULL));
   REFUSED(TL_ERROR_ARGUMENT, "plan is NULL", tl_plan_room(NULL, &width, &room));
   REFUSED(TL_ERROR_ARGUMENT, "plan is NULL", tl_plan_forward(NULL, 0, &xs, &ys, &hs, NULL));
-  REFUSED(TL_ERROR_ARGUMENT, "adapter 1", tl_set_remove(set, b));
+  REFUSED(TL_ERROR_ARGUMENT, "there is no adapter 1 in", tl_set_remove(set, b));
   tl_plan_free(plan);
   tl_set_free(set);
 }

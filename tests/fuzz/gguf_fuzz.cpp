@@ -29,7 +29,7 @@ void tiedlora_fuzz(std::span<const std::byte> bytes) {
     require(tensor.bytes.data() >= end);
     end = tensor.bytes.data() + tensor.bytes.size();
     require(end <= bytes.data() + bytes.size());
-    if (gguf::find_type(tensor.type) == nullptr || tensor.count() > Index{1} << 20) continue;
+    if (tensor.count() > Index{1} << 20) continue;
     std::vector<float> numbers(static_cast<std::size_t>(tensor.count()));
     (void)gguf::try_read(tensor, std::span(numbers));
   }

@@ -170,6 +170,18 @@ TEST(AtomicFile, WhatAKilledWriterLeftGoesWithTheNext) {
   EXPECT_TRUE(std::filesystem::exists(folder / ".y.0123456789ab.partial"));
 }
 
+TEST(AtomicFile, FlushesAheadOfCommit) {
+  const Folder folder;
+  write_text(folder / "x", "old");
+  Result<AtomicFile> file = AtomicFile::try_create(folder / "x");
+  ASSERT_TRUE(file) << file.error();
+  ASSERT_TRUE(file->try_append("new"));
+  ASSERT_TRUE(file->try_flush());
+  EXPECT_EQ(read_text(folder / "x"), "old");
+  ASSERT_TRUE(file->try_commit());
+  EXPECT_EQ(read_text(folder / "x"), "new");
+}
+
 #ifdef _WIN32
 TEST(AtomicFile, LeavesATargetThatIsReadOnly) {
   const Folder folder;

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <finetune/data/shown.hpp>             // escaped
 #include <finetune/distributed/agreement.hpp>  // first_only
+#include <llama/gemm.hpp>                      // product_kernels
 #include <nlohmann/json.hpp>
 
 namespace finetune {
@@ -41,6 +42,14 @@ nlohmann::ordered_json base_key(const Settings& settings, const TextData& data) 
     key["steps"] = settings.base_steps;
   else
     key["minutes"] = settings.minutes;
+  return key;
+}
+
+/// The key of a checkpoint, from which a run continues to the same bits. Results and the base's cache have
+/// none of this: they are compared between machines.
+nlohmann::ordered_json with_kernels(nlohmann::ordered_json key) {
+  key["kernels"] = std::string(tiedlora::kernel_isa());
+  key["products"] = llama::product_kernels();
   return key;
 }
 
@@ -83,15 +92,15 @@ Base obtain_base(Model& model, const Settings& settings, const TextData& data, s
     const Sampler sampler(data.base.text(Part::train), settings.batch, settings.length, base_seed);
     const std::unique_ptr<Trainee> trainee =
         make_weights_trainee(copy_of(base.weights), settings.rates.at("base").rate);
-    std::filesystem::path checkpoint = cache.path();
-    checkpoint.replace_extension(".checkpoint");
+    const std::filesystem::path checkpoint = settings.out / "checkpoints" / "base.safetensors";
     const TrainingResult result =
         train_loop(model, *trainee, {.sampler = sampler, .accumulate = settings.accumulate},
                    {.title = "base",
                     .steps = steps,
                     .log_rows = rows_per_run,
                     .checkpoint = {.path = checkpoint,
-                                   .key = fmt::format("{} steps {}", steps, base_key(settings, data).dump()),
+                                   .key = fmt::format("{} steps {}", steps,
+                                                      with_kernels(base_key(settings, data)).dump()),
                                    .resume = settings.resume}},
                    processes);
     if (result.diverged) throw std::runtime_error("pre-training diverged; lower --learning-rate base=…");
@@ -101,9 +110,9 @@ Base obtain_base(Model& model, const Settings& settings, const TextData& data, s
     if (base.interrupted) return base;
     std::copy(trainee->values().begin(), trainee->values().end(), base.weights.values().begin());
     first_only(processes, [&] {
-      std::filesystem::remove(checkpoint);
       cache.save(base.weights.values(),
                  {{"steps", base.steps}, {"seconds_per_step", result.seconds_per_step}});
+      std::filesystem::remove(checkpoint);
     });
     fmt::print("Base model pre-trained for {} steps, {:.3f} s each; kept in {}\n", base.steps,
                result.seconds_per_step, cache.path().string());
@@ -185,10 +194,10 @@ RunAndTrainee train_run(Model& model, const Settings& settings, const TextData& 
   // Without a loss to wait for, patience would end the run.
   TrainingPlan plan{contender.label(), steps, rows_per_run, select.empty() ? 0 : settings.patience};
   if (log)
-    plan.checkpoint = {
-        .path = settings.out / "checkpoints" / (run_name(contender, seed) + ".safetensors"),
-        .key = run_name(contender, seed) + " " + comparison_key(settings, data, base, steps).dump(),
-        .resume = settings.resume};
+    plan.checkpoint = {.path = settings.out / "checkpoints" / (run_name(contender, seed) + ".safetensors"),
+                       .key = run_name(contender, seed) + " " +
+                              with_kernels(comparison_key(settings, data, base, steps)).dump(),
+                       .resume = settings.resume};
   run.training =
       train_loop(model, *result.trainee,
                  {.sampler = sampler, .accumulate = settings.accumulate, .select = select}, plan, processes);

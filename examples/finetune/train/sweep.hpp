@@ -51,7 +51,7 @@ inline std::vector<GridPoint> neighbour_offsets(std::size_t dimensions) {
 /// repeats until none is lower: thus the grid grows in whatever direction the optimum lies. First in steps of
 /// half a decade, then of a quarter. No point is evaluated twice. `evaluate(point)` returns the score, the
 /// lower the better; infinity for a run that diverged. Stops short, with interior = false, after `most`
-/// evaluations or when stop() is true.
+/// evaluations or when stop() is true; with 0 evaluations where that was during the first.
 template <class Evaluate, class Stop>
 GridResult search_grid(const GridPoint& start, std::size_t most, Evaluate evaluate, Stop stop) {
   std::map<GridPoint, double> scores;
@@ -61,6 +61,7 @@ GridResult search_grid(const GridPoint& start, std::size_t most, Evaluate evalua
   };
   const std::vector<GridPoint> around = neighbour_offsets(start.size());
   GridResult result{start, score(start), false, 1};
+  if (stop()) return {start, std::numeric_limits<double>::infinity(), false, 0};
   for (const int step : {2, 1}) {
     for (bool moved = true; moved;) {
       moved = false;

@@ -74,6 +74,10 @@ TEST(SearchGrid, DiscardsARunThatWasCutShort) {
       {0}, 100, [&](const GridPoint&) { return ++calls == 3 ? -100.0 : 0.0; }, [&] { return calls >= 3; });
   EXPECT_FALSE(found.interior);
   EXPECT_EQ(found.score, 0);
+  // The first: nothing is known.
+  const GridResult none = search_grid({0}, 100, [](const GridPoint&) { return -100.0; }, [] { return true; });
+  EXPECT_EQ(none.evaluations, 0u);
+  EXPECT_GT(none.score, 0);
 }
 
 // A loss whose optimum lies where rate = 10^-2 and the rate of u, v = 10^-1.

@@ -70,7 +70,8 @@ TrainingResult train_loop(Trainable& trainable, const TrainingPlan& plan, Commun
     if (keeps_best && goes_on_from_here && state.stopping.improves(row.select_loss)) {
       state.best.assign(trainable.values().begin(), trainable.values().end());
       state.best_step = step;
-      if (saves) save_best(plan.checkpoint, state.best);
+      state.best_loss = row.select_loss;
+      if (saves) save_best(plan.checkpoint, state);
     }
   };
   const auto save = [&] {
@@ -86,9 +87,9 @@ TrainingResult train_loop(Trainable& trainable, const TrainingPlan& plan, Commun
   } else {
     log(0, true);
   }
-  std::optional<Progress> progress;
-  if (processes.is_first()) progress.emplace(plan.title, plan.steps, state.steps, plan.unit);
   const std::int64_t end = std::min(plan.steps, plan.pause_at);
+  std::optional<Progress> progress;
+  if (processes.is_first()) progress.emplace(plan.title, end, state.steps, plan.unit);
   while (state.steps < end && !state.stopping.stop()) {
     if (processes.any(Interrupt::requested())) {
       result.interrupted = true;
@@ -125,14 +126,14 @@ TrainingResult train_loop(Trainable& trainable, const TrainingPlan& plan, Commun
   // Ended early. What is resumed has not seen this row: the best values that it continues with are those of
   // the checkpoint.
   result.best_step = state.best_step;
-  result.best_loss = state.stopping.best();
+  result.best_loss = state.best_loss;
   if (state.log.back().step != state.steps) log(state.steps, !pauses && !result.diverged);
   if (pauses && state.log.back().select_loss < result.best_loss) {
     result.best_step = state.steps;
     result.best_loss = state.log.back().select_loss;
   } else if (!state.best.empty()) {
     result.best_step = state.best_step;
-    result.best_loss = state.stopping.best();
+    result.best_loss = state.best_loss;
     std::copy(state.best.begin(), state.best.end(), trainable.values().begin());
   }
   result.log = std::move(state.log);

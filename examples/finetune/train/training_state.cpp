@@ -55,7 +55,6 @@ bool read_position(const CheckpointPlan& plan, const tiedlora::TrainingPosition&
     state.summed = json.at("summed").get<std::int64_t>();
     state.smooth = number_or(json.at("smooth"), not_measured);
     state.first = number_or(json.at("first"), not_measured);
-    state.best_step = json.at("best_step").get<std::int64_t>();
     state.last.gradient_norm = number_or(json.at("gradient_norm"), not_measured);
     state.activation_bytes = json.at("activation_bytes").get<Index>();
     state.stopping.resume(number_or(json.at("best"), std::numeric_limits<double>::infinity()),
@@ -67,19 +66,30 @@ bool read_position(const CheckpointPlan& plan, const tiedlora::TrainingPosition&
   }
 }
 
-std::vector<float> read_best(const CheckpointPlan& plan, std::size_t count) {
-  const auto file = open_checked(best_path(plan));
-  std::vector<float> best(count);
+void read_best(const CheckpointPlan& plan, std::size_t count, TrainingState& state) {
+  const std::filesystem::path path = best_path(plan);
+  if (!std::filesystem::exists(path))
+    throw tiedlora::Error(fmt::format("{} is missing, which belongs to {}; {}", path.string(),
+                                      plan.path.filename().string(), plan.start_anew));
+  const auto file = open_checked(path);
+  const auto text = file.metadata().find("finetune");
+  const auto json =
+      text == file.metadata().end() ? nlohmann::json() : nlohmann::json::parse(text->second, nullptr, false);
+  state.best.resize(count);
   const auto* values = file.find("values");
-  if (!values || !tiedlora::safetensors::try_read(*values, std::span(best)))
-    throw tiedlora::Error(best_path(plan).string() + " does not hold this run's best values");
-  return best;
+  if (!values || !tiedlora::safetensors::try_read(*values, std::span(state.best)) || !json.is_object() ||
+      !json.contains("step") || !json["step"].is_number_integer() || !json.contains("loss"))
+    throw tiedlora::Error(
+        fmt::format("{} does not hold this run's best values; {}", path.string(), plan.start_anew));
+  state.best_step = json["step"].get<std::int64_t>();
+  state.best_loss = number_or(json["loss"], std::numeric_limits<double>::infinity());
 }
 
 }  // namespace
 
-void save_best(const CheckpointPlan& plan, const std::vector<float>& best) {
-  save_checked(best_path(plan), {{"values", best}});
+void save_best(const CheckpointPlan& plan, const TrainingState& state) {
+  const nlohmann::json json = {{"step", state.best_step}, {"loss", finite(state.best_loss)}};
+  save_checked(best_path(plan), {{"values", state.best}}, json.dump());
 }
 
 void save_state(const CheckpointPlan& plan, const Trainable& trainable, const TrainingState& state) {
@@ -94,7 +104,6 @@ void save_state(const CheckpointPlan& plan, const Trainable& trainable, const Tr
                                {"summed", state.summed},
                                {"smooth", finite(state.smooth)},
                                {"first", finite(state.first)},
-                               {"best_step", state.best_step},
                                {"gradient_norm", finite(state.last.gradient_norm)},
                                {"activation_bytes", state.activation_bytes},
                                {"best", finite(state.stopping.best())},
@@ -113,7 +122,7 @@ bool resume_state(const CheckpointPlan& plan, Communicator& processes, Trainable
     if (!is_there) return;
     position = trainable.resume(plan.path);
     has_best = read_position(plan, position, state);
-    if (has_best) state.best = read_best(plan, trainable.values().size());
+    if (has_best) read_best(plan, trainable.values().size(), state);
   });
   if (!processes.from_first(is_there)) return false;
   position.step = processes.from_first(position.step);
@@ -122,6 +131,8 @@ bool resume_state(const CheckpointPlan& plan, Communicator& processes, Trainable
   if (has_best) {
     state.best.resize(trainable.values().size());
     processes.broadcast(std::as_writable_bytes(std::span(state.best)));
+    state.best_step = processes.from_first(state.best_step);
+    state.best_loss = processes.from_first(state.best_loss);
   }
   trainable.share(processes);
   return true;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>  // int64_t
+#include <limits>   // numeric_limits
 #include <vector>   // vector
 
 #include "trainer.hpp"
@@ -16,18 +17,20 @@ struct TrainingState {
   std::int64_t summed = 0;  ///< how many those are
   double smooth = 0;        ///< running mean of the loss, for the eye
   double first = 0;         ///< what `smooth` is compared with: the loss of the first step, then explodes()
-  std::int64_t best_step = 0;
   StepResult last = {};
   Index activation_bytes = 0;  ///< that a step keeps for backward
   EarlyStopping stopping;
   std::vector<float> best = {};  ///< where they are kept: the values that had the lowest select loss
+  std::int64_t best_step = 0;    ///< that `best` is of
+  double best_loss = std::numeric_limits<double>::infinity();  ///< that `best` has
 
   explicit TrainingState(int patience) : stopping(patience) {}
 };
 
-/// To be called before the next checkpoint where `best` has changed. The run is deterministic, so it may be
-/// newer than the checkpoint: continuing from there makes the same one again.
-void save_best(const CheckpointPlan& plan, const std::vector<float>& best);
+/// Writes `best`, with its step and loss. To be called before the next checkpoint where it has changed. The
+/// run is deterministic, so it may be newer than the checkpoint: continuing from there makes the same one
+/// again.
+void save_best(const CheckpointPlan& plan, const TrainingState& state);
 
 void save_state(const CheckpointPlan& plan, const Trainable& trainable, const TrainingState& state);
 

@@ -143,9 +143,10 @@ void Comparer::read_round(const Json& round) {
     candidate.steps = one.at("steps").get<std::int64_t>();
     candidate.seconds = one.at("seconds").get<double>();
     candidate.diverged = one.at("diverged").get<bool>();
-    set_losses(candidate, one.at("losses").get<std::vector<double>>());
-    if (!candidate.diverged && candidate.losses.size() != examples_.size())
+    auto losses = one.at("losses").get<std::vector<double>>();
+    if (losses.size() != (candidate.diverged ? 0 : examples_.size()))
       throw std::out_of_range("not the losses of these examples");
+    set_losses(candidate, std::move(losses));
   }
 }
 

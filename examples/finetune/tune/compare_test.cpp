@@ -75,9 +75,14 @@ TEST_F(TuneTest, AComparisonThatGoesOnComesToTheSame) {
   expect_error(again, 0, "== Round 1 of 2: 3 candidates to 2 steps\n");
   EXPECT_EQ(again.output.find("continues after 4"), again.output.npos) << again.output;
 
-  stopped["rounds"][0][0]["losses"] = {1.0};
-  folder_.write("whole/plan.json", stopped.dump());
-  expect_error(command("compare", arguments), 1, "plan.json is damaged; to start over, remove");
+  auto& losses = stopped["rounds"][0][0]["losses"];
+  std::vector<double> longer = losses.get<std::vector<double>>();
+  longer.resize(1000, 1.0);
+  for (const std::vector<double>& wrong : {std::vector<double>{1.0}, longer}) {
+    losses = wrong;
+    folder_.write("whole/plan.json", stopped.dump());
+    expect_error(command("compare", arguments), 1, "plan.json is damaged; to start over, remove");
+  }
 }
 
 TEST_F(TuneTest, AComparisonLeavesRunsAlone) {

@@ -11,6 +11,7 @@
 #include <finetune/report/json_number.hpp>
 #include <finetune/report/plots.hpp>  // draw, shell_quoted
 #include <llama/base_adapter.hpp>     // gguf_naming
+#include <llama/gemm.hpp>             // product_kernels
 #include <nlohmann/json.hpp>
 #include <tiedlora/io/gguf/export.hpp>
 #include <tiedlora/io/native.hpp>
@@ -24,10 +25,19 @@ namespace {
 
 using OrderedJson = nlohmann::ordered_json;
 
+/// Paths need not be UTF-8, JSON must be.
+std::string json_text(const OrderedJson& json, int indent = -1) {
+  return json.dump(indent, ' ', false, OrderedJson::error_handler_t::replace);
+}
+
 std::vector<std::string> strings(const std::vector<std::filesystem::path>& paths) {
   std::vector<std::string> all;
   for (const std::filesystem::path& path : paths) all.push_back(path.string());
   return all;
+}
+
+std::string tiedlora_version() {
+  return fmt::format("{}.{}.{}", TIEDLORA_VERSION_MAJOR, TIEDLORA_VERSION_MINOR, TIEDLORA_VERSION_PATCH);
 }
 
 OrderedJson record_json(const TuneBase& base, const TuneRecord& record) {
@@ -86,7 +96,13 @@ OrderedJson record_json(const TuneBase& base, const TuneRecord& record) {
             {"processes", record.processes},
             {"threads", o.model.threads},
             {"fast_reduce", o.tune.fast_reduce},
+            {"version", tiedlora_version()},
             {"kernels", std::string(tiedlora::kernel_isa())},
+            {"products", llama::product_kernels()},
+            {"minutes", o.minutes},
+            {"planned_steps", record.planned_steps},
+            {"evaluations", record.evaluations},
+            {"patience", o.patience},
             {"steps", record.training.steps},
             {"best_step", record.training.best_step},
             {"seconds_per_step", record.training.seconds_per_step},
@@ -142,7 +158,7 @@ std::string card(const std::filesystem::path& folder, const TuneBase& base, cons
       "model = AutoModelForCausalLM.from_pretrained({})\n"
       "model = PeftModel.from_pretrained(model, {})\n```\n\n",
       is_gguf ? ", with the name or folder of the model that the GGUF file was made of" : "",
-      OrderedJson(is_gguf ? record.base_name : path).dump(), OrderedJson((folder / "peft").string()).dump());
+      json_text(is_gguf ? record.base_name : path), json_text((folder / "peft").string()));
   text += fmt::format(
       "This library's engine:\n\n```sh\n"
       "engine {} --adapter {}{} --prompt 'Hello'\n```\n\n"
@@ -186,7 +202,7 @@ std::string save_metrics(const std::filesystem::path& folder, const TrainingResu
 }
 
 void save_record(const std::filesystem::path& folder, const TuneBase& base, const TuneRecord& record) {
-  write_atomically(folder / "run.json", record_json(base, record).dump(2) + '\n');
+  write_atomically(folder / "run.json", json_text(record_json(base, record), 2) + '\n');
   write_atomically(folder / "README.md", card(folder, base, record));
 }
 

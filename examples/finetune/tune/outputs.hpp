@@ -1,6 +1,7 @@
 // What a run leaves in its folder: the adapter in three formats, a card for whoever finds it, the results.
 #pragma once
 
+#include <cstdint>     // int64_t
 #include <filesystem>  // path
 #include <string>      // string
 
@@ -18,7 +19,9 @@ struct TuneRecord {
   std::string base_name = {};
   DataReport data = {};
   std::size_t training_examples = 0, validation_examples = 0;
-  std::string held_out = {};  ///< "5 % of the examples", "notes/valid.jsonl"
+  std::string held_out = {};       ///< "5 % of the examples", "notes/valid.jsonl"
+  std::int64_t planned_steps = 0;  ///< that the schedule of the rates is for
+  std::int64_t evaluations = 0;    ///< planned, besides the first
   TrainingResult training = {};
   Index trained = 0, frozen = 0;  ///< parameters
   double loss_before = not_measured, loss_after = not_measured;

@@ -104,12 +104,12 @@ Preparation::Preparation(TrainOptions& o, const Communicator& processes)
 nlohmann::ordered_json agreed_key(const TrainOptions& o, const Preparation& run, Communicator& processes) {
   nlohmann::ordered_json key = run_key(o.model, run.base, o.data, run.data, o.tune);
   key["patience"] = o.patience;
-  key["evaluations"] = o.evaluations;
   if (processes.size() == 1) return key;
   if (o.tune.fast_reduce) key["fast_reduce"] = processes.size();
   nlohmann::ordered_json all = key;
   all["weights"] = fmt::format("{:016x}", run.base.weights_hash());
-  all["length"] = fmt::format("{} steps, {} epochs, {} minutes", o.steps, o.epochs, o.minutes);
+  all["length"] = fmt::format("{} steps, {} epochs, {} minutes, {} evaluations", o.steps, o.epochs, o.minutes,
+                              o.evaluations);
   check_same_run(processes, all);
   return key;
 }

@@ -84,6 +84,12 @@ TEST_F(TuneTest, MinutesAreThoseOfThePlan) {
   expect_error(train("out", {"--minutes", "5", "--resume", "--seed", "2"}), 1, "different settings");
   EXPECT_EQ(plan("out")["steps"], 3);
 
+  // Where there is no checkpoint, a plan for other options says nothing.
+  std::filesystem::create_directories(path("other"));
+  folder_.write("other/plan.json", R"({"kind": "train", "minutes": 5, "steps": 3, "key": {"seed": 2}})");
+  expect_error(train("other", {"--minutes", "0.05", "--resume"}), 0, "For 0.05 minutes: ");
+  EXPECT_EQ(plan("other")["key"]["seed"], 1);
+
   ASSERT_EQ(train("steps", {"--steps", "2"}).status, 0);
   expect_error(train("steps", {"--minutes", "5", "--resume"}), 1, "was started with --steps or --epochs");
   EXPECT_FALSE(std::filesystem::exists(path("steps/plan.json")));
@@ -131,6 +137,16 @@ TEST_F(TuneTest, EvaluationsThatUseUpTheTimeAreNamed) {
   ASSERT_EQ(run["log"].size(), 3u);
   EXPECT_EQ(run["log"][1]["step"], 2);
   EXPECT_EQ(run["log"][2]["step"], 4);
+  EXPECT_EQ(run["training"]["planned_steps"], 4);
+  EXPECT_EQ(run["training"]["evaluations"], 2);
+  // As many steps, but measured, and the best looked for, in other places.
+  expect_error(train("out", {"--steps", "4", "--evaluations", "4", "--resume"}), 1,
+               "(evaluations: 2 there, 4 here)");
+  // What is kept beside the checkpoint is part of it.
+  std::filesystem::remove(path("out/checkpoint.safetensors.best"));
+  expect_error(
+      train("out", {"--steps", "4", "--evaluations", "2", "--resume"}), 1,
+      "checkpoint.safetensors.best is missing, which belongs to checkpoint.safetensors; to start over");
   folder_.write("damaged/plan.json", R"({"kind": "train", "minutes": 5, "steps": 3, "evaluations": 0})");
   expect_error(train("damaged", resumed), 1, "plan.json is damaged; to start over");
 }

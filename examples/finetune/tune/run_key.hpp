@@ -1,6 +1,7 @@
 // Everything that the bits of a run depend on: a resumed run must be the one that was started.
 #pragma once
 
+#include <llama/gemm.hpp>  // product_kernels
 #include <nlohmann/json.hpp>
 
 #include "data.hpp"
@@ -17,6 +18,7 @@ inline nlohmann::ordered_json run_key(const ModelOptions& model, const TuneBase&
                                 {"float_base", model.float_base},
                                 {"bfloat16", model.bfloat16},
                                 {"kernels", std::string(tiedlora::kernel_isa())},
+                                {"products", llama::product_kernels()},
                                 {"data", fmt::format("{:016x}", read.report.hash)},
                                 {"tokens", fmt::format("{:016x}", read.tokens_hash)},
                                 {"examples", read.training_examples},

@@ -29,12 +29,14 @@ std::int64_t steps_of(double epochs, const Batches& batches, Index accumulate) {
   return std::max<std::int64_t>(1, static_cast<std::int64_t>(std::ceil(steps - 1e-9 * steps)));
 }
 
-/// Of a run with --minutes that continues: what it began with, whatever the machine does now.
-std::optional<RunLength> planned_length(const TrainOptions& o) {
+/// Of a run with --minutes that continues: what it began with, whatever the machine does now. `key`: of the
+/// options; a plan for others says nothing.
+std::optional<RunLength> planned_length(const TrainOptions& o, const nlohmann::ordered_json& key) {
   if (!o.resume) return std::nullopt;
   const auto plan = read_plan(o.out, FolderOf::train);
+  const bool has_checkpoint = std::filesystem::exists(checkpoint_path(o.out));
   if (!plan) {
-    if (!std::filesystem::exists(checkpoint_path(o.out))) return std::nullopt;
+    if (!has_checkpoint) return std::nullopt;
     throw std::runtime_error(
         fmt::format("--minutes: the run in {} was started with --steps or --epochs; use the same option; {}",
                     o.out.string(), start_anew(o.out, FolderOf::train)));
@@ -47,6 +49,7 @@ std::optional<RunLength> planned_length(const TrainOptions& o) {
   if (steps == plan->end() || !is_count(*steps) || minutes == plan->end() || !minutes->is_number() ||
       (evaluations != plan->end() && !is_count(*evaluations)))
     refuse_damaged_plan(o.out, FolderOf::train);
+  if (!has_checkpoint && plan->value("key", key) != key) return std::nullopt;
   RunLength length = {steps->get<std::int64_t>(), o.evaluations};
   if (evaluations != plan->end())
     length.evaluations = std::min(length.evaluations, evaluations->get<std::int64_t>());
@@ -75,9 +78,10 @@ void say_length(const TrainOptions& o, const RunLength& length, const StepCost& 
 }
 
 /// As many steps as the time allows, or as were planned. What the first process measures counts for all.
-RunLength length_in_time(const TrainOptions& o, Preparation& run, double begin, Communicator& processes) {
+RunLength length_in_time(const TrainOptions& o, Preparation& run, const nlohmann::ordered_json& key,
+                         double begin, Communicator& processes) {
   RunLength planned;
-  first_only(processes, [&] { planned = planned_length(o).value_or(RunLength()); });
+  first_only(processes, [&] { planned = planned_length(o, key).value_or(RunLength()); });
   planned = processes.from_first(planned);
   if (planned.steps > 0) return planned;
   const std::span<const TokenBatch> validation = run.data.validation;
@@ -91,17 +95,19 @@ RunLength length_in_time(const TrainOptions& o, Preparation& run, double begin, 
   const RunLength length = processes.from_first(length_in(left, cost, o.evaluations));
   first_only(processes, [&] {
     say_length(o, length, cost, left);
-    write_plan(o.out, FolderOf::train,
-               {{"minutes", o.minutes}, {"steps", length.steps}, {"evaluations", length.evaluations}});
+    write_plan(
+        o.out, FolderOf::train,
+        {{"minutes", o.minutes}, {"steps", length.steps}, {"evaluations", length.evaluations}, {"key", key}});
   });
   return length;
 }
 
 /// As given, or as much as the time allows.
-RunLength length_of_run(const TrainOptions& o, Preparation& run, double begin, Communicator& processes) {
+RunLength length_of_run(const TrainOptions& o, Preparation& run, const nlohmann::ordered_json& key,
+                        double begin, Communicator& processes) {
   if (o.steps > 0) return {o.steps, o.evaluations};
   if (o.minutes == 0) return {steps_of(o.epochs, run.batches, o.tune.accumulate), o.evaluations};
-  return length_in_time(o, run, begin, processes);
+  return length_in_time(o, run, key, begin, processes);
 }
 
 /// What to do, and what is left of a run that came to nothing.
@@ -118,7 +124,7 @@ RunLength length_of_run(const TrainOptions& o, Preparation& run, double begin, C
 }
 
 /// Writes the files and says what became of the run, which began at `begin`.
-void finish(const TrainOptions& options, Preparation& run, const Adapter& adapter,
+void finish(const TrainOptions& options, Preparation& run, const RunLength& length, const Adapter& adapter,
             const TrainingResult& result, double begin, int processes) {
   const bool measures = !run.data.validation.empty();
   const double before = result.log.front().select_loss, after = measures ? result.best_loss : not_measured;
@@ -145,6 +151,8 @@ void finish(const TrainOptions& options, Preparation& run, const Adapter& adapte
                .training_examples = run.data.training_examples,
                .validation_examples = run.data.validation_examples,
                .held_out = run.data.held_out,
+               .planned_steps = length.steps,
+               .evaluations = length.evaluations,
                .training = result,
                .trained = run.layout.trainable_count(),
                .frozen = run.layout.frozen_count(),
@@ -194,28 +202,30 @@ int train(TrainOptions options, Communicator& processes) {
   std::unique_ptr<Preparation> prepared;
   all_or_none(processes, [&] { prepared = std::make_unique<Preparation>(options, processes); });
   Preparation& run = *prepared;
-  const nlohmann::ordered_json key = agreed_key(options, run, processes);
-  const auto [steps, evaluations] = length_of_run(options, run, begin, processes);
-  fmt::print(
-      "Training: {} steps of up to {} tokens, {:.2f} passes over the data; {}{} thread(s)\n", steps,
-      options.data.batch_tokens * options.tune.accumulate,
-      static_cast<double>(steps * options.tune.accumulate) / static_cast<double>(run.batches.per_epoch()),
-      processes.size() > 1 ? fmt::format("{} processes of ", processes.size()) : std::string(),
-      run.base.pool().size());
+  nlohmann::ordered_json key = agreed_key(options, run, processes);
+  const RunLength length = length_of_run(options, run, key, begin, processes);
+  key["evaluations"] = length.evaluations;  // where "best" is looked for
+  fmt::print("Training: {} steps of up to {} tokens, {:.2f} passes over the data; {}{} thread(s)\n",
+             length.steps, options.data.batch_tokens * options.tune.accumulate,
+             static_cast<double>(length.steps * options.tune.accumulate) /
+                 static_cast<double>(run.batches.per_epoch()),
+             processes.size() > 1 ? fmt::format("{} processes of ", processes.size()) : std::string(),
+             run.base.pool().size());
   examples::flush(std::cout);
 
   Tuner tuner(run.model, run.base.model(), options.tune, run.batches, run.data.validation, processes);
   const bool measures = !run.data.validation.empty();
-  TrainingPlan plan = plan_of(options.tune, options.tune.scheme, steps);
-  plan.log_rows = std::min(evaluations, steps);
+  TrainingPlan plan = plan_of(options.tune, options.tune.scheme, length.steps);
+  plan.log_rows = std::min(length.evaluations, length.steps);
   plan.patience = options.patience;
   plan.keeps_best = measures;
   plan.checkpoint = {.path = checkpoint_path(options.out),
-                     .key = fmt::format("{} steps {}", steps, key.dump()),
+                     .key = fmt::format("{} steps {}", length.steps, key.dump()),
                      .start_anew = start_anew(options.out, FolderOf::train),
                      .resume = options.resume};
   const TrainingResult result = train_loop(tuner, plan, processes);
-  first_only(processes, [&] { finish(options, run, tuner.adapter(), result, begin, processes.size()); });
+  first_only(processes,
+             [&] { finish(options, run, length, tuner.adapter(), result, begin, processes.size()); });
   if (result.interrupted) return Interrupt::exit_status;
   return result.diverged ? 1 : 0;
 }

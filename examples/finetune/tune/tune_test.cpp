@@ -230,10 +230,31 @@ TEST_F(TuneTest, AFullDiskIsNamedAndTheRunGoesOnLater) {
   EXPECT_EQ(read_file(path("out/adapter.safetensors")), read_file(path("whole/adapter.safetensors")));
 }
 
+// JSON and safetensors take nothing else, and all is trained before they are written.
+TEST_F(TuneTest, NamesAndPathsNeedNotBeUtf8) {
+  std::filesystem::copy(path("model.gguf"), path("caf\xe9.gguf"));
+  std::filesystem::copy(path("chat.jsonl"), path("caf\xe9.jsonl"));
+  Arguments arguments = {"train", "--model", path("caf\xe9.gguf")};
+  const Arguments rest = training("caf\xe9", {"--steps", "2", "--data", path("caf\xe9.jsonl")});
+  arguments.insert(arguments.end(), rest.begin(), rest.end());
+  expect_error(run(folder_, arguments), 0, "adapter.gguf");
+  const auto record = nlohmann::json::parse(read_file(path("caf\xe9/run.json")));
+  EXPECT_EQ(record["data"]["paths"][0], path("caf\xef\xbf\xbd.jsonl"));
+  EXPECT_TRUE(std::filesystem::exists(path("caf\xe9/README.md")));
+}
+
 TEST_F(TuneTest, AnAdapterOfAnotherBaseIsNamed) {
-  ASSERT_EQ(train("out", {"--steps", "2"}).status, 0);
-  llama_test::TinyModel other(llama_test::TinyModel::Numbers::blocks);
-  other.architecture = "qwen2";
+  tiedlora::ModuleList modules;
+  modules.add({.name = "model.layers.0.self_attn.q_proj",
+               .layer = 0,
+               .kind = "q_proj",
+               .input = "attn_input",
+               .in_features = 128,
+               .out_features = 64});
+  tiedlora::save_adapter(path("wide.safetensors"),
+                         tiedlora::Adapter<float>(tiedlora::Layout(modules, tiedlora::schemes::lora(), 2)));
+  expect_error(command("eval", {"--data", path("chat.jsonl"), "--adapter", path("wide.safetensors")}), 1,
+               "\"" + path("wide.safetensors") + "\" does not fit \"" + path("model.gguf") + "\": ");
   folder_.write("wrong.safetensors", "not an adapter");
   expect_error(command("eval", {"--data", path("chat.jsonl"), "--adapter", path("wrong.safetensors")}), 1,
                "wrong.safetensors");

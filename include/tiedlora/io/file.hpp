@@ -85,6 +85,10 @@ class AtomicFile {
     return try_append(std::as_bytes(std::span(text.data(), text.size())));
   }
 
+  /// Flushes what was appended to the disk, and refuses a target that commit would not replace. Of files that
+  /// belong together call it for all before one of them is touched: a full disk may show only here.
+  Status try_flush();
+
   /// Removes the old file ahead of commit: of files that belong together, one that is missing tells of an
   /// interruption, where an old one beside new ones could pass for theirs.
   Status try_remove_old();
@@ -184,6 +188,11 @@ inline Result<AtomicFile> AtomicFile::try_create(const std::filesystem::path& ta
 
 inline Status AtomicFile::try_append(std::span<const std::byte> bytes) {
   if (!detail::system::write(file_, bytes)) return detail::system::failure(target_, "cannot be written");
+  return success();
+}
+
+inline Status AtomicFile::try_flush() {
+  if (!detail::system::flush(file_, target_)) return detail::system::failure(target_, "cannot be written");
   return success();
 }
 

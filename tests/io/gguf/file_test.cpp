@@ -164,6 +164,9 @@ TEST(Gguf, RefusesHolesOverlapsAndWrongSizes) {
                  {"tensor \"a\"", "overflows"});
   expect_refused(GgufBytes().head(1, 0).tensor("a", {std::uint64_t{1} << 62}, Type::F32, 0).pad(),
                  {"overflows"});
+  const Type unknown{1000};  // of which the size in bytes is not known, but the count must fit
+  expect_refused(GgufBytes().head(1, 0).tensor("a", {std::uint64_t{1} << 62, 4}, unknown, 0).pad(),
+                 {"tensor \"a\" has a shape whose size overflows"});
   expect_refused(GgufBytes().head(1, 0).tensor("a", {33}, Type::Q8_0, 0).pad().raw(std::string(68, 'x')),
                  {"tensor \"a\"", "Q8_0", "not a whole number of blocks"});
   for (const std::uint32_t alignment : {0u, 3u, 48u})

@@ -183,6 +183,9 @@ TEST(Checkpoint, AnOptimizerOfAnotherLayoutIsNotSaved) {
   expect_failure(
       try_save_checkpoint(folder / "x", training.adapter(), training.optimizer(), {.data = "\xff"}),
       {"x\": ", "UTF-8"});
+  // What could not be loaded again.
+  expect_failure(try_save_checkpoint(folder / "x", training.adapter(), training.optimizer(), {.step = -1}),
+                 {"step is -1; steps are counted from 0"});
   EXPECT_EQ(folder.entries(), 0);
 }
 

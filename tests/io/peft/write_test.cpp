@@ -81,6 +81,19 @@ TEST(PeftWrite, AnOldConfigNeverStandsBesideNewWeights) {
   ASSERT_TRUE(again) << again.error();
   EXPECT_EQ(read_text(config), R"({"r":3})");
 }
+#else
+// Found before the old config is gone.
+TEST(PeftWrite, WeightsThatAreReadOnlyKeepTheirConfig) {
+  const Folder folder;
+  const auto weights = folder / "adapter_model.safetensors";
+  int made = 0;
+  ASSERT_TRUE(try_write_peft_folder(folder.path(), Json{{"r", 2}}, entries(made), Dtype::F32));
+  std::filesystem::permissions(weights, std::filesystem::perms::owner_read);
+  const auto refused = try_write_peft_folder(folder.path(), Json{{"r", 3}}, entries(made), Dtype::F32);
+  std::filesystem::permissions(weights, std::filesystem::perms::owner_all);
+  expect_failure(refused, {"adapter_model.safetensors\" cannot be written"});
+  EXPECT_EQ(read_text(folder / "adapter_config.json"), R"({"r":2})");
+}
 #endif
 
 }  // namespace

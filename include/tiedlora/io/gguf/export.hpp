@@ -149,10 +149,11 @@ Result<std::vector<Entry>> try_lora_entries(const Source& adapter, const Naming&
 }  // namespace gguf
 
 /// Writes an Adapter, AdapterView or MappedAdapter as a GGUF LoRA adapter: each module its own A and B = s ·
-/// diag(v) B diag(u), computed in double and rounded once, the scale in B and alpha so that llama.cpp's own
-/// is neutral. A tied adapter is expanded, a module at a time, since the format has no sharing. A Failure,
-/// naming the module, for names that the naming does not have, heads that do not divide its rows, names
-/// longer than GGUF allows, and values that overflow the type. The path then keeps what it held.
+/// diag(v) B diag(u), computed in double and rounded once (16-bit types by way of float), the scale in B and
+/// alpha so that llama.cpp's own is neutral. A tied adapter is expanded, a module at a time, since the format
+/// has no sharing. A Failure, naming the module, for names that the naming does not have, heads that do not
+/// divide its rows, names longer than GGUF allows, and values that overflow the type. The path then keeps
+/// what it held.
 template <class Source>
 Result<ExportedGguf> try_export_gguf(const Source& adapter, const std::filesystem::path& path,
                                      const gguf::Naming& naming, const GgufExportOptions& options = {}) {

@@ -103,17 +103,25 @@ class File {
   Order by_key_, by_name_;
 };
 
-/// Bytes of a tensor; nothing if that overflows, the type is not known or its rows are not whole blocks.
-inline std::optional<std::uint64_t> tensor_bytes(Type type, std::span<const Index> shape) {
-  const TypeInfo* info = find_type(type);
-  if (!info || (shape.empty() ? 1 : shape[0]) % info->block != 0) return std::nullopt;
+namespace detail {
+/// The product of the sizes; nothing if it overflows.
+inline std::optional<Index> element_count(std::span<const Index> shape) {
   Index count = 1;
   for (const Index size : shape) {
     if (size < 0 || (size > 0 && count > std::numeric_limits<Index>::max() / size)) return std::nullopt;
     count *= size;
   }
-  if (count / info->block > std::numeric_limits<Index>::max() / info->bytes) return std::nullopt;
-  return static_cast<std::uint64_t>(count / info->block * info->bytes);
+  return count;
+}
+}  // namespace detail
+
+/// Bytes of a tensor; nothing if that overflows, the type is not known or its rows are not whole blocks.
+inline std::optional<std::uint64_t> tensor_bytes(Type type, std::span<const Index> shape) {
+  const TypeInfo* info = find_type(type);
+  if (!info || (shape.empty() ? 1 : shape[0]) % info->block != 0) return std::nullopt;
+  const std::optional<Index> count = detail::element_count(shape);
+  if (!count || *count / info->block > std::numeric_limits<Index>::max() / info->bytes) return std::nullopt;
+  return static_cast<std::uint64_t>(*count / info->block * info->bytes);
 }
 
 namespace detail {
@@ -214,6 +222,7 @@ inline Status try_place(std::span<TensorInfo> infos, std::span<const std::byte> 
                              ? std::min(infos[i + 1].offset - offset, rest)
                              : rest;
     end_is_known = find_type(tensor.type) != nullptr;
+    if (!element_count(tensor.shape)) return wrong("has a shape whose size overflows");
     if (end_is_known) {
       const auto exact = tensor_bytes(tensor.type, tensor.shape);
       if (!exact)

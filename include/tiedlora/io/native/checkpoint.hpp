@@ -59,6 +59,8 @@ inline PerFactor per_factor_from_json(JsonFields& parent, const char* name, std:
 /// The value of "tiedlora_checkpoint" in the file's __metadata__.
 template <class P>
 Result<std::string> try_checkpoint_text(const AdamW<P>& optimizer, const TrainingPosition& position) {
+  if (position.step < 0)
+    return Failure{message("the training position's step is ", position.step, "; steps are counted from 0")};
   const AdamWOptions& options = optimizer.options();
   Result<std::string> text = try_dump_json({{"step", position.step},
                                             {"data", position.data},

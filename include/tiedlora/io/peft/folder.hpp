@@ -3,6 +3,7 @@
 
 #include <algorithm>      // any_of, sort
 #include <cstddef>        // size_t
+#include <cstdint>        // uint64_t
 #include <filesystem>     // directory_iterator, exists, path
 #include <string>         // string, to_string
 #include <system_error>   // error_code
@@ -144,7 +145,11 @@ inline void note_targets_without_tensors(const PeftTensors& tensors, PeftConfig&
   std::unordered_set<std::string_view> suffixes;
   for (const PeftModule& module : tensors.modules)
     any_suffix(module.name, [&](std::string_view suffix) { return suffixes.insert(suffix), false; });
-  const auto was_left_out = [&tensors](const std::string& target) {
+  std::uint64_t characters = 0, searched = 0;
+  for (const auto& left : tensors.left_out) characters += left.first.size();
+  // Of a file that names more than can be looked up the rest is left in doubt.
+  const auto was_left_out = [&](const std::string& target) {
+    if ((searched += characters) > most_matching_steps) return true;
     return std::any_of(tensors.left_out.begin(), tensors.left_out.end(), [&](const auto& left) {
       return left.first.find("." + target + ".") != left.first.npos;
     });

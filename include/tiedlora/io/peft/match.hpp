@@ -183,6 +183,7 @@ class PeftTargetMatcher {
                                ", which is too large to match against so many modules; list their names")};
       *to = *std::move(pattern);
     }
+    if (config.layers) result.layers_.insert(config.layers->begin(), config.layers->end());
     return result;
   }
 
@@ -193,9 +194,7 @@ class PeftTargetMatcher {
     if (!config_->layers || target_) return true;
     if (target_names_.contains(name)) return true;
     const Index layer = peft_layer(name, config_->layers_pattern);
-    for (const Index wanted : *config_->layers)
-      if (wanted == layer && layer >= 0) return true;
-    return false;
+    return layer >= 0 && layers_.contains(layer);
   }
 
  private:
@@ -209,6 +208,7 @@ class PeftTargetMatcher {
   const PeftConfig* config_ = nullptr;
   std::optional<Pattern> target_, exclude_;
   Names target_names_, exclude_names_;
+  std::unordered_set<Index> layers_;
 };
 
 }  // namespace detail

@@ -321,9 +321,9 @@ Result<SavedPeft> try_save_peft_form(const Source& adapter, const std::filesyste
 }  // namespace detail
 
 /// Writes an adapter (Adapter, AdapterView) of any scheme as a folder that PEFT's from_pretrained loads, and
-/// says what it wrote. Both files are complete before either is replaced; a program that is killed in between
-/// leaves a folder without a config, which every reader refuses. VeRA folders need PEFT 0.21 or later: up to
-/// 0.20.0 it silently dropped the A and B in the file.
+/// says what it wrote. Both files are on the disk before either is replaced; a program that is killed in
+/// between leaves a folder without a config, which every reader refuses. VeRA folders need PEFT 0.21 or
+/// later: up to 0.20.0 it silently dropped the A and B in the file.
 ///
 /// A Failure, naming the folder, if the adapter adapts no module, the form or dtype is not possible, or a
 /// file cannot be written.

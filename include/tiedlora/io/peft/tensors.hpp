@@ -104,9 +104,10 @@ class PeftTensorsReader {
       result_.modules.push_back(std::move(module));
     }
     std::vector<const safetensors::Tensor*> copies;
+    const bool reads_whole = options_.compares_base_weights || adapts_vocabulary();
     for (const safetensors::Tensor* copy : result_.base_weights) {
-      const bool is_copy = is_whole(copy->name) ? adapts_vocabulary() || options_.compares_base_weights
-                                                : by_name_.contains(module_of_base_weight(copy->name));
+      const bool is_copy =
+          is_whole(copy->name) ? reads_whole : by_name_.contains(module_of_base_weight(copy->name));
       if (is_copy) {
         copies.push_back(copy);
         continue;

@@ -107,6 +107,9 @@ Result<std::uintmax_t> try_write_peft_folder(const std::filesystem::path& folder
     return Failure{"PEFT files can be written as F64, F32, F16 and BF16"};
   }();
   if (!bytes) return bytes.failure();
+  // Whatever can fail does so while the old folder is whole.
+  if (Status done = weights->try_flush(); !done) return done.failure();
+  if (Status done = config_file->try_flush(); !done) return done.failure();
   if (Status done = config_file->try_remove_old(); !done) return done.failure();
   if (Status done = weights->try_commit(); !done) return done.failure();
   if (Status done = config_file->try_commit(); !done) return done.failure();

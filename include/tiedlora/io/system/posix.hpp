@@ -67,7 +67,9 @@ inline bool close(File file) { return ::close(file) == 0; }
 
 /// Removes a temporary file whose writer is gone. A living one holds the lock on its file.
 inline void remove_abandoned(const std::filesystem::path& path) {
-  const int descriptor = ::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  constexpr int flags = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+  int descriptor = ::open(path.c_str(), O_RDWR | flags);  // to write: NFS locks nothing else
+  if (descriptor < 0 && errno == EACCES) descriptor = ::open(path.c_str(), O_RDONLY | flags);
   if (descriptor < 0) return;
   if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0) ::unlink(path.c_str());
   ::close(descriptor);
@@ -105,10 +107,13 @@ inline bool write(File file, std::span<const std::byte> bytes) {
   return true;
 }
 
+/// Writes the file's bytes to the disk.
+inline bool flush(File file, const std::filesystem::path&) { return ::fsync(file) == 0; }
+
 /// Puts the temporary file in the target's place, the data first: or a crash of the machine could leave the
 /// new name with empty blocks. The file stays open, and locked.
 inline bool replace(File file, const std::filesystem::path& temporary, const std::filesystem::path& target) {
-  return ::fsync(file) == 0 && ::rename(temporary.c_str(), target.c_str()) == 0;
+  return flush(file, target) && ::rename(temporary.c_str(), target.c_str()) == 0;
 }
 
 /// Flushes a folder's names to the disk.

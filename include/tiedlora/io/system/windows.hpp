@@ -157,16 +157,21 @@ inline bool rename_as_posix(File file, const std::wstring& target) {
                                       static_cast<DWORD>(memory.size())) != 0;
 }
 
-/// Puts the temporary file in the target's place, the data first. The file stays open, for no other process
-/// to take it for an abandoned one. A read-only target stays: asked here, since not every version of the
-/// calls below refuses it.
-inline bool replace(File file, const std::filesystem::path& temporary, const std::filesystem::path& target) {
+/// Writes the file's bytes to the disk. A read-only target is refused: asked here, since not every version of
+/// the calls of replace() does.
+inline bool flush(File file, const std::filesystem::path& target) {
   const DWORD attributes = ::GetFileAttributesW(target.c_str());
   if (attributes != INVALID_FILE_ATTRIBUTES && (attributes & FILE_ATTRIBUTE_READONLY)) {
     ::SetLastError(ERROR_ACCESS_DENIED);
     return false;
   }
-  if (!::FlushFileBuffers(file)) return false;
+  return ::FlushFileBuffers(file) != 0;
+}
+
+/// Puts the temporary file in the target's place, the data first. The file stays open, for no other process
+/// to take it for an abandoned one.
+inline bool replace(File file, const std::filesystem::path& temporary, const std::filesystem::path& target) {
+  if (!flush(file, target)) return false;
   std::error_code error;
   if (rename_as_posix(file, openable(std::filesystem::absolute(target, error)).native())) return true;
   const auto move = [](const std::filesystem::path& from, const std::filesystem::path& to) {
