@@ -1,5 +1,8 @@
 """From rows to what the page says: gains, shares of LoRA's gain, and tests in pairs of seeds."""
 
+import math
+import statistics
+
 from inference import Estimate, holm
 from plan import NO_RUNOFF, Candidate
 from search import interior_axes
@@ -21,11 +24,14 @@ class Entry:
         self.diverged = any(row and row["status"] != "ok" for row in rows) or progress.is_hopeless(task, candidate)
         if not self.complete:
             return
-        _, tried, _ = progress.searched(task, candidate)
+        _, tried, searched = progress.searched(task, candidate)
         best = cells[0].point
         self.rates = progress.plan.rates(candidate, best)
         self.interior = dict(zip(progress.plan.axes(candidate), interior_axes(best, tried)))
         self.trials = len(tried)
+        ranked = sorted(searched[point] for point in tried)
+        self.lead = ranked[1] - ranked[0] if len(ranked) > 1 else math.inf  # of the rates found over the next best
+        self.select_deviation = statistics.stdev(float(row["select_loss"]) for row in rows)  # of one seed
         self.trained = int(rows[0]["trained"])
         self.losses = {int(row["seed"]): float(row["test_loss"]) for row in rows}
         self.base = float(rows[0]["test_before"])

@@ -59,14 +59,15 @@ def section(confirmed):
     is_range = plan.seeds == list(range(plan.seeds[0], plan.seeds[-1] + 1))
     seeds = f"{plan.seeds[0]} to {plan.seeds[-1]}" if is_range else name_list(map(str, plan.seeds))
     text = f"## {plan.name}\n\nPairs that earlier results suggested, fixed in the plan before any of these runs, with seeds {seeds}, "
-    text += "which nothing else uses. "
+    text += f"which nothing else uses. {plan.note}".strip() + " "
     if not confirmed.pairs:
         state = f"{confirmed.done} of {confirmed.planned} runs are done"
         if confirmed.diverged:
             names = ", ".join(dict.fromkeys(f"{e.candidate.label()} on {TITLES[e.task].lower()}" for e in confirmed.diverged))
             return f"{text}No figures: runs diverged, of {names} ({state})."
         return f"{text}{state}; no figures before all are."
-    text += "Differences in gain, in per cent of LoRA r = 8's mean gain on the task; p is that of the mean over the tasks.\n\n"
+    text += "Differences in gain, in per cent of LoRA r = 8's mean gain on the task; p is that of the mean over the tasks. "
+    text += "The columns of single tasks are no tests.\n\n"
     head = ["", "parameters", "against", "parameters", *(TITLES[task] for task in plan.tasks), "mean", "p", "Holm"]
     rows = [
         [pair.candidate.label(), f"{pair.trained:,}", pair.opponent.label(), f"{pair.opponent_trained:,}",

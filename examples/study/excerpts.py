@@ -96,7 +96,8 @@ def with_tables(root, plan, of_tasks):
 def figures(of_tasks, confirmed=()):
     """{what a sentence writes in braces: the figure}: `TASK SCHEME r=RANK` is the share of the reference's gain in whole
     per cent, `mean SCHEME r=RANK` the mean of the tasks', `TASK SCHEME r=RANK loss` the test loss less that of the smallest
-    LoRA which is no smaller, and `TASK SCHEME r=RANK against SCHEME r=RANK` the p of the paired t-test, uncorrected;
+    LoRA which is no smaller, `TASK SCHEME r=RANK against SCHEME r=RANK` the p of the paired t-test, uncorrected, and `TASK SCHEME r=RANK less SCHEME r=RANK` the
+    difference of the shares in points, with its interval;
     `TASK above the frontier` and `TASK below the frontier` are the schemes that Holm's correction leaves there, or "none".
     Of a confirmation `confirmed SCHEME r=RANK` is how far the candidate is ahead of its opponent, on the mean of the tasks,
     in points with the interval, and `confirmed SCHEME r=RANK p` its p after Holm's correction."""
@@ -113,8 +114,9 @@ def figures(of_tasks, confirmed=()):
         for pair in one.comparisons:
             found[f"{one.task} {pair.entry.candidate.label()} loss"] = f"{pair.difference.mean:.3f}"
         for a, b in itertools.permutations(one.entries, 2):
-            p = Estimate(one.by_seed[a.candidate][seed] - one.by_seed[b.candidate][seed] for seed in a.losses).p
-            found[f"{one.task} {a.candidate.label()} against {b.candidate.label()}"] = f"{p:.2g}"
+            difference = Estimate(one.by_seed[a.candidate][seed] - one.by_seed[b.candidate][seed] for seed in a.losses)
+            found[f"{one.task} {a.candidate.label()} against {b.candidate.label()}"] = f"{difference.p:.2g}"
+            found[f"{one.task} {a.candidate.label()} less {b.candidate.label()}"] = points(difference)
     for pair in (pair for one in confirmed for pair in one.pairs):
         found[f"confirmed {pair.candidate.label()}"] = points(pair.difference)
         found[f"confirmed {pair.candidate.label()} p"] = p_text(pair.p)

@@ -83,6 +83,7 @@ class Confirmation:
     pairs: list  # of (Candidate, the opponent)
     seeds: list
     runoff: Runoff
+    note: str = ""  # for the page: how it came about, and what it can see
 
     def candidates(self):
         return list(dict.fromkeys(candidate for pair in self.pairs for candidate in pair))
@@ -151,7 +152,7 @@ class Plan:
         if len(seeds) < 2 or len(set(used)) != len(used):
             raise ValueError(f"{where}: seeds must be two at least, differ from each other, and not be used elsewhere")
         pairs = [tuple(self._candidate(name, block, where) for name in pair) for pair in pairs]
-        return Confirmation(block["name"], block["tasks"], pairs, seeds, runoff)
+        return Confirmation(block["name"], block["tasks"], pairs, seeds, runoff, block.get("note", ""))
 
     def candidates(self, task):
         """Those that run with the seeds of all, not with those of a confirmation."""

@@ -39,18 +39,32 @@ seed are a pair. Each was measured on the test split once, at the step with the 
 - *Test loss* is in nats a token: the mean over seeds ± half its 95 % interval. *Gain* is the base model's test loss less that.
 - *Share* is the gain in per cent of that of LoRA r = 8 with the same seed: the mean over seeds with its 95 % interval
   (Student's t).
-- *LoRA as large* is the smallest LoRA on all modules of the table that is no smaller than the scheme. The difference is over the
-  same pairs: below 0 the scheme's loss is lower.
+- *Next larger LoRA* is the smallest LoRA on all modules of the table that is no smaller than the scheme. The difference is over
+  the same pairs: below 0 the scheme's loss is lower.
 - *Within a budget*: both were picked by these test results, so their difference is biased.
-- *LoRA's frontier*: the best LoRA of at most the scheme's size, on all modules or on some. The difference is in points of the share.
-- *p* is of the paired t-test of one comparison, as its interval is; *Holm* corrects it for all comparisons of the table, and
-  decides who is called worse or better.
+- *LoRA's frontier*: the best LoRA of at most the scheme's size, on all modules or on some. It is the best by the test losses that
+  it is then compared by, which favours LoRA; it may be far smaller, which favours the scheme. The difference is in points of the
+  share.
+- *p* is of the paired t-test of one comparison, as its interval is; *Holm* corrects it for all comparisons of its table, each table
+  by itself, and decides who is called worse or better. With {seeds} seeds and many comparisons it finds large differences alone:
+  "not told apart" does not mean equal.
 - A star: a better rate may lie beyond the tested range.
 """
 # Of this project's own study.
 GREW = """The plan grew as results came in, so most candidates were chosen with the test losses of others in view. That favours what
 looks best here, LoRA's frontier and tied schemes alike. The confirmation has seeds of its own: it avoids the luck of
 seeds, but not that of the test texts."""
+
+
+def search_text(sections):
+    """How sure the rates are that all else takes as given."""
+    entries = [entry for of_task in sections for entry in of_task.entries]
+    close = sum(entry.lead < entry.select_deviation for entry in entries)
+    return (
+        f"**Intervals and p take the rates as given.** The search had one seed. In {close} of {len(entries)} searches the best rates led "
+        "the next best by less than the standard deviation of one seed's select loss, so where a larger rank comes out worse than "
+        "a smaller one of its scheme, it may be the search's doing."
+    )
 
 
 def targets_text(targets):
@@ -118,17 +132,21 @@ def arithmetic_text(rows):
     kinds = {}
     for row in rows:
         kinds.setdefault(row["task"], {}).setdefault(row["arithmetic"], []).append(row)
-    mixed = [
-        f"{TITLES[task]} {' + '.join(str(len(runs)) for runs in of_task.values())}"
-        for task, of_task in kinds.items()
-        if len(of_task) > 1
-    ]
+    mixed = {task: of_task for task, of_task in kinds.items() if len(of_task) > 1}
     if not mixed:
         return ""
-    return (
-        f"Runs were made on machines, or with versions, that round differently: {', '.join(mixed)}. Within one of these a "
-        "run repeats to the bit; between two it differs by rounding, and a pair of one seed may have one of each."
-    )
+    counts = [f"{TITLES[task]} {' + '.join(str(len(runs)) for runs in of_task.values())}" for task, of_task in mixed.items()]
+    text = f"Runs were made on machines, or with versions, that round differently: {', '.join(counts)}. Within one of these a "
+    text += "run repeats to the bit; between two it differs by rounding, and a pair of one seed may have one of each. "
+    for task, of_task in mixed.items():
+        few = min(of_task.values(), key=len)
+        finals = sorted({(row["scheme"], int(row["rank"]), int(row["seed"])) for row in few if row["stage"] == "final"})
+        if finals:
+            names = name_list(f"{scheme} r={rank} seed {seed}" for scheme, rank, seed in finals)
+            text += f"On {TITLES[task].lower()} the final runs of the smaller part are {names}. "
+    if any(row["commit"].endswith("-dirty") for row in rows):
+        text += "Some runs were made with builds of uncommitted changes (`-dirty` in the CSV)."
+    return text
 
 
 def cut_section(progress, sections):
@@ -182,6 +200,7 @@ def make_page(progress, sections, about, head=HEAD):
     parts, drawn = [head, state_section(progress, sections.values())], {}
     if any(of_task.entries for of_task in sections.values()):
         parts.append(HOW.format(trials=plan.trials, seeds=len(plan.seeds)).strip())
+        parts.append(search_text(sections.values()))
         parts.append(GREW if head == HEAD else "")
     for targets in targets_of(plan):
         with_figures = [sections[task, targets] for task in plan.tasks if sections[task, targets].entries]

@@ -44,7 +44,7 @@ def made_up(text=TEXT, losses=LOSSES, tasks=("code", "docstring")):
             name = (cell.candidate.scheme, cell.candidate.rank)
             away = sum(abs(p - s) for p, s in zip(cell.point, plan.start(cell.candidate)))
             row = {"stage": cell.stage, "task": cell.task, "seed": str(cell.seed), "status": "ok", "cpu_seconds": "90"}
-            row["arithmetic"] = "a"
+            row |= {"arithmetic": "a", "commit": "1", "scheme": name[0], "rank": str(name[1])}
             row |= {"trained": str(TRAINED[name]), "select_loss": str(2 + away / 99)}
             if cell.stage == "final":
                 row |= {"test_before": "2.6", "test_loss": str(losses[name][cell.seed - 1])}
@@ -68,6 +68,11 @@ class Report(unittest.TestCase):
         next(row for row in progress.results.values() if row["task"] == "code")["arithmetic"] = "b"
         page, _ = page_of(plan, progress.results)
         self.assertIn(f"round differently: Code 1 + {runs - 1}.", page)
+        self.assertNotIn("the smaller part", page)  # a run of the search
+        last = next(row for row in progress.results.values() if (row["task"], row["stage"], row["seed"]) == ("code", "final", "2"))
+        last |= {"arithmetic": "b", "commit": "1-dirty"}
+        page, _ = page_of(plan, progress.results)
+        self.assertIn("On code the final runs of the smaller part are lora r=8 seed 2. Some runs were made with builds of unc", page)
 
     def test_shares_and_pairs_by_hand(self):
         plan, progress = made_up()
@@ -161,8 +166,14 @@ class Report(unittest.TestCase):
         self.assertIn("| vera r=16 | 900 | 11.2 | – | – | 0.1 |", rows["vera r=16"])
         self.assertIn(" | 0.002 | 0.003 |", rows["vera r=16"])  # twice 0.00159
         self.assertIn("| 100 |", rows["lora r=8"])
-        self.assertIn("**Worse than LoRA as large:** vera r=16 (+0.2005).", page)
-        self.assertIn("The other schemes compared are not told apart from LoRA as large by these seeds.", page)
+        self.assertIn("**Worse than the next larger LoRA:** vera r=16 (+0.2005 with 90 % of its parameters).", page)
+        self.assertIn("The other schemes compared are not told apart from the next larger LoRA by these seeds.", page)
+        # Final runs of one point have one select loss here; half a decade away it is 4/99 more.
+        self.assertIn("In 0 of 6 searches the best rates led", page)
+        final = next(row for row in progress.results.values() if row["stage"] == "final")
+        for more, close in ((0.05, 0), (0.06, 1)):  # a deviation of 0.0354, 0.0424
+            final["select_loss"] = str(2 + more)
+            self.assertIn(f"In {close} of 6 searches the best rates led", page_of(plan, progress.results)[0])
         self.assertIn("95 % of its gain or more for no scheme here; the most is tl6 r=4's, 90.0 (90.0 to 90.0) %.", page)
         self.assertIn("The base's test loss is 2.6000.", page)
         self.assertIn("**30 of 30 planned runs are done**", page)

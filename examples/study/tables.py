@@ -20,7 +20,7 @@ def task_table(of_task):
         "rate of u, v",
         "test loss",
         "share, %",
-        "LoRA as large",
+        "next larger LoRA",
         "loss less its loss",
         "p",
         "Holm",
@@ -42,7 +42,7 @@ def task_table(of_task):
 
 
 def mean_table(mean):
-    head = ["", "parameters", "share, %", "LoRA as large", "difference, % points", "p", "Holm"]
+    head = ["", "parameters", "share, %", "next larger LoRA", "difference, % points", "p", "Holm"]
     rows = []
     for candidate in mean.candidates:
         row = [candidate.label(), f"{mean.trained[candidate]:,}", share_text(candidate, mean.shares[candidate])]
@@ -77,16 +77,17 @@ def verdict(of_task):
     """Who loses, who wins and what the seeds do not tell apart, the losses first."""
     losers, winners, undecided = [], [], []
     for one in of_task.comparisons:
-        name = f"{one.entry.candidate.label()} ({one.difference.mean:+.4f})"
+        size = 100 * one.entry.trained / one.lora.trained
+        name = f"{one.entry.candidate.label()} ({one.difference.mean:+.4f} with {size:.0f} % of its parameters)"
         (undecided if one.p >= 0.05 else losers if one.difference.mean > 0 else winners).append(name)
     texts = []
     if losers:
-        texts.append(f"**Worse than LoRA as large:** {name_list(losers)}.")
+        texts.append(f"**Worse than the next larger LoRA:** {name_list(losers)}.")
     if winners:
-        texts.append(f"**Better than LoRA as large:** {name_list(winners)}.")
+        texts.append(f"**Better than the next larger LoRA:** {name_list(winners)}.")
     if undecided:
         which = "The other schemes compared are" if texts else "No scheme compared is"
-        texts.append(f"{which} {'not ' if texts else ''}told apart from LoRA as large by these seeds.")
+        texts.append(f"{which} {'not ' if texts else ''}told apart from the next larger LoRA by these seeds.")
     return "\n\n".join(texts)
 
 
@@ -118,6 +119,7 @@ def frontier_section(results):
                      points(difference), p_text(difference.p), p_text(p)])  # fmt: skip
         if p < 0.05:
             lists["above" if difference.mean > 0 else "below"].append(candidate.label())
-    found = "; ".join(f"{where} it {name_list(names)}" for where, names in lists.items() if names)
+    it = "what has run of it" if missing else "it"
+    found = "; ".join(f"{where} {it} {name_list(names)}" for where, names in lists.items() if names)
     text = f"**LoRA's frontier:** {found or 'no scheme is told apart from it'}. {lacks}".strip()
     return f"{text}\n\n" + table(["", "parameters", "best LoRA", "parameters", "difference, % points", "p", "Holm"], rows)
