@@ -67,7 +67,8 @@ class Adapters {
       std::error_code error;  // a path that is too long is none
       const std::size_t equals = std::filesystem::exists(text, error) ? text.npos : text.find('=');
       const std::filesystem::path path = equals == text.npos ? text : text.substr(equals + 1);
-      const std::string name = equals == text.npos ? path.stem().string() : text.substr(0, equals);
+      const std::filesystem::path named = path.has_filename() ? path : path.parent_path();  // of "folder/"
+      const std::string name = equals == text.npos ? named.stem().string() : text.substr(0, equals);
       if (name.empty() || name == "none" || name.find(':') != name.npos || ids_.contains(name))
         throw std::invalid_argument(fmt::format(
             "--adapter {}: the name \"{}\" is taken, or --use cannot name it; give another with NAME=PATH",

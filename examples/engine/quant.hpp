@@ -56,7 +56,9 @@ inline void quantize(const float* x, const Blocks& to, Index begin, Index end) {
     for (Index i = 0; i < block_size; i += 8)
       for (Index lane = 0; lane < 8; ++lane) lanes[lane] = std::max(lanes[lane], std::abs(from[i + lane]));
     const float largest = *std::max_element(lanes, lanes + 8);
-    const float inverse = largest != 0 ? 127.0f / largest : 0.0f;
+    // Of smaller ones the inverse may be infinite; their scale, a half, is 0 anyway.
+    constexpr float smallest = 1e-30f;
+    const float inverse = largest > smallest ? 127.0f / largest : 0.0f;
     float scale = largest / 127.0f;
     int sum = 0, numbers = 0;
     for (Index i = 0; i < block_size; ++i) {

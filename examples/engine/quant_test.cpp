@@ -65,6 +65,19 @@ TEST(Quantize, KeepsZerosAndTiesToEven) {
   EXPECT_EQ(std::vector<std::int8_t>(p.begin() + 32, p.begin() + 38), expected);
 }
 
+TEST(Quantize, TinyNumbersAreZeros) {
+  for (const float tiny : {1e-38f, 1e-45f, 1e-31f}) {
+    std::vector<float> x(32);
+    x[3] = tiny;
+    std::vector<std::int8_t> p(32, 1);
+    float scale = 1, sum = 1;
+    quantize(x.data(), {p.data(), &scale, &sum}, 0, 1);
+    EXPECT_EQ(scale, 0) << tiny;
+    EXPECT_EQ(sum, 0) << tiny;
+    EXPECT_EQ(p, std::vector<std::int8_t>(32)) << tiny;
+  }
+}
+
 std::string random_row(Dice& dice, Index width, Index bytes) {
   std::string row(static_cast<std::size_t>(width / 32 * bytes), '\0');
   for (std::size_t i = 0; i < row.size(); ++i) row[i] = static_cast<char>(dice.bits() >> 56);

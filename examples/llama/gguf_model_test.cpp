@@ -33,6 +33,7 @@ struct Sketch {
   std::map<std::string, Value> values;  ///< after "llama."
   std::map<std::string, Tensor> tensors;
   float number = 1;
+  std::uint32_t parts = 1;  ///< of a split file; this is the first
 
   explicit Sketch(std::string of = "llama") : architecture(std::move(of)) {
     values = {{"block_count", std::uint32_t{1}},          {"context_length", std::uint32_t{128}},
@@ -53,7 +54,8 @@ struct Sketch {
   }
 
   void write(const std::string& path) const {
-    std::vector<tiedlora::gguf::MetadataEntry> metadata = {{"general.architecture", architecture}};
+    std::vector<tiedlora::gguf::MetadataEntry> metadata = {{"general.architecture", architecture},
+                                                           {"split.count", parts}};
     for (const auto& [key, value] : values) metadata.emplace_back(architecture + "." + key, value);
     const std::vector<float> numbers(1024, number);
     std::vector<tiedlora::gguf::Entry> entries;
@@ -122,6 +124,13 @@ TEST_F(GgufModelTest, ReadsThreeArchitectures) {
   EXPECT_TRUE(qwen3.config().sizes.head_norms);
   EXPECT_NE(qwen3.model().layers[0].k_norm, nullptr);
   EXPECT_EQ(qwen3.model().layers[0].qkv_bias[1], nullptr);
+}
+
+TEST_F(GgufModelTest, RefusesAPartOfASplitFile) {
+  Sketch sketch;
+  sketch.parts = 2;  // whose second may be no more than the output matrix
+  expect_refused(sketch,
+                 "is one of 2 parts of a split file; join them with llama.cpp's llama-gguf-split --merge");
 }
 
 TEST_F(GgufModelTest, RefusesOtherArchitectures) {
