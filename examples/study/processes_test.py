@@ -119,7 +119,7 @@ class Processes(RunTest):
     @unittest.skipUnless(shutil.which(MPIRUN), "there is no mpirun")
     def test_the_processes_of_mpirun_stop_together_and_go_on(self):
         self.work("mpi")
-        two = {"launcher": [MPIRUN, "-n", "2"], "environment": MPI}
+        two = {"launcher": [MPIRUN, "-n", "2"], "environment": {**MPI, "OMPI_MCA_orte_tmpdir_base": str(self.folder)}}
         process = self.start("mpi", **two)
         self.wait_for_calls("train", 2)
         process.send_signal(signal.SIGINT)

@@ -14,8 +14,11 @@
 namespace finetune {
 namespace {
 
-/// Ranks on one machine, more than it has cores, maybe as root.
-void allow_ranks() {
+/// Ranks on one machine, more than it has cores, maybe as root. Their session's directories are under
+/// `sessions`: of two mpiruns that share Open MPI 4's default one, the first to end removes it while the
+/// other begins, which fails then (https://github.com/open-mpi/ompi/issues/8510).
+void allow_ranks(const std::filesystem::path& sessions) {
+  setenv("OMPI_MCA_orte_tmpdir_base", sessions.c_str(), 1);
   for (const char* name : {"OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"}) setenv(name, "1", 1);
   for (const char* name : {"OMPI_MCA_rmaps_base_oversubscribe", "OMPI_MCA_mpi_yield_when_idle"})
     setenv(name, "1", 1);
@@ -81,7 +84,7 @@ bool has_ended(pid_t process) {
 /// Steps of five batches, which no number of processes divides.
 class MpiTest : public TuneTest {
  protected:
-  MpiTest() { allow_ranks(); }
+  MpiTest() { allow_ranks(folder_.path()); }
 
   Arguments command_line(const std::string& out, Arguments more = {}) const {
     more.insert(more.end(), {"--accumulate", "5"});
