@@ -59,6 +59,8 @@ class ChatTemplate {
     else
       refuse(text.empty() ? "there is none" : "it is none of them");
     if (jinja_.has_outside()) refuse("it has text outside of {{ }} and {% %}");
+    if (const auto own = jinja_.own_system_message())
+      refuse("it sets a system message of its own, \"" + *own + "\"");
     if (has_bos_ && bos_.empty())
       refuse("it begins with the token bos_token, which the tokenizer does not name");
     if (answer_end_ == "eos_token") {
@@ -133,6 +135,10 @@ class ChatTemplate {
     has_bos_ = jinja_.has_code("{{bos_token}}");
     if (!has_bos_ && jinja_.has_code("bos_token"))
       refuse("it is ChatML with bos_token elsewhere than at the start");
+    static constexpr std::string_view known[] = {"messages[0].content", "message.content", "system_message",
+                                                 "content"};
+    if (jinja_.has_other_after("'<|im_start|>system\n'+", known))
+      refuse("it is ChatML with a system message from elsewhere than the conversation");
     default_system_ = jinja_.literal_between("<|im_start|>system\n", "<|im_end|>");
   }
 
@@ -143,6 +149,8 @@ class ChatTemplate {
     if (!jinja_.has_code("'<|start_header_id|>'+message.role+'<|end_header_id|>\n\n'+message.content|trim+"
                          "'<|eot_id|>'"))
       refuse("it has headers, but not Llama 3's turns");
+    if (jinja_.has_literal_beyond("<|start_header_id|>system<|end_header_id|>\n\n"))
+      refuse("it has Llama 3's turns and a system message of its own");
     if (!jinja_.has("Cutting Knowledge Date")) return;
     has_date_ = true;
     knowledge_ = jinja_.literal_between("Cutting Knowledge Date: ", "\n");

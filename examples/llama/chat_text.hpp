@@ -1,9 +1,10 @@
 // The text of a Jinja template, in a form in which versions of it that differ in writing only are the same.
 #pragma once
 
-#include <algorithm>    // min
+#include <algorithm>    // any_of, min, none_of
 #include <cstddef>      // size_t
 #include <optional>     // optional
+#include <span>         // span
 #include <string>       // string
 #include <string_view>  // string_view
 #include <utility>      // move
@@ -88,6 +89,44 @@ class JinjaText {
     return code_.substr(begin, code_.find('\'', begin) - begin);
   }
 
+  /// Whether a text of the code begins with `begin` and goes on.
+  bool has_literal_beyond(std::string_view begin) const {
+    return std::any_of(literals_.begin(), literals_.end(), [&](const std::string& literal) {
+      return literal.size() > begin.size() && literal.starts_with(begin);
+    });
+  }
+
+  /// What the code sets as a system message of its own, if that is not empty; in an `elif false` it never
+  /// does.
+  std::optional<std::string> own_system_message() const {
+    constexpr std::string_view set = "{%set";
+    std::size_t branch = 0;  // the last that begins before the place
+    for (std::size_t at = code_.find("{%"); at != code_.npos; at = code_.find("{%", at + 1)) {
+      const std::string_view block = code().substr(at);
+      if (!block.starts_with(set)) {
+        branch = at;
+        continue;
+      }
+      const std::size_t equals = block.substr(0, block.find("%}")).find('=');
+      if (equals == block.npos || block.substr(0, equals).find("system") == block.npos) continue;
+      const std::size_t value = at + equals + 1;
+      if (code().substr(value).starts_with("''") || !code().substr(value).starts_with("'")) continue;
+      if (code().substr(branch).starts_with("{%eliffalse")) continue;
+      return code_.substr(value + 1, code_.find('\'', value + 1) - value - 1);
+    }
+    return std::nullopt;
+  }
+  /// Whether anything but one of `parts` follows on `begin` in the code.
+  bool has_other_after(std::string_view begin, std::span<const std::string_view> parts) const {
+    for (std::size_t at = code_.find(begin); at != code_.npos; at = code_.find(begin, at + 1)) {
+      const std::string_view rest = code().substr(at + begin.size());
+      if (std::none_of(parts.begin(), parts.end(),
+                       [&](std::string_view part) { return rest.starts_with(part); }))
+        return true;
+    }
+    return false;
+  }
+
   /// What is added before and after message.content where the texts hold `left` and `right`.
   std::optional<Surroundings> around_content(std::string_view left, std::string_view right) const {
     for (std::size_t at = code_.find(content); at != code_.npos; at = code_.find(content, at + 1)) {
@@ -158,8 +197,13 @@ class JinjaText {
     return at + 1;
   }
   void replace(const std::string& what, std::string_view name) {
-    for (std::size_t at = code_.find(what); at != code_.npos; at = code_.find(what, at))
-      code_.replace(at, what.size(), std::string(".").append(name));
+    std::string result;
+    std::size_t begin = 0;
+    for (std::size_t at = code_.find(what); at != code_.npos; at = code_.find(what, begin)) {
+      result.append(code_, begin, at - begin).append(".").append(name);
+      begin = at + what.size();
+    }
+    code_ = result.append(code_, begin);
   }
 
   // "|trim" and ".strip()" at a place, which moves past it.

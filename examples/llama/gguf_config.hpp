@@ -44,12 +44,8 @@ class GgufConfig {
     constexpr std::array<std::string_view, 3> known = {"llama", "qwen2", "qwen3"};
     if (const auto type = metadata_.text("general.type"); !type.empty() && type != "model")
       metadata_.fail("is not a model: its general.type is \"{}\"", type);
-    // Its rest could pass for a whole model whose output matrix is the embedding.
-    if (const auto* parts = metadata_.file().find_value("split.count");
-        parts && parts->number().value_or(0) > 1)
-      metadata_.fail(
-          "is one of {} parts of a split file; join them with llama.cpp's llama-gguf-split --merge",
-          parts->number().value_or(0));
+    if (const auto whole = tiedlora::gguf::try_whole(metadata_.file()); !whole)
+      metadata_.fail("{}", whole.error());
     result_.architecture = metadata_.text("general.architecture");
     if (std::find(known.begin(), known.end(), result_.architecture) == known.end())
       metadata_.fail("is a model of architecture \"{}\"; {} are supported", result_.architecture,

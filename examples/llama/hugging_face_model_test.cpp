@@ -270,6 +270,19 @@ TEST_F(HuggingFaceModelTest, RefusesFoldersThatAreIncomplete) {
   expect_part(
       map_entry(is_in_second ? "model-00001-of-00002.safetensors" : "model-00002-of-00002.safetensors"),
       "which has no such tensor (files of different models?)");
+
+  model = copy("mistral");
+  Json index = Json::parse(read_text(model / "model.safetensors.index.json"));
+  fs::copy(model / "model-00001-of-00002.safetensors", model / "again.safetensors");
+  for (auto& entry : index["weight_map"].items())
+    if (entry.value() == "model-00001-of-00002.safetensors") {
+      entry.value() = "again.safetensors";  // the first alone: of the rest each is where it was
+      break;
+    }
+  write_text(model / "model.safetensors.index.json", index.dump());
+  expect_part(problem(model),
+              "\"again.safetensors\" and \"model-00001-of-00002.safetensors\" both have the tensor \"");
+
   for (const char* out : {"../other.safetensors", "/etc/passwd", "a/b", ""})
     expect_part(map_entry(out), "the name of a file beside it is expected");
   expect_part(map_entry(3), "\"weight_map.model.norm.weight\" is not a string");

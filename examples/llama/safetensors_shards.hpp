@@ -22,7 +22,7 @@ class SafetensorsShards {
  public:
   /// model.safetensors of the folder or else what model.safetensors.index.json lists. Throws
   /// std::runtime_error where neither is there, a file is damaged, or a tensor is not in the file that the
-  /// index names.
+  /// index names, or in two.
   explicit SafetensorsShards(const std::filesystem::path& folder) {
     const auto index = folder / "model.safetensors.index.json";
     if (std::filesystem::exists(folder / "model.safetensors"))
@@ -78,6 +78,16 @@ class SafetensorsShards {
       if (!files_[opened.at(file)].find(tensor))
         entry.fail(fmt::format("names \"{}\", which has no such tensor (files of different models?)", file));
     }
+    std::map<std::string_view, std::size_t> file_of;
+    for (std::size_t i = 0; i < files_.size(); ++i)
+      for (const tiedlora::safetensors::Tensor& tensor : files_[i].tensors())
+        if (const auto [other, is_new] = file_of.try_emplace(tensor.name, i); !is_new)
+          throw std::runtime_error(
+              fmt::format("{}: {} and {} both have the tensor {} (files of different models?)",
+                          tiedlora::detail::in_quotes(folder.string()),
+                          tiedlora::detail::in_quotes(paths_[other->second].filename().string()),
+                          tiedlora::detail::in_quotes(paths_[i].filename().string()),
+                          tiedlora::detail::in_quotes(tensor.name)));
   }
 
   std::vector<tiedlora::safetensors::File> files_;

@@ -108,10 +108,10 @@ class Transformer {
   Index activation_bytes() const { return training_ ? training_->bytes() : 0; }
 
  private:
-  // Makes room, and the angles of all positions. `past`: tokens in front of the batch that it attends to as
-  // well.
+  // Makes room, and the angles of all positions. `keys`: those that a token attends to, where they are more
+  // than its sequence.
   void prepare(const Model<T>& model, const Adapter* adapter, std::unique_ptr<Activations<T>>& activations,
-               Keep keep, const Sequences& sequences, Index past) {
+               Keep keep, const Sequences& sequences, Index keys = 0) {
     check_config(model.config);
     const std::vector<BySlot>& ranks = map_of(adapter).h_ranks();
     if (!activations || !activations->fits(sequences.count(), ranks)) {
@@ -121,8 +121,9 @@ class Transformer {
       activations = std::make_unique<Activations<T>>(config_, keep, capacity, ranks);
     }
     activations->sequences = sequences;
-    reserve_scratch(sequences.count(), past + sequences.longest());
-    rotary_.extend(past + sequences.longest());
+    keys = std::max(keys, sequences.longest());
+    reserve_scratch(sequences.count(), keys);
+    rotary_.extend(keys);
   }
 
   static Sequences sequences_of(Index count, Index length) {
@@ -267,20 +268,20 @@ class Transformer {
 
 template <class T>
 double Transformer<T>::forward(const Model<T>& model, const Adapter* adapter, const Batch& batch) {
-  prepare(model, adapter, training_, keep_, sequences_of(batch), 0);
+  prepare(model, adapter, training_, keep_, sequences_of(batch));
   return loss(model, adapter, batch, *training_, training_->dhidden);
 }
 
 template <class T>
 double Transformer<T>::evaluate(const Model<T>& model, const Adapter* adapter, const Batch& batch) {
-  prepare(model, adapter, evaluation_, Keep::one_layer, sequences_of(batch), 0);
+  prepare(model, adapter, evaluation_, Keep::one_layer, sequences_of(batch));
   return loss(model, adapter, batch, *evaluation_, nullptr);
 }
 
 template <class T>
 void Transformer<T>::logits(const Model<T>& model, const Adapter* adapter, const std::int32_t* tokens,
                             Index sequences, Index length, T* out) {
-  prepare(model, adapter, evaluation_, Keep::one_layer, sequences_of(sequences, length), 0);
+  prepare(model, adapter, evaluation_, Keep::one_layer, sequences_of(sequences, length));
   const Tokens<const T> hidden = run(model, adapter, tokens, *evaluation_, nullptr);
   product(pool_, Part::loss, std::span(&model.output, 1), hidden,
           columns(out, config_.vocabulary, hidden.count));
@@ -363,7 +364,8 @@ void Transformer<T>::extend(const Model<T>& model, const Adapter* adapter, KeyVa
     throw tiedlora::Error("llama: " + std::to_string(n) + " tokens after the " +
                           std::to_string(cache.count()) + " in a key-value cache for " +
                           std::to_string(cache.capacity()));
-  prepare(model, adapter, evaluation_, Keep::one_layer, sequences_of(1, n), cache.count());
+  // All that the cache can hold, or every token would make the scratch anew.
+  prepare(model, adapter, evaluation_, Keep::one_layer, sequences_of(1, n), cache.capacity());
   const Tokens<const T> hidden = run(model, adapter, tokens.data(), *evaluation_, &cache);
   cache.count_ += n;
   product(pool_, Part::loss, std::span(&model.output, 1), hidden.tokens(n - 1, 1),

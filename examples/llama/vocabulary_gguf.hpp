@@ -156,8 +156,14 @@ class GgufVocabulary {
     std::unordered_map<std::string_view, Token> token_of;
     for (std::size_t i = 0; i < names_.size(); ++i)
       if (v_.kinds[i] == TokenKind::text) token_of.emplace(names_[i], static_cast<Token>(i));
+    std::vector<std::size_t> sizes;  // that tokens have, for a token may be as long as the file
+    for (const auto& entry : token_of) sizes.push_back(entry.first.size());
+    std::sort(sizes.begin(), sizes.end());
+    sizes.erase(std::unique(sizes.begin(), sizes.end()), sizes.end());
     for (const auto& [name, id] : token_of)
-      for (std::size_t at = 1; at < name.size(); ++at) {
+      for (const std::size_t at : sizes) {
+        if (at >= name.size()) break;
+        if (at == 0 || !std::binary_search(sizes.begin(), sizes.end(), name.size() - at)) continue;
         const auto left = token_of.find(name.substr(0, at));
         const auto right = left == token_of.end() ? left : token_of.find(name.substr(at));
         if (right == token_of.end()) continue;

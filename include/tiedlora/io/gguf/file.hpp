@@ -306,6 +306,15 @@ inline Result<File> try_open(const std::filesystem::path& path) {
 }
 inline File open(const std::filesystem::path& path) { return detail::value_or_fail(try_open(path)); }
 
+/// A Failure for a file that llama.cpp has split off a larger one: what is in it may look whole.
+inline Status try_whole(const File& file) {
+  const Value* parts = file.find_value("split.count");
+  if (!parts || parts->number().value_or(0) <= 1) return success();
+  return Failure{
+      detail::message("is one of ", parts->number().value_or(0),
+                      " parts of a split file; join them with llama.cpp's llama-gguf-split --merge")};
+}
+
 /// Copies a tensor's values in the order of the file, each converted once (through float). A Failure if out
 /// has another length or the type is not F32, F16, BF16 or Q8_0.
 template <class P>

@@ -107,9 +107,7 @@ inline Result<double> try_alpha(const File& file, std::string_view architecture)
   if (text("adapter.type") != "lora")
     return Failure{message("is not a LoRA: its adapter.type is ",
                            file.find_value("adapter.type") ? in_quotes(text("adapter.type")) : "missing")};
-  if (const Value* parts = file.find_value("split.count"); parts && parts->number().value_or(0) > 1)
-    return Failure{message("is one of ", parts->number().value_or(0),
-                           " parts of a split file; join them with llama.cpp's llama-gguf-split --merge")};
+  if (Status whole = try_whole(file); !whole) return whole.failure();
   if (file.find_value("adapter.alora.invocation_tokens"))
     return Failure{"is an aLoRA, which acts only on tokens after its invocation; that is not supported"};
   if (!architecture.empty() && text("general.architecture") != architecture)
