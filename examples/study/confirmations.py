@@ -2,6 +2,7 @@
 
 import statistics
 
+import pictures
 from analysis import Entry, adjust
 from inference import Estimate
 from markdown_text import TITLES, name_list, p_text, points, table
@@ -53,8 +54,17 @@ class Confirmed:
             adjust(self.pairs)
 
 
-def section(confirmed):
-    """Of the page."""
+def picture(confirmed):
+    rows = [
+        (f"{pair.candidate.label()} less {pair.opponent.label()}",
+         {**{TITLES[task]: pair.of_task[task] for task in confirmed.confirmation.tasks}, "mean": pair.difference})
+        for pair in confirmed.pairs
+    ]  # fmt: skip
+    return pictures.differences("with 95 % intervals, seeds of their own", rows)
+
+
+def section(confirmed, drawn_as):
+    """Of the page, with the picture of that name."""
     plan = confirmed.confirmation
     is_range = plan.seeds == list(range(plan.seeds[0], plan.seeds[-1] + 1))
     seeds = f"{plan.seeds[0]} to {plan.seeds[-1]}" if is_range else name_list(map(str, plan.seeds))
@@ -77,5 +87,5 @@ def section(confirmed):
     better = sum(pair.p < 0.05 and pair.difference.mean > 0 for pair in confirmed.pairs)
     worse = sum(pair.p < 0.05 and pair.difference.mean < 0 for pair in confirmed.pairs)
     count = len(confirmed.pairs)
-    text += table(head, rows) + f"\n\nOf {count} pairs the first is better in {better}, worse in {worse}, and "
+    text += f"![differences](results/{drawn_as})\n\n" + table(head, rows) + f"\n\nOf {count} pairs the first is better in {better}, worse in {worse}, and "
     return text + f"not told apart from its opponent in {count - better - worse} (p < 0.05 after Holm's correction)."

@@ -9,7 +9,7 @@ import excerpts
 import pictures
 import results
 from analysis import Mean, TaskResults
-from confirmations import Confirmed, section
+from confirmations import Confirmed, picture, section
 from markdown_text import TITLES, name_list, table
 from plan import Plan, Progress
 from tables import bar_text, budget_table, frontier_section, mean_table, task_table, verdict
@@ -195,7 +195,7 @@ def confirmed_of(progress, sections, targets):
 
 
 def make_page(progress, sections, about, head=HEAD):
-    """(the page, {name of a picture: (title, entries)})."""
+    """(the page, {name of a picture: what draws it})."""
     plan = progress.plan
     parts, drawn = [head, state_section(progress, sections.values())], {}
     if any(of_task.entries for of_task in sections.values()):
@@ -207,8 +207,8 @@ def make_page(progress, sections, about, head=HEAD):
         mean = Mean(with_figures) if len(with_figures) == len(plan.tasks) else None
         if mean:
             name = f"mean-{targets}.svg"
-            drawn[name] = (f"mean of tasks, {targets_text(targets)}",
-                           [(*plan.in_picture(c), mean.trained[c], mean.shares[c]) for c in mean.candidates])  # fmt: skip
+            entries = [(*plan.in_picture(c), mean.trained[c], mean.shares[c]) for c in mean.candidates]
+            drawn[name] = pictures.frontier(f"mean of tasks, {targets_text(targets)}", entries, plan.curves())
             parts += [
                 f"## The mean of the tasks: {targets_text(targets)}, and parts of them",
                 f"![frontier](results/{name})",
@@ -217,12 +217,16 @@ def make_page(progress, sections, about, head=HEAD):
                 budget_table(mean),
                 frontier_section(mean),
             ]
-            parts += map(section, confirmed_of(progress, sections, targets))
+            for i, confirmed in enumerate(confirmed_of(progress, sections, targets)):
+                name = f"confirmation-{targets}-{i + 1}.svg"
+                if confirmed.pairs:
+                    drawn[name] = picture(confirmed)
+                parts.append(section(confirmed, name))
         for of_task in with_figures:
             name = f"{of_task.task}-{targets}.svg"
             entries = [(*plan.in_picture(e.candidate), e.trained, of_task.shares[e.candidate])
                        for e in of_task.entries]  # fmt: skip
-            drawn[name] = (f"{TITLES[of_task.task]}, {targets_text(targets)}", entries)
+            drawn[name] = pictures.frontier(f"{TITLES[of_task.task]}, {targets_text(targets)}", entries, plan.curves())
             parts += [f"## {TITLES[of_task.task]}: {targets_text(targets)}, and parts of them",
                       f"The base's test loss is {of_task.reference.base:.4f}.",
                       f"![frontier](results/{name})", task_table(of_task), verdict(of_task),
@@ -247,9 +251,9 @@ def of_own_study(options):
     about = {task: about[task] for task in plan.tasks if task in about}
     progress, sections = make_sections(plan, results.read(options.work / "results.csv"), about)
     page, drawn = make_page(progress, sections, about, TITLE)
-    for name, (title, entries) in drawn.items():
+    for name, one in drawn.items():
         (options.page / "results").mkdir(parents=True, exist_ok=True)
-        pictures.draw(options.page / "results" / name, title, entries, plan.curves())
+        pictures.draw(options.page / "results" / name, one)
     options.page.mkdir(parents=True, exist_ok=True)
     results.write_whole(options.page / "results.md", page)
     print(f"{options.page / 'results.md'}: {len(drawn)} pictures")
@@ -289,8 +293,8 @@ def command(options):
             print("docs/results.md, and what other pages take from it, are what the results give")
         return 1 if old or quotes else 0
     with tempfile.TemporaryDirectory() as made:  # the old ones stay where drawing fails
-        for name, (title, entries) in drawn.items():
-            pictures.draw(pathlib.Path(made) / name, title, entries, plan.curves())
+        for name, one in drawn.items():
+            pictures.draw(pathlib.Path(made) / name, one)
         folder = ROOT / "docs" / "results"
         shutil.rmtree(folder, ignore_errors=True)
         for name in drawn:

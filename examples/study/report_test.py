@@ -209,7 +209,7 @@ class Report(unittest.TestCase):
                     row["test_loss"] = "2.045"
             references = {task: TaskResults(progress, task, "qkv").reference for task in ("code", "docstring")}
             found = confirmations.Confirmed(progress, plan.confirmations[0], references)
-            page, _ = page_of(plan, progress.results)
+            page, drawn = page_of(plan, progress.results)
         tl6, vera = found.pairs
         # The reference gains 0.5 and 0.6 with the seeds of all, 0.55 in the mean. TL6 is 0.11 and 0.12 ahead: 0.2 and 12/55; on
         # docstrings 0.2 and 0.175/0.55.
@@ -222,6 +222,12 @@ class Report(unittest.TestCase):
         self.assertAlmostEqual(tl6.p, 0.092064, delta=1e-6)
         self.assertAlmostEqual(vera.p, 2 * 0.027662, delta=2e-6)
         self.assertIn("## Again?\n\nPairs that earlier results suggested, fixed in the plan before any of these runs, with seeds 7 to 8,", page)
+        self.assertIn("![differences](results/confirmation-qkv-1.svg)", page)
+        commands = drawn["confirmation-qkv-1.svg"]
+        # On code, on docstrings and in the mean; what it is against, from the top.
+        self.assertEqual(re.findall(r"^([0-9.]+) -?[0-9.]+ [0-9.]+ -0\.[0-9]+$", commands, re.M), ["20.909", "25.909", "23.409"])
+        self.assertRegex(commands, r"set ytics noenhanced \('tl6 r=4 less lora r=2' -0.4\d+, 'vera r=16 less lora r=2' -1.4\d+\)")
+        self.check_drawn(commands, "less lora r=2")
         self.assertIn("| tl6 r=4 | 400 | lora r=2 | 2,000 | +20.9 (", page)
         self.assertIn("Of 2 pairs the first is better in 0, worse in 0, and not told apart from its opponent in 2", page)
         # 0.12875/0.55, and 12.7062·0.01875/0.55 to either side.
@@ -355,18 +361,22 @@ class Report(unittest.TestCase):
         self.assertNotIn("| tl6 r=4 |", page.split("## Code")[1].split("\n## ")[0])
         self.assertIn("Planned, but not finished: Code, q, k and v: tl6 r=4.", page)
 
-    @unittest.skipUnless(shutil.which("gnuplot"), "gnuplot draws the pictures")
-    def test_pictures_are_drawn(self):
-        plan, progress = made_up()
-        _, drawn = page_of(plan, progress.results)
+    def check_drawn(self, picture, text):
+        if not shutil.which("gnuplot"):
+            return
         with tempfile.TemporaryDirectory() as folder:
-            script = pictures.script(f"{folder}/a.svg", *drawn["code-qkv.svg"], plan.curves())
-            # VeRA, 900, is below TL6, 400.
-            self.assertEqual(re.findall(r'^[0-9]+ .*"(.*)"$', script, re.M), ["1", "8", "4", ""])
+            script = pictures.script(f"{folder}/a.svg", picture)
             done = subprocess.run(["gnuplot"], input=script, text=True, capture_output=True, check=False)
             self.assertEqual((done.returncode, done.stderr), (0, ""))
             with open(f"{folder}/a.svg") as file:
-                self.assertIn("trainable parameters", file.read())
+                self.assertIn(text, file.read())
+
+    def test_the_frontier_is_drawn(self):
+        plan, progress = made_up()
+        _, drawn = page_of(plan, progress.results)
+        # VeRA, 900, is below TL6, 400.
+        self.assertEqual(re.findall(r'^[0-9]+ .*"(.*)"$', drawn["code-qkv.svg"], re.M), ["1", "8", "4", ""])
+        self.check_drawn(drawn["code-qkv.svg"], "trainable parameters")
 
 
 if __name__ == "__main__":
