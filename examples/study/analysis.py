@@ -26,7 +26,7 @@ class Entry:
             return
         _, tried, searched = progress.searched(task, candidate)
         best = cells[0].point
-        self.rates = progress.plan.rates(candidate, best)
+        self.rates = progress.plan.rates(candidate, best) or {"rate": float(rows[0]["rate"])}  # finetune's own
         self.interior = dict(zip(progress.plan.axes(candidate), interior_axes(best, tried)))
         self.trials = len(tried)
         ranked = sorted(searched[point] for point in tried)
@@ -76,7 +76,7 @@ class TaskResults:
 
     def __init__(self, progress, task, targets):
         self.task, self.targets = task, targets
-        of_plan = [c for c in progress.plan.candidates(task) if c.targets == targets]
+        of_plan = [c for c in progress.plan.candidates(task) if c.targets == targets and not c.default_rates]
         entries = [Entry(progress, task, candidate, progress.plan.seeds) for candidate in of_plan] if task in progress.fixed else []
         done = sorted((entry for entry in entries if entry.complete), key=lambda entry: entry.trained)
         found = [entry for entry in done if entry.candidate == Candidate(*REFERENCE, targets)]

@@ -80,10 +80,11 @@ def eval_command(machine, settings, adapter=None):
             "--data", str(machine.data[settings["task"]]["test"])]  # fmt: skip
 
 
-def read_run(folder):
-    """What finetune train wrote of a run, for a row."""
+def read_run(folder, settings):
+    """What finetune train wrote of a run, for a row; the rates too where it chose them."""
     run = json.loads((folder / "run.json").read_text())
-    return {
+    chosen = {} if "rate" in settings else {name: number(run["training"][name]) for name in ("rate", "uv_rate", "b_rate")}
+    return chosen | {
         "select_before": run["validation_loss_before"],
         "select_loss": run["validation_loss"],
         "best_step": run["training"]["best_step"],
@@ -167,7 +168,7 @@ class Running:
                 if ended != 0 and not (ended == 1 and exploded):
                     raise Failed(f"finetune train ended with {ended}; {self.log}:\n{said[-1500:]}")
                 row = (
-                    {"status": "ok", **read_run(self.folder)}
+                    {"status": "ok", **read_run(self.folder, self.settings)}
                     if ended == 0
                     else {"status": "diverged", "select_loss": math.inf}
                 )

@@ -31,6 +31,7 @@ class Candidate:
     scheme: str
     rank: int
     targets: str
+    default_rates: bool = False  # finetune's own, of which nothing is searched
 
     def label(self):
         return f"{self.scheme} r={self.rank}"
@@ -123,6 +124,8 @@ class Plan:
         where = f"[[blocks]] {block['name']}"
         if missing := [task for task in block["tasks"] if task not in self.tasks]:
             raise ValueError(f"{where}: no [tasks.{missing[0]}]")
+        if block.get("rates", "default") != "default":
+            raise ValueError(f'{where}: rates may be "default", which are finetune\'s own; else they are searched')
         if "pairs" in block:
             confirmation = self._confirmation(block, where)
             self.confirmations.append(confirmation)
@@ -138,9 +141,11 @@ class Plan:
         targets = block["targets"]
         if scheme not in self.schemes or not rank.isdigit() or targets not in TARGETS:
             raise ValueError(f"{where}: {name} on {targets} is not a SCHEME:RANK of [schemes] on {' or '.join(TARGETS)}")
-        return Candidate(scheme, int(rank), targets)
+        return Candidate(scheme, int(rank), targets, "rates" in block)
 
     def _confirmation(self, block, where):
+        if "rates" in block:
+            raise ValueError(f"{where}: the rates of pairs are searched")
         pairs, seeds, table = block["pairs"], block["seeds"], block.get("runoff")
         if not pairs or any(len(pair) != 2 for pair in pairs):
             raise ValueError(f"{where}: pairs are one or more [SCHEME:RANK, SCHEME:RANK]")
@@ -177,7 +182,7 @@ class Plan:
         return list(dict.fromkeys(["lora", *(scheme.get("curve", name) for name, scheme in self.schemes.items())]))
 
     def axes(self, candidate):
-        return [axis for axis in AXES if axis in self.schemes[candidate.scheme]["start"]]
+        return [] if candidate.default_rates else [axis for axis in AXES if axis in self.schemes[candidate.scheme]["start"]]
 
     def start(self, candidate):
         """Where the search begins: rates of the scheme, or those of this rank."""
@@ -257,6 +262,8 @@ class Progress:
 
     def settled(self, task, candidate, runoff):
         """(runs to do next, the rates): no rates before search and runoff are over."""
+        if candidate.default_rates:
+            return [], ()
         wanted, _, losses = self.searched(task, candidate)
         again = self.runoff(task, candidate, runoff)
         missing = [cell for cells in again.values() for cell in cells if cell.key not in self.results]
@@ -291,12 +298,14 @@ class Progress:
         """{stage: (done, planned)}; a search that ends before its trials are spent plans no more than it took."""
         counts = {"search": [0, 0], "final": [0, 0]}
         for task, candidate in dict.fromkeys((group.task, c) for group in self.plan.groups for c in group.candidates):
+            if candidate.default_rates:
+                continue
             wanted, tried, _ = self.searched(task, candidate) if task in self.fixed else ([None], [], None)
             counts["search"][0] += len(tried)
             counts["search"][1] += self.plan.trials if wanted or not tried else len(tried)
         for group in self.plan.groups:
             for candidate in group.candidates if group.task in self.fixed else []:
-                again = self.runoff(group.task, candidate, group.runoff)
+                again = {} if candidate.default_rates else self.runoff(group.task, candidate, group.runoff)
                 counts["search"][0] += sum(cell.key in self.results for cells in again.values() for cell in cells)
                 if again:  # there may be fewer than `best`
                     counts["search"][1] += (len(again) - group.runoff.best) * len(group.runoff.seeds)

@@ -81,7 +81,7 @@ class PlanTest(unittest.TestCase):
         self.assertGreaterEqual(len(plan.seeds), 5)
         for group in plan.groups:
             for candidate in group.candidates:
-                self.assertTrue(plan.axes(candidate))
+                self.assertTrue(candidate.default_rates or plan.axes(candidate))
 
     def test_rates_as_options_of_finetune(self):
         tl6, lora1, vera = Candidate("tl6", 4, "qkv"), Candidate("lora", 1, "qkv"), Candidate("vera", 16, "qkv")
@@ -109,6 +109,20 @@ class PlanTest(unittest.TestCase):
         for group in self.plan.groups:
             for candidate in group.candidates:
                 self.assertEqual(len(self.progress.searched(group.task, candidate)[1]), 3)
+
+    def test_default_rates_are_not_searched(self):
+        block = 'name = "default"\ntasks = ["code"]\ntargets = "qkv"\nrates = "default"\ncandidates = ["tl6:4"]\n'
+        plan = Plan(f"{TEXT}[[blocks]]\n{block}")
+        progress = Progress(plan, FIXED, {})
+        self.assertEqual(progress.counts(), {"search": [0, 18], "final": [0, 12 + 2]})
+        default = Candidate("tl6", 4, "qkv", default_rates=True)
+        cells = [cell for cell in progress.ready() if cell.candidate == default]
+        self.assertEqual([(cell.stage, cell.seed) for cell in cells], [("final", 1), ("final", 2)])
+        self.assertFalse({"rate", "uv_rate", "b_rate"} & dict(cells[0].settings).keys())
+        self.expect_refusals(f"{TEXT}[[blocks]]\n{block}" + AGAIN, (
+            ('rates = "default"', 'rates = "best"', 'default: rates may be "default"'),
+            ('seeds = [7, 8]', 'seeds = [7, 8]\nrates = "default"', "the rates of pairs are searched"),
+        ))  # fmt: skip
 
     def test_pairs_run_with_seeds_of_their_own(self):
         pairs = 'name = "again"\ntasks = ["docstring", "code"]\ntargets = "qkv"\nseeds = [7, 8, 3]\npairs = [["tl6:4", "lora:2"]]\n'

@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import tempfile
 
+import default_rates
 import excerpts
 import pictures
 import results
@@ -222,6 +223,7 @@ def make_page(progress, sections, about, head=HEAD):
                 if confirmed.pairs:
                     drawn[name] = picture(confirmed)
                 parts.append(section(confirmed, name))
+        parts.append(default_rates.section(plan, default_rates.of_plan(progress, sections, targets)))
         for of_task in with_figures:
             name = f"{of_task.task}-{targets}.svg"
             entries = [(*plan.in_picture(e.candidate), e.trained, of_task.shares[e.candidate])

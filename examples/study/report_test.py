@@ -45,7 +45,7 @@ def made_up(text=TEXT, losses=LOSSES, tasks=("code", "docstring")):
             away = sum(abs(p - s) for p, s in zip(cell.point, plan.start(cell.candidate)))
             row = {"stage": cell.stage, "task": cell.task, "seed": str(cell.seed), "status": "ok", "cpu_seconds": "90"}
             row |= {"arithmetic": "a", "commit": "1", "scheme": name[0], "rank": str(name[1])}
-            row |= {"trained": str(TRAINED[name]), "select_loss": str(2 + away / 99)}
+            row |= {"trained": str(TRAINED[name]), "select_loss": str(2 + away / 99), "rate": "0.003"}
             if cell.stage == "final":
                 row |= {"test_before": "2.6", "test_loss": str(losses[name][cell.seed - 1])}
             progress.results[cell.key] = row
@@ -234,6 +234,25 @@ class Report(unittest.TestCase):
         quotes = excerpts.figures([], [found])
         self.assertEqual(quotes["confirmed tl6 r=4"], "+23.4 (-19.9 to +66.7)")
         self.assertEqual(quotes["confirmed tl6 r=4 p"], "0.092")
+
+    def test_default_rates_by_hand(self):
+        block = 'name = "Default"\ntasks = ["code", "docstring"]\ntargets = "qkv"\nrates = "default"\ncandidates = ["tl6:4"]\n'
+        plan, progress = made_up(f"{TEXT}[[blocks]]\n{block}")
+        group = [g for g in plan.groups if g.candidates[0].default_rates]
+        self.assertEqual([(g.task, g.candidates[0].label()) for g in group], [("code", "tl6 r=4"), ("docstring", "tl6 r=4")])
+        cells = progress.final_cells("code", group[0].candidates[0], plan.seeds)
+        self.assertNotIn("rate", dict(cells[0].settings))
+        page, _ = page_of(plan, progress.results)
+        # As the made-up losses are the same at all rates: shares 0.45/0.5 and 0.54/0.6, nothing lost.
+        self.assertIn("| tl6 r=4 | 0.003 | 90.0 (90.0 to 90.0); +0.0 (+0.0 to +0.0) | 90.0 (90.0 to 90.0); +0.0 (+0.0 to +0.0) | +0.0 ", page)
+        for task, losses in (("code", (2.2, 2.18)), ("docstring", (2.15, 2.06))):
+            for cell, loss in zip(progress.final_cells(task, group[0].candidates[0], plan.seeds), losses):
+                progress.results[cell.key]["test_loss"] = str(loss)
+        page, _ = page_of(plan, progress.results)
+        # On code seed 1 loses 0.05/0.5, seed 2 0.12/0.6: 15 points, and 12.7062·5 to either side; half of it in the mean.
+        self.assertIn("| 75.0 (11.5 to 138.5); -15.0 (-78.5 to +48.5) | 90.0 (90.0 to 90.0); +0.0 (+0.0 to +0.0) | -7.5 (-39.3 to +24.3) | 0.205 |", page)
+        del progress.results[cells[0].key]
+        self.assertIn("| tl6 r=4 | 0.003 | not run yet | 90.0 ", page_of(plan, progress.results)[0])
 
     def test_no_figures_of_a_confirmation_before_its_last_run(self):
         pairs = 'name = "Again?"\ntasks = ["code", "docstring"]\ntargets = "qkv"\nseeds = [3, 4]\npairs = [["tl6:4", "lora:8"]]\n'

@@ -58,6 +58,17 @@ class Run(RunTest):
         self.assertIn("there is no such thing", said)
         self.assertFalse((self.folder / "failing" / "results.csv").exists())
 
+    def test_default_rates_are_finetunes_and_need_no_search(self):
+        work = self.work("default")
+        block = 'name = "default"\ntasks = ["code"]\ntargets = "qkv"\nrates = "default"\ncandidates = ["lora:8"]\n'
+        (self.folder / "plan.toml").write_text(f"{PLAN}[[blocks]]\n{block}")
+        status, said = self.finish("default")
+        self.assertEqual(status, 0, said)
+        self.assertIn("[26/26]", said)
+        chosen = [row for row in self.rows("default").values() if row["rate"] == "0.05"]
+        self.assertEqual([(row["stage"], row["b_rate"], row["seed"]) for row in chosen], [("final", "0.05", s) for s in ("1", "2")])
+        self.assertIn('"rate": 0.05', (work / "cells" / chosen[0]["key"] / "run.json").read_text())
+
     def test_a_run_that_diverges_is_a_result(self):
         self.work("diverging")
         text = PLAN.replace("start_1 = { rate = 1e-1 }", "start_1 = { rate = 1 }").replace(

@@ -41,7 +41,7 @@ if told := [name for name in os.environ if name.startswith(("OMPI_", "PMI"))]:
     sys.exit(f"is one of several processes: {told}")
 if command == "train":
     out = pathlib.Path(of("out"))
-    settings = {name: of(name) for name in ("scheme", "rank", "rate", "seed", "steps")}
+    settings = {name: of(name) for name in ("scheme", "rank", "seed", "steps")} | {"rate": of("rate", "0.05")}
     settings |= {name: of(name) for name in ("b-rate", "uv-rate") if name in options}
     is_probe = settings["steps"] == "2"
     log(f"{'probe' if is_probe else 'train'} {out.name}")
@@ -73,7 +73,8 @@ if command == "train":
         "base": {"types": "stub", "name": "stub"},
         "data": {"training_examples": 3, "tokens": 30, "counted_tokens": 20},
         "adapter": {"trained_numbers": (1000 if settings["scheme"] == "lora" else 100) * rank, "frozen_numbers": 0},
-        "training": {"best_step": 4, "steps": int(settings["steps"]), "kernels": "stub"},
+        "training": {**{name: float(settings.get(name.replace("_", "-"), settings["rate"])) for name in ("rate", "uv_rate", "b_rate")},
+                     "best_step": 4, "steps": int(settings["steps"]), "kernels": "stub"},
         "validation_loss_before": 2.5,
         "validation_loss": loss(settings),
     }))  # fmt: skip

@@ -1,0 +1,64 @@
+"""What finetune's default rates lose against those of the search, with the same seeds."""
+
+import statistics
+
+from analysis import Entry
+from inference import Estimate
+from markdown_text import TITLES, p_text, per_cent, points, table
+
+
+class OfCandidate:
+    """A candidate at the default rates, on each task where all its runs are there, searched rates among them."""
+
+    def __init__(self, progress, candidate, of_tasks):
+        """`of_tasks`: TaskResults."""
+        self.candidate, self.rate, self.diverged = candidate, None, []
+        self.by_seed, self.searched = {}, {}  # {task: {seed: share of the gain of LoRA r = 8 at searched rates}}
+        for one in of_tasks:
+            searched = next((c for c in one.by_seed if (c.scheme, c.rank) == (candidate.scheme, candidate.rank)), None)
+            if candidate not in progress.plan.candidates(one.task) or not searched:
+                continue
+            entry = Entry(progress, one.task, candidate, progress.plan.seeds)
+            self.diverged += [one.task] if entry.diverged else []
+            if entry.complete:
+                gains = one.reference.gains
+                self.by_seed[one.task] = {seed: gain / gains[seed] for seed, gain in entry.gains.items()}
+                self.searched[one.task] = one.by_seed[searched]
+                self.rate = entry.rates["rate"]
+        self.shares = {task: Estimate(values.values()) for task, values in self.by_seed.items()}
+        self.lost = {task: Estimate(self._lost(task).values()) for task in self.by_seed}
+        self.mean = None  # over the tasks, where all are there
+        if of_tasks and len(self.by_seed) == len(progress.plan.tasks):
+            of_all = [self._lost(task) for task in self.by_seed]
+            self.mean = Estimate(statistics.fmean(one[seed] for one in of_all) for seed in of_all[0])
+
+    def _lost(self, task):
+        return {seed: share - self.searched[task][seed] for seed, share in self.by_seed[task].items()}
+
+
+def of_plan(progress, sections, targets):
+    """OfCandidate of each that has figures on some task."""
+    of_tasks = [one for (_, of), one in sections.items() if of == targets and one.entries]
+    named = dict.fromkeys(
+        c for group in progress.plan.groups for c in group.candidates if c.default_rates and c.targets == targets
+    )
+    found = [OfCandidate(progress, candidate, of_tasks) for candidate in named]
+    return [one for one in found if one.shares or one.diverged]
+
+
+def section(plan, found):
+    """Of the page; `found`: of_plan()."""
+    if not found:
+        return ""
+    text = "## What the default rates lose\n\nThe rates that `finetune train` takes by itself, against those of the search, with the same seeds: "
+    text += "the share of the gain that LoRA r = 8 has at searched rates, and in how many points it differs from the scheme's own share there. "
+    text += f"A search took up to {plan.trials} runs, the default takes none. The rates of A and B are one.\n\n"
+    head = ["", "default rate", *(TITLES[task] for task in plan.tasks), "mean: difference", "p"]
+    rows = []
+    for one in found:
+        row = [one.candidate.label(), f"{one.rate:.2g}" if one.rate else ""]
+        for task in plan.tasks:
+            there = f"{per_cent(one.shares[task])}; {points(one.lost[task])}" if task in one.shares else "not run yet"
+            row.append("diverged" if task in one.diverged else there)
+        rows.append(row + ([points(one.mean), p_text(one.mean.p)] if one.mean else ["", ""]))
+    return text + table(head, rows)
