@@ -5,7 +5,22 @@ import statistics
 import pictures
 from analysis import Entry, adjust
 from inference import Estimate
-from markdown_text import TITLES, name_list, p_text, points, table
+from markdown_text import TITLES, name_list, p_text, per_cent, points, rates_text, table
+
+
+class Kept:
+    """What one candidate of a pair keeps: Estimates of its gain in parts of the mean gain of the reference, LoRA r = 8, with
+    the seeds of all; of each task, and of the mean over the tasks."""
+
+    def __init__(self, entries, references):
+        """Entries by task, and the reference's."""
+        one = next(iter(entries.values()))
+        self.candidate, self.trained = one.candidate, one.trained
+        self.rates = {task: rates_text(entry) for task, entry in entries.items()}
+        unit = {task: statistics.fmean(reference.gains.values()) for task, reference in references.items()}
+        self.by_seed = {task: {seed: gain / unit[task] for seed, gain in entries[task].gains.items()} for task in references}
+        self.of_task = {task: Estimate(values.values()) for task, values in self.by_seed.items()}
+        self.mean = Estimate(statistics.fmean(values[seed] for values in self.by_seed.values()) for seed in one.gains)
 
 
 class Pair:
@@ -14,18 +29,15 @@ class Pair:
 
     def __init__(self, candidate, opponent, references):
         """Entries by task, and the reference's."""
-        one = next(iter(candidate.values()))
-        other = next(iter(opponent.values()))
-        self.candidate, self.opponent = one.candidate, other.candidate
-        self.trained, self.opponent_trained = one.trained, other.trained
-        by_task = {}
-        for task, reference in references.items():
-            unit = statistics.fmean(reference.gains.values())
-            ours, theirs = candidate[task].gains, opponent[task].gains
-            by_task[task] = {seed: (ours[seed] - theirs[seed]) / unit for seed in ours}
+        self.kept, self.opponent_kept = Kept(candidate, references), Kept(opponent, references)
+        self.candidate, self.opponent = self.kept.candidate, self.opponent_kept.candidate
+        self.trained, self.opponent_trained = self.kept.trained, self.opponent_kept.trained
+        ours, theirs = self.kept.by_seed, self.opponent_kept.by_seed
+        by_task = {task: {seed: ours[task][seed] - theirs[task][seed] for seed in ours[task]} for task in ours}
         self.of_task = {task: Estimate(values.values()) for task, values in by_task.items()}
+        seeds = next(iter(by_task.values()))
         # Of the mean over the tasks.
-        self.difference = Estimate(statistics.fmean(values[seed] for values in by_task.values()) for seed in one.gains)
+        self.difference = Estimate(statistics.fmean(values[seed] for values in by_task.values()) for seed in seeds)
         self.p = self.difference.p  # adjusted by adjust()
 
 
@@ -88,4 +100,12 @@ def section(confirmed, drawn_as):
     worse = sum(pair.p < 0.05 and pair.difference.mean < 0 for pair in confirmed.pairs)
     count = len(confirmed.pairs)
     text += f"![differences](results/{drawn_as})\n\n" + table(head, rows) + f"\n\nOf {count} pairs the first is better in {better}, worse in {worse}, and "
-    return text + f"not told apart from its opponent in {count - better - worse} (p < 0.05 after Holm's correction)."
+    text += f"not told apart from its opponent in {count - better - worse} (p < 0.05 after Holm's correction)."
+    every = {one.candidate: one for pair in confirmed.pairs for one in (pair.kept, pair.opponent_kept)}
+    rows = [
+        [one.candidate.label(), f"{one.trained:,}",
+         *(f"{per_cent(one.of_task[task])}; {one.rates[task]}" for task in plan.tasks), per_cent(one.mean)]
+        for one in sorted(every.values(), key=lambda one: one.trained)
+    ]  # fmt: skip
+    head = ["", "parameters", *(f"{TITLES[task]}; rates" for task in plan.tasks), "mean"]
+    return f"{text}\n\nWhat each keeps, in per cent of LoRA r = 8's mean gain, with the rates that its own search and runoff found:\n\n" + table(head, rows)

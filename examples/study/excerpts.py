@@ -7,7 +7,7 @@ import tomllib
 
 from analysis import BUDGETS, Mean, best_within
 from inference import Estimate
-from markdown_text import TITLES, name_list, p_text, per_cent, points, rate_texts, table
+from markdown_text import TITLES, name_list, p_text, per_cent, points, rates_text, table
 
 QUOTES = pathlib.Path(__file__).resolve().parent / "quotes.toml"
 
@@ -64,9 +64,7 @@ def rates(_, of_tasks):
             if not entry:
                 row.append("not run yet")
                 continue
-            a, b, uv = rate_texts(entry)
-            named = [f"{name} {rate}" for name, rate in (("A", a), ("B", b), ("u, v", uv)) if rate != "–"]
-            row.append(f"A, B {a}" if a == b and uv == "–" else "; ".join(named))
+            row.append(rates_text(entry))
         rows.append(row)
     return table(["", *(TITLES[one.task].lower() for one in of_tasks)], rows)
 
@@ -100,7 +98,9 @@ def figures(of_tasks, confirmed=()):
     difference of the shares in points, with its interval;
     `TASK above the frontier` and `TASK below the frontier` are the schemes that Holm's correction leaves there, or "none".
     Of a confirmation `confirmed SCHEME r=RANK` is how far the candidate is ahead of its opponent, on the mean of the tasks,
-    in points with the interval, and `confirmed SCHEME r=RANK p` its p after Holm's correction."""
+    in points with the interval, `confirmed SCHEME r=RANK p` its p after Holm's correction, `confirmed TASK SCHEME r=RANK` the
+    same of one task in whole points, and `confirmed TASK SCHEME r=RANK share`, of either of a pair, what it keeps in whole per
+    cent; TASK may be `mean` there."""
     mean = Mean(of_tasks)
     found = {f"mean {c.label()}": f"{100 * share.mean:.0f}" for c, share in mean.shares.items()}
     for name, results in (("mean", mean), *((one.task, one) for one in of_tasks)):
@@ -120,6 +120,11 @@ def figures(of_tasks, confirmed=()):
     for pair in (pair for one in confirmed for pair in one.pairs):
         found[f"confirmed {pair.candidate.label()}"] = points(pair.difference)
         found[f"confirmed {pair.candidate.label()} p"] = p_text(pair.p)
+        for task, difference in pair.of_task.items():
+            found[f"confirmed {task} {pair.candidate.label()}"] = f"{100 * difference.mean:+.0f}"
+        for one in (pair.kept, pair.opponent_kept):
+            for task, share in {**one.of_task, "mean": one.mean}.items():
+                found[f"confirmed {task} {one.candidate.label()} share"] = f"{100 * share.mean:.0f}"
     return found
 
 

@@ -39,3 +39,11 @@ def rate_texts(entry):
     a = "–" if scheme == "lora_fa" else shown(rates["rate"], "rate")
     b = shown(rates.get("b_rate", rates["rate"]), "rate", "b_over_a")
     return [a, b, shown(rates["uv_rate"], "uv_rate") if "uv_rate" in rates else "–"]
+
+
+def rates_text(entry):
+    """The same in one cell."""
+    a, b, uv = rate_texts(entry)
+    if a == b and uv == "–":
+        return f"A, B {a}"
+    return ", ".join(f"{name} {rate}" for name, rate in (("A", a), ("B", b), ("u and v", uv)) if rate != "–")

@@ -230,10 +230,15 @@ class Report(unittest.TestCase):
         self.check_drawn(commands, "less lora r=2")
         self.assertIn("| tl6 r=4 | 400 | lora r=2 | 2,000 | +20.9 (", page)
         self.assertIn("Of 2 pairs the first is better in 0, worse in 0, and not told apart from its opponent in 2", page)
+        # It keeps 0.4 and 0.5 of 0.55, on docstrings 0.4 and 0.555; in the mean 0.46375, and 12.7062·0.06375 to either side.
+        self.assertIn("| tl6 r=4 | 400 | 81.8 (-33.7 to 197.3); A 0.001, B 0.001*, u and v 0.1* | 86.8 (-92.2 to 265.9); A", page)
+        self.assertIn("u and v 0.1* | 84.3 (-63.0 to 231.6) |", page)
         # 0.12875/0.55, and 12.7062·0.01875/0.55 to either side.
         quotes = excerpts.figures([], [found])
         self.assertEqual(quotes["confirmed tl6 r=4"], "+23.4 (-19.9 to +66.7)")
         self.assertEqual(quotes["confirmed tl6 r=4 p"], "0.092")
+        self.assertEqual((quotes["confirmed docstring tl6 r=4"], quotes["confirmed docstring tl6 r=4 share"]), ("+26", "87"))
+        self.assertEqual((quotes["confirmed mean tl6 r=4 share"], quotes["confirmed mean lora r=2 share"]), ("84", "61"))
 
     def test_default_rates_by_hand(self):
         block = 'name = "Default"\ntasks = ["code", "docstring"]\ntargets = "qkv"\nrates = "default"\ncandidates = ["tl6:4"]\n'
@@ -300,7 +305,7 @@ class Report(unittest.TestCase):
         )
         found = excerpts.rates(plan, of_tasks).splitlines()
         self.assertEqual(found[0], "|  | code | docstrings |")
-        self.assertTrue(found[2].startswith("| tl6 r=4 | A 0.001; B 0.001*; u, v 0.1* |"), found[2])
+        self.assertTrue(found[2].startswith("| tl6 r=4 | A 0.001, B 0.001*, u and v 0.1* |"), found[2])
 
     def test_tables_are_all_that_changes_in_their_pages(self):
         begin, end = "<!-- shares -->", "<!-- end of shares -->"
