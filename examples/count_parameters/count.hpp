@@ -93,15 +93,20 @@ inline Table count_recommended(const Model& model, const std::vector<std::string
   return count(model, targets, {std::string(found->name)}, {found->rank});
 }
 
-/// Where a table has the last resort of the recommendations, what the budget affords on v alone; else empty.
+/// Where a table has one of the recommendations of less than share_lora_a of rank 2, what the budget affords
+/// on v alone; else empty.
 inline std::string advice_of_fewer_modules(const Table& table, Index budget) {
-  const auto v = std::find(table.targets.begin(), table.targets.end(), "v");
-  if (table.rows.front().scheme != "tl5" || table.targets.size() == 1 || v == table.targets.end()) return "";
+  const Row& row = table.rows.front();
+  if (row.scheme == "lora" || (row.scheme == "share_lora_a" && row.rank > 1)) return "";
+  const auto has = [&](const char* target) {
+    return std::find(table.targets.begin(), table.targets.end(), target) != table.targets.end();
+  };
+  if (table.targets == std::vector<std::string>{"v"} || !(has("v") || has("qkv"))) return "";
   const auto on_v = tiedlora::try_recommended_scheme(modules_of(table.model, {"v"}), budget);
   if (!on_v || on_v->name == "tl5") return "";
   return fmt::format(
-      "{}: {} of rank {} on v alone has {} trainable parameters; in the study share_lora_a of rank 2 there "
-      "kept more than tl5 of that size on q, k and v (docs/choosing.md): --targets v\n\n",
+      "{}: {} of rank {} on v alone has {} trainable parameters; in the study v alone kept as much for fewer "
+      "parameters on docstrings and translation, but less on code (docs/choosing.md): --targets v\n\n",
       table.model.name, on_v->name, on_v->rank, on_v->trainable);
 }
 

@@ -151,13 +151,15 @@ TEST(Counts, ABudgetChoosesSchemeAndRank) {
   EXPECT_EQ(chosen("645120").at("rank"), 8);
   EXPECT_EQ(chosen("80639").at("scheme"), "share_lora_a");
   EXPECT_EQ(chosen("80639").at("trained"), 61056);
-  // In place of tl5 the text names what v alone affords.
+  // Below share_lora_a of rank 2 the text names what v alone affords.
   const auto says = [](const std::string& budget, const std::string& targets) {
     return run({"--model", "SmolLM2-135M", "--targets", targets, "--budget", budget}).out;
   };
   EXPECT_NE(
       says("15000", "q,k,v").find("SmolLM2-135M: share_lora_a of rank 2 on v alone has 12672 trainable "),
       std::string::npos);
+  for (const char* budget : {"60000", "45000"})  // lora_fused of rank 1, share_lora_a of rank 1
+    EXPECT_NE(says(budget, "qkv").find("on v alone has "), std::string::npos) << budget;
   for (const auto& [budget, targets] : {std::pair("80639", "q,k,v"), {"15000", "v"}, {"3000", "q,k"}})
     EXPECT_EQ(says(budget, targets).find("on v alone"), std::string::npos) << budget << " " << targets;
   // Each model has its own.

@@ -32,7 +32,8 @@ struct LearningRates {
 
 /// Rates for a scheme by what it trains, by rank and by the width of the adapted modules' input; for a
 /// scaling of 1. A start for your own search: a compromise of searches on a language model of width 576, on
-/// one to three tasks whose optima differ by a factor of 3 (docs/results.md).
+/// one to three tasks whose optima differ, by a factor of 3 for LoRA and by up to 100 for TL6's A and B
+/// (docs/results.md).
 ///
 /// Where matrices alone are trained the rate falls as rank^-0.4, on which models of width 64 and 192 agree,
 /// and as width^-0.25, which is fitted to them (docs/choosing.md). In TL6 u and v, which are all that tells
@@ -54,8 +55,8 @@ inline LearningRates recommended_rates(const Scheme& scheme, Index rank, Index w
   if (!scheme.A.trained) return {.learning_rate = 3 * lora};  // LoRA-FA: A is what keeps LoRA's low
   return {.learning_rate = ties_both ? 2 * lora : lora};      // TL5, LoRA
 }
-/// Those for an adapter of this layout: by the narrowest of its adapted modules and the largest of their
-/// ranks.
+/// Those for an adapter of this layout: by the narrowest input of its adapted modules, so that one narrow
+/// module raises the rates of all, and the largest of their ranks.
 inline LearningRates recommended_rates(const Layout& layout) {
   Index narrowest = std::numeric_limits<Index>::max(), rank = 0;
   for (Index m = 0; m < layout.size(); ++m) {
