@@ -17,14 +17,15 @@ struct CompareOptions {
   ModelOptions model = {};
   TrainingDataOptions data = {};
   TuneOptions tune = {};  ///< except scheme, rank and rates
-  std::vector<std::string> candidates = {"lora:1",
-                                         "lora:2",
-                                         "lora:8",
+  /// What docs/choosing.md names, from all targets to v alone.
+  std::vector<std::string> candidates = {"lora:8",
+                                         "lora:1",
                                          "tl6:32",
-                                         "share_lora_a:2",
+                                         "lora:1@q_proj+k_proj+v_proj",
+                                         "share_lora_a:2@q_proj+k_proj+v_proj",
                                          "lora:1@v_proj",
-                                         "share_lora_a:2@v_proj",
-                                         "share_lora_a:4@v_proj"};
+                                         "share_lora_a:3@v_proj",
+                                         "share_lora_a:1@v_proj"};
   double minutes = 20;
   bool resume = false;
   std::filesystem::path out = {};
