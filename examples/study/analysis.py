@@ -29,6 +29,7 @@ class Entry:
         self.rates = progress.plan.rates(candidate, best) or {"rate": float(rows[0]["rate"])}  # finetune's own
         self.interior = dict(zip(progress.plan.axes(candidate), interior_axes(best, tried)))
         self.trials = len(tried)
+        self.scheme = progress.plan.schemes[candidate.scheme].get("train", {}).get("scheme", candidate.scheme)
         ranked = sorted(searched[point] for point in tried)
         self.lead = ranked[1] - ranked[0] if len(ranked) > 1 else math.inf  # of the rates found over the next best
         self.select_deviation = statistics.stdev(float(row["select_loss"]) for row in rows)  # of one seed
@@ -80,10 +81,13 @@ class TaskResults:
         entries = [Entry(progress, task, candidate, progress.plan.seeds) for candidate in of_plan] if task in progress.fixed else []
         done = sorted((entry for entry in entries if entry.complete), key=lambda entry: entry.trained)
         found = [entry for entry in done if entry.candidate == Candidate(*REFERENCE, targets)]
-        self.reference = found[0] if found and all(gain > 0 for gain in found[0].gains.values()) else None
+        self.no_gain = [seed for entry in found for seed, gain in entry.gains.items() if gain <= 0]
+        self.reference = found[0] if found and not self.no_gain else None
         self.entries = done if self.reference else []
-        self.missing = [c for c in of_plan if c not in [entry.candidate for entry in self.entries]]
         self.diverged = [entry.candidate for entry in entries if entry.diverged]
+        shown = [entry.candidate for entry in done]
+        self.missing = [c for c in of_plan if c not in shown and c not in self.diverged]
+        self.has_begun = len(self.missing) < len(of_plan)
         self.by_seed = {entry.candidate: shares(entry, self.reference) for entry in self.entries}
         self.shares = {c: Estimate(values.values()) for c, values in self.by_seed.items()}
         self.loras = [c for c in of_plan if progress.plan.trains_lora(c)]

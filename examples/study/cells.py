@@ -13,7 +13,7 @@ import time
 
 import launcher
 from plan import TARGETS
-from results import write_json, write_whole
+from results import read_json, write_json, write_whole
 
 
 class Failed(Exception):
@@ -29,7 +29,7 @@ def number(value):
     return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
-def _die_with_parent():
+def die_with_parent():
     """A driver that is killed leaves nothing behind that works on: Linux ends its children. Not by SIGINT, of which a
     second one would cost finetune its checkpoint."""
     try:
@@ -82,7 +82,7 @@ def eval_command(machine, settings, adapter=None):
 
 def read_run(folder, settings):
     """What finetune train wrote of a run, for a row; the rates too where it chose them."""
-    run = json.loads((folder / "run.json").read_text())
+    run = read_json(folder / "run.json")
     chosen = {} if "rate" in settings else {name: number(run["training"][name]) for name in ("rate", "uv_rate", "b_rate")}
     return chosen | {
         "select_before": run["validation_loss_before"],
@@ -96,7 +96,7 @@ def read_run(folder, settings):
 
 
 def read_losses(text):
-    """The losses in the table of finetune eval, one a row."""
+    """The losses in the table of finetune eval, one a row; that of a run may be infinite or no number."""
     return [float(found) for found in re.findall(r"^.* ([0-9.]+|inf|nan) +(?:[0-9.]+|inf|nan)$", text, re.M)]
 
 
@@ -110,7 +110,7 @@ class Running:
         self._make_folder()
         self.trained = folder / "trained.json"
         self.begin, self.cpu = time.monotonic(), 0.0
-        if self.trained.exists():  # what came before a kill
+        if self._has_trained():  # what came before a kill
             self._after_training()
         else:
             self._start(train_command(machine, self.settings, folder), "train.log")
@@ -123,8 +123,15 @@ class Running:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_whole(rounds_by, arithmetic)
 
+    def _has_trained(self):
+        try:
+            return "status" in json.loads(self.trained.read_text())
+        except (FileNotFoundError, ValueError):
+            return False
+
     def _start(self, command, log):
         self.log = self.folder / log
+        self.log_begin = self.log.stat().st_size if self.log.exists() else 0  # after what an earlier attempt said
         with open(self.log, "ab") as file:
             self.process = subprocess.Popen(
                 command,
@@ -132,7 +139,7 @@ class Running:
                 stdout=file,
                 stderr=file,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
                 pass_fds=[self.claim.file.fileno()],  # which lasts as long as either process
                 env=launcher.alone(os.environ),
             )
@@ -160,18 +167,15 @@ class Running:
             self.process.returncode = os.waitstatus_to_exitcode(status)
             self.cpu += usage.ru_utime + usage.ru_stime
             ended, self.process = self.process.returncode, None
-            said = self.log.read_text(errors="replace")
+            said = self.log.read_bytes()[self.log_begin :].decode(errors="replace")
             if self.interrupted and ended != 0:
                 return None
             if self.log.name == "train.log":
-                exploded = "is no longer finite or has exploded" in said
+                # Before it saves what it has, finetune warns of the same.
+                exploded = "is no longer finite or has exploded" in said and "no adapter was written" in said
                 if ended != 0 and not (ended == 1 and exploded):
                     raise Failed(f"finetune train ended with {ended}; {self.log}:\n{said[-1500:]}")
-                row = (
-                    {"status": "ok", **read_run(self.folder, self.settings)}
-                    if ended == 0
-                    else {"status": "diverged", "select_loss": math.inf}
-                )
+                row = {"status": "diverged", "select_loss": math.inf} if ended else self._row_of_run()
                 row |= {"cpu_seconds": self.cpu, "wall_seconds": time.monotonic() - self.begin}
                 write_json(self.trained, row)
                 self.cpu, self.begin = 0.0, time.monotonic()
@@ -180,12 +184,21 @@ class Running:
                     return None
             else:
                 losses = read_losses(said)
-                if ended != 0 or len(losses) != 1:
+                if ended != 0 or len(losses) != 1 or not math.isfinite(losses[0]):
                     raise Failed(f"finetune eval ended with {ended}; {self.log}:\n{said[-1500:]}")
                 self.row |= {"test_before": self.machine.test_before[self.cell.task], "test_loss": losses[0]}
                 self.row["cpu_seconds"] += self.cpu
                 self.row["wall_seconds"] += time.monotonic() - self.begin
         return self._whole_row()
+
+    def _row_of_run(self):
+        try:
+            row = {"status": "ok", **read_run(self.folder, self.settings)}
+            if not all(math.isfinite(row[name]) for name in ("select_before", "select_loss")):
+                raise ValueError("a loss that is no number")
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            raise Failed(f"finetune train ended well, but {self.folder / 'run.json'} is not what it writes: {error!r}") from None
+        return row
 
     def _whole_row(self):
         candidate = self.cell.candidate

@@ -60,7 +60,8 @@ class Confirmed:
         self.planned = len(confirmation.seeds) * len(confirmation.tasks) * len(entries)
         self.diverged = [entry for entry in of_all if entry.diverged]
         self.pairs = []
-        if self.done == self.planned and not self.diverged and all(references.get(task) for task in confirmation.tasks):
+        self.lacks = [task for task in confirmation.tasks if not references.get(task)]
+        if self.done == self.planned and not self.diverged and not self.lacks:
             needed = {task: references[task] for task in confirmation.tasks}
             self.pairs = [Pair(entries[a], entries[b], needed) for a, b in confirmation.pairs]
             adjust(self.pairs)
@@ -87,6 +88,9 @@ def section(confirmed, drawn_as):
         if confirmed.diverged:
             names = ", ".join(dict.fromkeys(f"{e.candidate.label()} on {TITLES[e.task].lower()}" for e in confirmed.diverged))
             return f"{text}No figures: runs diverged, of {names} ({state})."
+        if confirmed.done == confirmed.planned:
+            lacks = name_list(TITLES[task].lower() for task in confirmed.lacks)
+            return f"{text}No figures: there is no gain of LoRA r = 8 on {lacks} to divide by ({state})."
         return f"{text}{state}; no figures before all are."
     text += "Differences in gain, in per cent of LoRA r = 8's mean gain on the task; p is that of the mean over the tasks. "
     text += "The columns of single tasks are no tests.\n\n"

@@ -29,7 +29,7 @@ def name_list(names):
 
 def rate_texts(entry):
     """Rates of A, B and of u, v; a dash where nothing is trained, a star where the search ended at an edge."""
-    scheme, rates = entry.candidate.scheme, entry.rates
+    scheme, rates = entry.scheme, entry.rates
 
     def shown(rate, *axes):
         return f"{rate:.2g}" + ("" if all(entry.interior.get(axis, True) for axis in axes) else "*")

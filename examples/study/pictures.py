@@ -58,8 +58,9 @@ def differences(title, rows):
 
 def script(path, picture):
     """gnuplot's commands for a file of one of the above."""
+    quoted = str(path).replace("'", "''")
     return (
-        f"set terminal svg size 860,520 font 'sans,12' background 'white'\nset output '{path}'\n"
+        f"set terminal svg size 860,520 font 'sans,12' background 'white'\nset output '{quoted}'\n"
         "set grid lc rgb '#dddddd' lt 1\nset border 3\nset tics nomirror\nset key outside right top\n" + picture
     )
 
@@ -67,4 +68,6 @@ def script(path, picture):
 def draw(path, picture):
     if not shutil.which("gnuplot"):
         raise SystemExit("gnuplot is not installed: run script/bootstrap study")
-    subprocess.run(["gnuplot"], input=script(path, picture), text=True, check=True)
+    done = subprocess.run(["gnuplot"], input=script(path, picture), text=True, stderr=subprocess.PIPE, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"gnuplot could not draw {path}: {done.stderr.strip()}")

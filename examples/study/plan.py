@@ -6,24 +6,11 @@ import json
 import math
 import tomllib
 
+import plan_tables
 import search
+from plan_tables import AXES, TRAIN, TRAINING
 
-TARGETS = {
-    "qkv": ["q_proj", "k_proj", "v_proj"],
-    "all": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
-}
-TRAINING = (
-    "steps",
-    "batch_tokens",
-    "products",
-    "evaluations",
-    "schedule",
-    "warm_up",
-    "weight_decay",
-    "clip",
-    "scaling",
-)
-AXES = ("rate", "uv_rate", "b_over_a")
+TARGETS = {"qkv": ["q_proj", "k_proj", "v_proj"], "all": list(plan_tables.MODULES)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,25 +82,26 @@ class Confirmation:
 
 class Plan:
     def __init__(self, text):
+        """Throws ValueError for a text that is none."""
         self.table = tomllib.loads(text)
-        self.training = self.table["training"]
+        plan_tables.check(self.table)
+        # 1 and 1.0 are one setting, and have one key.
+        self.training = {
+            name: float(value) if TRAINING[name] is plan_tables.NUMBER else value
+            for name, value in self.table["training"].items()
+        }
         self.trials, self.search_seed = self.table["search"]["trials"], self.table["search"]["seed"]
         self.handed_on = self.table["search"].get("handed_on", self.trials)
         self.seeds = self.table["final"]["seeds"]
         self.tasks = self.table["tasks"]
         self.schemes = self.table["schemes"]
         self.cut = self.table.get("cut", [])
-        if missing := [name for name in TRAINING if name not in self.training]:
-            raise ValueError(f"[training] lacks {', '.join(missing)}")
         if len(set(self.seeds)) != len(self.seeds) or self.search_seed in self.seeds:
             raise ValueError("[final] seeds must differ from each other and from that of the search")
         if not 1 <= self.handed_on <= self.trials:
             raise ValueError(f"[search] handed_on must be from 1 to trials, {self.trials}, not {self.handed_on}")
         if len(self.seeds) < 2:
             raise ValueError("[final] seeds: an interval needs two at least")
-        for name, scheme in self.schemes.items():
-            if unknown := set(scheme.get("train", {}).get("targets", [])) - set(TARGETS["all"]):
-                raise ValueError(f"[schemes.{name}] train.targets: {', '.join(sorted(unknown))} not in {', '.join(TARGETS['all'])}")
         self.confirmations = []
         self.groups = []  # in the order in which they run
         for block in self.table["blocks"]:
@@ -124,14 +112,14 @@ class Plan:
         where = f"[[blocks]] {block['name']}"
         if missing := [task for task in block["tasks"] if task not in self.tasks]:
             raise ValueError(f"{where}: no [tasks.{missing[0]}]")
-        if block.get("rates", "default") != "default":
-            raise ValueError(f'{where}: rates may be "default", which are finetune\'s own; else they are searched')
         if "pairs" in block:
             confirmation = self._confirmation(block, where)
             self.confirmations.append(confirmation)
             for task in block["tasks"]:
                 self.groups.append(Group(task, confirmation.candidates(), confirmation.seeds, confirmation.runoff))
             return
+        if block.get("rates", "default") != "default":
+            raise ValueError(f'{where}: rates may be "default", which are finetune\'s own; else they are searched')
         named = list(dict.fromkeys(self._candidate(name, block, where) for name in block["candidates"]))
         for task in block["tasks"]:
             self.groups.append(Group(task, [c for c in named if c not in self.candidates(task)], self.seeds))
@@ -139,24 +127,21 @@ class Plan:
     def _candidate(self, name, block, where):
         scheme, _, rank = name.partition(":")
         targets = block["targets"]
-        if scheme not in self.schemes or not rank.isdigit() or targets not in TARGETS:
+        is_rank = rank.isascii() and rank.isdecimal() and int(rank) > 0
+        if scheme not in self.schemes or not is_rank or targets not in TARGETS:
             raise ValueError(f"{where}: {name} on {targets} is not a SCHEME:RANK of [schemes] on {' or '.join(TARGETS)}")
         return Candidate(scheme, int(rank), targets, "rates" in block)
 
     def _confirmation(self, block, where):
-        if "rates" in block:
-            raise ValueError(f"{where}: the rates of pairs are searched")
         pairs, seeds, table = block["pairs"], block["seeds"], block.get("runoff")
-        if not pairs or any(len(pair) != 2 for pair in pairs):
-            raise ValueError(f"{where}: pairs are one or more [SCHEME:RANK, SCHEME:RANK]")
-        if table is not None and not (set(table) == {"best", "seeds"} and table["best"] >= 1 and table["seeds"]):
-            raise ValueError(f"{where}: runoff is {{ best = N, seeds = [SEED, …] }} with a best of 1 at least")
         runoff = Runoff(**table) if table else NO_RUNOFF
         used = [self.search_seed, *self.seeds, *seeds, *runoff.seeds]
         used += [seed for one in self.confirmations for seed in (*one.seeds, *one.runoff.seeds)]
         if len(seeds) < 2 or len(set(used)) != len(used):
             raise ValueError(f"{where}: seeds must be two at least, differ from each other, and not be used elsewhere")
         pairs = [tuple(self._candidate(name, block, where) for name in pair) for pair in pairs]
+        if same := [one for one, other in pairs if one == other]:
+            raise ValueError(f"{where}: {same[0].label()} is compared with itself")
         return Confirmation(block["name"], block["tasks"], pairs, seeds, runoff, block.get("note", ""))
 
     def candidates(self, task):
@@ -200,7 +185,8 @@ class Plan:
 
     def cell(self, stage, task, candidate, seed, point, fixed):
         """`fixed`: {name: value} of what the machine adds: hashes of data and model."""
-        train = self.schemes[candidate.scheme].get("train", {})
+        own = self.schemes[candidate.scheme].get("train", {})
+        train = {name: own[name] for name in TRAIN if name in own}  # whatever order the plan has them in
         settings = {
             "task": task,
             **fixed,
@@ -314,6 +300,24 @@ class Progress:
             counts["search"][1] += len(group.candidates) * group.runoff.best * len(group.runoff.seeds)
             counts["final"][1] += len(group.candidates) * len(group.seeds)
         return counts
+
+
+    def strangers(self):
+        """Rows of no run of this plan, these data and this model."""
+        named = {}
+        for task, c in dict.fromkeys((group.task, c) for group in self.plan.groups for c in group.candidates):
+            named.setdefault((task, c.scheme, str(c.rank), c.targets), []).append(c)
+        of = lambda row: named.get((row["task"], row["scheme"], row["rank"], row["targets"]), [])
+        return [row for row in self.results.values() if not any(self._key_of(row, c) == row["key"] for c in of(row))]
+
+    def _key_of(self, row, candidate):
+        """That of a candidate's run at the rates of a row."""
+        if row["task"] not in self.fixed or not all(row[axis.replace("over_a", "rate")] for axis in self.plan.axes(candidate)):
+            return None
+        rates = {"rate": row["rate"], "uv_rate": row["uv_rate"], "b_over_a": row["b_rate"]}
+        values = [float(rates[axis]) / (float(row["rate"]) if axis == "b_over_a" else 1) for axis in self.plan.axes(candidate)]
+        point = search.to_point(values)
+        return self.plan.cell(row["stage"], row["task"], candidate, int(row["seed"]), point, self.fixed[row["task"]]).key
 
 
 class _Losses:

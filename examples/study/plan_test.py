@@ -121,7 +121,7 @@ class PlanTest(unittest.TestCase):
         self.assertFalse({"rate", "uv_rate", "b_rate"} & dict(cells[0].settings).keys())
         self.expect_refusals(f"{TEXT}[[blocks]]\n{block}" + AGAIN, (
             ('rates = "default"', 'rates = "best"', 'default: rates may be "default"'),
-            ('seeds = [7, 8]', 'seeds = [7, 8]\nrates = "default"', "the rates of pairs are searched"),
+            ('seeds = [7, 8]', 'seeds = [7, 8]\nrates = "default"', "again: unknown rates"),
         ))  # fmt: skip
 
     def test_pairs_run_with_seeds_of_their_own(self):
@@ -142,14 +142,22 @@ class PlanTest(unittest.TestCase):
         finals = [(cell.task, cell.candidate, cell.seed) for cell in order if cell.stage == "final"][12:]
         self.assertEqual(finals, [(t, c, s) for t in ("docstring", "code") for s in (7, 8, 3) for c in (tl6, lora2)])
         self.expect_refusals(TEXT + "[[blocks]]\n" + pairs, (
-            ('["tl6:4", "lora:2"]', '["tl6:4"]', r"\[\[blocks\]\] again: pairs are one or more"),
-            ('[["tl6:4", "lora:2"]]', "[]", "pairs are one or more"),
+            ('["tl6:4", "lora:2"]', '["tl6:4"]', r"\[\[blocks\]\] again: pairs is .*, not one or more"),
+            ('[["tl6:4", "lora:2"]]', "[]", "not one or more"),
             ("[7, 8, 3]", "[7, 8, 2]", "not be used elsewhere"),
             ("[7, 8, 3]", "[7, 8, 9]", "not be used elsewhere"),
             ("[7, 8, 3]", "[7, 8, 8]", "differ from each other"),
             ("[7, 8, 3]", "[7]", "two at least"),
             ('"lora:2"', '"lora"', "SCHEME:RANK"),
         ))  # fmt: skip
+
+    def test_how_a_plan_is_written_changes_no_key(self):
+        def keys(text):
+            return [cell.key for cell in Progress(Plan(text), FIXED, {}).ready()]
+
+        on_v = TEXT.replace("[schemes.vera]", '[schemes.vera]\ntrain = { scheme = "vera", layers = [1] }')
+        self.assertEqual(keys(on_v), keys(on_v.replace('scheme = "vera", layers = [1]', 'layers = [1], scheme = "vera"')))
+        self.assertEqual(keys(TEXT), keys(TEXT.replace("clip = 1.0", "clip = 1")))
 
     def test_a_runoff_between_the_best_rates(self):
         plan = Plan(TEXT + AGAIN + "runoff = { best = 2, seeds = [10, 11] }\n")
@@ -177,9 +185,9 @@ class PlanTest(unittest.TestCase):
         self.assertEqual(progress.settled("code", tl6, group.runoff), ([], (-24, -8, 0)))
         for runoff, part in (
             ("{ best = 2, seeds = [8] }", "not be used elsewhere"),
-            ("{ best = 0, seeds = [10] }", "a best of 1 at least"),
-            ("{ best = 2, seeds = [] }", "runoff is { best = N"),
-            ("{ best = 2, seed = [10] }", "runoff is { best = N"),
+            ("{ best = 0, seeds = [10] }", "runoff: best is 0, not a whole number from 1"),
+            ("{ best = 2, seeds = [] }", r"runoff: seeds is \[\], not one whole"),
+            ("{ best = 2, seed = [10] }", "runoff: unknown seed; there are best, seeds"),
         ):
             with self.assertRaisesRegex(ValueError, part):
                 Plan(TEXT + AGAIN + f"runoff = {runoff}\n")
@@ -233,8 +241,8 @@ class PlanTest(unittest.TestCase):
             start = progress.start("docstring", candidate)
             self.assertEqual(start, order[2] if len(order) >= 3 else None)
         self.assertEqual(progress.final_cells("code", candidate, [1])[0].point, order[5])
-        for wrong in ("0", "7"):
-            with self.assertRaisesRegex(ValueError, "handed_on must be from 1 to trials, 6"):
+        for wrong, part in (("0", "handed_on is 0, not a whole number from 1"), ("7", "handed_on must be from 1 to trials, 6")):
+            with self.assertRaisesRegex(ValueError, part):
                 Plan(TEXT.replace("trials = 3", f"trials = 6\nhanded_on = {wrong}"))
 
     def test_no_seeds_where_every_trial_diverged(self):
@@ -251,7 +259,7 @@ class PlanTest(unittest.TestCase):
         self.assertEqual([plan.trains_lora(Candidate(name, 1, "qkv")) for name in ("lora_v", "lora", "tl6")], [True, True, False])
         self.assertEqual(plan.in_picture(Candidate("lora_v", 1, "qkv")), ("some", "lora_v 1"))
         self.assertEqual(plan.in_picture(Candidate("tl6", 4, "qkv")), ("tl6", "4"))
-        with self.assertRaisesRegex(ValueError, r"\[schemes.lora_v\] train.targets: w_proj not in q_proj, k_proj"):
+        with self.assertRaisesRegex(ValueError, r"\[schemes.lora_v\] train: targets is \['w_proj'\], not one or more of q_proj, k_proj"):
             Plan(text.replace('"v_proj"', '"w_proj"'))
 
     def test_a_key_holds_all_that_decides_the_bits_and_nothing_else(self):
@@ -293,7 +301,20 @@ class PlanTest(unittest.TestCase):
             ('["code", "docstring"]', '["poems"]', "tasks.poems"),
             ("seeds = [1, 2]", "seeds = [1, 9]", "must differ"),
             ("seeds = [1, 2]", "seeds = [1]", "two at least"),
-            ("steps = 10\n", "", "lacks steps"),
+            ("steps = 10\n", "", r"\[training\] lacks steps"),
+            # What is misspelt would train something else.
+            ("[schemes.vera]", "[schemes.vera]\ntrain = { layer = [1] }", r"\[schemes.vera\] train: unknown layer; there are scheme, targets, layers"),
+            ("[schemes.vera]", '[schemes.vera]\ntrain = { targets = ["w_proj"] }', "train: targets is .*, not one or more of q_proj"),
+            ("uv_rate = 1e-1", "uvrate = 1e-1", r"\[schemes.tl6\] start: unknown uvrate; there are rate, uv_rate, b_over_a"),
+            ("start_1 =", "strat_1 =", r"\[schemes.lora\]: unknown strat_1"),
+            ("{ rate = 1e-1 }", "{ rate = 0 }", "start_1: rate is 0, not a number above 0"),
+            ("trials = 3", "trials = 3\nhanded_onn = 2", "unknown handed_onn"),
+            ("clip = 1.0", "clip = 1.0\nstep = 3", r"\[training\]: unknown step"),
+            ("steps = 10", 'steps = "10"', "steps is '10', not a whole number from 1"),
+            ("window = 16", "windw = 16", r"\[tasks.code\]: unknown windw"),
+            ('name = "second"', 'name = "second"\nseeds = [5, 6]', r"\[\[blocks\]\] second: unknown seeds"),
+            ('name = "first"\n', "", r"\[\[blocks\]\] 1 lacks name"),
+            ("[final]", "[finale]", "unknown finale"),
         ))  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import math
 import sys
 import time
 
+import results
 import tasks
 from plan import TARGETS
 
@@ -236,12 +237,18 @@ def repeat(row, plan, data, model_path, threads):
         print(f"{name:26}{float(theirs[name]):10.4f}{value:10.4f}{value - float(theirs[name]):+12.4f}")
 
 
-def command(options, plan, rows, model):
+def command(options, plan, committed, model):
+    """Of the work folder's results, where it has some, else of those in the folder `committed`."""
+    path = options.work.resolve() / "results.csv"
+    path = path if path.exists() else committed / "results.csv"
+    rows = results.read(path)
     found = [row for row in rows.values() if options.key and row["key"].startswith(options.key)]
     if len(found) != 1:
-        sys.exit(f"{len(found) or 'No'} rows of the results have a key that begins with \"{options.key}\"")
+        sys.exit(f"{len(found) or 'No'} rows of {path} have a key that begins with \"{options.key}\"")
     if found[0]["status"] != "ok":
         sys.exit(f"The run {found[0]['key']} diverged: there is nothing to compare")
+    if found[0]["task"] not in plan.tasks or int(found[0]["steps"]) > plan.training["steps"]:
+        sys.exit(f"The run {found[0]['key']}, of {found[0]['steps']} steps on {found[0]['task']}, is not of the plan {options.plan}")
     folder = options.work.resolve() / "data" / found[0]["task"]
     data = {part: folder / f"{part}.{tasks.SUFFIX[found[0]['task']]}" for part in ("train", "select", "test")}
     if missing := [str(path) for path in data.values() if not path.is_file()]:

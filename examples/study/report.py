@@ -1,6 +1,5 @@
 """Makes docs/results.md and its pictures from the plan and the CSV beside it; every figure comes from these."""
 
-import json
 import pathlib
 import shutil
 import tempfile
@@ -12,7 +11,7 @@ import results
 from analysis import Mean, TaskResults
 from confirmations import Confirmed, picture, section
 from markdown_text import TITLES, name_list, table
-from plan import Plan, Progress
+from plan import Progress
 from tables import bar_text, budget_table, frontier_section, mean_table, task_table, verdict
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -86,6 +85,10 @@ def state_section(progress, sections):
             " No task has LoRA r = 8, the reference, with all its seeds, so this page has no figures yet and supports no "
             "advice."
         )
+    for of_task in sections:
+        if of_task.no_gain:
+            seeds = name_list(map(str, of_task.no_gain))
+            text += f" On {TITLES[of_task.task].lower()}, {targets_text(of_task.targets)}, LoRA r = 8 gained nothing with seed {seeds}: no shares."
     return text
 
 
@@ -128,9 +131,10 @@ def cost_table(progress):
     return made + "\n\nRuns that a change of the plan left unused are counted here, but nowhere else."
 
 
-def arithmetic_text(rows):
+def arithmetic_text(progress):
     """How many kinds of rounding the results have; a task has one for each finetune, processor and library."""
-    kinds = {}
+    fixed, kinds = progress.fixed, {}
+    rows = [row for row in progress.results.values() if fixed.get(row["task"]) == {name: row[name] for name in ("data", "model")}]
     for row in rows:
         kinds.setdefault(row["task"], {}).setdefault(row["arithmetic"], []).append(row)
     mixed = {task: of_task for task, of_task in kinds.items() if len(of_task) > 1}
@@ -153,13 +157,13 @@ def arithmetic_text(rows):
 def cut_section(progress, sections):
     lines = [f"- {one['what'][0].upper()}{one['what'][1:]}: {one['why']}." for one in progress.plan.cut]
     for of_task in sections:
+        where = f"{TITLES[of_task.task]}, {targets_text(of_task.targets)}"
         if of_task.missing:
-            where = f"{TITLES[of_task.task]}, {targets_text(of_task.targets)}"
-            names = name_list(c.label() for c in of_task.missing) if of_task.entries else "all candidates"
+            names = name_list(c.label() for c in of_task.missing) if of_task.has_begun else "all candidates"
             lines.append(f"- Planned, but not finished: {where}: {names}.")
         if of_task.diverged:
             lines.append(
-                "- Diverged with a final seed, and left out of the tables: "
+                f"- Diverged with a final seed or in all of its search, and left out of the tables: {where}: "
                 + f"{name_list(c.label() for c in of_task.diverged)}."
             )
     return "\n".join(lines) or "Nothing."
@@ -218,11 +222,11 @@ def make_page(progress, sections, about, head=HEAD):
                 budget_table(mean),
                 frontier_section(mean),
             ]
-            for i, confirmed in enumerate(confirmed_of(progress, sections, targets)):
-                name = f"confirmation-{targets}-{i + 1}.svg"
-                if confirmed.pairs:
-                    drawn[name] = picture(confirmed)
-                parts.append(section(confirmed, name))
+        for i, confirmed in enumerate(confirmed_of(progress, sections, targets)):
+            name = f"confirmation-{targets}-{i + 1}.svg"
+            if confirmed.pairs:
+                drawn[name] = picture(confirmed)
+            parts.append(section(confirmed, name))
         parts.append(default_rates.section(plan, default_rates.of_plan(progress, sections, targets)))
         for of_task in with_figures:
             name = f"{of_task.task}-{targets}.svg"
@@ -236,22 +240,26 @@ def make_page(progress, sections, about, head=HEAD):
     if drawn:
         parts += ["## The schemes", schemes_table(plan)]
     if about:
-        parts += ["## Data", data_table(about), "## What it cost", cost_table(progress), arithmetic_text(progress.results.values())]
+        parts += ["## Data", data_table(about), "## What it cost", cost_table(progress), arithmetic_text(progress)]
     parts += ["## What was cut", cut_section(progress, sections.values()), "## Limits", limits(plan, about, plan.table.get("model") if head == HEAD else None)]
     return "\n\n".join(part.strip() for part in parts if part) + "\n", drawn
 
 
-def of_own_study(options):
+def read_folder(folder, plan):
+    """(rows, what the manifest says of each task) of a folder of results."""
+    for name in ("manifest.json", "results.csv"):
+        if not (folder / name).exists():
+            raise ValueError(f"{folder / name} does not exist; script/study run makes it")
+    about = results.read_json(folder / "manifest.json")
+    return results.read(folder / "results.csv"), {task: about[task] for task in plan.tasks if task in about}
+
+
+def of_own_study(options, plan):
     """The page and pictures of a work folder, in a folder of one's own."""
     if not options.work or options.check:
         raise ValueError("--page needs --work, the folder with the results, and takes no --check")
-    plan = Plan(options.plan.read_text())
-    manifest = options.work / "manifest.json"
-    if not manifest.exists():
-        raise ValueError(f"{manifest} does not exist; script/study run makes it")
-    about = json.loads(manifest.read_text())
-    about = {task: about[task] for task in plan.tasks if task in about}
-    progress, sections = make_sections(plan, results.read(options.work / "results.csv"), about)
+    rows, about = read_folder(options.work, plan)
+    progress, sections = make_sections(plan, rows, about)
     page, drawn = make_page(progress, sections, about, TITLE)
     for name, one in drawn.items():
         (options.page / "results").mkdir(parents=True, exist_ok=True)
@@ -262,22 +270,12 @@ def of_own_study(options):
     return 0
 
 
-def command(options):
+def command(options, plan):
     if options.page:
-        return of_own_study(options)
+        return of_own_study(options, plan)
     if options.work and options.check:
         raise ValueError("--check compares the pages with the committed results; leave out --work")
-    if options.work:
-        RESULTS.mkdir(exist_ok=True)
-        results.read(options.work / "results.csv")  # refuses another version's
-        for name in ("results.csv", "manifest.json"):
-            if (options.work / name).exists():
-                shutil.copy(options.work / name, RESULTS / name)
-    plan = Plan(options.plan.read_text())
-    manifest = RESULTS / "manifest.json"
-    about = json.loads(manifest.read_text()) if manifest.exists() else {}
-    about = {task: about[task] for task in plan.tasks if task in about}
-    rows = results.read(RESULTS / "results.csv")
+    rows, about = read_folder(options.work or RESULTS, plan)
     progress, sections = make_sections(plan, rows, about)
     page, drawn = make_page(progress, sections, about)
     path = ROOT / "docs" / "results.md"
@@ -294,6 +292,9 @@ def command(options):
         if not old and not quotes:
             print("docs/results.md, and what other pages take from it, are what the results give")
         return 1 if old or quotes else 0
+    if options.work:  # now that all of it could be read
+        for name in ("results.csv", "manifest.json"):
+            results.write_whole(RESULTS / name, (options.work / name).read_text())
     with tempfile.TemporaryDirectory() as made:  # the old ones stay where drawing fails
         for name, one in drawn.items():
             pictures.draw(pathlib.Path(made) / name, one)

@@ -43,7 +43,7 @@ def made_up(text=TEXT, losses=LOSSES, tasks=("code", "docstring")):
         for cell in cells:
             name = (cell.candidate.scheme, cell.candidate.rank)
             away = sum(abs(p - s) for p, s in zip(cell.point, plan.start(cell.candidate)))
-            row = {"stage": cell.stage, "task": cell.task, "seed": str(cell.seed), "status": "ok", "cpu_seconds": "90"}
+            row = {**FIXED[cell.task], "stage": cell.stage, "task": cell.task, "seed": str(cell.seed), "status": "ok", "cpu_seconds": "90"}
             row |= {"arithmetic": "a", "commit": "1", "scheme": name[0], "rank": str(name[1])}
             row |= {"trained": str(TRAINED[name]), "select_loss": str(2 + away / 99), "rate": "0.003"}
             if cell.stage == "final":
@@ -353,12 +353,13 @@ class Report(unittest.TestCase):
             (work / "plan.toml").write_text(TEXT)
             options = argparse.Namespace(work=work, plan=work / "plan.toml", page=work / "page", check=False)
             with self.assertRaisesRegex(ValueError, "manifest.json does not exist; script/study run makes it"):
-                report.command(options)
+                report.command(options, plan)
+            (work / "results.csv").touch()
             results.write_json(work / "manifest.json", {task: {**made, "model_name": "Mine"} for task, made in ABOUT.items()})
             before = (report.ROOT / "docs" / "results.md").read_text()
             with unittest.mock.patch.object(report.results, "read", return_value=progress.results), \
                  unittest.mock.patch.object(report.pictures, "draw") as draw:  # fmt: skip
-                self.assertEqual(report.command(options), 0)
+                self.assertEqual(report.command(options, plan), 0)
             self.assertEqual(draw.call_count, 3)
             page = (work / "page" / "results.md").read_text()
             self.assertIn("One model, Mine (F32), 10 steps", page)
@@ -372,6 +373,53 @@ class Report(unittest.TestCase):
         self.assertNotIn("## Docstring", page)
         self.assertNotIn("The mean of the tasks", page)
         self.assertIn("Planned, but not finished: Docstrings, q, k and v: all candidates.", page)
+
+    def test_a_reference_without_a_gain_is_said(self):
+        plan, progress = made_up(losses={**LOSSES, ("lora", 8): (2.7, 2.0)})
+        page, drawn = page_of(plan, progress.results)
+        self.assertEqual(drawn, {})
+        self.assertIn("On code, q, k and v, LoRA r = 8 gained nothing with seed 1: no shares.", page)
+        self.assertNotIn("not finished", page)
+
+    def test_a_candidate_that_diverged_is_said_once(self):
+        plan, progress = made_up()
+        for row in progress.results.values():
+            if (row["task"], row["scheme"], row["stage"]) == ("code", "vera", "final"):
+                row["status"] = "diverged"
+        page, _ = page_of(plan, progress.results)
+        self.assertIn("left out of the tables: Code, q, k and v: vera r=16.", page)
+        self.assertNotIn("not finished", page)
+
+    def test_a_confirmation_without_its_reference_says_so(self):
+        pairs = 'name = "Again?"\ntasks = ["code", "docstring"]\ntargets = "qkv"\nseeds = [3, 4]\npairs = [["tl6:4", "lora:8"]]\n'
+        losses = {name: values * 2 for name, values in LOSSES.items()}
+        losses["lora", 8] = (2.7, 2.0) * 2
+        plan, progress = made_up(f"{TEXT}[[blocks]]\n{pairs}", losses)
+        page, _ = page_of(plan, progress.results)
+        self.assertIn("No figures: there is no gain of LoRA r = 8 on code and docstrings to divide by (8 of 8 runs are done).", page)
+
+    def test_rows_of_other_data_are_no_other_rounding(self):
+        plan, progress = made_up()
+        row = next(row for row in progress.results.values() if row["task"] == "code")
+        progress.results["old"] = {**row, "data": "older", "arithmetic": "b"}
+        progress.results["poem"] = {**row, "task": "poems"}
+        self.assertNotIn("round differently", page_of(plan, progress.results)[0])
+
+    def test_results_that_cannot_be_read_replace_none(self):
+        plan = Plan(TEXT)
+        with tempfile.TemporaryDirectory() as folder, unittest.mock.patch.object(report, "RESULTS", pathlib.Path(folder) / "kept"):
+            work = pathlib.Path(folder) / "work"
+            for one in (work, report.RESULTS):
+                one.mkdir()
+            (report.RESULTS / "results.csv").write_text("kept")
+            options = argparse.Namespace(work=work, plan=work / "plan.toml", page=None, check=False)
+            with self.assertRaisesRegex(ValueError, "manifest.json does not exist"):
+                report.command(options, plan)
+            results.write_json(work / "manifest.json", ABOUT)
+            (work / "results.csv").write_text(",".join(results.COLUMNS) + "\n")
+            with self.assertRaisesRegex(ValueError, "no figure of"):  # of quotes.toml: it is another study
+                report.command(options, plan)
+            self.assertEqual((report.RESULTS / "results.csv").read_text(), "kept")
 
     def test_a_candidate_that_lacks_a_seed_is_left_out(self):
         plan, progress = made_up()

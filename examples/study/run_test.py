@@ -1,8 +1,12 @@
 """script/study run with a stub in place of finetune: killed, stopped, broken, and gone on with."""
 
+import errno
 import json
+import multiprocessing
 import os
 import pathlib
+import resource
+import shutil
 import signal
 import tempfile
 import types
@@ -69,6 +73,39 @@ class Run(RunTest):
         self.assertEqual([(row["stage"], row["b_rate"], row["seed"]) for row in chosen], [("final", "0.05", s) for s in ("1", "2")])
         self.assertIn('"rate": 0.05', (work / "cells" / chosen[0]["key"] / "run.json").read_text())
 
+    def test_what_is_no_divergence_is_a_failure(self):
+        """finetune warns of one before it saves what it has, and an earlier attempt may have ended so."""
+        for broken, part in (("warned", "No space left on device"), ("nan", "is not what it writes: ValueError"), ("null", "is not what it writes")):
+            name = f"work-{broken}"
+            work = self.work(name)
+            (self.folder / broken).touch()
+            status, said = self.finish(name)
+            (self.folder / broken).unlink()
+            self.assertEqual(status, 1, said)
+            self.assertIn(part, said)
+            self.assertFalse((work / "results.csv").exists())
+        with open(next((work / "cells").iterdir()) / "train.log", "a") as log:
+            log.write("the loss is no longer finite or has exploded; no adapter was written\n")
+        (self.folder / "broken").touch()
+        self.assertIn("there is no such thing", self.finish(name)[1])
+        (self.folder / "broken").unlink()
+        status, said = self.finish(name)
+        self.assertEqual(status, 0, said)
+
+    def test_a_smaller_plan_keeps_what_is_known_of_the_others(self):
+        work = self.work("two")
+        self.finish("two", "--hours", "0.00001")
+        (self.folder / "plan.toml").write_text(PLAN.replace("[tasks.docstring]\nwindow = 32\n", "").replace("clip = 1.0", "clip = 2.0"))
+        self.finish("two", "--hours", "0.00001")
+        self.assertEqual(set(json.loads((work / "manifest.json").read_text())), {"code", "docstring"})
+
+    def test_rows_of_another_plan_are_counted(self):
+        self.work("other")
+        self.assertNotIn("other plans", self.finish("other")[1])
+        self.assertNotIn("other plans", self.finish("other")[1])
+        (self.folder / "plan.toml").write_text(PLAN.replace("clip = 1.0", "clip = 2.0"))
+        self.assertIn("results.csv has 24 rows of other plans, data or models", self.finish("other", "--hours", "0.00001")[1])
+
     def test_a_run_that_diverges_is_a_result(self):
         self.work("diverging")
         text = PLAN.replace("start_1 = { rate = 1e-1 }", "start_1 = { rate = 1 }").replace(
@@ -97,8 +134,10 @@ class Run(RunTest):
     def test_goes_on_with_another_rounding_but_not_with_another_loss(self):
         def rows_of(base_loss):
             work = self.work(f"from {base_loss}")
-            row = {"key": "k", "task": "code", "status": "ok", "select_before": base_loss, "model": of_all["model"]}
-            results.append(work / "results.csv", row | {"data": of_all["data"], "arithmetic": "another"})
+            row = dict.fromkeys(("rank", "seed", "select_loss", "trained", "frozen", "steps", "wall_seconds", "cpu_seconds"), "1")
+            row |= {"key": "k", "stage": "search", "task": "code", "status": "ok", "select_before": base_loss}
+            row |= {"data": of_all["data"], "model": of_all["model"], "arithmetic": "another"}
+            results.append(work / "results.csv", row)
             return self.finish(f"from {base_loss}", "--hours", "0.0001")
 
         self.work("first")
@@ -163,7 +202,63 @@ class ReadLosses(unittest.TestCase):
         self.assertEqual(cells.read_losses(text), [2.71788, 1.99998])
 
 
+def _append_with_little_room(path):
+    """The file may grow by half a line; as on a full disk, the write takes what fits and says nothing."""
+    room = path.stat().st_size + 50
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+    try:
+        results.append(path, {"key": "second", "task": "x" * 200})
+    except OSError as error:
+        os._exit(0 if error.errno == errno.ENOSPC else 2)
+    os._exit(1)
+
+
 class Table(unittest.TestCase):
+    ROW = dict.fromkeys(results.WHOLE + results.OF_OK, "1") | {"stage": "search", "task": "code", "status": "ok"}
+
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.path = self.folder / "results.csv"
+        for key in ("a", "b", "c"):
+            results.append(self.path, self.ROW | {"key": key})
+
+    def test_what_an_editor_makes_of_it_is_read(self):
+        whole = self.path.read_bytes()
+        for data in (whole.replace(b"\n", b"\r\n"), b"\xef\xbb\xbf" + whole, whole.replace(b"\n", b"\n\n"), whole + b"," * 26 + b"\n"):
+            self.path.write_bytes(data)
+            self.assertEqual(list(results.read(self.path)), ["a", "b", "c"])
+
+    def test_a_damaged_line_is_named(self):
+        lines = self.path.read_text().split("\n")
+        for line, part in (
+            (lines[2][:20], "line 3: [0-9]+ values, not 27"),
+            ('"' + lines[2], "line 3: "),
+            (lines[2].replace("b,search,code,,1", "b,search,code,,one"), "line 3: rank is 'one', not a whole number"),
+            (lines[2].replace(",ok,1,1,", ",ok,1,nan,"), "line 3: select_loss is 'nan', not a number"),
+            (lines[2].replace(",ok,1,1,", ',ok,1,"2,03",'), "line 3: select_loss is '2,03', not a number"),
+            (lines[2].replace(",ok,", ",OK,"), "status is 'OK', not ok or diverged"),
+            (lines[2].replace("search", "final"), "test_before is '', not a number"),
+        ):
+            self.path.write_text("\n".join([*lines[:2], line, *lines[3:]]))
+            with self.assertRaisesRegex(ValueError, f"results.csv, {part}" if part.startswith("line") else part):
+                results.read(self.path)
+
+    def test_a_file_that_becomes_shorter_is_an_error(self):
+        table = results.Table(self.path)
+        table.refresh()
+        self.path.write_text("".join(self.path.read_text().splitlines(keepends=True)[:2]))
+        with self.assertRaisesRegex(ValueError, "became shorter while it was in use"):
+            table.refresh()
+
+    def test_a_row_without_room_is_an_error_and_leaves_no_half(self):
+        whole = self.path.read_bytes()
+        child = multiprocessing.Process(target=_append_with_little_room, args=(self.path,))
+        child.start()
+        child.join()
+        self.assertEqual(child.exitcode, 0)
+        self.assertEqual(self.path.read_bytes(), whole)
+
     def test_other_columns_are_refused(self):
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "results.csv"

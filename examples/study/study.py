@@ -20,6 +20,9 @@ import subprocess
 import sys
 import time
 
+if sys.version_info < (3, 11):  # of which tomllib is
+    sys.exit(f"script/study needs Python 3.11 or later; this is {platform.python_version()}")
+
 import cells
 import claims
 import launcher
@@ -28,13 +31,21 @@ import report
 import results
 import splits
 import tasks
-from plan import Candidate, Plan, Progress
+from plan import Plan, Progress
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-PROBE = Candidate("tl6", 8, "all")  # which uses all four factors, at every module
+# What a probe trains uses all four factors, at every module.
+PROBE = {"scheme": "tl6", "rank": 8, "targets": "all", "rate": 0.005623, "uv_rate": 0.3162, "b_rate": 0.005623, "seed": 1}
 ROUNDING = 1e-3  # of a loss: products in bf16 round by 2^-9, and a loss is a mean over hundreds of tokens
 LOOK, CLAIM = 0.5, 5  # seconds between looks at what others have finished, and at what they have left unfinished
+
+
+def read_plan(path):
+    try:
+        return Plan(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def find_model():
@@ -59,7 +70,7 @@ def make_data(work, names, eigen):
                 results.write_whole(data[name][part], text)
             made_of["hashes"] = {part: cells.file_hash(path) for part, path in data[name].items()}
             results.write_json(manifest, made_of)
-        hashes = json.loads(manifest.read_text())["hashes"]
+        hashes = results.read_json(manifest)["hashes"]
         for part, path in data[name].items():
             if not path.exists() or cells.file_hash(path) != hashes[part]:
                 sys.exit(f"{path} is not what its manifest.json says; remove {folder} to make it again")
@@ -83,7 +94,9 @@ def finetune(command):
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
+        errors="replace",
         check=False,
+        preexec_fn=cells.die_with_parent,
         env=launcher.alone(os.environ),
     )
     if done.returncode != 0:
@@ -99,21 +112,23 @@ def probe(work, plan, task, machine, inputs):
     read_by = {name: plan.training[name] for name in ("batch_tokens", "products")} | {"window": plan.tasks[task]["window"]}
     made_of = [cells.file_hash(machine.finetune), processor(), inputs["model"], inputs["data"], results.hash_of(read_by)]
     path = work / "probes" / f"{'-'.join(made_of)}.json"
-    if path.exists() and "test_before" in (known := json.loads(path.read_text())):  # which the first studies lack
+    if path.exists() and "test_before" in (known := results.read_json(path)):  # which the first studies lack
         return known
     print(f"Probing the arithmetic on {task}", flush=True)
-    point = plan.start(PROBE)
-    settings = dict(plan.cell("search", task, PROBE, 1, point, inputs).settings) | {"steps": 2, "evaluations": 1}
+    settings = {"task": task, **plan.training, "window": plan.tasks[task]["window"], **PROBE, "steps": 2, "evaluations": 1}
     folder = path.with_suffix("")
     command = cells.train_command(machine, settings, folder)[:-1]  # without --resume
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     finetune(command)
-    run = json.loads((folder / "run.json").read_text())
+    run = results.read_json(folder / "run.json")
+    losses = cells.read_losses(finetune(cells.eval_command(machine, settings)))
+    if len(losses) != 1 or not all(map(math.isfinite, [run["validation_loss_before"] or math.nan, *losses])):
+        raise ValueError(f"finetune has no loss of the model alone on {task}: {losses} on the test split, {folder / 'run.json'}")
     found = {
         "arithmetic": cells.file_hash(folder / "adapter.safetensors"),
         "base_loss": run["validation_loss_before"],
-        "test_before": cells.read_losses(finetune(cells.eval_command(machine, settings)))[0],
+        "test_before": losses[0],
         "kernels": run["training"]["kernels"],
         "train_examples": run["data"]["training_examples"],
         "train_tokens": run["data"]["tokens"],
@@ -157,7 +172,7 @@ def say(progress, row, at_work):
         times = [float(r["wall_seconds"]) for r in progress.results.values() if r["stage"] == stage]
         mean[stage] = sum(times) / len(times) if times else None
     known = [value for value in mean.values() if value]
-    left = sum((planned - done) * (mean[stage] or max(known)) for stage, (done, planned) in counts.items()) / at_work
+    left = sum((planned - done) * (mean[stage] or max(known)) for stage, (done, planned) in counts.items()) / max(1, at_work)
     done, planned = (sum(values) for values in zip(*counts.values()))
     rates = ", ".join(f"{name} {row[name]}" for name in ("rate", "uv_rate", "b_rate") if row.get(name))
     confirms = any(int(row["seed"]) in one.seeds for one in progress.plan.confirmations)  # nobody looks before the last is there
@@ -225,6 +240,8 @@ class Driver:
                 row |= self.common
                 results.append(self.table.path, row)
                 self.table.refresh()
+                if one.cell.key not in self.table.rows:
+                    raise cells.Failed(f"{self.table.path} did not take the row of {one.folder}; is the disk full?")
                 one.tidy()
                 say(self.progress, row, self.claims.count())
             if row or one.process is None:
@@ -270,9 +287,10 @@ def prepare(plan, work, machine, eigen, model):
     rounds. `model`: its hash. Returns {task: hashes of its inputs}."""
     machine.data = make_data(work, plan.tasks, eigen)
     rows = results.read(work / "results.csv").values()
-    fixed, about = {}, {}
+    manifest = work / "manifest.json"
+    fixed, about = {}, results.read_json(manifest) if manifest.exists() else {}  # a plan of fewer tasks keeps the others'
     for task in plan.tasks:
-        made_of = json.loads((work / "data" / task / "manifest.json").read_text())
+        made_of = results.read_json(work / "data" / task / "manifest.json")
         inputs = {"data": results.hash_of(made_of["hashes"]), "model": model}
         found = probe(work, plan, task, machine, inputs)
         fixed[task] = inputs
@@ -280,12 +298,12 @@ def prepare(plan, work, machine, eigen, model):
         same_inputs = [row for row in rows if (row["data"], row["model"]) == (inputs["data"], inputs["model"])]
         check_base_loss(task, found["base_loss"], same_inputs)
         about[task] = {**made_of, **found, **inputs}
-    results.write_json(work / "manifest.json", about)
+    results.write_json(manifest, about)
     return fixed
 
 
 def run(options):
-    plan = Plan(options.plan.read_text())
+    plan = read_plan(options.plan)
     if unknown := [task for task in plan.tasks if task not in tasks.SUFFIX]:
         raise ValueError(f"{options.plan}: {', '.join(unknown)}: no such task; there are {', '.join(tasks.SUFFIX)}")
     work = options.work.resolve()
@@ -298,7 +316,11 @@ def run(options):
     model_hash = cells.file_hash(model)
     with claims.alone(work / "lock", f"Another process prepares {work}; waiting for it"):
         fixed = prepare(plan, work, machine, options.eigen, model_hash)
-    return Driver(plan, fixed, machine, work, options.jobs).run(options.hours)
+    driver = Driver(plan, fixed, machine, work, options.jobs)
+    driver.table.refresh()
+    if strangers := driver.progress.strangers():
+        print(f"{driver.table.path} has {len(strangers)} rows of other plans, data or models, which stay there unused", flush=True)
+    return driver.run(options.hours)
 
 
 def positive(text):
@@ -317,10 +339,10 @@ def positive_count(text):
 
 def main():
     parser = argparse.ArgumentParser(
-        prog="script/study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="script/study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("run", help="run what the results lack")
+    one = commands.add_parser("run", help="run what the results lack", allow_abbrev=False)
     one.add_argument("--plan", type=pathlib.Path, default=HERE / "plan.toml")
     one.add_argument(
         "--work",
@@ -351,9 +373,8 @@ def main():
     options = parser.parse_args()
     try:
         if options.command == "repeat":
-            plan, rows = Plan(options.plan.read_text()), results.read(report.RESULTS / "results.csv")
-            return repeat.command(options, plan, rows, (options.model or find_model()).resolve())
-        return run(options) if options.command == "run" else report.command(options)
+            return repeat.command(options, read_plan(options.plan), report.RESULTS, (options.model or find_model()).resolve())
+        return run(options) if options.command == "run" else report.command(options, read_plan(options.plan))
     except (ValueError, OSError) as error:
         sys.exit(f"script/study {options.command}: {error}")
     except KeyboardInterrupt:  # before the first cell
