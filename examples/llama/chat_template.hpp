@@ -59,8 +59,7 @@ class ChatTemplate {
     else
       refuse(text.empty() ? "there is none" : "it is none of them");
     if (jinja_.has_outside()) refuse("it has text outside of {{ }} and {% %}");
-    if (const auto own = jinja_.own_system_message())
-      refuse("it sets a system message of its own, \"" + *own + "\"");
+    if (const auto own = jinja_.own_system_message()) refuse("it sets a system message of its own: " + *own);
     if (has_bos_ && bos_.empty())
       refuse("it begins with the token bos_token, which the tokenizer does not name");
     if (answer_end_ == "eos_token") {
@@ -149,10 +148,12 @@ class ChatTemplate {
     if (!jinja_.has_code("'<|start_header_id|>'+message.role+'<|end_header_id|>\n\n'+message.content|trim+"
                          "'<|eot_id|>'"))
       refuse("it has headers, but not Llama 3's turns");
-    if (jinja_.has_literal_beyond("<|start_header_id|>system<|end_header_id|>\n\n"))
+    has_date_ = jinja_.has("Cutting Knowledge Date");
+    // Before the date there is the header alone; without a date not even that.
+    if (jinja_.has_literal("<|start_header_id|>system", false) &&
+        (!has_date_ || jinja_.has_literal("<|start_header_id|>system<|end_header_id|>\n\n", true)))
       refuse("it has Llama 3's turns and a system message of its own");
-    if (!jinja_.has("Cutting Knowledge Date")) return;
-    has_date_ = true;
+    if (!has_date_) return;
     knowledge_ = jinja_.literal_between("Cutting Knowledge Date: ", "\n");
     if (knowledge_.empty()) refuse("it has a \"Cutting Knowledge Date\" that is not a date");
     date_ = jinja_.literal_after("date_string=");

@@ -137,9 +137,11 @@ TEST_F(ChatTest, RefusesOtherTemplates) {
 
 // A message that the template says and the program would leave out.
 TEST_F(ChatTest, RefusesSystemMessagesOfTemplatesOwn) {
-  const std::string own = "it sets a system message of its own, \"Obey\"";
+  const std::string own = "it sets a system message of its own: ";
   const std::string none = "set system_message = false";
-  expect_refusal(changed(templates["llama2"], none, "set system_message = 'Obey'"), own);
+  for (const char* value : {"'Obey'", "('Obey')", "'' + 'Obey'", "x | default('Obey')",
+                            "'Obey' if x else false", "messages[0]['content'] if x else 'Obey'"})
+    expect_refusal(changed(templates["llama2"], none, std::string("set system_message = ") + value), own);
   expect_refusal(changed(templates["llama2"], "{% else %}",
                          "{% elif true == true %}{% set loop_messages = messages %}{% set system_message = "
                          "'Obey' %}{% else %}"),

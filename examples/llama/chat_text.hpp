@@ -1,8 +1,9 @@
 // The text of a Jinja template, in a form in which versions of it that differ in writing only are the same.
 #pragma once
 
-#include <algorithm>    // any_of, min, none_of
+#include <algorithm>    // any_of, find, min, none_of
 #include <cstddef>      // size_t
+#include <iterator>     // begin, end
 #include <optional>     // optional
 #include <span>         // span
 #include <string>       // string
@@ -62,7 +63,11 @@ class JinjaText {
       add_outside(text.substr(at, open - at));
       at = kind == '#' ? std::min(text.find("#}", open), text.size() - 2) + 2 : add_block(text, open);
     }
-    for (const std::string_view name : {"role", "content"}) replace("['" + std::string(name) + "']", name);
+    for (const std::string_view name : {"role", "content"}) {
+      const std::string item = "['" + std::string(name) + "']";
+      code_ = replaced(code_, item, name);
+      for (std::string& statement : statements_) statement = replaced(statement, item, name);
+    }
   }
 
   /// Whether this occurs in the text as it was written.
@@ -89,30 +94,32 @@ class JinjaText {
     return code_.substr(begin, code_.find('\'', begin) - begin);
   }
 
-  /// Whether a text of the code begins with `begin` and goes on.
-  bool has_literal_beyond(std::string_view begin) const {
+  /// Whether a text of the code begins with `begin`, and with `beyond` goes on.
+  bool has_literal(std::string_view begin, bool beyond = false) const {
     return std::any_of(literals_.begin(), literals_.end(), [&](const std::string& literal) {
-      return literal.size() > begin.size() && literal.starts_with(begin);
+      return literal.starts_with(begin) && (!beyond || literal.size() > begin.size());
     });
   }
 
-  /// What the code sets as a system message of its own, if that is not empty; in an `elif false` it never
-  /// does.
+  /// What a variable with "system" in its name is set to, where that is neither the message of the
+  /// conversation nor empty. Under `{% elif false … %}`, as Llama 2's first template has it, nothing is set.
   std::optional<std::string> own_system_message() const {
-    constexpr std::string_view set = "{%set";
-    std::size_t branch = 0;  // the last that begins before the place
-    for (std::size_t at = code_.find("{%"); at != code_.npos; at = code_.find("{%", at + 1)) {
-      const std::string_view block = code().substr(at);
-      if (!block.starts_with(set)) {
-        branch = at;
+    constexpr std::string_view set = "{%set", end = "%}", message = "messages[0].content";
+    constexpr std::string_view known[] = {"''", "false", "none"};
+    std::string_view branch;
+    for (const std::string& statement : statements_) {
+      const std::string_view whole = statement;
+      const std::size_t equals = whole.find('=');
+      if (!whole.starts_with(set)) branch = whole;
+      if (!whole.starts_with(set) || equals == whole.npos ||
+          whole.substr(0, equals).find("system") == whole.npos || branch.starts_with("{%eliffalse=="))
         continue;
-      }
-      const std::size_t equals = block.substr(0, block.find("%}")).find('=');
-      if (equals == block.npos || block.substr(0, equals).find("system") == block.npos) continue;
-      const std::size_t value = at + equals + 1;
-      if (code().substr(value).starts_with("''") || !code().substr(value).starts_with("'")) continue;
-      if (code().substr(branch).starts_with("{%eliffalse")) continue;
-      return code_.substr(value + 1, code_.find('\'', value + 1) - value - 1);
+      std::string_view value = whole.substr(equals + 1);
+      if (value.ends_with(end)) value.remove_suffix(end.size());
+      const bool is_said = value == message || value == std::string(message) + "|trim" ||
+                           value == std::string(message) + ".strip()";
+      if (!is_said && std::find(std::begin(known), std::end(known), value) == std::end(known))
+        return std::string(value);
     }
     return std::nullopt;
   }
@@ -165,6 +172,11 @@ class JinjaText {
   }
   // {{ }} or {% %}, without the minus signs that take spaces away; where it ends.
   std::size_t add_block(std::string_view text, std::size_t open) {
+    const std::size_t begin = code_.size(), at = add_code(text, open);
+    if (text[open + 1] == '%') statements_.push_back(code_.substr(begin));
+    return at;
+  }
+  std::size_t add_code(std::string_view text, std::size_t open) {
     const std::string end = text[open + 1] == '{' ? "}}" : "%}";
     code_ += text.substr(open, 2);
     std::size_t at = open + 2;
@@ -196,14 +208,14 @@ class JinjaText {
     literals_.push_back(std::move(literal));
     return at + 1;
   }
-  void replace(const std::string& what, std::string_view name) {
+  static std::string replaced(const std::string& code, const std::string& what, std::string_view name) {
     std::string result;
     std::size_t begin = 0;
-    for (std::size_t at = code_.find(what); at != code_.npos; at = code_.find(what, begin)) {
-      result.append(code_, begin, at - begin).append(".").append(name);
+    for (std::size_t at = code.find(what); at != code.npos; at = code.find(what, begin)) {
+      result.append(code, begin, at - begin).append(".").append(name);
       begin = at + what.size();
     }
-    code_ = result.append(code_, begin);
+    return result.append(code, begin);
   }
 
   // "|trim" and ".strip()" at a place, which moves past it.
@@ -228,6 +240,7 @@ class JinjaText {
   }
 
   std::string text_, code_;
+  std::vector<std::string> statements_;  // the code of each {% %}
   std::vector<std::string> literals_;
   bool has_outside_ = false;
 };

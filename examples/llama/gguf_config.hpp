@@ -44,7 +44,7 @@ class GgufConfig {
     constexpr std::array<std::string_view, 3> known = {"llama", "qwen2", "qwen3"};
     if (const auto type = metadata_.text("general.type"); !type.empty() && type != "model")
       metadata_.fail("is not a model: its general.type is \"{}\"", type);
-    if (const auto whole = tiedlora::gguf::try_whole(metadata_.file()); !whole)
+    if (const auto whole = tiedlora::gguf::check_whole(metadata_.file()); !whole)
       metadata_.fail("{}", whole.error());
     result_.architecture = metadata_.text("general.architecture");
     if (std::find(known.begin(), known.end(), result_.architecture) == known.end())

@@ -22,7 +22,7 @@ class SafetensorsShards {
  public:
   /// model.safetensors of the folder or else what model.safetensors.index.json lists. Throws
   /// std::runtime_error where neither is there, a file is damaged, or a tensor is not in the file that the
-  /// index names, or in two.
+  /// index names, or two files have the same tensor.
   explicit SafetensorsShards(const std::filesystem::path& folder) {
     const auto index = folder / "model.safetensors.index.json";
     if (std::filesystem::exists(folder / "model.safetensors"))

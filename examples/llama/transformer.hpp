@@ -108,8 +108,8 @@ class Transformer {
   Index activation_bytes() const { return training_ ? training_->bytes() : 0; }
 
  private:
-  // Makes room, and the angles of all positions. `keys`: those that a token attends to, where they are more
-  // than its sequence.
+  // Makes room, and the angles of all positions. `keys`: how many positions a token may attend to, if more
+  // than its own sequence (the key-value cache).
   void prepare(const Model<T>& model, const Adapter* adapter, std::unique_ptr<Activations<T>>& activations,
                Keep keep, const Sequences& sequences, Index keys = 0) {
     check_config(model.config);
@@ -364,7 +364,7 @@ void Transformer<T>::extend(const Model<T>& model, const Adapter* adapter, KeyVa
     throw tiedlora::Error("llama: " + std::to_string(n) + " tokens after the " +
                           std::to_string(cache.count()) + " in a key-value cache for " +
                           std::to_string(cache.capacity()));
-  // All that the cache can hold, or every token would make the scratch anew.
+  // The cache's capacity, not its count: otherwise every token would reallocate the scratch.
   prepare(model, adapter, evaluation_, Keep::one_layer, sequences_of(1, n), cache.capacity());
   const Tokens<const T> hidden = run(model, adapter, tokens.data(), *evaluation_, &cache);
   cache.count_ += n;

@@ -156,7 +156,7 @@ class GgufVocabulary {
     std::unordered_map<std::string_view, Token> token_of;
     for (std::size_t i = 0; i < names_.size(); ++i)
       if (v_.kinds[i] == TokenKind::text) token_of.emplace(names_[i], static_cast<Token>(i));
-    std::vector<std::size_t> sizes;  // that tokens have, for a token may be as long as the file
+    std::vector<std::size_t> sizes;  // that occur, so that a very long token is not split at every byte
     for (const auto& entry : token_of) sizes.push_back(entry.first.size());
     std::sort(sizes.begin(), sizes.end());
     sizes.erase(std::unique(sizes.begin(), sizes.end()), sizes.end());

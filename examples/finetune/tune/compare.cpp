@@ -46,9 +46,17 @@ class Comparer {
     for (const std::string& text : options.candidates) {
       Candidate candidate = {.name = text, .tune = parse_candidate(text, options.tune)};
       candidate.rate = rates_of(candidate.tune, base_.config()).rate;
+      const auto is_same = [&](const Candidate& other) {
+        return other.tune.scheme == candidate.tune.scheme && other.tune.rank == candidate.tune.rank &&
+               other.tune.targets == candidate.tune.targets && other.rate == candidate.rate;
+      };
+      if (std::any_of(candidates_.begin(), candidates_.end(), is_same)) continue;  // --targets may make it so
       candidate.trained = layout_of(candidate.tune, base_.config()).trainable_count();
       candidates_.push_back(std::move(candidate));
     }
+    if (candidates_.size() < 2)
+      throw std::invalid_argument(
+          "--candidates: all are the same with these --targets; two are needed to compare");
     // An example a batch: what is compared are examples, not what stands together.
     examples_ = one_by_one(data_.validation);
     for (const TokenBatch& example : examples_) weights_.push_back(static_cast<double>(example.counted));

@@ -306,8 +306,8 @@ inline Result<File> try_open(const std::filesystem::path& path) {
 }
 inline File open(const std::filesystem::path& path) { return detail::value_or_fail(try_open(path)); }
 
-/// A Failure for a file that llama.cpp has split off a larger one: what is in it may look whole.
-inline Status try_whole(const File& file) {
+/// A Failure if the file is one part of a model that llama.cpp has split; such a part may look complete.
+inline Status check_whole(const File& file) {
   const Value* parts = file.find_value("split.count");
   if (!parts || parts->number().value_or(0) <= 1) return success();
   return Failure{

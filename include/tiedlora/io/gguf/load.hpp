@@ -107,7 +107,7 @@ inline Result<double> try_alpha(const File& file, std::string_view architecture)
   if (text("adapter.type") != "lora")
     return Failure{message("is not a LoRA: its adapter.type is ",
                            file.find_value("adapter.type") ? in_quotes(text("adapter.type")) : "missing")};
-  if (Status whole = try_whole(file); !whole) return whole.failure();
+  if (Status whole = check_whole(file); !whole) return whole.failure();
   if (file.find_value("adapter.alora.invocation_tokens"))
     return Failure{"is an aLoRA, which acts only on tokens after its invocation; that is not supported"};
   if (!architecture.empty() && text("general.architecture") != architecture)
