@@ -93,8 +93,8 @@ inline Table count_recommended(const Model& model, const std::vector<std::string
   return count(model, targets, {std::string(found->name)}, {found->rank});
 }
 
-/// Where a table has one of the recommendations of less than share_lora_a of rank 2, what the budget affords
-/// on v alone; else empty.
+/// If the recommended scheme comes after share_lora_a of rank 2 in try_recommended_scheme's order: what the
+/// budget affords on v alone. Otherwise empty.
 inline std::string advice_of_fewer_modules(const Table& table, Index budget) {
   const Row& row = table.rows.front();
   if (row.scheme == "lora" || (row.scheme == "share_lora_a" && row.rank > 1)) return "";

@@ -276,7 +276,7 @@ TEST_F(HuggingFaceModelTest, RefusesFoldersThatAreIncomplete) {
   fs::copy(model / "model-00001-of-00002.safetensors", model / "again.safetensors");
   for (auto& entry : index["weight_map"].items())
     if (entry.value() == "model-00001-of-00002.safetensors") {
-      entry.value() = "again.safetensors";  // the first alone: of the rest each is where it was
+      entry.value() = "again.safetensors";  // move one entry only; the others keep their file
       break;
     }
   write_text(model / "model.safetensors.index.json", index.dump());
