@@ -20,6 +20,8 @@ class Entry:
         rows = [progress.results.get(cell.key) for cell in cells]
         self.done = sum(row is not None for row in rows)
         self.complete = bool(rows) and all(row and row["status"] == "ok" for row in rows)
+        # finetune's own rates may be others in another version of it, under the same key.
+        self.complete &= len({(row["rate"], row["uv_rate"], row["b_rate"]) for row in rows if row}) == 1
         # A final run, or all of the search.
         self.diverged = any(row and row["status"] != "ok" for row in rows) or progress.is_hopeless(task, candidate)
         if not self.complete:

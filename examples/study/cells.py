@@ -110,8 +110,9 @@ class Running:
         self._make_folder()
         self.trained = folder / "trained.json"
         self.begin, self.cpu = time.monotonic(), 0.0
-        if self._has_trained():  # what came before a kill
-            self._after_training()
+        self.row = self._trained_row()
+        if self.row:  # what came before a kill
+            self._evaluate()
         else:
             self._start(train_command(machine, self.settings, folder), "train.log")
 
@@ -123,11 +124,12 @@ class Running:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_whole(rounds_by, arithmetic)
 
-    def _has_trained(self):
+    def _trained_row(self):
+        """What trained.json holds, or None; a damaged one is made again."""
         try:
-            return "status" in json.loads(self.trained.read_text())
+            return json.loads(self.trained.read_text())
         except (FileNotFoundError, ValueError):
-            return False
+            return None
 
     def _start(self, command, log):
         self.log = self.folder / log
@@ -144,8 +146,7 @@ class Running:
                 env=launcher.alone(os.environ),
             )
 
-    def _after_training(self):
-        self.row = json.loads(self.trained.read_text())
+    def _evaluate(self):
         if self.cell.stage == "final" and self.row["status"] == "ok":
             (self.folder / "eval.log").unlink(missing_ok=True)
             self._start(eval_command(self.machine, self.settings, self.folder / "adapter.safetensors"), "eval.log")
@@ -171,15 +172,15 @@ class Running:
             if self.interrupted and ended != 0:
                 return None
             if self.log.name == "train.log":
-                # Before it saves what it has, finetune warns of the same.
+                # finetune prints the same words as a warning before it saves the best adapter so far.
                 exploded = "is no longer finite or has exploded" in said and "no adapter was written" in said
                 if ended != 0 and not (ended == 1 and exploded):
                     raise Failed(f"finetune train ended with {ended}; {self.log}:\n{said[-1500:]}")
                 row = {"status": "diverged", "select_loss": math.inf} if ended else self._row_of_run()
-                row |= {"cpu_seconds": self.cpu, "wall_seconds": time.monotonic() - self.begin}
-                write_json(self.trained, row)
+                self.row = row | {"cpu_seconds": self.cpu, "wall_seconds": time.monotonic() - self.begin}
+                write_json(self.trained, self.row)
                 self.cpu, self.begin = 0.0, time.monotonic()
-                self._after_training()
+                self._evaluate()
                 if self.process:
                     return None
             else:

@@ -2,7 +2,7 @@
 
 import statistics
 
-from analysis import Entry
+from analysis import Entry, shares
 from inference import Estimate
 from markdown_text import TITLES, p_text, per_cent, points, table
 
@@ -21,14 +21,13 @@ class OfCandidate:
             entry = Entry(progress, one.task, candidate, progress.plan.seeds)
             self.diverged += [one.task] if entry.diverged else []
             if entry.complete:
-                gains = one.reference.gains
-                self.by_seed[one.task] = {seed: gain / gains[seed] for seed, gain in entry.gains.items()}
+                self.by_seed[one.task] = shares(entry, one.reference)
                 self.searched[one.task] = one.by_seed[searched]
                 self.rate = entry.rates["rate"]
         self.shares = {task: Estimate(values.values()) for task, values in self.by_seed.items()}
         self.lost = {task: Estimate(self._lost(task).values()) for task in self.by_seed}
         self.mean = None  # over the tasks, where all are there
-        if of_tasks and len(self.by_seed) == len(progress.plan.tasks):
+        if len(self.by_seed) == len(progress.plan.tasks):
             of_all = [self._lost(task) for task in self.by_seed]
             self.mean = Estimate(statistics.fmean(one[seed] for one in of_all) for seed in of_all[0])
 
@@ -46,19 +45,30 @@ def of_plan(progress, sections, targets):
     return [one for one in found if one.shares or one.diverged]
 
 
+def missing(progress):
+    """{task: labels of the candidates} that have not all of their runs there."""
+    found = {}
+    for group in progress.plan.groups:
+        for candidate in (c for c in group.candidates if c.default_rates and group.task in progress.fixed):
+            cells = progress.final_cells(group.task, candidate, group.seeds)
+            if any(cell.key not in progress.results for cell in cells):
+                found.setdefault(group.task, []).append(candidate.label())
+    return found
+
+
 def section(plan, found):
     """Of the page; `found`: of_plan()."""
     if not found:
         return ""
     text = "## What the default rates lose\n\nThe rates that `finetune train` takes by itself, against those of the search, with the same seeds: "
     text += "the share of the gain that LoRA r = 8 has at searched rates, and in how many points it differs from the scheme's own share there. "
-    text += f"A search took up to {plan.trials} runs, the default takes none. The rates of A and B are one.\n\n"
+    text += f"A search took up to {plan.trials} runs, the default takes none. A and B share one rate.\n\n"
     head = ["", "default rate", *(TITLES[task] for task in plan.tasks), "mean: difference", "p"]
     rows = []
     for one in found:
         row = [one.candidate.label(), f"{one.rate:.2g}" if one.rate else ""]
         for task in plan.tasks:
-            there = f"{per_cent(one.shares[task])}; {points(one.lost[task])}" if task in one.shares else "not run yet"
+            there = f"{per_cent(one.shares[task])}; {points(one.lost[task])}" if task in one.shares else "not finished"
             row.append("diverged" if task in one.diverged else there)
         rows.append(row + ([points(one.mean), p_text(one.mean.p)] if one.mean else ["", ""]))
     return text + table(head, rows)

@@ -50,7 +50,7 @@ def differences(title, rows):
         drawn.append(f"$points{i} using 1:4:2:3 with xerrorbars lc rgb '{color}' pt {POINTS[i]} {size} title '{name}' noenhanced")
     tics = ", ".join(f"'{label}' {-row - 0.6 * (len(names) + 1) / 2 / len(names):.3f}" for row, (label, _) in enumerate(rows))
     return (
-        f"set title '{title}'\nset xlabel \"difference, % points of LoRA r = 8's gain\"\nset yrange [{-len(rows)}:0]\n"
+        f"set title '{title}'\nset xrange [*<0:0<*]\nset xlabel \"difference, % points of LoRA r = 8's gain\"\nset yrange [{-len(rows)}:0]\n"
         f"set ytics noenhanced ({tics})\nset arrow from 0,{-len(rows)} to 0,0 nohead lc rgb '#555555'\n"
         + blocks + "plot " + ", \\\n  ".join(drawn) + "\n"
     )  # fmt: skip

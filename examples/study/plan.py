@@ -82,7 +82,7 @@ class Confirmation:
 
 class Plan:
     def __init__(self, text):
-        """Throws ValueError for a text that is none."""
+        """Raises ValueError if the text is not a valid plan."""
         self.table = tomllib.loads(text)
         plan_tables.check(self.table)
         # 1 and 1.0 are one setting, and have one key.
@@ -182,6 +182,17 @@ class Plan:
         if ratio is not None:
             rates["b_rate"] = float(f"{rates['rate'] * ratio:.4g}")
         return rates
+
+    def point(self, candidate, row):
+        """The inverse, of a row's columns; None where it lacks one."""
+        columns = {"rate": "rate", "uv_rate": "uv_rate", "b_over_a": "b_rate"}
+        axes = self.axes(candidate)
+        if not all(row[columns[axis]] for axis in axes):
+            return None
+        values = {axis: float(row[columns[axis]]) for axis in axes}
+        if "b_over_a" in values:
+            values["b_over_a"] /= values["rate"]
+        return search.to_point(values.values())
 
     def cell(self, stage, task, candidate, seed, point, fixed):
         """`fixed`: {name: value} of what the machine adds: hashes of data and model."""
@@ -303,20 +314,22 @@ class Progress:
 
 
     def strangers(self):
-        """Rows of no run of this plan, these data and this model."""
+        """Rows that no candidate of this plan would have with these settings, data and model, whatever its rates and seeds."""
         named = {}
         for task, c in dict.fromkeys((group.task, c) for group in self.plan.groups for c in group.candidates):
             named.setdefault((task, c.scheme, str(c.rank), c.targets), []).append(c)
-        of = lambda row: named.get((row["task"], row["scheme"], row["rank"], row["targets"]), [])
-        return [row for row in self.results.values() if not any(self._key_of(row, c) == row["key"] for c in of(row))]
+        found = []
+        for row in self.results.values():
+            candidates = named.get((row["task"], row["scheme"], row["rank"], row["targets"]), [])
+            if not any(self._key_of(row, candidate) == row["key"] for candidate in candidates):
+                found.append(row)
+        return found
 
     def _key_of(self, row, candidate):
-        """That of a candidate's run at the rates of a row."""
-        if row["task"] not in self.fixed or not all(row[axis.replace("over_a", "rate")] for axis in self.plan.axes(candidate)):
+        """That of a candidate's run at the rates and with the seed of a row."""
+        point = self.plan.point(candidate, row)
+        if row["task"] not in self.fixed or point is None:
             return None
-        rates = {"rate": row["rate"], "uv_rate": row["uv_rate"], "b_over_a": row["b_rate"]}
-        values = [float(rates[axis]) / (float(row["rate"]) if axis == "b_over_a" else 1) for axis in self.plan.axes(candidate)]
-        point = search.to_point(values)
         return self.plan.cell(row["stage"], row["task"], candidate, int(row["seed"]), point, self.fixed[row["task"]]).key
 
 

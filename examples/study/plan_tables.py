@@ -79,7 +79,7 @@ def _check_block(block, where):
 
 
 def check(plan):
-    """Throws ValueError; of a table as tomllib reads it."""
+    """Raises ValueError if the table, as tomllib reads it, is not that of a plan."""
     tables = {"training": TABLE, "search": TABLE, "final": TABLE, "tasks": TABLE, "schemes": TABLE, "blocks": TABLES}
     _check(plan, "the plan", tables, {"model": TEXT, "cut": TABLES})
     _check(plan["training"], "[training]", TRAINING)

@@ -14,7 +14,7 @@ import cells
 import claims
 import launcher
 import results
-from run_fixture import PLAN, RunTest
+from run_fixture import PLAN, ROW, RunTest
 
 SMALL = PLAN.split('[[blocks]]\nname = "second"')[0]  # two candidates: four trials and two seeds of each
 CELLS = 2 * (4 + 2)
@@ -134,14 +134,14 @@ class Processes(RunTest):
 
 def _append(path, writer):
     for i in range(10):
-        results.append(path, {"key": f"{writer}-{i}", "task": "x" * 100 * i})
+        results.append(path, ROW | {"key": f"{writer}-{i}", "task": "x" * 100 * i})
 
 
 class Append(unittest.TestCase):
     def test_lines_of_several_stay_whole_and_one_cut_short_goes(self):
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "results.csv"
-            results.append(path, {"key": "first"})
+            results.append(path, ROW | {"key": "first"})
             table = results.Table(path)
             self.assertTrue(table.refresh())
             self.assertFalse(table.refresh())

@@ -238,13 +238,14 @@ def repeat(row, plan, data, model_path, threads):
 
 
 def command(options, plan, committed, model):
-    """Of the work folder's results, where it has some, else of those in the folder `committed`."""
-    path = options.work.resolve() / "results.csv"
-    path = path if path.exists() else committed / "results.csv"
-    rows = results.read(path)
-    found = [row for row in rows.values() if options.key and row["key"].startswith(options.key)]
+    """Of the work folder's results, or else of those in the folder `committed`."""
+    paths = [folder / "results.csv" for folder in (options.work.resolve(), committed)]
+    for path in paths:
+        if found := [row for row in results.read(path).values() if options.key and row["key"].startswith(options.key)]:
+            break
     if len(found) != 1:
-        sys.exit(f"{len(found) or 'No'} rows of {path} have a key that begins with \"{options.key}\"")
+        where = path if found else " and ".join(map(str, paths))
+        sys.exit(f"{len(found) or 'No'} rows of {where} have a key that begins with \"{options.key}\"")
     if found[0]["status"] != "ok":
         sys.exit(f"The run {found[0]['key']} diverged: there is nothing to compare")
     if found[0]["task"] not in plan.tasks or int(found[0]["steps"]) > plan.training["steps"]:

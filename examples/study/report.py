@@ -166,6 +166,8 @@ def cut_section(progress, sections):
                 f"- Diverged with a final seed or in all of its search, and left out of the tables: {where}: "
                 + f"{name_list(c.label() for c in of_task.diverged)}."
             )
+    for task, labels in default_rates.missing(progress).items():
+        lines.append(f"- Planned, but not finished: {TITLES[task]}, at the default rates: {name_list(labels)}.")
     return "\n".join(lines) or "Nothing."
 
 
@@ -249,7 +251,8 @@ def read_folder(folder, plan):
     """(rows, what the manifest says of each task) of a folder of results."""
     for name in ("manifest.json", "results.csv"):
         if not (folder / name).exists():
-            raise ValueError(f"{folder / name} does not exist; script/study run makes it")
+            made_by = "report --work" if folder == RESULTS else "run"
+            raise ValueError(f"{folder / name} does not exist; script/study {made_by} makes it")
     about = results.read_json(folder / "manifest.json")
     return results.read(folder / "results.csv"), {task: about[task] for task in plan.tasks if task in about}
 
@@ -292,9 +295,9 @@ def command(options, plan):
         if not old and not quotes:
             print("docs/results.md, and what other pages take from it, are what the results give")
         return 1 if old or quotes else 0
-    if options.work:  # now that all of it could be read
-        for name in ("results.csv", "manifest.json"):
-            results.write_whole(RESULTS / name, (options.work / name).read_text())
+    if options.work:  # what was read: a study that runs may have added to it meanwhile
+        results.write_whole(RESULTS / "results.csv", results.to_text(rows))
+        results.write_json(RESULTS / "manifest.json", about)
     with tempfile.TemporaryDirectory() as made:  # the old ones stay where drawing fails
         for name, one in drawn.items():
             pictures.draw(pathlib.Path(made) / name, one)

@@ -45,7 +45,7 @@ def made_up(text=TEXT, losses=LOSSES, tasks=("code", "docstring")):
             away = sum(abs(p - s) for p, s in zip(cell.point, plan.start(cell.candidate)))
             row = {**FIXED[cell.task], "stage": cell.stage, "task": cell.task, "seed": str(cell.seed), "status": "ok", "cpu_seconds": "90"}
             row |= {"arithmetic": "a", "commit": "1", "scheme": name[0], "rank": str(name[1])}
-            row |= {"trained": str(TRAINED[name]), "select_loss": str(2 + away / 99), "rate": "0.003"}
+            row |= {"trained": str(TRAINED[name]), "select_loss": str(2 + away / 99), "rate": "0.003", "uv_rate": "", "b_rate": ""}
             if cell.stage == "final":
                 row |= {"test_before": "2.6", "test_loss": str(losses[name][cell.seed - 1])}
             progress.results[cell.key] = row
@@ -257,7 +257,7 @@ class Report(unittest.TestCase):
         # On code seed 1 loses 0.05/0.5, seed 2 0.12/0.6: 15 points, and 12.7062·5 to either side; half of it in the mean.
         self.assertIn("| 75.0 (11.5 to 138.5); -15.0 (-78.5 to +48.5) | 90.0 (90.0 to 90.0); +0.0 (+0.0 to +0.0) | -7.5 (-39.3 to +24.3) | 0.205 |", page)
         del progress.results[cells[0].key]
-        self.assertIn("| tl6 r=4 | 0.003 | not run yet | 90.0 ", page_of(plan, progress.results)[0])
+        self.assertIn("| tl6 r=4 | 0.003 | not finished | 90.0 ", page_of(plan, progress.results)[0])
 
     def test_no_figures_of_a_confirmation_before_its_last_run(self):
         pairs = 'name = "Again?"\ntasks = ["code", "docstring"]\ntargets = "qkv"\nseeds = [3, 4]\npairs = [["tl6:4", "lora:8"]]\n'
@@ -405,6 +405,16 @@ class Report(unittest.TestCase):
         progress.results["poem"] = {**row, "task": "poems"}
         self.assertNotIn("round differently", page_of(plan, progress.results)[0])
 
+    def test_default_rates_of_two_versions_are_no_result(self):
+        block = 'name = "Default"\ntasks = ["code"]\ntargets = "qkv"\nrates = "default"\ncandidates = ["tl6:4"]\n'
+        plan, progress = made_up(f"{TEXT}[[blocks]]\n{block}")
+        self.assertIn("What the default rates lose", page_of(plan, progress.results)[0])
+        cells = progress.final_cells("code", plan.groups[-1].candidates[0], plan.seeds)
+        progress.results[cells[0].key]["rate"] = "0.3"
+        self.assertNotIn("What the default rates lose", page_of(plan, progress.results)[0])
+        del progress.results[cells[0].key]
+        self.assertIn("- Planned, but not finished: Code, at the default rates: tl6 r=4.", page_of(plan, progress.results)[0])
+
     def test_results_that_cannot_be_read_replace_none(self):
         plan = Plan(TEXT)
         with tempfile.TemporaryDirectory() as folder, unittest.mock.patch.object(report, "RESULTS", pathlib.Path(folder) / "kept"):
@@ -435,7 +445,7 @@ class Report(unittest.TestCase):
 
     def check_drawn(self, picture, text):
         if not shutil.which("gnuplot"):
-            return
+            self.skipTest("gnuplot draws the pictures")
         with tempfile.TemporaryDirectory() as folder:
             script = pictures.script(f"{folder}/a.svg", picture)
             done = subprocess.run(["gnuplot"], input=script, text=True, capture_output=True, check=False)

@@ -22,18 +22,22 @@ def to_line(values):
 
 
 WHOLE = ("rank", "seed")
-OF_OK = ("select_before", "select_loss", "trained", "frozen", "steps", "wall_seconds", "cpu_seconds")
+OF_OK = ("select_before", "select_loss", "trained", "frozen", "steps")
 OF_FINAL = ("test_before", "test_loss")
+
+
+RATES = ("rate", "uv_rate", "b_rate")
+TIMES = ("wall_seconds", "cpu_seconds")
 
 
 def fault(row):
     """What is wrong with a row, or ""."""
 
-    def is_number(text):
+    def number(text):
         try:
-            return math.isfinite(float(text))
+            return float(text)
         except ValueError:
-            return False
+            return math.nan
 
     if row["status"] not in ("ok", "diverged"):
         return f"status is {row['status']!r}, not ok or diverged"
@@ -42,10 +46,15 @@ def fault(row):
     for name in WHOLE:
         if not row[name].isdecimal():
             return f"{name} is {row[name]!r}, not a whole number"
-    numbers = OF_OK + (OF_FINAL if row["stage"] == "final" else ()) if row["status"] == "ok" else ()
-    if wrong := next((name for name in numbers if not is_number(row[name])), None):
+    is_ok = row["status"] == "ok"
+    numbers = TIMES + (OF_OK + (OF_FINAL if row["stage"] == "final" else ()) if is_ok else ())
+    if wrong := next((name for name in numbers if not math.isfinite(number(row[name]))), None):
         return f"{wrong} is {row[wrong]!r}, not a number"
-    return "trained is 0" if numbers and float(row["trained"]) == 0 else ""
+    if wrong := next((name for name in RATES if row[name] and not 0 < number(row[name]) < math.inf), None):
+        return f"{wrong} is {row[wrong]!r}, not a number above 0"
+    if not is_ok and number(row["select_loss"]) != math.inf:
+        return f"select_loss is {row['select_loss']!r}, not inf, where the run diverged"
+    return "trained is 0" if is_ok and number(row["trained"]) == 0 else ""
 
 
 def whole_lines(data):
@@ -97,6 +106,11 @@ class Table:
             if wrong:
                 raise ValueError(f"{self.path}, line {self.lines}: {wrong}; take the line out, and its run is made again")
             self.rows.setdefault(row["key"], row)
+
+
+def to_text(rows):
+    """A whole file, of {key: row}."""
+    return to_line(COLUMNS) + "".join(to_line([row[name] for name in COLUMNS]) for row in rows.values())
 
 
 def read(path):

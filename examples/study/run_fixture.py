@@ -16,6 +16,8 @@ from plan_test import TEXT
 HERE = pathlib.Path(__file__).resolve().parent
 PLAN = TEXT.replace('["code", "docstring"]', '["code"]').replace("trials = 3", "trials = 4")
 TIMES = ("wall_seconds", "cpu_seconds", "commit")
+# All that a row must have.
+ROW = dict.fromkeys(results.WHOLE + results.OF_OK + results.TIMES, "1") | {"stage": "search", "task": "code", "status": "ok"}
 
 
 class RunTest(unittest.TestCase):

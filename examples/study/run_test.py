@@ -14,7 +14,7 @@ import unittest
 
 import cells
 import results
-from run_fixture import PLAN, RunTest
+from run_fixture import PLAN, ROW, RunTest
 
 
 class Run(RunTest):
@@ -101,10 +101,10 @@ class Run(RunTest):
 
     def test_rows_of_another_plan_are_counted(self):
         self.work("other")
-        self.assertNotIn("other plans", self.finish("other")[1])
-        self.assertNotIn("other plans", self.finish("other")[1])
+        self.assertNotIn("other settings", self.finish("other")[1])
+        self.assertNotIn("other settings", self.finish("other")[1])
         (self.folder / "plan.toml").write_text(PLAN.replace("clip = 1.0", "clip = 2.0"))
-        self.assertIn("results.csv has 24 rows of other plans, data or models", self.finish("other", "--hours", "0.00001")[1])
+        self.assertIn("results.csv has 24 rows of other settings, data or models", self.finish("other", "--hours", "0.00001")[1])
 
     def test_a_run_that_diverges_is_a_result(self):
         self.work("diverging")
@@ -134,9 +134,8 @@ class Run(RunTest):
     def test_goes_on_with_another_rounding_but_not_with_another_loss(self):
         def rows_of(base_loss):
             work = self.work(f"from {base_loss}")
-            row = dict.fromkeys(("rank", "seed", "select_loss", "trained", "frozen", "steps", "wall_seconds", "cpu_seconds"), "1")
-            row |= {"key": "k", "stage": "search", "task": "code", "status": "ok", "select_before": base_loss}
-            row |= {"data": of_all["data"], "model": of_all["model"], "arithmetic": "another"}
+            row = ROW | {"key": "k", "select_before": base_loss, "arithmetic": "another"}
+            row |= {"data": of_all["data"], "model": of_all["model"]}
             results.append(work / "results.csv", row)
             return self.finish(f"from {base_loss}", "--hours", "0.0001")
 
@@ -214,14 +213,12 @@ def _append_with_little_room(path):
 
 
 class Table(unittest.TestCase):
-    ROW = dict.fromkeys(results.WHOLE + results.OF_OK, "1") | {"stage": "search", "task": "code", "status": "ok"}
-
     def setUp(self):
         self.folder = pathlib.Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.folder)
         self.path = self.folder / "results.csv"
         for key in ("a", "b", "c"):
-            results.append(self.path, self.ROW | {"key": key})
+            results.append(self.path, ROW | {"key": key})
 
     def test_what_an_editor_makes_of_it_is_read(self):
         whole = self.path.read_bytes()
@@ -237,6 +234,8 @@ class Table(unittest.TestCase):
             (lines[2].replace("b,search,code,,1", "b,search,code,,one"), "line 3: rank is 'one', not a whole number"),
             (lines[2].replace(",ok,1,1,", ",ok,1,nan,"), "line 3: select_loss is 'nan', not a number"),
             (lines[2].replace(",ok,1,1,", ',ok,1,"2,03",'), "line 3: select_loss is '2,03', not a number"),
+            (lines[2].replace("code,,1,,1,", "code,,1,,1,0"), "rate is '0', not a number above 0"),
+            (lines[2].replace(",ok,1,1,", ",diverged,1,1,"), "select_loss is '1', not inf, where the run diverged"),
             (lines[2].replace(",ok,", ",OK,"), "status is 'OK', not ok or diverged"),
             (lines[2].replace("search", "final"), "test_before is '', not a number"),
         ):

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 
-if sys.version_info < (3, 11):  # of which tomllib is
+if sys.version_info < (3, 11):  # tomllib came with 3.11
     sys.exit(f"script/study needs Python 3.11 or later; this is {platform.python_version()}")
 
 import cells
@@ -38,6 +38,8 @@ ROOT = HERE.parents[1]
 # What a probe trains uses all four factors, at every module.
 PROBE = {"scheme": "tl6", "rank": 8, "targets": "all", "rate": 0.005623, "uv_rate": 0.3162, "b_rate": 0.005623, "seed": 1}
 ROUNDING = 1e-3  # of a loss: products in bf16 round by 2^-9, and a loss is a mean over hundreds of tokens
+# After which those at work are stopped in good order: of a run, and of the results, on a full disk or damaged.
+FAILURES = (cells.Failed, claims.Lost, OSError, ValueError)
 LOOK, CLAIM = 0.5, 5  # seconds between looks at what others have finished, and at what they have left unfinished
 
 
@@ -227,21 +229,19 @@ class Driver:
             self.running.append(cells.Running(cell, self.machine, self.work / "cells" / cell.key, claim))
 
     def end_cells(self):
-        """Takes the results of those that have ended. Raises cells.Failed, claims.Lost."""
+        """Takes the results of those that have ended. Raises FAILURES."""
         for one in list(self.running):
             try:
                 row = one.poll()
                 if row:
                     one.claim.check()
-            except (cells.Failed, claims.Lost):
+                    row |= self.common
+                    results.append(self.table.path, row)
+                    self.table.refresh()
+            except FAILURES:
                 self.end(one, done=False)
                 raise
             if row:
-                row |= self.common
-                results.append(self.table.path, row)
-                self.table.refresh()
-                if one.cell.key not in self.table.rows:
-                    raise cells.Failed(f"{self.table.path} did not take the row of {one.folder}; is the disk full?")
                 one.tidy()
                 say(self.progress, row, self.claims.count())
             if row or one.process is None:
@@ -265,12 +265,12 @@ class Driver:
                 for one in self.running:
                     if not one.interrupted:
                         one.interrupt()
-            elif goes_on:
-                goes_on = self.begin_cells()
             time.sleep(0.05)
             try:
+                if goes_on:
+                    goes_on = self.begin_cells()
                 self.end_cells()
-            except (cells.Failed, claims.Lost) as error:
+            except FAILURES as error:
                 failure = error
         if failure:
             sys.exit(str(failure))
@@ -319,7 +319,7 @@ def run(options):
     driver = Driver(plan, fixed, machine, work, options.jobs)
     driver.table.refresh()
     if strangers := driver.progress.strangers():
-        print(f"{driver.table.path} has {len(strangers)} rows of other plans, data or models, which stay there unused", flush=True)
+        print(f"{driver.table.path} has {len(strangers)} rows of other settings, data or models, which stay there unused", flush=True)
     return driver.run(options.hours)
 
 
