@@ -105,8 +105,8 @@ inline std::string advice_of_fewer_modules(const Table& table, Index budget) {
   const auto on_v = tiedlora::try_recommended_scheme(modules_of(table.model, {"v"}), budget);
   if (!on_v || on_v->name == "tl5") return "";
   return fmt::format(
-      "{}: {} of rank {} on v alone has {} trainable parameters; in the study v alone kept as much for fewer "
-      "parameters on docstrings and translation, but less on code (docs/choosing.md): --targets v\n\n",
+      "{}: {} of rank {} on v alone has {} trainable parameters; in the study v alone kept about as much for "
+      "fewer parameters, but less on code at rank 1 (docs/choosing.md): --targets v\n\n",
       table.model.name, on_v->name, on_v->rank, on_v->trainable);
 }
 

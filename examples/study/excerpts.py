@@ -95,7 +95,7 @@ def figures(of_tasks, confirmed=()):
     """{what a sentence writes in braces: the figure}: `TASK SCHEME r=RANK` is the share of the reference's gain in whole
     per cent, `mean SCHEME r=RANK` the mean of the tasks', `TASK SCHEME r=RANK loss` the test loss less that of the smallest
     LoRA which is no smaller, `TASK SCHEME r=RANK against SCHEME r=RANK` the p of the paired t-test, uncorrected, and `TASK SCHEME r=RANK less SCHEME r=RANK` the
-    difference of the shares in points, with its interval;
+    difference of the shares in points, with its interval, for `mean` too;
     `TASK above the frontier` and `TASK below the frontier` are the schemes that Holm's correction leaves there, or "none".
     Of a confirmation `confirmed SCHEME r=RANK` is how far the candidate is ahead of its opponent, on the mean of the tasks,
     in points with the interval, `confirmed SCHEME r=RANK p` its p after Holm's correction, `confirmed TASK SCHEME r=RANK` the
@@ -108,6 +108,8 @@ def figures(of_tasks, confirmed=()):
         for where, sign in (("above", 1), ("below", -1)):
             names = name_list(c.label() for c, difference in sure if sign * difference > 0)
             found[f"{name} {where} the frontier"] = names or "none"
+    for a, b in itertools.permutations(mean.candidates, 2):
+        found[f"mean {a.label()} less {b.label()}"] = points(Estimate(mean.by_seed[a][seed] - mean.by_seed[b][seed] for seed in mean.by_seed[a]))
     for one in of_tasks:
         for c, share in one.shares.items():
             found[f"{one.task} {c.label()}"] = f"{100 * share.mean:.0f}"
