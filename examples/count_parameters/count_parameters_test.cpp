@@ -158,8 +158,9 @@ TEST(Counts, ABudgetChoosesSchemeAndRank) {
   EXPECT_NE(
       says("15000", "q,k,v").find("SmolLM2-135M: share_lora_a of rank 2 on v alone has 12672 trainable "),
       std::string::npos);
-  for (const char* budget : {"60000", "45000"})  // lora_fused of rank 1, share_lora_a of rank 1
-    EXPECT_NE(says(budget, "qkv").find("on v alone has "), std::string::npos) << budget;
+  // lora_fused of rank 1; share_lora_a of rank 1, on separate modules and on fused ones.
+  for (const auto& [budget, targets] : {std::pair("60000", "q,k,v"), {"45000", "q,k,v"}, {"45000", "qkv"}})
+    EXPECT_NE(says(budget, targets).find("on v alone has "), std::string::npos) << budget << " " << targets;
   for (const auto& [budget, targets] : {std::pair("80639", "q,k,v"), {"15000", "v"}, {"3000", "q,k"}})
     EXPECT_EQ(says(budget, targets).find("on v alone"), std::string::npos) << budget << " " << targets;
   // Each model has its own.
