@@ -6,6 +6,7 @@ import re
 import tomllib
 
 from analysis import BUDGETS, Mean, best_within
+from analysis import shares as shares_of
 from inference import Estimate
 from markdown_text import TITLES, name_list, p_text, per_cent, points, rates_text, table
 
@@ -91,7 +92,7 @@ def with_tables(root, plan, of_tasks):
     return pages
 
 
-def figures(of_tasks, confirmed=()):
+def figures(of_tasks, confirmed=(), others=()):
     """{what a sentence writes in braces: the figure}: `TASK SCHEME r=RANK` is the share of the reference's gain in whole
     per cent, `mean SCHEME r=RANK` the mean of the tasks', `TASK SCHEME r=RANK loss` the test loss less that of the smallest
     LoRA which is no smaller, `TASK SCHEME r=RANK against SCHEME r=RANK` the p of the paired t-test, uncorrected, and `TASK SCHEME r=RANK less SCHEME r=RANK` the
@@ -100,7 +101,9 @@ def figures(of_tasks, confirmed=()):
     Of a confirmation `confirmed SCHEME r=RANK` is how far the candidate is ahead of its opponent, on the mean of the tasks,
     in points with the interval, `confirmed SCHEME r=RANK p` its p after Holm's correction, `confirmed TASK SCHEME r=RANK` the
     same of one task in whole points, and `confirmed TASK SCHEME r=RANK share`, of either of a pair, what it keeps in whole per
-    cent; TASK may be `mean` there."""
+    cent; TASK may be `mean` there. Of `others`, TaskResults on other targets, `TASK TARGETS SCHEME r=RANK` is the share of the
+    gain of LoRA r = 8 on the first targets, `TASK TARGETS SCHEME r=RANK own` of that on their own, and `… less` and `… against` compare with
+    a scheme on the first targets."""
     mean = Mean(of_tasks)
     found = {f"mean {c.label()}": f"{100 * share.mean:.0f}" for c, share in mean.shares.items()}
     for name, results in (("mean", mean), *((one.task, one) for one in of_tasks)):
@@ -119,6 +122,16 @@ def figures(of_tasks, confirmed=()):
             difference = Estimate(one.by_seed[a.candidate][seed] - one.by_seed[b.candidate][seed] for seed in a.losses)
             found[f"{one.task} {a.candidate.label()} against {b.candidate.label()}"] = f"{difference.p:.2g}"
             found[f"{one.task} {a.candidate.label()} less {b.candidate.label()}"] = points(difference)
+    for other in others:
+        for one in (one for one in of_tasks if one.task == other.task):
+            for entry in other.entries:
+                name, by_seed = f"{one.task} {other.targets} {entry.candidate.label()}", shares_of(entry, one.reference)
+                found[name] = f"{100 * Estimate(by_seed.values()).mean:.0f}"
+                found[f"{name} own"] = f"{100 * other.shares[entry.candidate].mean:.0f}"
+                for c, theirs in one.by_seed.items():
+                    difference = Estimate(by_seed[seed] - theirs[seed] for seed in by_seed)
+                    found[f"{name} less {c.label()}"] = points(difference)
+                    found[f"{name} against {c.label()}"] = f"{difference.p:.2g}"
     for pair in (pair for one in confirmed for pair in one.pairs):
         found[f"confirmed {pair.candidate.label()}"] = points(pair.difference)
         found[f"confirmed {pair.candidate.label()} p"] = p_text(pair.p)
@@ -141,10 +154,10 @@ def quoted(sentence, found):
     return re.sub(r"\{(.*?)\}", figure, sentence)
 
 
-def missing_quotes(root, text, of_tasks, confirmed=()):
+def missing_quotes(root, text, of_tasks, confirmed=(), others=()):
     """What `text`, that of quotes.toml, wants on a page and the page does not say: [(page, sentence)]. Line breaks do not
     count."""
-    found, missing = figures(of_tasks, confirmed), []
+    found, missing = figures(of_tasks, confirmed, others), []
     for one in tomllib.loads(text).get("quotes", []):
         sentence = quoted(one["text"], found)
         if " ".join(sentence.split()) not in " ".join((root / one["page"]).read_text().split()):

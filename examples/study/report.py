@@ -285,7 +285,8 @@ def command(options, plan):
     of_tasks = excerpts.of_first_targets(plan, sections)
     pages = {path: page, **excerpts.with_tables(ROOT, plan, of_tasks)}
     confirmed = confirmed_of(progress, sections, targets_of(plan)[0])
-    quotes = excerpts.missing_quotes(ROOT, excerpts.QUOTES.read_text(), of_tasks, confirmed)
+    others = [one for (_, targets), one in sections.items() if targets != targets_of(plan)[0] and one.entries]
+    quotes = excerpts.missing_quotes(ROOT, excerpts.QUOTES.read_text(), of_tasks, confirmed, others)
     for where, sentence in quotes:
         print(f"{where} must say: {sentence}")
     if options.check:
