@@ -31,7 +31,7 @@ class Entry:
         self.rates = progress.plan.rates(candidate, best) or {"rate": float(rows[0]["rate"])}  # finetune's own
         self.interior = dict(zip(progress.plan.axes(candidate), interior_axes(best, tried)))
         self.trials = len(tried)
-        self.scheme = progress.plan.schemes[candidate.scheme].get("train", {}).get("scheme", candidate.scheme)
+        self.scheme = progress.plan.trained_scheme(candidate)
         ranked = sorted(searched[point] for point in tried)
         self.lead = ranked[1] - ranked[0] if len(ranked) > 1 else math.inf  # of the rates found over the next best
         self.select_deviation = statistics.stdev(float(row["select_loss"]) for row in rows)  # of one seed

@@ -5,7 +5,7 @@ import statistics
 import pictures
 from analysis import Entry, adjust
 from inference import Estimate
-from markdown_text import TITLES, name_list, p_text, per_cent, points, rates_text, table
+from markdown_text import TITLES, name_list, p_text, per_cent, points, rates_cell, table
 
 
 class Kept:
@@ -16,7 +16,7 @@ class Kept:
         """Entries by task, and the reference's."""
         one = next(iter(entries.values()))
         self.candidate, self.trained = one.candidate, one.trained
-        self.rates = {task: rates_text(entry) for task, entry in entries.items()}
+        self.rates = {task: rates_cell(entry) for task, entry in entries.items()}
         unit = {task: statistics.fmean(reference.gains.values()) for task, reference in references.items()}
         self.by_seed = {task: {seed: gain / unit[task] for seed, gain in entries[task].gains.items()} for task in references}
         self.of_task = {task: Estimate(values.values()) for task, values in self.by_seed.items()}

@@ -8,7 +8,7 @@ import tomllib
 from analysis import BUDGETS, Mean, best_within
 from analysis import shares as shares_of
 from inference import Estimate
-from markdown_text import TITLES, name_list, p_text, per_cent, points, rates_text, table
+from markdown_text import TITLES, name_list, p_text, per_cent, points, rates_cell, table
 
 QUOTES = pathlib.Path(__file__).resolve().parent / "quotes.toml"
 
@@ -65,7 +65,7 @@ def rates(_, of_tasks):
             if not entry:
                 row.append("not run yet")
                 continue
-            row.append(rates_text(entry))
+            row.append(rates_cell(entry))
         rows.append(row)
     return table(["", *(TITLES[one.task].lower() for one in of_tasks)], rows)
 

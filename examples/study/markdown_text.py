@@ -41,7 +41,7 @@ def rate_texts(entry):
     return [a, b, shown(rates["uv_rate"], "uv_rate") if "uv_rate" in rates else "–"]
 
 
-def rates_text(entry):
+def rates_cell(entry):
     """The same in one cell."""
     a, b, uv = rate_texts(entry)
     if a == b and uv == "–":

@@ -153,9 +153,12 @@ class Plan:
         tasks = list(dict.fromkeys(group.task for group in self.groups if candidate in group.candidates))
         return tasks[: tasks.index(task)]
 
+    def trained_scheme(self, candidate):
+        """finetune's name of what a candidate trains, on all targets or on some."""
+        return self.schemes[candidate.scheme].get("train", {}).get("scheme", candidate.scheme)
+
     def trains_lora(self, candidate):
-        """Whether it is LoRA, on all targets or on some."""
-        return self.schemes[candidate.scheme].get("train", {}).get("scheme", candidate.scheme) == "lora"
+        return self.trained_scheme(candidate) == "lora"
 
     def in_picture(self, candidate):
         """The curve that it is drawn with, its scheme's `curve` or the scheme, and its label there."""
