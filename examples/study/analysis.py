@@ -12,10 +12,11 @@ BUDGETS = (50, 20, 12, 8, 4, 2)  # the reference's trainable parameters over the
 
 
 class Entry:
-    """A candidate on a task with all its seeds."""
+    """A candidate on a task with all its seeds, at the rates of its search or at finetune's own."""
 
     def __init__(self, progress, task, candidate, seeds, runoff=NO_RUNOFF):
-        self.task, self.candidate = task, candidate
+        self.task, self.candidate = task, candidate.at(default_rates=False)
+        self.at_default_rates = candidate.default_rates
         cells = progress.final_cells(task, candidate, seeds, runoff)
         rows = [progress.results.get(cell.key) for cell in cells]
         self.done = sum(row is not None for row in rows)
@@ -28,13 +29,15 @@ class Entry:
             return
         _, tried, searched = progress.searched(task, candidate)
         best = cells[0].point
-        self.rates = progress.plan.rates(candidate, best) or {"rate": float(rows[0]["rate"])}  # finetune's own
+        own = {name: float(rows[0][name]) for name in progress.plan.rate_columns(candidate)} if candidate.default_rates else None
+        self.rates = own or progress.plan.rates(candidate, best)
         self.interior = dict(zip(progress.plan.axes(candidate), interior_axes(best, tried)))
         self.trials = len(tried)
         self.scheme = progress.plan.trained_scheme(candidate)
         ranked = sorted(searched[point] for point in tried)
         self.lead = ranked[1] - ranked[0] if len(ranked) > 1 else math.inf  # of the rates found over the next best
-        self.select_deviation = statistics.stdev(float(row["select_loss"]) for row in rows)  # of one seed
+        select = [float(row["select_loss"]) for row in rows]
+        self.select_loss, self.select_deviation = statistics.fmean(select), statistics.stdev(select)  # the latter of one seed
         self.trained = int(rows[0]["trained"])
         self.losses = {int(row["seed"]): float(row["test_loss"]) for row in rows}
         self.base = float(rows[0]["test_before"])
@@ -74,13 +77,26 @@ def shares(entry, reference):
     return {seed: entry.gains[seed] / reference.gains[seed] for seed in entry.gains}
 
 
+def at_better_rates(searched, progress, seeds):
+    """`searched`, the Entry of a search, or that of finetune's own rates where all its seeds are there and their mean select loss is
+    lower: they are one more trial."""
+    default = searched.candidate.at(default_rates=True)
+    if not searched.complete or default not in progress.plan.candidates(searched.task):
+        return searched
+    own = Entry(progress, searched.task, default, seeds)
+    return own if own.complete and own.select_loss < searched.select_loss else searched
+
+
 class TaskResults:
     """All complete candidates of a task on some targets, by size; empty without the reference, LoRA r = 8."""
 
     def __init__(self, progress, task, targets):
         self.task, self.targets = task, targets
         of_plan = [c for c in progress.plan.candidates(task) if c.targets == targets and not c.default_rates]
-        entries = [Entry(progress, task, candidate, progress.plan.seeds) for candidate in of_plan] if task in progress.fixed else []
+        seeds = progress.plan.seeds
+        searched = [Entry(progress, task, candidate, seeds) for candidate in of_plan] if task in progress.fixed else []
+        self.searched = {entry.candidate: entry for entry in searched if entry.complete}
+        entries = [at_better_rates(entry, progress, seeds) for entry in searched]
         done = sorted((entry for entry in entries if entry.complete), key=lambda entry: entry.trained)
         found = [entry for entry in done if entry.candidate == Candidate(*REFERENCE, targets)]
         self.no_gain = [seed for entry in found for seed, gain in entry.gains.items() if gain <= 0]
@@ -95,6 +111,20 @@ class TaskResults:
         self.loras = [c for c in of_plan if progress.plan.trains_lora(c)]
         self.comparisons = compare(self.entries, self.loras)
         self.trained = {entry.candidate: entry.trained for entry in self.entries}
+        self.against_frontier = against_frontier(self.by_seed, self.trained, self.loras)
+
+
+class Pooled:
+    """A task's candidates on all targets: shares of the gain of LoRA r = 8 on the first ones, sizes compared across targets."""
+
+    def __init__(self, of_targets):
+        """`of_targets`: TaskResults of one task that have entries."""
+        self.task, self.reference = of_targets[0].task, of_targets[0].reference
+        self.entries = sorted((entry for one in of_targets for entry in one.entries), key=lambda entry: entry.trained)
+        self.by_seed = {entry.candidate: shares(entry, self.reference) for entry in self.entries}
+        self.shares = {c: Estimate(values.values()) for c, values in self.by_seed.items()}
+        self.trained = {entry.candidate: entry.trained for entry in self.entries}
+        self.loras = [c for one in of_targets for c in one.loras]
         self.against_frontier = against_frontier(self.by_seed, self.trained, self.loras)
 
 
@@ -143,6 +173,6 @@ def against_frontier(by_seed, trained, loras):
 def best_within(results, part, is_lora):
     """Of a task or of the mean: the best within that part of the reference's parameters, among LoRAs or among the others;
     None where there is none."""
-    reference = next(size for c, size in results.trained.items() if (c.scheme, c.rank) == REFERENCE)
+    reference = min(size for c, size in results.trained.items() if (c.scheme, c.rank) == REFERENCE)
     fitting = [c for c in results.by_seed if part * results.trained[c] <= reference and (c in results.loras) == is_lora]
     return max(fitting, key=lambda c: results.shares[c].mean, default=None)

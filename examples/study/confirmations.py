@@ -17,6 +17,7 @@ class Kept:
         one = next(iter(entries.values()))
         self.candidate, self.trained = one.candidate, one.trained
         self.rates = {task: rates_cell(entry) for task, entry in entries.items()}
+        self.at_edge = sum(not all(entry.interior.values()) for entry in entries.values())  # searches
         unit = {task: statistics.fmean(reference.gains.values()) for task, reference in references.items()}
         self.by_seed = {task: {seed: gain / unit[task] for seed, gain in entries[task].gains.items()} for task in references}
         self.of_task = {task: Estimate(values.values()) for task, values in self.by_seed.items()}
@@ -105,7 +106,11 @@ def section(confirmed, drawn_as):
     count = len(confirmed.pairs)
     text += f"![differences](results/{drawn_as})\n\n" + table(head, rows) + f"\n\nOf {count} pairs the first is better in {better}, worse in {worse}, and "
     text += f"not told apart from its opponent in {count - better - worse} (p < 0.05 after Holm's correction)."
-    every = {one.candidate: one for pair in confirmed.pairs for one in (pair.kept, pair.opponent_kept)}
+    ours = {pair.candidate: pair.kept for pair in confirmed.pairs}
+    theirs = {pair.opponent: pair.opponent_kept for pair in confirmed.pairs}
+    at_edge = lambda kept: f"{sum(one.at_edge for one in kept.values())} of {len(kept) * len(plan.tasks)}"
+    text += f" Of the first {at_edge(ours)} searches ended at an edge of what they tried, of the opponents {at_edge(theirs)}."
+    every = ours | theirs
     rows = [
         [one.candidate.label(), f"{one.trained:,}",
          *(f"{per_cent(one.of_task[task])}; {one.rates[task]}" for task in plan.tasks), per_cent(one.mean)]

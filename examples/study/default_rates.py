@@ -4,7 +4,7 @@ import statistics
 
 from analysis import Entry, shares
 from inference import Estimate
-from markdown_text import TITLES, p_text, per_cent, points, table
+from markdown_text import TITLES, p_text, per_cent, points, rates_cell, table
 
 
 class OfCandidate:
@@ -12,18 +12,20 @@ class OfCandidate:
 
     def __init__(self, progress, candidate, of_tasks):
         """`of_tasks`: TaskResults."""
-        self.candidate, self.rate, self.diverged = candidate, None, []
-        self.by_seed, self.searched = {}, {}  # {task: {seed: share of the gain of LoRA r = 8 at searched rates}}
+        self.candidate, self.rates, self.diverged = candidate, "", []
+        self.taken = []  # tasks on which the other tables have the default rates, by the select loss
+        self.by_seed, self.searched = {}, {}  # {task: {seed: share of the gain of LoRA r = 8}}
         for one in of_tasks:
-            searched = next((c for c in one.by_seed if (c.scheme, c.rank) == (candidate.scheme, candidate.rank)), None)
+            searched = one.searched.get(candidate.at(default_rates=False))
             if candidate not in progress.plan.candidates(one.task) or not searched:
                 continue
             entry = Entry(progress, one.task, candidate, progress.plan.seeds)
             self.diverged += [one.task] if entry.diverged else []
             if entry.complete:
                 self.by_seed[one.task] = shares(entry, one.reference)
-                self.searched[one.task] = one.by_seed[searched]
-                self.rate = entry.rates["rate"]
+                self.searched[one.task] = shares(searched, one.reference)
+                self.taken += [one.task] if entry.select_loss < searched.select_loss else []
+                self.rates = rates_cell(entry, marked=False)
         self.shares = {task: Estimate(values.values()) for task, values in self.by_seed.items()}
         self.lost = {task: Estimate(self._lost(task).values()) for task in self.by_seed}
         self.mean = None  # over the tasks, where all are there
@@ -61,14 +63,15 @@ def section(plan, found):
     if not found:
         return ""
     text = "## What the default rates lose\n\nThe rates that `finetune train` takes by itself, against those of the search, with the same seeds: "
-    text += "the share of the gain that LoRA r = 8 has at searched rates, and in how many points it differs from the scheme's own share there. "
-    text += f"A search took up to {plan.trials} runs, the default takes none. A and B share one rate.\n\n"
-    head = ["", "default rate", *(TITLES[task] for task in plan.tasks), "mean: difference", "p"]
+    text += "the share of LoRA r = 8's gain, and by how many points it differs from that at the rates of the search. "
+    text += f"A search took up to {plan.trials} runs, the default takes none. ‡: the default has the lower select loss, so the other tables have it.\n\n"
+    head = ["", "default rates", *(TITLES[task] for task in plan.tasks), "mean: difference", "p"]
     rows = []
     for one in found:
-        row = [one.candidate.label(), f"{one.rate:.2g}" if one.rate else ""]
+        row = [one.candidate.label(), one.rates]
         for task in plan.tasks:
-            there = f"{per_cent(one.shares[task])}; {points(one.lost[task])}" if task in one.shares else "not finished"
+            mark = "‡" if task in one.taken else ""
+            there = f"{per_cent(one.shares[task])}{mark}; {points(one.lost[task])}" if task in one.shares else "not finished"
             row.append("diverged" if task in one.diverged else there)
         rows.append(row + ([points(one.mean), p_text(one.mean.p)] if one.mean else ["", ""]))
     return text + table(head, rows)

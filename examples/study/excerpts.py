@@ -19,9 +19,11 @@ def of_first_targets(plan, sections):
     return [sections[task, targets] for task in plan.tasks if sections[task, targets].entries]
 
 
-def decisions(plan, of_tasks):
-    """The best by budget and by task, and the best LoRA. The rows are budgets."""
-    columns = [(TITLES[one.task], one) for one in of_tasks]
+def decisions(plan, of_tasks, pooled=()):
+    """The best by budget and by task, and the best LoRA. The rows are budgets. `pooled`: of tasks with candidates on other
+    targets too, which count there, but not in the mean of the tasks."""
+    on_all = {one.task: one for one in pooled}
+    columns = [(TITLES[one.task], on_all.get(one.task, one)) for one in of_tasks]
     if len(of_tasks) == len(plan.tasks) and len(of_tasks) > 1:
         columns.append(("Mean", Mean(of_tasks)))
     rows = []
@@ -44,7 +46,7 @@ def on_several_tasks(of_tasks):
     return sorted(several, key=lambda one: next(entry.trained for entry in one[1] if entry))
 
 
-def shares(_, of_tasks):
+def shares(of_tasks):
     """Share of the reference's gain, by scheme and by task."""
     rows = []
     for candidate, entries in on_several_tasks(of_tasks):
@@ -56,8 +58,8 @@ def shares(_, of_tasks):
     return table(["", "parameters of LoRA r = 8", *(TITLES[one.task].lower() for one in of_tasks)], rows)
 
 
-def rates(_, of_tasks):
-    """The rates that the search found, by scheme and by task."""
+def rates(of_tasks):
+    """The rates of the other tables, by scheme and by task."""
     rows = []
     for candidate, entries in on_several_tasks(of_tasks):
         row = [candidate.label()]
@@ -70,9 +72,6 @@ def rates(_, of_tasks):
     return table(["", *(TITLES[one.task].lower() for one in of_tasks)], rows)
 
 
-TABLES = {"docs/choosing.md": {"decisions": decisions, "rates": rates}, "docs/quality.md": {"shares": shares}}
-
-
 def put(text, name, content, page):
     """The page's text with what stands between two comments of that name made again."""
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
@@ -81,23 +80,28 @@ def put(text, name, content, page):
     return text[: text.index(begin)] + f"{begin}\n\n{content}\n\n" + text[text.index(end) :]
 
 
-def with_tables(root, plan, of_tasks):
+def with_tables(root, plan, of_tasks, pooled=()):
     """{path: text} of the pages with their tables made again."""
+    of_pages = {
+        "docs/choosing.md": {"decisions": lambda: decisions(plan, of_tasks, pooled), "rates": lambda: rates(of_tasks)},
+        "docs/quality.md": {"shares": lambda: shares(of_tasks)},
+    }
     pages = {}
-    for page, tables in TABLES.items():
+    for page, tables in of_pages.items():
         text = (root / page).read_text()
         for name, make in tables.items():
-            text = put(text, name, make(plan, of_tasks) if of_tasks else "No task is done yet.", page)
+            text = put(text, name, make() if of_tasks else "No task is done yet.", page)
         pages[root / page] = text
     return pages
 
 
-def figures(of_tasks, confirmed=(), others=()):
+def figures(of_tasks, confirmed=(), others=(), pooled=()):
     """{what a sentence writes in braces: the figure}: `TASK SCHEME r=RANK` is the share of the reference's gain in whole
     per cent, `mean SCHEME r=RANK` the mean of the tasks', `TASK SCHEME r=RANK loss` the test loss less that of the smallest
     LoRA which is no smaller, `TASK SCHEME r=RANK against SCHEME r=RANK` the p of the paired t-test, uncorrected, and `TASK SCHEME r=RANK less SCHEME r=RANK` the
     difference of the shares in points, with its interval, for `mean` too;
-    `TASK above the frontier` and `TASK below the frontier` are the schemes that Holm's correction leaves there, or "none".
+    `TASK above the frontier` and `TASK below the frontier` are the schemes that Holm's correction leaves there, or "none", and
+    `TASK pooled above the frontier` those where all targets count.
     Of a confirmation `confirmed SCHEME r=RANK` is how far the candidate is ahead of its opponent, on the mean of the tasks,
     in points with the interval, `confirmed SCHEME r=RANK p` its p after Holm's correction, `confirmed TASK SCHEME r=RANK` the
     same of one task in whole points, and `confirmed TASK SCHEME r=RANK share`, of either of a pair, what it keeps in whole per
@@ -106,7 +110,8 @@ def figures(of_tasks, confirmed=(), others=()):
     a scheme on the first targets."""
     mean = Mean(of_tasks)
     found = {f"mean {c.label()}": f"{100 * share.mean:.0f}" for c, share in mean.shares.items()}
-    for name, results in (("mean", mean), *((one.task, one) for one in of_tasks)):
+    named = [("mean", mean), *((one.task, one) for one in of_tasks), *((f"{one.task} pooled", one) for one in pooled)]
+    for name, results in named:
         sure = [(c, difference.mean) for c, (_, difference, p) in results.against_frontier.items() if p < 0.05]
         for where, sign in (("above", 1), ("below", -1)):
             names = name_list(c.label() for c, difference in sure if sign * difference > 0)
@@ -125,7 +130,8 @@ def figures(of_tasks, confirmed=(), others=()):
     for other in others:
         for one in (one for one in of_tasks if one.task == other.task):
             for entry in other.entries:
-                name, by_seed = f"{one.task} {other.targets} {entry.candidate.label()}", shares_of(entry, one.reference)
+                name = f"{one.task} {other.targets} {entry.candidate.scheme} r={entry.candidate.rank}"
+                by_seed = shares_of(entry, one.reference)
                 found[name] = f"{100 * Estimate(by_seed.values()).mean:.0f}"
                 found[f"{name} own"] = f"{100 * other.shares[entry.candidate].mean:.0f}"
                 for c, theirs in one.by_seed.items():
@@ -154,10 +160,10 @@ def quoted(sentence, found):
     return re.sub(r"\{(.*?)\}", figure, sentence)
 
 
-def missing_quotes(root, text, of_tasks, confirmed=(), others=()):
+def missing_quotes(root, text, of_tasks, confirmed=(), others=(), pooled=()):
     """What `text`, that of quotes.toml, wants on a page and the page does not say: [(page, sentence)]. Line breaks do not
     count."""
-    found, missing = figures(of_tasks, confirmed, others), []
+    found, missing = figures(of_tasks, confirmed, others, pooled), []
     for one in tomllib.loads(text).get("quotes", []):
         sentence = quoted(one["text"], found)
         if " ".join(sentence.split()) not in " ".join((root / one["page"]).read_text().split()):

@@ -27,12 +27,15 @@ def name_list(names):
     return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names)
 
 
-def rate_texts(entry):
-    """Rates of A, B and of u, v; a dash where nothing is trained, a star where the search ended at an edge."""
+def rate_texts(entry, marked=True):
+    """Rates of A, B and of u, v; a dash where nothing is trained, a star where the search ended at an edge, two daggers where
+    it found none as good as finetune's own."""
     scheme, rates = entry.scheme, entry.rates
 
     def shown(rate, *axes):
-        return f"{rate:.2g}" + ("" if all(entry.interior.get(axis, True) for axis in axes) else "*")
+        edge = "" if all(entry.interior.get(axis, True) for axis in axes) else "*"
+        mark = "‡" if entry.at_default_rates else edge
+        return f"{rate:.2g}" + (mark if marked else "")
 
     if scheme == "vera":
         return ["–", "–", shown(rates["rate"], "rate")]
@@ -41,9 +44,9 @@ def rate_texts(entry):
     return [a, b, shown(rates["uv_rate"], "uv_rate") if "uv_rate" in rates else "–"]
 
 
-def rates_cell(entry):
+def rates_cell(entry, marked=True):
     """The same in one cell."""
-    a, b, uv = rate_texts(entry)
+    a, b, uv = rate_texts(entry, marked)
     if a == b and uv == "–":
         return f"A, B {a}"
     return ", ".join(f"{name} {rate}" for name, rate in (("A", a), ("B", b), ("u and v", uv)) if rate != "–")

@@ -5,7 +5,7 @@ import subprocess
 
 # Okabe and Ito's colours, which colour-blind people tell apart too, and a point shape each.
 COLORS = ["#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999"]
-POINTS = [7, 5, 9, 13, 11, 6, 4, 8, 10, 12]  # more than colours, so that no two pairs are alike
+POINTS = [7, 5, 9, 13, 11, 6, 4, 8, 10, 12, 3, 2, 1]  # more than colours, so that no two pairs are alike
 
 
 def frontier(title, entries, names):

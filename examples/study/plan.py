@@ -11,6 +11,8 @@ import search
 from plan_tables import AXES, TRAIN, TRAINING
 
 TARGETS = {"qkv": ["q_proj", "k_proj", "v_proj"], "all": list(plan_tables.MODULES)}
+COLUMNS = {"rate": "rate", "uv_rate": "uv_rate", "b_over_a": "b_rate"}  # of a row, by axis
+ON_TARGETS = {"qkv": "", "all": " on all seven"}  # of a label
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +23,10 @@ class Candidate:
     default_rates: bool = False  # finetune's own, of which nothing is searched
 
     def label(self):
-        return f"{self.scheme} r={self.rank}"
+        return f"{self.scheme} r={self.rank}{ON_TARGETS[self.targets]}"
+
+    def at(self, default_rates):
+        return dataclasses.replace(self, default_rates=default_rates)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,6 +177,10 @@ class Plan:
     def axes(self, candidate):
         return [] if candidate.default_rates else [axis for axis in AXES if axis in self.schemes[candidate.scheme]["start"]]
 
+    def rate_columns(self, candidate):
+        """Of a row: the rates that the candidate has, searched or not."""
+        return [COLUMNS[axis] for axis in self.axes(candidate.at(default_rates=False))]
+
     def start(self, candidate):
         """Where the search begins: rates of the scheme, or those of this rank."""
         scheme = self.schemes[candidate.scheme]
@@ -188,11 +197,10 @@ class Plan:
 
     def point(self, candidate, row):
         """The inverse, of a row's columns; None where it lacks one."""
-        columns = {"rate": "rate", "uv_rate": "uv_rate", "b_over_a": "b_rate"}
         axes = self.axes(candidate)
-        if not all(row[columns[axis]] for axis in axes):
+        if not all(row[COLUMNS[axis]] for axis in axes):
             return None
-        values = {axis: float(row[columns[axis]]) for axis in axes}
+        values = {axis: float(row[COLUMNS[axis]]) for axis in axes}
         if "b_over_a" in values:
             values["b_over_a"] /= values["rate"]
         return search.to_point(values.values())

@@ -83,15 +83,20 @@ TIES = {
 }
 
 
-class Adapter:
-    """The factors, and a hook for each module that adds s · v ∘ B(u ∘ A x). On q, k and v, which read the same x."""
+ONE_INPUT = {"q_proj", "k_proj", "v_proj"}  # which read the same x
+SHARE_INPUT = ("lora_fused", "tl5", "tl6")  # an A for modules of several kinds
 
-    def __init__(self, torch, model, scheme, rank, scaling, seed):
+
+class Adapter:
+    """The factors, and a hook for each module that adds s · v ∘ B(u ∘ A x)."""
+
+    def __init__(self, torch, model, scheme, kinds, layers, rank, scaling, seed):
+        """`kinds`: in the order of the model's modules."""
         ties, self.factors = TIES[scheme], {}
         self.enabled = True
         for layer, block in enumerate(model.model.layers):
-            for kind in TARGETS["qkv"]:
-                module = getattr(block.self_attn, kind)
+            for kind in kinds if layer in layers else []:
+                module = getattr(block.mlp if hasattr(block.mlp, kind) else block.self_attn, kind)
                 shapes = {"A": (rank, module.in_features), "B": (module.out_features, rank), "u": (rank,),
                           "v": (module.out_features,)}  # fmt: skip
                 own = {}
@@ -176,14 +181,24 @@ def mean_loss(torch, model, examples):
     return total / count
 
 
+def what_trains(row, plan):
+    """(finetune's scheme, the kinds of modules in their order, the layers or None for all) of a row."""
+    train = plan.schemes[row["scheme"]].get("train", {})
+    targets = train.get("targets", TARGETS[row["targets"]])
+    kinds = [kind for kind in TARGETS["all"] if kind in targets]
+    return train.get("scheme", row["scheme"]), kinds, train.get("layers")
+
+
 def repeat(row, plan, data, model_path, threads):
     """Trains as the row says, and prints both results side by side."""
     import torch
     import transformers
 
     torch.set_num_threads(threads)
-    if row["scheme"] not in TIES or row["targets"] != "qkv" or data["train"].suffix != ".jsonl":
-        sys.exit(f"Only runs of {', '.join(TIES)} on q, k and v with prompts and answers can be repeated in PyTorch")
+    scheme, kinds, layers = what_trains(row, plan)
+    of_one_input = scheme not in SHARE_INPUT or ONE_INPUT.issuperset(kinds)
+    if scheme not in TIES or not of_one_input or data["train"].suffix != ".jsonl":
+        sys.exit(f"Only runs with prompts and answers of {', '.join(TIES)} can be repeated in PyTorch; {', '.join(SHARE_INPUT)} on q, k and v alone")
     load = {"pretrained_model_name_or_path": model_path.parent, "gguf_file": model_path.name}
     tokenizer = transformers.AutoTokenizer.from_pretrained(**load)
     split_digits(tokenizer)
@@ -191,7 +206,8 @@ def repeat(row, plan, data, model_path, threads):
     window = plan.tasks[row["task"]]["window"]
     examples = {part: read_examples(path, tokenizer, window) for part, path in data.items()}
     seed, steps = int(row["seed"]), plan.training["steps"]
-    adapter = Adapter(torch, model, row["scheme"], int(row["rank"]), plan.training["scaling"], seed)
+    layers = layers or range(len(model.model.layers))
+    adapter = Adapter(torch, model, scheme, kinds, layers, int(row["rank"]), plan.training["scaling"], seed)
     trained = sum(one.numel() for one in adapter.parameters())
     assert trained == int(row["trained"]), (trained, row["trained"])
     rates = {"A": row["rate"], "B": row["b_rate"] or row["rate"], "u": row["uv_rate"], "v": row["uv_rate"]}

@@ -3,6 +3,8 @@
 import unittest
 
 import repeat
+from plan import Plan
+from plan_test import TEXT
 
 
 class Repeat(unittest.TestCase):
@@ -36,6 +38,15 @@ class Repeat(unittest.TestCase):
         lengths = [len(tokens) for batch in seen for tokens, _ in batch]
         self.assertEqual(sorted(lengths[:4]), [3, 4, 5, 6])
         self.assertEqual(sorted(lengths[4:]), [3, 4, 5, 6])
+
+    def test_what_a_row_trains(self):
+        plan = Plan(
+            TEXT + '[schemes.lora_down]\nstart = { rate = 1e-2 }\ntrain = { scheme = "lora", targets = ["down_proj", "v_proj"], layers = [3] }\n'
+        )
+        of = lambda scheme, targets: repeat.what_trains({"scheme": scheme, "targets": targets}, plan)
+        self.assertEqual(of("lora_down", "qkv"), ("lora", ["v_proj", "down_proj"], [3]))
+        self.assertEqual(of("tl6", "qkv"), ("tl6", ["q_proj", "k_proj", "v_proj"], None))
+        self.assertEqual(len(of("lora", "all")[1]), 7)
 
     def test_the_schedule(self):
         factors = [repeat.rate_factor(step, 60, 3) for step in range(60)]

@@ -8,11 +8,11 @@ import default_rates
 import excerpts
 import pictures
 import results
-from analysis import Mean, TaskResults
+from analysis import Mean, Pooled, TaskResults
 from confirmations import Confirmed, picture, section
 from markdown_text import TITLES, name_list, table
 from plan import Progress
-from tables import bar_text, budget_table, frontier_section, mean_table, task_table, verdict
+from tables import bar_text, budget_table, frontier_section, mean_table, pooled_table, task_table, verdict
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RESULTS = pathlib.Path(__file__).resolve().parent / "results"
@@ -33,7 +33,7 @@ HOW = """## How to read it
 Every scheme and rank had its rates of A, B and of u, v searched on the select split, at most {trials} trials each,
 LoRA included (the rates of its A and B apart, as in LoRA+). A trial is a whole run. On its first task a candidate's
 search starts at the optimum of earlier trials, on the second and third at that of the task before. At the best rates it
-then ran with {seeds} other seeds; a seed fixes the order of the data and the random initialisation, so that runs of one
+then ran with {seeds} other seeds. {defaults}A seed fixes the order of the data and the random initialisation, so that runs of one
 seed are a pair. Each was measured on the test split once, at the step with the best select loss.
 
 - *Test loss* is in nats a token: the mean over seeds ± half its 95 % interval. *Gain* is the base model's test loss less that.
@@ -50,6 +50,8 @@ seed are a pair. Each was measured on the test split once, at the step with the 
   "not told apart" does not mean equal.
 - A star: a better rate may lie beyond the tested range.
 """
+DEFAULTS = """Where it also ran at `finetune`'s default rates, with the same seeds,
+these are one more trial: the tables have the rates with the lower mean select loss (‡: the default). """
 # Of this project's own study.
 GREW = """The plan grew as results came in, so most candidates were chosen with the test losses of others in view. That favours what
 looks best here, LoRA's frontier and tied schemes alike. The confirmation has seeds of its own: it avoids the luck of
@@ -58,7 +60,7 @@ seeds, but not that of the test texts."""
 
 def search_text(sections):
     """How sure the rates are that all else takes as given."""
-    entries = [entry for of_task in sections for entry in of_task.entries]
+    entries = [entry for of_task in sections for entry in of_task.searched.values()]
     close = sum(entry.lead < entry.select_deviation for entry in entries)
     return (
         f"**Intervals and p take the rates as given.** The search had one seed. In {close} of {len(entries)} searches the best rates led "
@@ -195,6 +197,14 @@ def make_sections(plan, rows, about):
     return progress, sections
 
 
+def pooled_of(plan, sections):
+    """Pooled, of each task with entries on the first targets and on others."""
+    first = targets_of(plan)[0]
+    tasks = [task for task in plan.tasks if sections[task, first].entries]
+    pools = [[sections[task, targets] for targets in targets_of(plan) if sections[task, targets].entries] for task in tasks]
+    return [Pooled(of_task) for of_task in pools if len(of_task) > 1]
+
+
 def confirmed_of(progress, sections, targets):
     """Confirmed, for each of the plan's confirmations on these targets."""
     references = {one.task: one.reference for (_, of), one in sections.items() if of == targets and one.entries}
@@ -206,7 +216,8 @@ def make_page(progress, sections, about, head=HEAD):
     plan = progress.plan
     parts, drawn = [head, state_section(progress, sections.values())], {}
     if any(of_task.entries for of_task in sections.values()):
-        parts.append(HOW.format(trials=plan.trials, seeds=len(plan.seeds)).strip())
+        has_defaults = any(candidate.default_rates for group in plan.groups for candidate in group.candidates)
+        parts.append(HOW.format(trials=plan.trials, seeds=len(plan.seeds), defaults=DEFAULTS if has_defaults else "").strip())
         parts.append(search_text(sections.values()))
         parts.append(GREW if head == HEAD else "")
     for targets in targets_of(plan):
@@ -239,6 +250,16 @@ def make_page(progress, sections, about, head=HEAD):
                       f"The base's test loss is {of_task.reference.base:.4f}.",
                       f"![frontier](results/{name})", task_table(of_task), verdict(of_task),
                       budget_table(of_task), frontier_section(of_task)]  # fmt: skip
+    for pooled in pooled_of(plan, sections):
+        name = f"{pooled.task}-pooled.svg"
+        first, others = targets_of(plan)[0], "on other modules"
+        drawn_as = lambda c: plan.in_picture(c) if c.targets == first else (others, f"{c.scheme} {c.rank}")
+        entries = [(*drawn_as(e.candidate), e.trained, pooled.shares[e.candidate]) for e in pooled.entries]
+        drawn[name] = pictures.frontier(f"{TITLES[pooled.task]}, all targets", entries, [*plan.curves(), others])
+        parts += [f"## {TITLES[pooled.task]}: all targets together",
+                  f"Shares are of the gain of LoRA r = 8 on {targets_text(first)}. Candidates on others:",
+                  pooled_table(pooled, first), f"![frontier](results/{name})",
+                  budget_table(pooled), frontier_section(pooled)]  # fmt: skip
     if drawn:
         parts += ["## The schemes", schemes_table(plan)]
     if about:
@@ -283,10 +304,11 @@ def command(options, plan):
     page, drawn = make_page(progress, sections, about)
     path = ROOT / "docs" / "results.md"
     of_tasks = excerpts.of_first_targets(plan, sections)
-    pages = {path: page, **excerpts.with_tables(ROOT, plan, of_tasks)}
+    pooled = pooled_of(plan, sections)
+    pages = {path: page, **excerpts.with_tables(ROOT, plan, of_tasks, pooled)}
     confirmed = confirmed_of(progress, sections, targets_of(plan)[0])
     others = [one for (_, targets), one in sections.items() if targets != targets_of(plan)[0] and one.entries]
-    quotes = excerpts.missing_quotes(ROOT, excerpts.QUOTES.read_text(), of_tasks, confirmed, others)
+    quotes = excerpts.missing_quotes(ROOT, excerpts.QUOTES.read_text(), of_tasks, confirmed, others, pooled)
     for where, sentence in quotes:
         print(f"{where} must say: {sentence}")
     if options.check:

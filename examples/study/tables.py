@@ -41,6 +41,16 @@ def task_table(of_task):
     return table(head, rows)
 
 
+def pooled_table(pooled, first):
+    """The candidates on other targets than the first."""
+    rows = [
+        [entry.candidate.label(), f"{entry.trained:,}", f"{100 * entry.trained / pooled.reference.trained:.1f}", per_cent(pooled.shares[entry.candidate])]
+        for entry in pooled.entries
+        if entry.candidate.targets != first
+    ]  # fmt: skip
+    return table(["", "parameters", "of LoRA r = 8, %", "share, %"], rows)
+
+
 def mean_table(mean):
     head = ["", "parameters", "share, %", "next larger LoRA", "difference, % points", "p", "Holm"]
     rows = []
