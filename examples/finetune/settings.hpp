@@ -70,6 +70,9 @@ inline bool has_uv_rate(const tiedlora::Scheme& scheme) {
   return uv && (scheme.A.trained || scheme.B.trained);
 }
 
+/// Whether A and B are both trained: then B may have a rate of its own.
+inline bool has_b_rate(const tiedlora::Scheme& scheme) { return scheme.A.trained && scheme.B.trained; }
+
 /// A and B (or, in full fine-tuning, the weights) learn at `rate`; u and v at rate × uv_multiple. With u and
 /// v the only trained factors (VeRA), `rate` is theirs and the multiple is 1. B's own rate is rate ×
 /// b_multiple, that of A `rate` (LoRA+, arXiv 2402.12354).

@@ -34,10 +34,10 @@ std::vector<std::string> parse_targets(const std::string& text, const Fail& fail
 
 TuneOptions parse_candidate(const std::string& whole, TuneOptions rest) {
   const auto fail = [&](const std::string& why) {
-    throw std::invalid_argument(
-        fmt::format("--candidates: {} {}; write SCHEME:RANK or SCHEME:RANK:RATE, and @TARGETS for targets of "
-                    "its own, such as tl6:32 or lora:1@q_proj+v_proj",
-                    examples::in_short(whole), why));
+    throw std::invalid_argument(fmt::format(
+        "--candidates: {} {}; write SCHEME:RANK, SCHEME:RANK:RATE or SCHEME:RANK:RATE:B_RATE, and "
+        "@TARGETS for targets of its own, such as tl6:32 or lora:1:0.01:0.03@q_proj+v_proj",
+        examples::in_short(whole), why));
   };
   const std::size_t at = whole.find('@');
   if (at != whole.npos) rest.targets = parse_targets(whole.substr(at + 1), fail);
@@ -57,12 +57,19 @@ TuneOptions parse_candidate(const std::string& whole, TuneOptions rest) {
   if (!rank || *rank < 1 || *rank > examples::largest_rank)
     fail(fmt::format("has no rank from 1 to {}", examples::largest_rank));
   rest.rank = rank.value_or(0);
-  if (second != text.npos) {
-    const auto rate = examples::to_number(std::string_view(text).substr(second + 1));
+  if (second == text.npos) return rest;
+  const auto rate_at = [&](std::size_t begin, std::size_t end, const char* name) {
+    const auto rate = examples::to_number(std::string_view(text).substr(begin, end - begin));
     if (!rate || *rate < examples::smallest_number || *rate > examples::largest_number)
-      fail("has no positive rate at its end");
-    rest.rate = rate;
-  }
+      fail(fmt::format("has no positive {}", name));
+    return rate;
+  };
+  const std::size_t third = text.find(':', second + 1);
+  rest.rate = rate_at(second + 1, third, "rate after its rank");
+  if (third == text.npos) return rest;
+  if (!has_b_rate(scheme_named(rest.scheme)))
+    fail(fmt::format("has a rate of B, but the scheme {} does not train both A and B", rest.scheme));
+  rest.b_rate = rate_at(third + 1, text.npos, "rate of B at its end");
   return rest;
 }
 

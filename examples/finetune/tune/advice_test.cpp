@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <optional>
 
 #include "compare.hpp"
 
@@ -22,12 +23,39 @@ TEST(Candidates, AreParsed) {
   const TuneOptions some = parse_candidate("lora:1:0.01@v_proj+q_proj", {.targets = {"k_proj"}});
   EXPECT_EQ(some.targets, (std::vector<std::string>{"v_proj", "q_proj"}));
   EXPECT_EQ(some.rate, 0.01);
+  EXPECT_EQ(some.b_rate, std::nullopt);
+  const TuneOptions both = parse_candidate("share_lora_a:3:0.01:0.03@v_proj", {});
+  EXPECT_EQ(both.rate, 0.01);
+  EXPECT_EQ(both.b_rate, 0.03);
+  EXPECT_EQ(both.targets, std::vector<std::string>{"v_proj"});
   for (const char* wrong :
        {"lora:1@", "lora:1@v", "lora:1@v_proj+", "lora:1@v_proj+v_proj", "@v_proj", "lora@v_proj"})
     EXPECT_THROW(parse_candidate(wrong, {}), std::invalid_argument) << wrong;
-  for (const char* wrong : {"lora", "lora:", "loar:8", "lora:0", "lora:8x", "lora:8:", "lora:8:nan",
-                            "lora:8:-1", "lora:8:inf", ":8"})
+  for (const char* wrong :
+       {"lora", "lora:", "loar:8", "lora:0", "lora:8x", "lora:8:", "lora:8:nan", "lora:8:-1", "lora:8:inf",
+        ":8", "lora:8::0.1", "lora:8:0.1:", "lora:8:0.1:nan", "lora:8:0.1:-1", "lora:8:0.1:0.1:0.1"})
     EXPECT_THROW(parse_candidate(wrong, {}), std::invalid_argument) << wrong;
+}
+
+// As finetune train --b-rate: A or B alone has one rate.
+TEST(Candidates, HaveARateOfBWhereAAndBAreTrained) {
+  for (const auto& [name, scheme] : named_schemes()) {
+    const std::string candidate = name + ":8:0.1:0.2";
+    if (scheme.A.trained && scheme.B.trained) {
+      EXPECT_EQ(parse_candidate(candidate, {}).b_rate, 0.2) << name;
+      continue;
+    }
+    try {
+      parse_candidate(candidate, {});
+      ADD_FAILURE() << candidate << " was not refused";
+    } catch (const std::invalid_argument& error) {
+      const std::string text = error.what();
+      EXPECT_NE(text.find("--candidates: \"" + candidate + "\" has a rate of B, but the scheme " + name +
+                          " does not train both A and B; write SCHEME:RANK"),
+                text.npos)
+          << text;
+    }
+  }
 }
 
 TEST(Candidates, TakePartInRoundsOfHalves) {

@@ -166,9 +166,10 @@ int compare_command(int argc, char** argv, Communicator& processes) {
   add_model(app, o.model, products, processes);
   add_training_data(app, o.data);
   add_tune(app, o.tune, false);
-  examples::add_list(app, "--candidates", o.candidates,
-                     "SCHEME:RANK, or SCHEME:RANK:RATE for a rate of its own; SCHEME:RANK@v_proj+q_proj for "
-                     "targets of its own")
+  examples::add_list(
+      app, "--candidates", o.candidates,
+      "SCHEME:RANK, SCHEME:RANK:RATE for a rate of its own, or SCHEME:RANK:RATE:B_RATE for one of B "
+      "beside it; @v_proj+q_proj at its end for targets of its own")
       ->group("Adapter");
   app.add_option("--minutes", o.minutes, "for everything")->check(some_minutes())->group("Training");
   app.add_option("--out", o.out, "folder for tables, the picture and the adapters")

@@ -45,18 +45,20 @@ class Comparer {
         batches_(std::move(data_.train), options.data.batch_tokens, options.tune.seed) {
     for (const std::string& text : options.candidates) {
       Candidate candidate = {.name = text, .tune = parse_candidate(text, options.tune)};
-      candidate.rate = rates_of(candidate.tune, base_.config()).rate;
+      candidate.rates = rates_of(candidate.tune, base_.config());
       const auto is_same = [&](const Candidate& other) {
         return other.tune.scheme == candidate.tune.scheme && other.tune.rank == candidate.tune.rank &&
-               other.tune.targets == candidate.tune.targets && other.rate == candidate.rate;
+               other.tune.targets == candidate.tune.targets && other.rates == candidate.rates;
       };
-      if (std::any_of(candidates_.begin(), candidates_.end(), is_same)) continue;  // --targets may make it so
+      // --targets may make it so, or a rate that is the default, or B's that is A's.
+      if (std::any_of(candidates_.begin(), candidates_.end(), is_same)) continue;
       candidate.trained = layout_of(candidate.tune, base_.config()).trainable_count();
       candidates_.push_back(std::move(candidate));
     }
     if (candidates_.size() < 2)
       throw std::invalid_argument(
-          "--candidates: all are the same with these --targets; two are needed to compare");
+          "--candidates: all are the same with these --targets and the default rates; two are needed to "
+          "compare");
     // An example a batch: what is compared are examples, not what stands together.
     examples_ = one_by_one(data_.validation);
     for (const TokenBatch& example : examples_) weights_.push_back(static_cast<double>(example.counted));

@@ -8,6 +8,7 @@
 #include <vector>      // vector
 
 #include <finetune/distributed/communicator.hpp>  // Communicator
+#include <finetune/settings.hpp>                  // Index, Rates
 
 #include "options.hpp"
 
@@ -35,7 +36,7 @@ struct CompareOptions {
 struct Candidate {
   std::string name = {};  ///< "tl6:32", "lora:1@v_proj"
   TuneOptions tune = {};
-  double rate = 0;    ///< of A and B, or of u and v where those alone are trained
+  Rates rates = {};
   Index trained = 0;  ///< parameters
   std::int64_t steps = 0;
   double seconds = 0;
@@ -48,8 +49,8 @@ struct Candidate {
 /// By number of parameters, then by loss.
 bool is_smaller(const Candidate* a, const Candidate* b);
 
-/// "SCHEME:RANK" or "SCHEME:RANK:RATE", either with "@TARGET+TARGET" for targets of its own. `rest`: all
-/// else. Throws std::invalid_argument that says what is wrong with it.
+/// "SCHEME:RANK", "SCHEME:RANK:RATE" or "SCHEME:RANK:RATE:B_RATE", each with "@TARGET+TARGET" for targets of
+/// its own. `rest`: all else. Throws std::invalid_argument that says what is wrong with it.
 TuneOptions parse_candidate(const std::string& whole, TuneOptions rest);
 
 /// How many of `count` take part in each round: halved from round to round, down to two.

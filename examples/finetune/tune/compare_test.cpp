@@ -1,5 +1,6 @@
 // finetune compare, run as a user does.
 #include <nlohmann/json.hpp>
+#include <tiedlora/io/native.hpp>
 
 #include "tune_fixture.hpp"
 
@@ -83,6 +84,45 @@ TEST_F(TuneTest, AComparisonThatGoesOnComesToTheSame) {
     folder_.write("whole/plan.json", stopped.dump());
     expect_error(command("compare", arguments), 1, "plan.json is damaged; to start over, remove");
   }
+}
+
+// The last of three is the second again. What it comes to is what finetune train comes to, bit for bit.
+TEST_F(TuneTest, CandidatesMayDifferByTheRateOfBAlone) {
+  const auto compare = [&](const std::string& candidates) {
+    return command("compare",
+                   {"--data", path("chat.jsonl"), "--window", "64", "--threads", "1", "--held-out", "0.2",
+                    "--minutes", "0.001", "--out", path("cmp"), "--candidates", candidates, "--resume"});
+  };
+  const std::string candidates = "lora:1:0.001:0.004,lora:1:0.001,lora:1:0.001:0.001";
+  expect_error(compare(candidates), 0, "2 candidates, 1 rounds of ");
+  const std::string table = read_file(path("cmp/compare.csv"));
+  for (const char* row : {"candidate,scheme,rank,rate,b_rate,trained,", "\nlora:1:0.001,lora,1,0.001,0.001,",
+                          "\nlora:1:0.001:0.004,lora,1,0.001,0.004,"})
+    EXPECT_NE(table.find(row), table.npos) << row << " is not in\n" << table;
+
+  const Arguments steps = {"--scheme",   "lora", "--rank",         "1",    "--rate",        "0.001",
+                           "--window",   "64",   "--batch-tokens", "1024", "--evaluations", "1",
+                           "--held-out", "0.2",  "--steps",        "2"};
+  Arguments faster = steps;
+  faster.insert(faster.end(), {"--b-rate", "0.004"});
+  ASSERT_EQ(train("one-rate", steps).status, 0);
+  ASSERT_EQ(train("two-rates", faster).status, 0);
+  const auto numbers = [&](const std::string& folder) {
+    const auto adapter = tiedlora::load_adapter<float>(path(folder + "/adapter.safetensors"));
+    const auto values = adapter.trainable();
+    return std::vector<float>(values.begin(), values.end());
+  };
+  EXPECT_EQ(numbers("cmp/adapters/lora-1-0.001"), numbers("one-rate"));
+  EXPECT_EQ(numbers("cmp/adapters/lora-1-0.001-0.004"), numbers("two-rates"));
+  EXPECT_NE(numbers("one-rate"), numbers("two-rates"));
+
+  EXPECT_EQ(compare(candidates).status, 0);
+  EXPECT_EQ(read_file(path("cmp/compare.csv")), table);
+  expect_error(compare("lora:1:0.001:0.002,lora:1:0.001"), 1,
+               "belongs to a comparison with different options or data (");
+  expect_error(compare("lora:1:0.001,lora:1:0.001:0.001"), 2,
+               "all are the same with these --targets and the default rates");
+  expect_error(compare("lora:1,vera:8:0.1:0.2"), 2, "the scheme vera does not train both A and B");
 }
 
 TEST_F(TuneTest, AComparisonLeavesRunsAlone) {

@@ -21,7 +21,7 @@ void check_rates(const TuneOptions& options) {
   if (options.uv_rate && !has_uv_rate(scheme))
     throw std::invalid_argument("--uv-rate: the scheme " + options.scheme +
                                 " does not train u or v together with A or B; give --rate alone");
-  if (options.b_rate && (!scheme.A.trained || !scheme.B.trained))
+  if (options.b_rate && !has_b_rate(scheme))
     throw std::invalid_argument("--b-rate: the scheme " + options.scheme +
                                 " does not train both A and B; give --rate alone");
 }
