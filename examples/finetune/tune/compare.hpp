@@ -21,9 +21,11 @@ struct CompareOptions {
   /// What docs/choosing.md names, from all targets to v alone.
   std::vector<std::string> candidates = {"lora:8",
                                          "lora:1",
+                                         "share_lora_a:1",
                                          "tl6:32",
                                          "lora:1@q_proj+k_proj+v_proj",
                                          "share_lora_a:2@q_proj+k_proj+v_proj",
+                                         "lora:2@v_proj",
                                          "lora:1@v_proj",
                                          "share_lora_a:3@v_proj",
                                          "share_lora_a:1@v_proj"};

@@ -1,7 +1,10 @@
 // finetune compare, run as a user does.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 #include <tiedlora/io/native.hpp>
 
+#include "compare.hpp"
 #include "tune_fixture.hpp"
 
 namespace finetune {
@@ -123,6 +126,21 @@ TEST_F(TuneTest, CandidatesMayDifferByTheRateOfBAlone) {
   expect_error(compare("lora:1:0.001,lora:1:0.001:0.001"), 2,
                "all are the same with these --targets and the default rates");
   expect_error(compare("lora:1,vera:8:0.1:0.2"), 2, "the scheme vera does not train both A and B");
+}
+
+TEST(Compare, ThePageHasTheCandidatesOfTheHelp) {
+  const TestFolder folder;
+  const CompareOptions defaults;
+  const std::string candidates = fmt::format("{}", fmt::join(defaults.candidates, ","));
+  const std::string minutes = fmt::format("{:g}", defaults.minutes);
+  const auto [status, help] = run(folder, {"compare", "--help"});
+  EXPECT_EQ(status, 0);
+  EXPECT_NE(help.find(candidates), help.npos) << help;
+  const std::string page = read_file(std::string(TIEDLORA_GOLDEN_DIR) + "/../../docs/finetune.md");
+  EXPECT_NE(page.find("    " + candidates + "\n"), page.npos) << candidates;
+  EXPECT_NE(page.find("`--minutes` [" + minutes + "]"), page.npos);
+  for (const std::string& candidate : defaults.candidates)
+    EXPECT_NO_THROW(parse_candidate(candidate, {})) << candidate;
 }
 
 TEST_F(TuneTest, AComparisonLeavesRunsAlone) {
