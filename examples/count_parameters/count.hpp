@@ -1,7 +1,7 @@
 // What an adapter costs: one row per scheme and rank, computed from layouts alone.
 #pragma once
 
-#include <algorithm>  // find
+#include <algorithm>  // is_permutation
 #include <limits>     // numeric_limits
 #include <stdexcept>  // invalid_argument, runtime_error
 #include <string>     // string
@@ -35,6 +35,7 @@ struct Row {
   double percent_of_lora = 0;  ///< trainable, of scheme lora (PEFT's) at the same rank
   double percent_of_lora_fused =
       0;  ///< trainable, of scheme lora_fused (the Tied-LoRA paper's) at the same rank
+  double percent_of_lora_r8 = 0;  ///< trainable, of scheme lora of rank 8
 
   static constexpr Index f32 = 4, bf16 = 2;  ///< bytes of a parameter
   Index file_bytes(Index bytes_per_number) const { return trained * bytes_per_number; }
@@ -65,6 +66,8 @@ inline Row count(const tiedlora::ModuleList& modules, const std::string& scheme_
   };
   row.percent_of_lora = percent_of(tiedlora::schemes::lora());
   row.percent_of_lora_fused = percent_of(tiedlora::schemes::lora_fused());
+  // LoRA's count is linear in the rank.
+  row.percent_of_lora_r8 = row.percent_of_lora * static_cast<double>(rank) / 8;
   return row;
 }
 
@@ -75,11 +78,12 @@ struct Table {
   std::vector<std::string> schemes = {};
   std::vector<Index> ranks = {};
   std::vector<Row> rows = {};
+  bool is_recommended = false;  ///< the one row is, for a budget
 };
 
 inline Table count(const Model& model, const std::vector<std::string>& targets,
                    const std::vector<std::string>& schemes, const std::vector<Index>& ranks) {
-  Table table = {model, targets, schemes, ranks, {}};
+  Table table = {.model = model, .targets = targets, .schemes = schemes, .ranks = ranks};
   const tiedlora::ModuleList modules = modules_of(model, targets);
   for (const std::string& scheme : schemes)
     for (const Index rank : ranks) table.rows.push_back(count(modules, scheme, rank));
@@ -90,24 +94,32 @@ inline Table count(const Model& model, const std::vector<std::string>& targets,
 inline Table count_recommended(const Model& model, const std::vector<std::string>& targets, Index budget) {
   const auto found = tiedlora::try_recommended_scheme(modules_of(model, targets), budget);
   if (!found) throw std::invalid_argument(fmt::format("--budget: {}: {}", model.name, found.error()));
-  return count(model, targets, {std::string(found->name)}, {found->rank});
+  Table table = count(model, targets, {std::string(found->name)}, {found->rank});
+  table.is_recommended = true;
+  return table;
 }
 
-/// If the recommended scheme comes after share_lora_a of rank 2 in try_recommended_scheme's order: what the
-/// budget affords on v alone. Otherwise empty.
-inline std::string advice_of_fewer_modules(const Table& table, Index budget) {
+/// What to adapt v alone with instead, for as many parameters or fewer, if the recommended scheme comes after
+/// share_lora_a of rank 2 in try_recommended_scheme's order. Empty where the study says nothing: of other
+/// targets than q, k and v, of a v as wide as q, and of ranks above 4.
+inline std::string advice_of_fewer_modules(const Table& table) {
   const Row& row = table.rows.front();
+  const Model& model = table.model;
   if (row.scheme == "lora" || (row.scheme == "share_lora_a" && row.rank > 1)) return "";
-  const auto has = [&](const char* target) {
-    return std::find(table.targets.begin(), table.targets.end(), target) != table.targets.end();
-  };
-  if (table.targets == std::vector<std::string>{"v"} || !(has("v") || has("qkv"))) return "";
-  const auto on_v = tiedlora::try_recommended_scheme(modules_of(table.model, {"v"}), budget);
-  if (!on_v || on_v->name == "tl5") return "";
+  const std::vector<std::string>& targets = table.targets;
+  const std::vector<std::string> apart = {"q", "k", "v"}, fused = {"qkv"};
+  if (targets != fused && !std::is_permutation(targets.begin(), targets.end(), apart.begin(), apart.end()))
+    return "";
+  if (model.fused_attention || model.key_width >= model.query_width) return "";
+  constexpr Index largest_studied_rank = 4;
+  const auto on_v = tiedlora::try_recommended_scheme(modules_of(model, {"v"}), row.trained);
+  if (!on_v || on_v->name == "tl5" || on_v->rank > largest_studied_rank) return "";
   return fmt::format(
-      "{}: {} of rank {} on v alone has {} trainable parameters; in the study v alone kept about as much for "
-      "fewer parameters, but less on code at rank 1 (docs/choosing.md): --targets v\n\n",
-      table.model.name, on_v->name, on_v->rank, on_v->trainable);
+      "{}: {} of rank {} on v alone has {} trainable parameters; in the study v alone kept {} "
+      "(docs/choosing.md): --targets v\n\n",
+      model.name, on_v->name, on_v->rank, on_v->trainable,
+      row.scheme == "tl5" ? "more than tl5 of that size on translation, where tl5 ran"
+                          : "about as much for no more parameters, but less on code at rank 1");
 }
 
 }  // namespace count_parameters

@@ -103,8 +103,11 @@ inline int run(int argc, const char* const* argv, std::ostream& out, std::ostrea
     } else if (as_json) {
       out << to_json(tables);
     } else {
-      for (const Table& table : tables)
-        out << to_text(table) << '\n' << (*budget_option ? advice_of_fewer_modules(table, budget) : "");
+      for (const Table& table : tables) {
+        const std::string advice = table.is_recommended ? advice_of_fewer_modules(table) : "";
+        const bool is_better = table.schemes.front() == "tl5";  // and so comes first
+        out << (is_better ? advice : "") << to_text(table) << '\n' << (is_better ? "" : advice);
+      }
       out << legend();
     }
     examples::flush(out);

@@ -55,6 +55,7 @@ inline nlohmann::ordered_json to_json(const Row& row) {
           {"trained", row.trained},
           {"percent_of_lora", row.percent_of_lora},
           {"percent_of_lora_fused", row.percent_of_lora_fused},
+          {"percent_of_lora_r8", row.percent_of_lora_r8},
           {"frozen", row.frozen},
           {"file_bytes_f32", row.file_bytes(Row::f32)},
           {"file_bytes_bf16", row.file_bytes(Row::bf16)},
@@ -82,12 +83,14 @@ inline std::string to_text(const Table& table) {
   std::vector<std::vector<std::string>> lines;
   lines.push_back({"scheme", "rank", "trained", "% of lora"});
   if (two_loras) lines.back().push_back("% of lora_fused");
+  if (table.is_recommended) lines.back().push_back("% of lora r=8");
   for (const char* title : {"frozen", "file f32", "file bf16", "tenant f32", "tenant bf16", "optimiser"})
     lines.back().push_back(title);
   for (const Row& row : table.rows) {
     lines.push_back({row.scheme, fmt::format("{}", row.rank), detail::with_commas(row.trained),
                      fmt::format("{:.3f}", row.percent_of_lora)});
     if (two_loras) lines.back().push_back(fmt::format("{:.3f}", row.percent_of_lora_fused));
+    if (table.is_recommended) lines.back().push_back(fmt::format("{:.3f}", row.percent_of_lora_r8));
     lines.back().push_back(detail::with_commas(row.frozen));
     for (const Index bytes : {row.file_bytes(Row::f32), row.file_bytes(Row::bf16), row.tenant_bytes(Row::f32),
                               row.tenant_bytes(Row::bf16), row.training_bytes()})
@@ -115,6 +118,7 @@ inline std::string to_text(const Table& table) {
 inline const char* legend() {
   return R"(% of lora    trainable parameters against LoRA as PEFT counts it, at the same rank: A and B of every
              module's own. lora_fused, where shown, is the Tied-LoRA paper's LoRA: modules that read the same x share A.
+             lora r=8, where shown, is lora of rank 8, of which docs/choosing.md gives sizes in per cent.
 frozen       parameters that never change; all are drawn from a seed, so a file need not hold them.
 file         the trainable parameters on disk.
 tenant       what each further tenant adds. With u and v: those alone, over A and B that all tenants share,
