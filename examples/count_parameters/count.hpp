@@ -1,7 +1,7 @@
 // What an adapter costs: one row per scheme and rank, computed from layouts alone.
 #pragma once
 
-#include <algorithm>  // is_permutation
+#include <algorithm>  // is_permutation, min
 #include <limits>     // numeric_limits
 #include <stdexcept>  // invalid_argument, runtime_error
 #include <string>     // string
@@ -99,18 +99,29 @@ inline Table count_recommended(const Model& model, const std::vector<std::string
   return table;
 }
 
-/// What to adapt v alone with instead, for as many parameters or fewer, if the recommended scheme comes after
-/// share_lora_a of rank 2 in try_recommended_scheme's order. Empty where the study says nothing: of other
-/// targets than q, k and v, of a v as wide as q, and of ranks above 4.
-inline std::string advice_of_fewer_modules(const Table& table) {
-  const Row& row = table.rows.front();
+/// Modules that the study found better than q, k and v, with as many parameters or fewer than were picked: v
+/// and down with one A for all layers, else v alone. Empty where the study says nothing: of other targets
+/// than q, k and v, of a v as wide as q, and of ranks above its own.
+inline std::string advice_of_other_modules(const Table& table) {
   const Model& model = table.model;
-  if (row.scheme == "lora" || (row.scheme == "share_lora_a" && row.rank > 1)) return "";
   const std::vector<std::string>& targets = table.targets;
   const std::vector<std::string> apart = {"q", "k", "v"}, fused = {"qkv"};
   if (targets != fused && !std::is_permutation(targets.begin(), targets.end(), apart.begin(), apart.end()))
     return "";
   if (model.fused_attention || model.key_width >= model.query_width) return "";
+  const Row& row = table.rows.front();
+  if (model.feed_forward > model.width) {
+    constexpr Index largest_studied_rank = 3;
+    const tiedlora::ModuleList modules = modules_of(model, {"v", "down"});
+    const Index one = count(modules, "share_lora_a", 1).trained;  // rank r has r times as many
+    if (const Index rank = std::min(row.trained / one, largest_studied_rank); rank > 0)
+      return fmt::format(
+          "{}: share_lora_a of rank {} on v and down has {} trainable parameters; in the study it kept more "
+          "than "
+          "lora on q, k and v (docs/choosing.md): --targets v,down --schemes share_lora_a --ranks {}\n\n",
+          model.name, rank, rank * one, rank);
+  }
+  if (row.scheme == "lora" || (row.scheme == "share_lora_a" && row.rank > 1)) return "";
   constexpr Index largest_studied_rank = 4;
   const auto on_v = tiedlora::try_recommended_scheme(modules_of(model, {"v"}), row.trained);
   if (!on_v || on_v->name == "tl5" || on_v->rank > largest_studied_rank) return "";

@@ -104,7 +104,7 @@ inline int run(int argc, const char* const* argv, std::ostream& out, std::ostrea
       out << to_json(tables);
     } else {
       for (const Table& table : tables) {
-        const std::string advice = table.is_recommended ? advice_of_fewer_modules(table) : "";
+        const std::string advice = table.is_recommended ? advice_of_other_modules(table) : "";
         const bool is_better = table.schemes.front() == "tl5";  // and so comes first
         out << (is_better ? advice : "") << to_text(table) << '\n' << (is_better ? "" : advice);
       }

@@ -24,10 +24,10 @@ struct CompareOptions {
                                          "share_lora_a:1",
                                          "tl6:32",
                                          "lora:1@q_proj+k_proj+v_proj",
-                                         "share_lora_a:2@q_proj+k_proj+v_proj",
-                                         "lora:2@v_proj",
+                                         "lora:1@v_proj+down_proj",
+                                         "share_lora_a:3@v_proj+down_proj",
+                                         "share_lora_a:1@v_proj+down_proj",
                                          "lora:1@v_proj",
-                                         "share_lora_a:3@v_proj",
                                          "share_lora_a:1@v_proj"};
   double minutes = 20;
   bool resume = false;

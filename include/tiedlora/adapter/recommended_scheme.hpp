@@ -25,8 +25,8 @@ struct RecommendedScheme {
 /// order: share_lora_a of rank 2 or more, lora_fused of rank 1, share_lora_a of rank 1, tl5 of the largest
 /// rank. Of these share_lora_a of rank 2 was tried on all three tasks, the others on one or two. Ranks above
 /// the study's (8, 4, 128 for tl5) are extrapolated, and so are modules other than its q, k and v. It takes
-/// the modules as given: fewer of them, such as v alone, kept as much for less on two of the tasks. A Failure
-/// where tl5 of rank 1 does not fit, or there are no modules.
+/// the modules as given: others kept more for less, v_proj and down_proj with share_lora_a. A Failure where
+/// tl5 of rank 1 does not fit, or there are no modules.
 inline Result<RecommendedScheme> try_recommended_scheme(const ModuleList& modules, Index budget) {
   if (modules.size() == 0) return Failure{"there are no modules to adapt"};
   Index full = 0;  // the largest rank that an update of any module can have
