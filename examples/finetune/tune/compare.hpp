@@ -29,7 +29,7 @@ struct CompareOptions {
                                          "share_lora_a:1@v_proj+down_proj",
                                          "lora:1@v_proj",
                                          "share_lora_a:1@v_proj"};
-  double minutes = 20;
+  double minutes = 30;
   bool resume = false;
   std::filesystem::path out = {};
 };
