@@ -95,7 +95,7 @@ def with_tables(root, plan, of_tasks, pooled=()):
     return pages
 
 
-def figures(of_tasks, confirmed=(), others=(), pooled=()):
+def figures(of_tasks, confirmed=(), others=(), pooled=(), at_default=()):
     """{what a sentence writes in braces: the figure}: `TASK SCHEME r=RANK` is the share of the reference's gain in whole
     per cent, `mean SCHEME r=RANK` the mean of the tasks', `TASK SCHEME r=RANK loss` the test loss less that of the smallest
     LoRA which is no smaller, `TASK SCHEME r=RANK against SCHEME r=RANK` the p of the paired t-test, uncorrected, and `TASK SCHEME r=RANK less SCHEME r=RANK` the
@@ -107,7 +107,8 @@ def figures(of_tasks, confirmed=(), others=(), pooled=()):
     same of one task in whole points, and `confirmed TASK SCHEME r=RANK share`, of either of a pair, what it keeps in whole per
     cent; TASK may be `mean` there. Of `others`, TaskResults on other targets, `TASK TARGETS SCHEME r=RANK` is the share of the
     gain of LoRA r = 8 on the first targets, `TASK TARGETS SCHEME r=RANK own` of that on their own, and `… less` and `… against` compare with
-    a scheme on the first targets."""
+    a scheme on the first targets. Of `at_default`, default_rates.OfCandidate, `default TASK SCHEME r=RANK` is the share at the
+    default rates, and `default mean SCHEME r=RANK` what they lose on the mean of the tasks, in points with the interval."""
     mean = Mean(of_tasks)
     found = {f"mean {c.label()}": f"{100 * share.mean:.0f}" for c, share in mean.shares.items()}
     named = [("mean", mean), *((one.task, one) for one in of_tasks), *((f"{one.task} pooled", one) for one in pooled)]
@@ -138,6 +139,11 @@ def figures(of_tasks, confirmed=(), others=(), pooled=()):
                     difference = Estimate(by_seed[seed] - theirs[seed] for seed in by_seed)
                     found[f"{name} less {c.label()}"] = points(difference)
                     found[f"{name} against {c.label()}"] = f"{difference.p:.2g}"
+    for one in at_default:
+        for task, share in one.shares.items():
+            found[f"default {task} {one.candidate.label()}"] = f"{100 * share.mean:.0f}"
+        if one.mean:
+            found[f"default mean {one.candidate.label()}"] = points(one.mean)
     for pair in (pair for one in confirmed for pair in one.pairs):
         found[f"confirmed {pair.candidate.label()}"] = points(pair.difference)
         found[f"confirmed {pair.candidate.label()} p"] = p_text(pair.p)
@@ -160,10 +166,10 @@ def quoted(sentence, found):
     return re.sub(r"\{(.*?)\}", figure, sentence)
 
 
-def missing_quotes(root, text, of_tasks, confirmed=(), others=(), pooled=()):
+def missing_quotes(root, text, *of):
     """What `text`, that of quotes.toml, wants on a page and the page does not say: [(page, sentence)]. Line breaks do not
-    count."""
-    found, missing = figures(of_tasks, confirmed, others, pooled), []
+    count. `of`: what figures() takes."""
+    found, missing = figures(*of), []
     for one in tomllib.loads(text).get("quotes", []):
         sentence = quoted(one["text"], found)
         if " ".join(sentence.split()) not in " ".join((root / one["page"]).read_text().split()):

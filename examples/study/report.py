@@ -308,7 +308,8 @@ def command(options, plan):
     pages = {path: page, **excerpts.with_tables(ROOT, plan, of_tasks, pooled)}
     confirmed = confirmed_of(progress, sections, targets_of(plan)[0])
     others = [one for (_, targets), one in sections.items() if targets != targets_of(plan)[0] and one.entries]
-    quotes = excerpts.missing_quotes(ROOT, excerpts.QUOTES.read_text(), of_tasks, confirmed, others, pooled)
+    at_default = default_rates.of_plan(progress, sections, targets_of(plan)[0])
+    quotes = excerpts.missing_quotes(ROOT, excerpts.QUOTES.read_text(), of_tasks, confirmed, others, pooled, at_default)
     for where, sentence in quotes:
         print(f"{where} must say: {sentence}")
     if options.check:

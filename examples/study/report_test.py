@@ -10,6 +10,7 @@ import unittest
 import unittest.mock
 
 import confirmations
+import default_rates
 import excerpts
 import pictures
 import report
@@ -273,6 +274,9 @@ class Report(unittest.TestCase):
         self.assertIn("| tl6 r=4 | 400 | 5.0 | 0.001 | 0.001* | 0.1* | 2.1050", docstring)
         self.assertIn("| 75.0 (11.5 to 138.5)‡; -15.0 (-78.5 to +48.5) | 90.0 (90.0 to 90.0); +0.0", page)
         self.assertIn("(‡: the default). A seed fixes", page)
+        at_default = default_rates.of_plan(*report.make_sections(plan, progress.results, ABOUT), "qkv")
+        quotes = excerpts.figures(results_of(plan, progress), at_default=at_default)
+        self.assertEqual((quotes["default code tl6 r=4"], quotes["default mean tl6 r=4"]), ("75", "-7.5 (-39.3 to +24.3)"))
         self.assertIn("In 0 of 6 searches", page)  # of the searches, whichever rates the tables have
         progress.results[cells[1].key]["select_loss"] = "2.11"  # 2.005
         self.assertIn("| tl6 r=4 | 400 | 5.0 | 0.001 | 0.001* | 0.1* | 2.1050", page_of(plan, progress.results)[0].split("## Code:")[1])
