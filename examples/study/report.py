@@ -226,9 +226,9 @@ def make_page(progress, sections, about, head=HEAD):
         if mean:
             name = f"mean-{targets}.svg"
             entries = [(*plan.in_picture(c), mean.trained[c], mean.shares[c]) for c in mean.candidates]
-            drawn[name] = pictures.frontier(f"mean of tasks, {targets_text(targets)}", entries, plan.curves())
+            drawn[name] = pictures.frontier(f"mean of tasks: {targets_text(targets)}, and fewer or other modules", entries, plan.curves())
             parts += [
-                f"## The mean of the tasks: {targets_text(targets)}, and parts of them",
+                f"## The mean of the tasks: {targets_text(targets)}, and fewer or other modules",
                 f"![frontier](results/{name})",
                 mean_table(mean),
                 bar_text(mean),
@@ -245,8 +245,8 @@ def make_page(progress, sections, about, head=HEAD):
             name = f"{of_task.task}-{targets}.svg"
             entries = [(*plan.in_picture(e.candidate), e.trained, of_task.shares[e.candidate])
                        for e in of_task.entries]  # fmt: skip
-            drawn[name] = pictures.frontier(f"{TITLES[of_task.task]}, {targets_text(targets)}", entries, plan.curves())
-            parts += [f"## {TITLES[of_task.task]}: {targets_text(targets)}, and parts of them",
+            drawn[name] = pictures.frontier(f"{TITLES[of_task.task]}: {targets_text(targets)}, and fewer or other modules", entries, plan.curves())
+            parts += [f"## {TITLES[of_task.task]}: {targets_text(targets)}, and fewer or other modules",
                       f"The base's test loss is {of_task.reference.base:.4f}.",
                       f"![frontier](results/{name})", task_table(of_task), verdict(of_task),
                       budget_table(of_task), frontier_section(of_task)]  # fmt: skip
