@@ -135,6 +135,7 @@ class Mean:
         common = [entry.candidate for entry in all_results[0].entries] if all_results else []
         common = [c for c in common if all(c in results.by_seed for results in all_results)]
         self.candidates = common
+        self.reference = all_results[0].reference if all_results else None
         first = {entry.candidate: entry for entry in all_results[0].entries} if all_results else {}
         self.trained = {c: first[c].trained for c in common}
         self.by_seed = {
@@ -173,6 +174,5 @@ def against_frontier(by_seed, trained, loras):
 def best_within(results, part, is_lora):
     """Of a task or of the mean: the best within that part of the reference's parameters, among LoRAs or among the others;
     None where there is none."""
-    reference = min(size for c, size in results.trained.items() if (c.scheme, c.rank) == REFERENCE)
-    fitting = [c for c in results.by_seed if part * results.trained[c] <= reference and (c in results.loras) == is_lora]
+    fitting = [c for c in results.by_seed if part * results.trained[c] <= results.reference.trained and (c in results.loras) == is_lora]
     return max(fitting, key=lambda c: results.shares[c].mean, default=None)
