@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <unistd.h>  // getpid
 
 #include <filesystem>  // path, remove_all
 #include <fstream>     // ofstream
@@ -31,7 +32,8 @@ class CountParameters : public testing::Test {
  protected:
   void SetUp() override {
     const auto* test = testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = std::filesystem::path(testing::TempDir()) / (std::string("count_parameters_") + test->name());
+    folder_ = std::filesystem::path(testing::TempDir()) /
+              ("count_parameters_" + std::to_string(getpid()) + "_" + test->name());
     std::filesystem::remove_all(folder_);
     std::filesystem::create_directories(folder_);
   }

@@ -3,10 +3,13 @@
 
 #include <unistd.h>  // getpid
 
-#include <filesystem>   // path
-#include <fstream>      // ofstream
-#include <string>       // string
-#include <string_view>  // string_view
+#include <chrono>        // milliseconds
+#include <filesystem>    // path
+#include <fstream>       // ofstream
+#include <string>        // string
+#include <string_view>   // string_view
+#include <system_error>  // error_code
+#include <thread>        // sleep_for
 
 namespace finetune {
 
@@ -19,7 +22,16 @@ class TestFolder {
     std::filesystem::create_directories(path_);
     path_ = std::filesystem::canonical(path_);
   }
-  ~TestFolder() { std::filesystem::remove_all(path_); }
+  // Open MPI's daemon outlives its process and removes its own files here meanwhile: neither that one
+  // has gone just now nor that one came just now is an error.
+  ~TestFolder() {
+    std::error_code error;
+    for (int i = 0; i < 500; ++i) {
+      std::filesystem::remove_all(path_, error);
+      if (!std::filesystem::exists(path_, error)) return;
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+  }
   TestFolder(const TestFolder&) = delete;
   TestFolder& operator=(const TestFolder&) = delete;
 
