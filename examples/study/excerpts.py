@@ -102,9 +102,9 @@ def figures(of_tasks, confirmed=(), others=(), pooled=(), at_default=()):
     difference of the shares in points, with its interval, for `mean` too;
     `TASK above the frontier` and `TASK below the frontier` are the schemes that Holm's correction leaves there, or "none", and
     `TASK pooled above the frontier` those where all targets count.
-    Of a confirmation `confirmed SCHEME r=RANK` is how far the candidate is ahead of its opponent, on the mean of the tasks,
-    in points with the interval, `confirmed SCHEME r=RANK p` its p after Holm's correction, `confirmed TASK SCHEME r=RANK` the
-    same of one task in whole points, and `confirmed TASK SCHEME r=RANK share`, of either of a pair, what it keeps in whole per
+    Of a confirmation `confirmed SCHEME r=RANK over SCHEME r=RANK` is how far a pair's first is ahead of its opponent, on the mean
+    of the tasks, in points with the interval, `… p` its p after Holm's correction, `confirmed TASK SCHEME r=RANK over SCHEME
+    r=RANK` the same of one task in whole points, and `confirmed TASK SCHEME r=RANK share`, of either of a pair, what it keeps in whole per
     cent; TASK may be `mean` there. Of `others`, TaskResults on other targets, `TASK TARGETS SCHEME r=RANK` is the share of the
     gain of LoRA r = 8 on the first targets, `TASK TARGETS SCHEME r=RANK own` of that on their own, and `… less` and `… against` compare with
     a scheme on the first targets. Of `at_default`, default_rates.OfCandidate, `default TASK SCHEME r=RANK` is the share at the
@@ -145,10 +145,11 @@ def figures(of_tasks, confirmed=(), others=(), pooled=(), at_default=()):
         if one.mean:
             found[f"default mean {one.candidate.label()}"] = points(one.mean)
     for pair in (pair for one in confirmed for pair in one.pairs):
-        found[f"confirmed {pair.candidate.label()}"] = points(pair.difference)
-        found[f"confirmed {pair.candidate.label()} p"] = p_text(pair.p)
+        name = f"{pair.candidate.label()} over {pair.opponent.label()}"
+        found[f"confirmed {name}"] = points(pair.difference)
+        found[f"confirmed {name} p"] = p_text(pair.p)
         for task, difference in pair.of_task.items():
-            found[f"confirmed {task} {pair.candidate.label()}"] = f"{100 * difference.mean:+.0f}"
+            found[f"confirmed {task} {name}"] = f"{100 * difference.mean:+.0f}"
         for one in (pair.kept, pair.opponent_kept):
             for task, share in {**one.of_task, "mean": one.mean}.items():
                 found[f"confirmed {task} {one.candidate.label()} share"] = f"{100 * share.mean:.0f}"

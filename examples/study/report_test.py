@@ -236,9 +236,9 @@ class Report(unittest.TestCase):
         self.assertIn("u and v 0.1* | 84.3 (-63.0 to 231.6) |", page)
         # 0.12875/0.55, and 12.7062·0.01875/0.55 to either side.
         quotes = excerpts.figures([], [found])
-        self.assertEqual(quotes["confirmed tl6 r=4"], "+23.4 (-19.9 to +66.7)")
-        self.assertEqual(quotes["confirmed tl6 r=4 p"], "0.092")
-        self.assertEqual((quotes["confirmed docstring tl6 r=4"], quotes["confirmed docstring tl6 r=4 share"]), ("+26", "87"))
+        self.assertEqual(quotes["confirmed tl6 r=4 over lora r=2"], "+23.4 (-19.9 to +66.7)")
+        self.assertEqual(quotes["confirmed tl6 r=4 over lora r=2 p"], "0.092")
+        self.assertEqual((quotes["confirmed docstring tl6 r=4 over lora r=2"], quotes["confirmed docstring tl6 r=4 share"]), ("+26", "87"))
         self.assertEqual((quotes["confirmed mean tl6 r=4 share"], quotes["confirmed mean lora r=2 share"]), ("84", "61"))
 
     def test_default_rates_by_hand(self):
