@@ -10,7 +10,6 @@ import signal
 import tempfile
 import unittest
 
-import cells
 import claims
 import launcher
 import results
